@@ -1,0 +1,32 @@
+"""The control that RAS must beat: the same number of tokens at the same steps, chosen at random."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from pydantic.dataclasses import dataclass
+
+from methods.sparsity import Sparsity
+from methods.tokens import euler, put
+
+
+@dataclass(frozen=True, config={"extra": "forbid"})
+class Random(Sparsity):
+    """Random token selection, the ablation of RAS (arXiv:2502.10389, Table 4). Each image draws from its own generator."""
+
+    @torch.no_grad()
+    def __call__(self, flow, on_step: Callable | None = None):
+        x, sigmas, kv = flow.noise(), flow.sigmas(self.steps), flow.new_kv()
+        n = x.shape[1]
+        kept = self.kept(n, len(sigmas) - 1)
+        for i, (s, s_next) in enumerate(pairwise(sigmas)):
+            if kept[i] == n:
+                rows, v = None, flow.velocity(x, s, kv=kv)
+            else:
+                shuffled = [torch.randperm(n, generator=g, device=g.device) for g in flow.generators]
+                rows = torch.stack(shuffled)[:, : kept[i]].to(x.device)  # (b, k)
+                v = put(v, rows, flow.velocity(x, s, kv=kv, rows=rows))
+            x = euler(x, v, s_next - s)
+            if on_step:
+                on_step(i=i, sigma=s, x=x, v=v, rows=rows)
+        return x

@@ -1,0 +1,62 @@
+"""Solvers of the probability flow dx/dsigma = velocity(x, sigma), from sigma 1 (noise) to 0 (image).
+
+Each takes the state x (b, n, c) at sigmas[0] through all of sigmas (steps + 1,) and returns it at sigmas[-1].
+"""
+
+from itertools import pairwise
+from math import expm1, inf, log
+
+from diffusers import UniPCMultistepScheduler
+
+from methods import tokens
+
+
+def euler(flow, x, sigmas, on_step):
+    """One evaluation a step."""
+    for i, (s, s_next) in enumerate(pairwise(sigmas)):
+        v = flow.velocity(x, s)
+        x = tokens.euler(x, v, s_next - s)
+        on_step(i=i, sigma=s, x=x, v=v, rows=None)
+    return x
+
+
+def heun(flow, x, sigmas, on_step):
+    """Trapezoidal rule; the last step, to sigma = 0, is Euler's."""
+    for i, (s, s_next) in enumerate(pairwise(sigmas)):
+        v = flow.velocity(x, s)
+        if i < len(sigmas) - 2:
+            v = (v + flow.velocity(tokens.euler(x, v, s_next - s), s_next)) / 2
+        x = tokens.euler(x, v, s_next - s)
+        on_step(i=i, sigma=s, x=x, v=v, rows=None)
+    return x
+
+
+def log_snr(s):
+    """Half the log signal-to-noise ratio of (1 - s) * image + s * noise."""
+    return log((1 - s) / s) if 0 < s < 1 else inf if s == 0 else -inf
+
+
+def dpmpp_2m(flow, x, sigmas, on_step):
+    """DPM-Solver++(2M), arXiv:2211.01095, algorithm 2, with alpha = 1 - sigma; first and last steps are of first order."""
+    image_last = h_last = None
+    for i, (s, s_next) in enumerate(pairwise(sigmas.tolist())):
+        v = flow.velocity(x, sigmas[i])
+        image = x.float() - s * v
+        h = log_snr(s_next) - log_snr(s)
+        slope = h / (2 * h_last) if image_last is not None and s_next > 0 else 0.0
+        ahead = image if slope == 0 else image + slope * (image - image_last)
+        x = (s_next / s * x.float() - (1 - s_next) * expm1(-h) * ahead).to(v.dtype)
+        image_last, h_last = image, h
+        on_step(i=i, sigma=sigmas[i], x=x, v=v, rows=None)
+    return x
+
+
+def unipc(flow, x, sigmas, on_step):
+    """UniPC of second order (arXiv:2302.04867), as diffusers has it."""
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
+    scheduler.set_timesteps(sigmas=sigmas[:-1].cpu().numpy(), device=x.device)
+    for i, (s, t) in enumerate(zip(sigmas, scheduler.timesteps, strict=False)):
+        v = flow.velocity(x, s)
+        x = scheduler.step(v.float(), t, x.float(), return_dict=False)[0].to(v.dtype)
+        on_step(i=i, sigma=s, x=x, v=v, rows=None)
+    return x
