@@ -1,6 +1,5 @@
 """The baseline: every token at every step of the pipeline's own schedule, one Euler step each."""
 
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Annotated
 
@@ -21,7 +20,7 @@ class Baseline:
     steps: Annotated[int, Field(ge=1)] | None = None
 
     @torch.no_grad()
-    def __call__(self, flow, on_step: Callable | None = None):
+    def __call__(self, flow, on_step=None):
         x = flow.noise()  # (b, n, c)
         for i, (s, s_next) in enumerate(pairwise(flow.sigmas(self.steps))):
             v = flow.velocity(x, s)

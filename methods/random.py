@@ -1,6 +1,5 @@
-"""The control that RAS must beat: the same number of tokens at the same steps, chosen at random."""
+"""The control that RAS must beat: as many tokens at the same steps, chosen at random."""
 
-from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -12,19 +11,21 @@ from methods.tokens import euler, put
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class Random(Sparsity):
-    """Random token selection, the ablation of RAS (arXiv:2502.10389, Table 4). Each image draws from its own generator."""
+    """Random token selection, an ablation of RAS (arXiv:2502.10389). Each image draws from its own generator."""
 
     @torch.no_grad()
-    def __call__(self, flow, on_step: Callable | None = None):
+    def __call__(self, flow, on_step=None):
         x, sigmas, kv = flow.noise(), flow.sigmas(self.steps), flow.new_kv()
         n = x.shape[1]
-        kept = self.kept(n, len(sigmas) - 1)
+        left_out = self.left_out(n, len(sigmas) - 1)
         for i, (s, s_next) in enumerate(pairwise(sigmas)):
-            if kept[i] == n:
+            if left_out[i] == 0:
                 rows, v = None, flow.velocity(x, s, kv=kv)
             else:
-                shuffled = [torch.randperm(n, generator=g, device=g.device) for g in flow.generators]
-                rows = torch.stack(shuffled)[:, : kept[i]].to(x.device)  # (b, k)
+                order = torch.stack(
+                    [torch.randperm(n, generator=g, device=g.device) for g in flow.generators]
+                )
+                rows = order[:, left_out[i] :].to(x.device)  # (b, k)
                 v = put(v, rows, flow.velocity(x, s, kv=kv, rows=rows))
             x = euler(x, v, s_next - s)
             if on_step:

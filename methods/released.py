@@ -1,28 +1,29 @@
-"""Token counts of the authors' RAS code (microsoft/RAS, a9c5ec8), where they differ from the paper's."""
+"""RAS as its authors released it (microsoft/RAS, a9c5ec8), where that differs from the paper and is well-defined.
 
-from methods.sparsity import Sparsity
-
-
-def skipped(sparsity: Sparsity, n: int, steps: int) -> list[int]:
-    """Tokens left out at each step: truncated where the paper's ratio is exact; in multiples of 64 where the ratio falls."""
-    sparse = sparsity.sparse_steps(steps) if sparsity.ratio < 1 else []
-    average, fall = int((1 - sparsity.ratio) * n), round(sparsity.fall * n)
-    centre = (steps + sparsity.start) // sparsity.every // 2
-
-    def at(i):
-        return (average + fall * (i // sparsity.every - centre)) // 64 * 64 if fall else average
-
-    return [at(i) if i in sparse else 0 for i in range(steps)]
+A token left out at the top of the ranking climbs further each time, which keeps it out (`down = up` in RAS). Counts
+truncate, so that one token more may run, and are multiples of 64 where the ratio falls. The released code never
+reads its `starvation_scale`: it is 0.1.
+"""
 
 
-def ends(skips: list[int], high_ratio: float) -> list[tuple[int, int]]:
-    """Tokens left out at the bottom and the top of the ranking at each step.
+def ends(ras, n, steps):
+    """How many tokens each step leaves out at the bottom and at the top of the ranking.
 
-    ValueError where none is left out at the top of a sparse step: the released code then slices with [-0:], which is every token.
+    ValueError for another starvation, and where a sparse step would leave none out at the top: the released code
+    then slices with [-0:], which is every token.
     """
-    counts = [(int(skip * (1 - high_ratio)), int(skip * high_ratio)) for skip in skips]
-    if any(low + high > 0 == high for low, high in counts):
-        raise ValueError(
-            f"high_ratio={high_ratio}: the released rule needs tokens left out at the top; use as_released=false"
-        )
+    if ras.starvation != 0.1:
+        raise ValueError(f"starvation={ras.starvation}: the released rule knows only 0.1")
+    sparse = ras.sparse_steps(steps)
+    average, fall = int((1 - ras.ratio) * n), round(ras.fall * n)
+    middle = (steps + ras.start) // ras.every // 2
+    counts = [(0, 0)] * steps
+    for i in sparse:
+        m = (average + fall * (i // ras.every - middle)) // 64 * 64 if fall else average
+        counts[i] = int(m * (1 - ras.high_ratio)), int(m * ras.high_ratio)
+        if counts[i][1] <= 0:
+            raise ValueError(
+                f"high_ratio={ras.high_ratio}, ratio={ras.ratio}: the released rule must leave tokens out at the top; "
+                "raise high_ratio, lower ratio or set as_released=false"
+            )
     return counts

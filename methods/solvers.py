@@ -6,8 +6,6 @@ Each takes the state x (b, n, c) at sigmas[0] through all of sigmas (steps + 1,)
 from itertools import pairwise
 from math import expm1, inf, log
 
-from diffusers import UniPCMultistepScheduler
-
 from methods import tokens
 
 
@@ -37,14 +35,15 @@ def log_snr(s):
 
 
 def dpmpp_2m(flow, x, sigmas, on_step):
-    """DPM-Solver++(2M), arXiv:2211.01095, algorithm 2, with alpha = 1 - sigma; first and last steps are of first order."""
+    """DPM-Solver++(2M), arXiv:2211.01095, algorithm 2, with alpha = 1 - sigma; first order at both ends."""
     image_last = h_last = None
     for i, (s, s_next) in enumerate(pairwise(sigmas.tolist())):
         v = flow.velocity(x, sigmas[i])
         image = x.float() - s * v
         h = log_snr(s_next) - log_snr(s)
-        slope = h / (2 * h_last) if image_last is not None and s_next > 0 else 0.0
-        ahead = image if slope == 0 else image + slope * (image - image_last)
+        ahead = image
+        if i > 0 and s_next > 0:
+            ahead = image + h / (2 * h_last) * (image - image_last)
         x = (s_next / s * x.float() - (1 - s_next) * expm1(-h) * ahead).to(v.dtype)
         image_last, h_last = image, h
         on_step(i=i, sigma=sigmas[i], x=x, v=v, rows=None)
@@ -53,10 +52,15 @@ def dpmpp_2m(flow, x, sigmas, on_step):
 
 def unipc(flow, x, sigmas, on_step):
     """UniPC of second order (arXiv:2302.04867), as diffusers has it."""
+    from diffusers import UniPCMultistepScheduler  # here, since diffusers takes seconds to import
+
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
     scheduler.set_timesteps(sigmas=sigmas[:-1].cpu().numpy(), device=x.device)
-    for i, (s, t) in enumerate(zip(sigmas, scheduler.timesteps, strict=False)):
-        v = flow.velocity(x, s)
+    for i, t in enumerate(scheduler.timesteps):
+        v = flow.velocity(x, sigmas[i])
         x = scheduler.step(v.float(), t, x.float(), return_dict=False)[0].to(v.dtype)
-        on_step(i=i, sigma=s, x=x, v=v, rows=None)
+        on_step(i=i, sigma=sigmas[i], x=x, v=v, rows=None)
     return x
+
+
+SOLVERS = {"euler": euler, "heun": heun, "dpm++2m": dpmpp_2m, "unipc": unipc}

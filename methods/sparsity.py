@@ -1,4 +1,4 @@
-"""When tokens are left out, and how many: dense first steps, dense resets in between, a ratio of the tokens on the others."""
+"""When tokens are left out, and how many: dense first steps, dense resets, a ratio of the tokens on the others."""
 
 from typing import Annotated
 
@@ -8,14 +8,14 @@ from pydantic.dataclasses import dataclass
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class Sparsity:
-    """The schedule of RAS (arXiv:2502.10389, section 3.4), shared by every method that leaves tokens out.
+    """The schedule of RAS (arXiv:2502.10389), shared by every method that leaves tokens out.
 
     steps: number of Euler steps; None for the model's own.
     ratio: share of the tokens that run on a sparse step; 1 is the baseline.
     start: first step that may be sparse.
-    resets: dense steps after `start`, which clear the accumulated error; None spaces two of them at thirds of what follows
-        `start`, as the paper does (12 and 20 of 28 steps).
-    fall, every: the ratio falls by `fall` every so many steps, around the same average (Lumina: 1/16 every 4 steps).
+    resets: dense steps after `start`, which clear the accumulated error; None spaces two of them at thirds of
+        what follows `start`, as the paper does (12 and 20 of 28 steps).
+    fall, every: the ratio falls by `fall` every so many steps, around the same average (Lumina: 1/16 every 4).
     """
 
     steps: Annotated[int, Field(ge=1)] | None = None
@@ -36,19 +36,17 @@ class Sparsity:
                 f"start={self.start}: must be less than steps={steps}; lower start or raise steps"
             )
         third = (steps - self.start) / 3
-        resets = (
-            (self.start + int(third), self.start + int(2 * third)) if self.resets is None else self.resets
-        )
-        late = [i for i in resets if i >= steps]
-        if late:
+        resets = self.resets if self.resets is not None else (self.start + int(j * third) for j in (1, 2))
+        resets = list(resets)
+        if any(i >= steps for i in resets):
             raise ValueError(
-                f"resets={list(resets)}: must be less than steps={steps}; resets=null spaces them evenly"
+                f"resets={resets}: must be less than steps={steps}; resets=null spaces them evenly"
             )
-        return [i for i in range(self.start, steps) if i not in resets]
+        return [i for i in range(self.start, steps) if i not in resets and self.ratio < 1]
 
-    def kept(self, n: int, steps: int) -> list[int]:
-        """How many of n tokens run at each step."""
-        sparse = self.sparse_steps(steps) if self.ratio < 1 else []
-        centre = sum(i // self.every for i in sparse) / max(len(sparse), 1)
-        shares = {i: self.ratio - self.fall * (i // self.every - centre) for i in sparse}
-        return [min(max(round(shares.get(i, 1) * n), 1), n) for i in range(steps)]
+    def left_out(self, n: int, steps: int) -> list[int]:
+        """How many of n tokens each step leaves out."""
+        sparse = self.sparse_steps(steps)
+        middle = sum(i // self.every for i in sparse) / max(len(sparse), 1)
+        ratios = {i: self.ratio - self.fall * (i // self.every - middle) for i in sparse}
+        return [n - min(max(round(ratios.get(i, 1) * n), 1), n) for i in range(steps)]

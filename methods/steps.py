@@ -1,6 +1,5 @@
 """Step reduction: fewer steps of the same schedule, with a solver of first or second order."""
 
-from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
@@ -12,7 +11,7 @@ from methods import solvers
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class Steps:
-    """The baseline at another number of steps, or with another solver; the curve that every method has to beat.
+    """The baseline at another number of steps or with another solver: the curve every method has to beat.
 
     steps: number of steps; None for the model's own. Heun evaluates the model twice a step, but for the last.
     solver: "euler", "heun", "dpm++2m" (arXiv:2211.01095) or "unipc" (arXiv:2302.04867).
@@ -22,15 +21,7 @@ class Steps:
     solver: Literal["euler", "heun", "dpm++2m", "unipc"] = "euler"
 
     @torch.no_grad()
-    def __call__(self, flow, on_step: Callable | None = None):
-        solve = {
-            "euler": solvers.euler,
-            "heun": solvers.heun,
-            "dpm++2m": solvers.dpmpp_2m,
-            "unipc": solvers.unipc,
-        }
-        return solve[self.solver](flow, flow.noise(), flow.sigmas(self.steps), on_step or ignore)
-
-
-def ignore(**step):
-    pass
+    def __call__(self, flow, on_step=None):
+        return solvers.SOLVERS[self.solver](
+            flow, flow.noise(), flow.sigmas(self.steps), on_step or (lambda **_: None)
+        )
