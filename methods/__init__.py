@@ -5,10 +5,10 @@ A method is a frozen dataclass whose fields are its settings and whose call is i
     x = method(flow, on_step=None)      # (b, n, c): the tokens of b finished images
 
 It sees a flow (`models.Flow`: noise, sigmas, velocity, decode) and nothing of the model behind it: text,
-guidance, number format and layout are the adapter's business. All its memory is local variables and the keys and
-values it asks for with `flow.new_kv()`, so nothing outlives the trajectory. After each step it reports to
-`on_step(i=, sigma=, x=, v=, rows=)`: the step's number, the noise level it started from, the new state and the
-velocity (b, n, c), and the rows that were evaluated, (b, k), None for all.
+guidance, number format and layout are the adapter's business. All its memory is local variables and the keys
+and values it asks for with `flow.new_kv()`, so nothing outlives the trajectory. After each step it reports to
+`on_step(i=, sigma=, x=, v=, rows=)`: the step's number, the noise level it started from, the new state and
+the velocity (b, n, c), and the rows that were evaluated, (b, k), None for all.
 
 Settings are checked when the object is made; `ValueError` names the setting, its value and the remedy.
 """

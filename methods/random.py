@@ -11,7 +11,7 @@ from methods.tokens import euler, put
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class Random(Sparsity):
-    """Random token selection, an ablation of RAS (arXiv:2502.10389). Each image draws from its own generator."""
+    """Random token selection, an ablation of RAS (arXiv:2502.10389); each image has its own generator."""
 
     @torch.no_grad()
     def __call__(self, flow, on_step=None):

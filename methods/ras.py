@@ -14,11 +14,11 @@ from methods.tokens import euler, put
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class RAS(Sparsity):
-    """Region-adaptive sampling: a token left out keeps its last velocity, and in `kv` its last keys and values.
+    """Region-adaptive sampling: a token left out keeps its last velocity and, in `kv`, its keys and values.
 
     selection: tokens are ranked by the "std" of their velocity over channels, or by its "l2norm".
-    high_ratio: share of the tokens left out that top the ranking; the others end it. At 1 the lowest run, where
-        the paper sees the main subject; at 0 the highest.
+    high_ratio: share of the tokens left out that top the ranking; the others end it. At 1 the lowest run,
+        where the paper sees the main subject; at 0 the highest.
     starvation: a token left out has its score moved by exp(starvation) towards those that run, each time.
     as_released: the rule of the authors' code instead (`methods.released`).
     """
@@ -33,11 +33,8 @@ class RAS(Sparsity):
         x, sigmas, kv = flow.noise(), flow.sigmas(self.steps), flow.new_kv()
         b, n, _ = x.shape
         ends = (released.ends if self.as_released else RAS.ends)(self, n, len(sigmas) - 1)
-        debt = torch.zeros(
-            b, n, device=x.device
-        )  # times left out at the bottom, less times left out at the top
-        up = torch.ones_like(debt)
-        down = up if self.as_released else -up
+        debt = torch.zeros(b, n, device=x.device)  # times left out at the bottom, less those at the top
+        up, down = torch.ones_like(debt), torch.full_like(debt, 1 if self.as_released else -1)
         for i, (s, s_next) in enumerate(pairwise(sigmas)):
             low, high = ends[i]
             if low + high == 0:

@@ -1,4 +1,4 @@
-"""When tokens are left out, and how many: dense first steps, dense resets, a ratio of the tokens on the others."""
+"""When tokens are left out, and how many: dense first steps, dense resets, a ratio on the others."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ class Sparsity:
     start: first step that may be sparse.
     resets: dense steps after `start`, which clear the accumulated error; None spaces two of them at thirds of
         what follows `start`, as the paper does (12 and 20 of 28 steps).
-    fall, every: the ratio falls by `fall` every so many steps, around the same average (Lumina: 1/16 every 4).
+    fall, every: the ratio falls by `fall` every so many steps, around one average (Lumina: 1/16 every 4).
     """
 
     steps: Annotated[int, Field(ge=1)] | None = None
