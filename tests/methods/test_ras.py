@@ -1,0 +1,111 @@
+from itertools import pairwise
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from methods import RAS, Baseline, Random
+from tests.methods.gaussian import GaussianFlow
+
+
+def trace(method, flow=None):
+    steps = []
+    x = method(flow or GaussianFlow(), on_step=lambda **step: steps.append(step))
+    return x, steps
+
+
+@pytest.mark.parametrize("method", [RAS, Random])
+def test_ratio_one_is_the_baseline_bit_for_bit(method):
+    assert torch.equal(method(steps=12, ratio=1)(GaussianFlow()), Baseline(steps=12)(GaussianFlow()))
+
+
+@pytest.mark.parametrize("method", [RAS, Random])
+@pytest.mark.parametrize("ratio", [0.75, 0.5, 0.3, 0.125, 0.001])
+def test_a_sparse_step_runs_the_rounded_ratio_of_the_tokens(method, ratio):
+    flow = GaussianFlow(n=50)
+    trace(method(steps=28, ratio=ratio, start=4, resets=(12, 20)), flow)
+    k = max(round(ratio * 50), 1)
+    assert flow.evaluated == [50 if i < 4 or i in (12, 20) else k for i in range(28)]
+
+
+def test_resets_are_spaced_as_in_the_paper():
+    assert set(range(4, 28)) - set(RAS().sparse_steps(28)) == {12, 20}
+
+
+def test_a_falling_ratio_keeps_its_average():
+    schedule = RAS(ratio=0.5, fall=1 / 16, every=4, resets=(12, 22))
+    sparse = schedule.sparse_steps(30)
+    left_out = [schedule.left_out(4096, 30)[i] for i in sparse]
+    assert left_out == sorted(left_out)
+    assert sum(left_out) / len(sparse) == pytest.approx(2048, rel=1e-3)
+
+
+@pytest.mark.parametrize("method", [RAS, Random])
+def test_tokens_left_out_move_with_their_last_velocity(method):
+    _, steps = trace(method(steps=10, ratio=0.25, start=3, resets=()))
+    for before, step in pairwise(steps):
+        if step["rows"] is not None:
+            stale = torch.ones(step["v"].shape[:2], dtype=torch.bool).scatter(1, step["rows"], False)
+            assert torch.equal(step["v"][stale], before["v"][stale])
+            assert not torch.equal(step["v"][~stale], before["v"][~stale])
+
+
+@pytest.mark.parametrize(
+    ("high_ratio", "run"), [(1.0, slice(0, 16)), (0.0, slice(48, 64)), (0.5, slice(24, 40))]
+)
+def test_high_ratio_says_which_end_of_the_ranking_stays_behind(high_ratio, run):
+    _, steps = trace(RAS(steps=6, ratio=0.25, start=5, resets=(), high_ratio=high_ratio))
+    v = steps[4]["v"]  # (b, n, c): scored as std over channels, token = (channel, pixel)
+    by_hand = torch.stack([v.view(2, 64, 4, 4)[..., p].std(-1) for p in range(4)]).mean(0)
+    expected = by_hand.argsort(-1)[:, run].sort(-1).values
+    assert torch.equal(steps[5]["rows"].sort(-1).values, expected)
+
+
+@pytest.mark.parametrize("high_ratio", [0.0, 0.3, 1.0])
+def test_strong_starvation_lets_every_token_run(high_ratio):
+    """Also for tokens left out at the top of the ranking, where the released rule keeps them out for good."""
+
+    def ran(**settings):
+        _, steps = trace(RAS(steps=24, ratio=0.25, start=4, resets=(), high_ratio=high_ratio, **settings))
+        return torch.cat([s["rows"] for s in steps if s["rows"] is not None], 1)
+
+    assert all(len(rows.unique()) == 64 for rows in ran(starvation=5.0))
+    if high_ratio == 1:
+        assert all(len(rows.unique()) < 64 for rows in ran(as_released=True))
+
+
+def test_released_counts():
+    """The authors' schedules, from their formulas: static with truncation, and Lumina's falling one."""
+    flow = GaussianFlow(n=100)
+    trace(RAS(steps=28, ratio=0.7, high_ratio=0.3, as_released=True, resets=(12, 20)), flow)
+    skipped = int((1 - 0.7) * 100)
+    assert flow.evaluated[4] == 100 - int(skipped * (1 - 0.3)) - int(skipped * 0.3)
+    lumina = GaussianFlow(n=4096, seeds=(0,))
+    trace(RAS(steps=30, ratio=0.5, fall=1 / 16, every=4, resets=(12, 22), as_released=True), lumina)
+    shares = [k / 4096 for k in lumina.evaluated]
+    assert shares[4:8] == [0.6875] * 4
+    assert shares[16:20] == [0.5] * 4
+    assert shares[28:] == [0.3125] * 2
+    assert shares[12] == shares[22] == 1
+
+
+@pytest.mark.parametrize("seeds", [(0,), (1,)])
+@pytest.mark.parametrize("method", [RAS(steps=12, ratio=0.25), Random(steps=12, ratio=0.25)])
+def test_an_image_does_not_depend_on_its_batch(method, seeds):
+    assert torch.equal(method(GaussianFlow(seeds=(0, 1)))[list(seeds)], method(GaussianFlow(seeds=seeds)))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"ratio": 0}, {"ratio": -1}, {"ratio": "abc"}, {"start": 0}, {"high_ratio": 2}, {"ratoi": 0.5},
+     {"steps": 4, "start": 4}, {"steps": 20, "resets": (12, 22)}, {"selection": "mean"}],
+)  # fmt: skip
+def test_wrong_settings_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        RAS(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"starvation": 1.0}, {"high_ratio": 0.0}, {"ratio": 0.999}])
+def test_the_released_rule_is_refused_where_it_is_undefined(wrong):
+    with pytest.raises(ValueError, match="released"):
+        RAS(**{"steps": 12, "resets": (), "as_released": True} | wrong)(GaussianFlow())
