@@ -47,7 +47,7 @@ def test_heun_equals_diffusers():
         x = scheduler.step(flow.velocity(x, scheduler.sigmas[i]), t, x).prev_sample
     again = GaussianFlow()
     again.sigmas = lambda _: levels
-    torch.testing.assert_close(Steps(steps=steps, solver="heun")(again), x, rtol=0, atol=1e-5)
+    torch.testing.assert_close(Steps(steps=steps, solver="heun")(again), x, rtol=0, atol=5e-5)
 
 
 def test_evaluations_per_step():
