@@ -1,0 +1,40 @@
+"""From a stock diffusers pipeline to a `Model`, for as long as a `with` block lasts."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal
+
+from diffusers import FluxPipeline, LuminaPipeline, StableDiffusion3Pipeline
+
+from models.attention import Call
+from models.flux import Flux
+from models.lumina import Lumina
+from models.model import Model
+from models.sd3 import SD3
+
+FAMILIES: dict[type, type[Model]] = {
+    StableDiffusion3Pipeline: SD3,
+    LuminaPipeline: Lumina,
+    FluxPipeline: Flux,
+}
+
+
+@contextmanager
+def adapt(pipe: Any, dense: Literal["tokens", "stock"] = "tokens") -> Iterator[Model]:
+    """The pipeline as a model of velocities; its own attention processors are back when the block ends.
+
+    dense: "tokens" runs every call over the transformer's modules; "stock" runs calls on all tokens that keep nothing
+    (no kv) through the transformer's own `forward`, with the same result, for hooks that live there: diffusers' and
+    cache-dit's caches, offloading. TypeError for another kind of pipeline.
+    """
+    family = next((model for kind, model in FAMILIES.items() if isinstance(pipe, kind)), None)
+    if family is None:
+        known = ", ".join(kind.__name__ for kind in FAMILIES)
+        raise TypeError(f"no adapter for {type(pipe).__name__}; there is one for {known}")
+    call = Call()
+    with ExitStack() as restore:
+        attentions = [module for module in pipe.transformer.modules() if hasattr(module, "set_processor")]
+        for layer, attention in enumerate(attentions):
+            restore.callback(attention.set_processor, attention.processor)
+            attention.set_processor(family.processor(layer, call))
+        yield family(pipe, call, dense)

@@ -1,0 +1,111 @@
+"""FLUX.1 (github.com/black-forest-labs/flux): rotary positions, two-stream blocks, then blocks over both streams."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.attention import FluxAttention
+from models.model import Model, weights
+from models.tokens import Conditioning, Grid, Places
+
+
+class Flux(Model):
+    """Adapter of FluxPipeline. The time is rounded to the model's dtype; positions are rotations of (0, row, column).
+
+    Guidance: a transformer with `guidance_embeds` (FLUX.1-dev) takes `guidance` as an input, and `true_cfg_scale` above
+    1 adds classifier-free guidance. One without (FLUX.1-schnell) takes `guidance` as the scale of classifier-free
+    guidance, 1 (none) by default. The pipeline evaluates the halves one after the other, here they are one batch.
+    """
+
+    family = "flux"
+    processor = FluxAttention
+
+    def __init__(self, *args) -> None:
+        super().__init__(*args)
+        self.channels = self.dit.config.in_channels // self.patch**2
+
+    @torch.no_grad()
+    def encode(
+        self, prompts, negative=None, guidance=None, *, true_cfg_scale=1.0, max_sequence_length=512
+    ) -> Conditioning:
+        embedded = self.dit.config.guidance_embeds
+        if guidance is None:
+            guidance = self.default("guidance_scale") if embedded else 1.0
+        scale = true_cfg_scale if embedded else guidance
+        guided = scale > 1
+        negative = (
+            [negative or ""] * len(prompts) if negative is None or isinstance(negative, str) else negative
+        )
+        sides = [[*negative], [*prompts]] if guided else [[*prompts]]
+        encoded = [
+            self.pipe.encode_prompt(side, None, max_sequence_length=max_sequence_length) for side in sides
+        ]
+        embeds, pooled = (torch.cat([e[part] for e in encoded]) for part in (0, 1))
+        stock = {"encoder_hidden_states": embeds, "pooled_projections": pooled, "txt_ids": encoded[0][2]}
+        embedder = self.dit.time_text_embed
+        constants = (embedder.text_embedder(pooled),)
+        if embedded:
+            stock["guidance"] = torch.full([len(embeds)], guidance, device=self.device)
+            strength = embedder.time_proj(stock["guidance"].to(self.dtype) * 1000).to(pooled.dtype)
+            constants = (embedder.guidance_embedder(strength), *constants)
+        return Conditioning(self.dit.context_embedder(embeds), constants, guided, scale, stock)
+
+    def schedule(self, steps: int, grid: Grid) -> dict:
+        shift = {"mu": None} | super().schedule(steps, grid)
+        return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": shift["mu"]}
+
+    def ids(self, positions: Tensor) -> Tensor:
+        return torch.cat([torch.zeros_like(positions[..., :1]), positions], -1)
+
+    def places(self, grid: Grid, positions: Tensor | None = None) -> Places:
+        at = grid.positions(self.device)[None] if positions is None else positions
+        cos, sin = self.dit.pos_embed(self.ids(at).flatten(0, 1))
+        return Places(
+            grid, (cos.unflatten(0, at.shape[:2]), sin.unflatten(0, at.shape[:2])), positions is None
+        )
+
+    def time(self, sigma: Tensor, b: int) -> Tensor:
+        return (sigma * 1000).expand(b).to(self.dtype) / 1000
+
+    def forward(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: tuple[Tensor, ...]) -> Tensor:
+        dit, text = self.dit, cond.embeds
+        vector = self.modulation(dit.time_text_embed, self.time(sigma, len(x)) * 1000, cond)
+        cos, sin = places  # text stands at (0, 0, 0), where the rotation is none
+        still = cos.new_ones(len(cos), cond.text, cos.shape[2])
+        rope = torch.cat([still, cos], 1), torch.cat([torch.zeros_like(still), sin], 1)
+        x = dit.x_embedder(x)
+        for block in (*dit.transformer_blocks, *dit.single_transformer_blocks):
+            text, x = block(
+                hidden_states=x,
+                encoder_hidden_states=text,
+                temb=vector,
+                image_rotary_emb=rope,
+                joint_attention_kwargs=None,
+            )
+        return dit.proj_out(dit.norm_out(x, vector))
+
+    def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places) -> Tensor:
+        ids = self.ids(places.grid.positions(self.device))
+        time = self.time(sigma, len(x))
+        return self.dit(x, timestep=time, img_ids=ids, **cond.stock, return_dict=False)[0]
+
+    def joint(self, rows: Tensor, n: int, text: int) -> Tensor:
+        return torch.cat([torch.arange(text, device=rows.device).expand(len(rows), -1), text + rows], 1)
+
+    def macs(self, k: int, n: int, text: int) -> int:
+        dit = self.dit
+        image = weights(dit.x_embedder, dit.proj_out)
+        total = weights(dit.time_text_embed.timestep_embedder, dit.norm_out)
+        joint = 0
+        for block in dit.transformer_blocks:
+            a = block.attn
+            image += weights(a.to_q, a.to_k, a.to_v, a.to_out, block.ff)
+            total += text * weights(a.add_q_proj, a.add_k_proj, a.add_v_proj, a.to_add_out, block.ff_context)
+            total += weights(block.norm1, block.norm1_context)
+            joint += 2 * a.inner_dim * (n + text)
+        for block in dit.single_transformer_blocks:
+            joint += weights(block.attn, block.proj_mlp, block.proj_out) + 2 * block.attn.inner_dim * (
+                n + text
+            )
+            total += weights(block.norm)
+        return total + k * image + (k + text) * joint

@@ -1,0 +1,137 @@
+"""Lumina-Next (arXiv:2406.18583): rotary positions over the image, gated cross-attention to the text."""
+
+import math
+
+import torch
+from diffusers.models.embeddings import get_1d_rotary_pos_embed
+from diffusers.utils import is_bs4_available, is_ftfy_available
+from torch import Tensor
+
+from models.attention import LuminaAttention, keys_values
+from models.model import Model, weights
+from models.tokens import Conditioning, Grid, Places, channels_first, pack, unpack
+
+
+class Lumina(Model):
+    """Adapter of LuminaPipeline. Time runs from 0 at noise to 1, so the output is negated; half of the output channels,
+    the learned sigma, is dropped; guidance halves are (with, without) the prompt, and the first 3 channels are guided.
+
+    watershed, proportional: `scaling_watershed` and `proportional_attn` of the pipeline, at its defaults. With a
+    watershed below 1 the rotary table changes on the way, and keys kept from before it are stale.
+    """
+
+    family = "lumina"
+    processor = LuminaAttention
+    watershed = 1.0
+    proportional = True
+
+    def __init__(self, *args) -> None:
+        super().__init__(*args)
+        self.patch, self.channels = self.dit.config.patch_size, self.dit.config.in_channels
+
+    @torch.no_grad()
+    def encode(self, prompts, negative=None, guidance=None) -> Conditioning:
+        guidance = self.default("guidance_scale") if guidance is None else guidance
+        guided = guidance > 1
+        given, mask, without, mask_without = self.pipe.encode_prompt(
+            [*prompts],
+            guided,
+            negative_prompt=negative,
+            clean_caption=is_bs4_available() and is_ftfy_available(),  # what the pipeline's own call does
+        )
+        embeds = torch.cat([given, without]) if guided else given
+        mask = torch.cat([mask, mask_without]) if guided else mask
+        valid = mask.float().unsqueeze(-1)
+        pooled = ((embeds * valid).sum(1) / valid.sum(1)).to(embeds)
+        constants = (self.dit.time_caption_embed.caption_embedder(pooled),)
+        keys = {self.layer(b.attn2): keys_values(b.attn2, b.norm1_context(embeds)) for b in self.dit.layers}
+        stock = {"encoder_hidden_states": embeds, "encoder_mask": mask}
+        return Conditioning(embeds, constants, guided, guidance, stock, mask.bool(), keys)
+
+    @staticmethod
+    def layer(attention) -> int:
+        return attention.processor.layer
+
+    def rotary(self, positions: Tensor, linear: float, ntk: float) -> Tensor:
+        """Complex rotations (b, n, d / 2) on the CPU, where the pipeline computes them."""
+        half = self.dit.head_dim // 2
+        row, column = (
+            get_1d_rotary_pos_embed(half, axis.flatten(), linear_factor=linear, ntk_factor=ntk)  # type: ignore
+            for axis in positions.cpu().unbind(-1)
+        )
+        return torch.stack([row, column], -1).flatten(1).unflatten(0, positions.shape[:2])
+
+    def scale(self, grid: Grid) -> float:
+        """Side of the image over the side of the training images, in the pipeline's own pixels."""
+        height, width = (size * self.patch * self.pipe.vae_scale_factor for size in grid)
+        return math.sqrt(width * height / self.pipe.default_image_size**2)
+
+    def places(self, grid: Grid, positions: Tensor | None = None) -> Places:
+        """Rotations with the linear factor of the grid, and those with its NTK factor if the watershed needs them."""
+        at = grid.positions()[None] if positions is None else positions
+        factors = [(self.scale(grid), 1.0)] + [(1.0, self.scale(grid))] * (self.watershed < 1)
+        tables = tuple(self.rotary(at, linear, ntk).to(self.device) for linear, ntk in factors)
+        return Places(grid, tables, positions is None)
+
+    def options(self) -> dict[str, int]:
+        return (
+            {"base_sequence_length": (self.pipe.default_image_size // 16) ** 2} if self.proportional else {}
+        )
+
+    def time(self, sigma: Tensor) -> Tensor:
+        return 1 - sigma * 1000 / 1000
+
+    def rope(self, t: Tensor, tables: tuple[Tensor, ...]) -> Tensor:
+        return tables[0] if len(tables) == 1 else torch.where(t < self.watershed, *tables)
+
+    def forward(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: tuple[Tensor, ...]) -> Tensor:
+        dit, t = self.dit, self.time(sigma)
+        rope = self.rope(t, places)
+        vector = self.modulation(dit.time_caption_embed, t.expand(len(x)), cond)
+        x = dit.patch_embedder.proj(x)
+        for block in dit.layers:
+            x = block(
+                hidden_states=x,
+                attention_mask=None,
+                image_rotary_emb=rope,
+                encoder_hidden_states=cond.embeds,
+                encoder_mask=cond.mask,
+                temb=vector,
+                cross_attention_kwargs=self.options(),
+            )
+        return -channels_first(dit.norm_out(x, vector), self.patch, self.channels)
+
+    def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places) -> Tensor:
+        t = self.time(sigma)
+        rope = self.rope(t, places.tables).view(*places.grid, -1)
+        out = self.dit(
+            unpack(x, places.grid, self.patch),
+            timestep=t.expand(len(x)),
+            image_rotary_emb=rope,
+            cross_attention_kwargs=self.options(),
+            **cond.stock,
+            return_dict=False,
+        )[0]
+        return -pack(out.chunk(2, dim=1)[0], self.patch)
+
+    def joint(self, rows: Tensor, n: int, text: int) -> Tensor:
+        return rows
+
+    def guide(self, v: Tensor, cond: Conditioning) -> Tensor:
+        if not cond.guided:
+            return v
+        given, without = v.chunk(2)
+        k = 3 * self.patch**2
+        guided = without[..., :k] + cond.guidance * (given[..., :k] - without[..., :k])
+        return torch.cat([guided, given[..., k:]], -1)
+
+    def macs(self, k: int, n: int, text: int) -> int:
+        dit = self.dit
+        image = weights(dit.patch_embedder, dit.norm_out.linear_2)
+        total = weights(dit.time_caption_embed.timestep_embedder, dit.norm_out.linear_1)
+        for block in dit.layers:
+            a, cross = block.attn1, block.attn2
+            image += weights(a, cross.to_q, cross.to_out, block.feed_forward)
+            image += 2 * a.inner_dim * (n + text)
+            total += weights(block.norm1)
+        return total + k * image

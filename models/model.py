@@ -1,0 +1,200 @@
+"""What the three adapters share: tokens and grids, the pipeline's noise and schedule, one velocity call, guidance."""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any, ClassVar, Literal
+
+import torch
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+from diffusers.utils.torch_utils import randn_tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from models.attention import KV, Call
+from models.flow import Flow
+from models.tokens import Conditioning, Grid, Places, pack, take, unpack
+
+
+def weights(*modules: nn.Module | None) -> int:
+    """Multiply-adds per token of all linear maps in `modules`."""
+    inner = [m for module in modules if module is not None for m in module.modules()]
+    return sum(m.weight.numel() for m in inner if isinstance(m, nn.Linear | nn.Conv2d))
+
+
+class Model(ABC):
+    """A diffusion transformer as a velocity field on tokens; made by `adapt`.
+
+    It calls the modules of the pipeline that the user loaded. Nothing of a trajectory is kept here: keys and values
+    live in the `KV` that the caller passes, positional encodings in `Places`, prompts in `Conditioning`.
+    """
+
+    family: ClassVar[Literal["sd3", "lumina", "flux"]]
+    processor: ClassVar[type]
+    max_shift: ClassVar[float] = 1.15
+    patch = 2
+    channels: int
+
+    def __init__(self, pipe: Any, call: Call, dense: Literal["tokens", "stock"] = "tokens") -> None:
+        self.pipe, self.call, self.dense = pipe, call, dense
+        self.dit = pipe.transformer
+        self.dtype, self.device = self.dit.dtype, self.dit.device
+        # not pipe.vae_scale_factor, which LuminaPipeline fixes at 8
+        self.cell = 2 ** (len(pipe.vae.config.block_out_channels) - 1) * self.patch
+
+    def grid(self, height: int, width: int) -> Grid:
+        """Tokens of an image of height x width pixels; ValueError if it is not a whole number of them."""
+        if height % self.cell or width % self.cell or min(height, width) < self.cell:
+            raise ValueError(f"height {height} and width {width} must be multiples of {self.cell} pixels")
+        return Grid(height // self.cell, width // self.cell)
+
+    def noise(self, generators: Sequence[torch.Generator], grid: Grid) -> Float[Tensor, "b n c"]:
+        """Standard normal tokens, drawn as the pipeline draws them; one generator per image."""
+        shape = (len(generators), self.channels, *(size * self.patch for size in grid))
+        return pack(
+            randn_tensor(shape, generator=[*generators], device=self.device, dtype=self.dtype), self.patch
+        )
+
+    def sigmas(self, steps: int, grid: Grid) -> Float[Tensor, " steps_and_1"]:
+        """The pipeline's noise levels from 1 to 0, float32. The pipeline's own scheduler stays as it is."""
+        scheduler = deepcopy(self.pipe.scheduler)
+        scheduler.set_timesteps(device=self.device, **self.schedule(steps, grid))
+        return scheduler.sigmas
+
+    def schedule(self, steps: int, grid: Grid) -> dict[str, Any]:
+        """Arguments of the scheduler's `set_timesteps`."""
+        config = self.pipe.scheduler.config
+        if not config.get("use_dynamic_shifting", False):
+            return {"num_inference_steps": steps}
+        base, end = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+        low, high = config.get("base_shift", 0.5), config.get("max_shift", self.max_shift)
+        return {"num_inference_steps": steps, "mu": calculate_shift(grid.n, base, end, low, high)}
+
+    def new_kv(self) -> KV:
+        """An empty memory for one trajectory."""
+        return KV()
+
+    @torch.no_grad()
+    def velocity(
+        self,
+        x: Float[Tensor, "b n c"],
+        sigma: Float[Tensor, ""],
+        cond: Conditioning,
+        places: Places,
+        kv: KV | None = None,
+        rows: Int[Tensor, "b k"] | None = None,
+    ) -> Float[Tensor, "b k c"]:
+        """dx/dsigma at the tokens `rows`, per image; at all of them if None. Guidance included, in the model's dtype.
+
+        x: all tokens. kv: filled by a dense call; overwritten at `rows` by a sparse one, which attends over all of it.
+        Never waits for the device. ValueError for a sparse call without the kv of a dense call of the same size.
+        """
+        halves = 2 if cond.guided else 1
+        size = (halves * len(x), x.shape[1])
+        if rows is not None and (kv is None or kv.size != size):
+            raise ValueError(f"rows need the kv of a dense call of size {size}, not {kv and kv.size}")
+        x = (x if rows is None else take(x, rows)).to(self.dtype).repeat(halves, 1, 1)
+        if kv is None and self.dense == "stock" and places.whole:
+            return self.guide(self.stock(x, sigma, cond, places), cond)
+        with self.call.during(kv=kv, text=cond.keys, **self.written(rows, size, cond.text)):
+            v = self.forward(x, sigma, cond, places.take(rows, halves))
+        if kv is not None:
+            kv.size = size
+        return self.guide(v, cond)
+
+    def written(self, rows: Tensor | None, size: tuple[int, int], text: int) -> dict[str, Tensor]:
+        """The rows of the flattened memories of the whole batch that a sparse call writes."""
+        if rows is None:
+            return {}
+        b, n = size
+        image = rows.repeat(b // len(rows), 1)
+        at = torch.arange(b, device=rows.device)[:, None]
+        return {
+            "image": (image + at * n).flatten(),
+            "joint": (self.joint(image, n, text) + at * (n + text)).flatten(),
+        }
+
+    def modulation(self, embedder: nn.Module, t: Tensor, cond: Conditioning) -> Tensor:
+        """The vector that modulates every block: time embedding plus what is constant over the trajectory."""
+        vector = embedder.timestep_embedder(embedder.time_proj(t).to(self.dtype))
+        for constant in cond.constants:
+            vector = vector + constant
+        return vector
+
+    def guide(self, v: Tensor, cond: Conditioning) -> Tensor:
+        """Classifier-free guidance (arXiv:2207.12598) of the halves (without prompt, with prompt)."""
+        if not cond.guided:
+            return v
+        without, given = v.chunk(2)
+        return without + cond.guidance * (given - without)
+
+    @torch.no_grad()
+    def decode(self, x: Float[Tensor, "b n c"], grid: Grid) -> Float[Tensor, "b 3 h w"]:
+        """Images in [0, 1], float32, as the pipeline decodes them."""
+        vae = self.pipe.vae
+        latents = unpack(x, grid, self.patch).to(vae.dtype) / vae.config.scaling_factor
+        image = vae.decode(latents + (vae.config.shift_factor or 0), return_dict=False)[0]
+        return (image * 0.5 + 0.5).clamp(0, 1).float()
+
+    def flops(self, grid: Grid, active: int | None = None, *, text: int, guided: bool) -> int:
+        """FLOPs of one velocity call for one image, 2 per multiply-add, in linear maps and attention.
+
+        active: tokens that run (all if None). text: text tokens. Agrees with torch's flop counter.
+        """
+        return 2 * self.macs(grid.n if active is None else active, grid.n, text) * (2 if guided else 1)
+
+    def default(self, name: str) -> Any:
+        """The default of an argument of the pipeline's own call."""
+        return inspect.signature(type(self.pipe).__call__).parameters[name].default
+
+    def flow(
+        self,
+        prompts: Sequence[str],
+        *,
+        generators: Sequence[torch.Generator],
+        height: int | None = None,
+        width: int | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        negative: str | Sequence[str] | None = None,
+        **limits,
+    ) -> Flow:
+        """A batch of images to be made, one generator each; everything left out is the pipeline's default."""
+        if len(prompts) != len(generators):
+            raise ValueError(f"{len(prompts)} prompts need as many generators, not {len(generators)}")
+        side = self.pipe.default_sample_size * self.cell // self.patch
+        grid = self.grid(height or side, width or side)
+        cond = self.encode(prompts, negative, guidance, **limits)
+        return Flow(self, cond, grid, generators, steps or self.default("num_inference_steps"))
+
+    # what a family adds
+
+    @abstractmethod
+    def encode(
+        self, prompts: Sequence[str], negative=None, guidance: float | None = None, **limits
+    ) -> Conditioning:
+        """Prompts, their guidance halves included. negative: one string for all or one each, "" if None.
+        guidance: the pipeline's default if None; at most 1 is no guidance, as in the pipeline.
+        limits: `max_sequence_length` (SD3, FLUX), `true_cfg_scale` (FLUX)."""
+
+    @abstractmethod
+    def places(self, grid: Grid, positions: Float[Tensor, "b n 2"] | None = None) -> Places:
+        """Positional encodings, once per trajectory. positions: (row, column) in units of the cells of `grid`, per
+        image or shared, possibly fractional; None is every cell of the grid."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: tuple[Tensor, ...]) -> Tensor:
+        """Velocity (b', k, c) of tokens x (b', k, c), without guidance."""
+
+    @abstractmethod
+    def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places) -> Tensor:
+        """The same for all tokens of a grid, by the transformer's own forward."""
+
+    @abstractmethod
+    def joint(self, rows: Tensor, n: int, text: int) -> Tensor:
+        """Rows (b, k + text) of one image's joint memory that its image rows (b, k) and its text occupy."""
+
+    @abstractmethod
+    def macs(self, k: int, n: int, text: int) -> int:
+        """Multiply-adds of one forward of one image on k of n tokens."""

@@ -1,0 +1,92 @@
+"""Stock pipelines with random weights: the denoiser at full size for timing, anything at any size for tests.
+
+What such a pipeline draws is noise. `weights_are_random(pipe)` tells it from a trained one.
+"""
+
+import string
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from torch import nn
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+Architecture = dict[str, tuple[str, dict[str, Any]]]  # component -> class name, configuration
+
+# ids of the special tokens of the tokenizers below, written into the text encoders' configurations
+CLIP_IDS = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+GEMMA_IDS = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
+
+
+def build(architecture: Architecture, device: torch.device | str, dtype: torch.dtype, seed: int = 0) -> Any:
+    """The pipeline `architecture["pipeline"]`, built in place on the device in the dtype, in eval mode."""
+    parts = dict(architecture)
+    pipeline, extra = parts.pop("pipeline")
+    made = {name: component(kind, config, device, dtype) for name, (kind, config) in parts.items()}
+    for i, module in enumerate(m for m in made.values() if isinstance(m, nn.Module)):
+        randomise(module, seed + i)
+    pipe = getattr(diffusers, pipeline)(**made, **extra)
+    pipe.random_weights = True
+    return pipe
+
+
+def weights_are_random(pipe: Any) -> bool:
+    return getattr(pipe, "random_weights", False)
+
+
+def component(kind: str, config: dict[str, Any], device: torch.device | str, dtype: torch.dtype) -> Any:
+    if kind in TOKENIZERS:
+        return TOKENIZERS[kind](config)
+    if kind.endswith("Scheduler"):
+        return getattr(diffusers, kind)(**config)
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            if hasattr(diffusers, kind):
+                return getattr(diffusers, kind)(**config).eval()
+            model = getattr(transformers, kind)
+            return model(model.config_class(**config)).eval()
+    finally:
+        torch.set_default_dtype(default)
+
+
+@torch.no_grad()
+def randomise(module: nn.Module, seed: int) -> None:
+    """Every parameter visibly random, activations of order one. Library defaults leave gates and modulation at zero."""
+    generators: dict[torch.device, torch.Generator] = {}
+    for name, p in module.named_parameters():
+        g = generators.setdefault(p.device, torch.Generator(p.device).manual_seed(seed))
+        if p.ndim > 1:
+            p.normal_(0, p[0].numel() ** -0.5, generator=g)
+        elif name.endswith("gate"):  # Lumina's, one per head
+            p.normal_(0, 1, generator=g)
+        elif "norm" in name and name.endswith("weight"):
+            p.normal_(1, 0.1, generator=g)
+        else:
+            p.normal_(0, 0.05, generator=g)
+
+
+def clip_tokenizer(config: dict[str, Any]) -> Any:
+    """One token per byte."""
+    symbols = list(bytes_to_unicode().values())
+    pieces = ["<|startoftext|>", "<|endoftext|>", *symbols, *(s + "</w>" for s in symbols)]
+    return transformers.CLIPTokenizer(vocab={p: i for i, p in enumerate(pieces)}, merges=[], **config)
+
+
+def t5_tokenizer(config: dict[str, Any]) -> Any:
+    """One token per printable ASCII character."""
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+    characters = [(c, -3.0) for c in string.printable.strip()]
+    return transformers.T5Tokenizer(vocab=pieces + characters, extra_ids=0, **config)
+
+
+def gemma_tokenizer(config: dict[str, Any]) -> Any:
+    """One token per printable ASCII character. Without a first token an empty prompt would be all mask: NaN."""
+    pieces = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *string.printable.strip()]
+    vocab = {p: i for i, p in enumerate(pieces)}
+    return transformers.GemmaTokenizer(vocab=vocab, merges=[], add_bos_token=True, **config)
+
+
+TOKENIZERS = {"CLIPTokenizer": clip_tokenizer, "T5Tokenizer": t5_tokenizer, "GemmaTokenizer": gemma_tokenizer}

@@ -1,0 +1,83 @@
+"""Tokens: their grid, their places, their layout in a latent, and the prompts they are conditioned on."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class Grid(NamedTuple):
+    """Rows and columns of tokens."""
+
+    rows: int
+    columns: int
+
+    @property
+    def n(self) -> int:
+        return self.rows * self.columns
+
+    def positions(self, device: torch.device | str | None = None) -> Float[Tensor, "n 2"]:
+        """(row, column) of every token in row-major order."""
+        axes = (torch.arange(size, device=device) for size in self)
+        return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, 1).float()
+
+
+@dataclass(frozen=True, eq=False)
+class Conditioning:
+    """Prompts as the transformer needs them on every step; everything that is constant over a trajectory is done.
+
+    embeds: text tokens (b', text, d), embedded; b' is b, or 2b with the two halves of guidance in the family's order.
+    constants: terms added to the time embedding (b', d), in order. guidance: scale of classifier-free guidance.
+    stock: the same prompts as keyword arguments of the transformer's own forward.
+    """
+
+    embeds: Float[Tensor, "b text d"]
+    constants: tuple[Float[Tensor, "b d"], ...]
+    guided: bool
+    guidance: float
+    stock: dict[str, Tensor]
+    mask: Tensor | None = None
+    keys: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    @property
+    def text(self) -> int:
+        return self.embeds.shape[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Positional encodings of the tokens of one trajectory: tensors (1 or b, n, ...), of which a call takes its rows."""
+
+    grid: Grid
+    tables: tuple[Tensor, ...]
+    whole: bool  # the tokens are the cells of the grid, in order
+
+    def take(self, rows: Tensor | None, halves: int) -> tuple[Tensor, ...]:
+        """The tables at `rows` (b, k), all of them if None; repeated for the halves of guidance."""
+        tables = self.tables
+        if rows is not None:
+            tables = tuple(take(t.expand(len(rows), *t.shape[1:]), rows) for t in tables)
+        return tuple(t if len(t) == 1 else torch.cat([t] * halves) for t in tables)
+
+
+def take(x: Tensor, rows: Tensor) -> Tensor:
+    """x (b, n, ...) at rows (b, k): (b, k, ...)."""
+    return x[torch.arange(len(rows), device=rows.device)[:, None], rows]
+
+
+def pack(latents: Float[Tensor, "b c height width"], p: int) -> Float[Tensor, "b n cpp"]:
+    """Patches of p x p as tokens, flattened as (channel, row, column)."""
+    x = latents.unflatten(3, (-1, p)).unflatten(2, (-1, p))  # (b, c, rows, p, columns, p)
+    return x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+def unpack(tokens: Float[Tensor, "b n cpp"], grid: Grid, p: int) -> Float[Tensor, "b c height width"]:
+    x = tokens.unflatten(2, (-1, p, p)).unflatten(1, grid)  # (b, rows, columns, c, p, p)
+    return x.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
+
+
+def channels_first(tokens: Tensor, p: int, channels: int) -> Tensor:
+    """SD3 and Lumina emit a patch as (row, column, channel): the same as (channel, row, column)."""
+    return tokens.unflatten(-1, (p * p, -1))[..., :channels].transpose(-1, -2).flatten(-2)
