@@ -14,9 +14,24 @@ own call gives, bit for bit. `generate` does it all for a list of prompts; `Chec
 
 from models.adapt import adapt
 from models.attention import KV
+from models.checkpoint import Checkpoint, MissingWeights
 from models.flow import Flow
 from models.generate import generate, generator
 from models.model import Model
+from models.random_weights import weights_are_random
 from models.tokens import Conditioning, Grid, Places
 
-__all__ = ["KV", "Conditioning", "Flow", "Grid", "Model", "Places", "adapt", "generate", "generator"]
+__all__ = [
+    "KV",
+    "Checkpoint",
+    "Conditioning",
+    "Flow",
+    "Grid",
+    "MissingWeights",
+    "Model",
+    "Places",
+    "adapt",
+    "generate",
+    "generator",
+    "weights_are_random",
+]

@@ -36,6 +36,11 @@ class Flow:
     def _places(self) -> Places:
         return self.model.places(self.grid)
 
+    @property
+    def pixels(self) -> int:
+        """Latent pixels in a token: its channels are c / pixels."""
+        return self.model.patch**2
+
     def noise(self, grid: Grid | None = None) -> Float[Tensor, "b n c"]:
         """The next draw of each image's generator, as the pipeline would draw it."""
         return self.model.noise(self.generators, grid or self.grid)

@@ -26,7 +26,7 @@ class Flux(Model):
 
     @torch.no_grad()
     def encode(
-        self, prompts, negative=None, guidance=None, *, true_cfg_scale=1.0, max_sequence_length=512
+        self, prompts, negative=None, guidance=None, *, true_cfg_scale=1.0, max_sequence_length=None
     ) -> Conditioning:
         embedded = self.dit.config.guidance_embeds
         if guidance is None:
@@ -38,7 +38,8 @@ class Flux(Model):
         )
         sides = [[*negative], [*prompts]] if guided else [[*prompts]]
         encoded = [
-            self.pipe.encode_prompt(side, None, max_sequence_length=max_sequence_length) for side in sides
+            self.pipe.encode_prompt(side, None, max_sequence_length=max_sequence_length or 512)
+            for side in sides
         ]
         embeds, pooled = (torch.cat([e[part] for e in encoded]) for part in (0, 1))
         stock = {"encoder_hidden_states": embeds, "pooled_projections": pooled, "txt_ids": encoded[0][2]}

@@ -30,7 +30,7 @@ class Lumina(Model):
         self.patch, self.channels = self.dit.config.patch_size, self.dit.config.in_channels
 
     @torch.no_grad()
-    def encode(self, prompts, negative=None, guidance=None) -> Conditioning:
+    def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
         guidance = self.default("guidance_scale") if guidance is None else guidance
         guided = guidance > 1
         given, mask, without, mask_without = self.pipe.encode_prompt(
@@ -62,9 +62,8 @@ class Lumina(Model):
         return torch.stack([row, column], -1).flatten(1).unflatten(0, positions.shape[:2])
 
     def scale(self, grid: Grid) -> float:
-        """Side of the image over the side of the training images, in the pipeline's own pixels."""
-        height, width = (size * self.patch * self.pipe.vae_scale_factor for size in grid)
-        return math.sqrt(width * height / self.pipe.default_image_size**2)
+        """Side of the image over the side of the training images, in pixels."""
+        return math.sqrt(grid.n * self.cell**2 / self.pipe.default_image_size**2)
 
     def places(self, grid: Grid, positions: Tensor | None = None) -> Places:
         """Rotations with the linear factor of the grid, and those with its NTK factor if the watershed needs them."""

@@ -21,7 +21,7 @@ class SD3(Model):
         self.patch, self.channels = self.dit.config.patch_size, self.dit.config.in_channels
 
     @torch.no_grad()
-    def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=256) -> Conditioning:
+    def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
         guidance = self.default("guidance_scale") if guidance is None else guidance
         guided = guidance > 1
         given, without, pooled, pooled_without = self.pipe.encode_prompt(
@@ -30,7 +30,7 @@ class SD3(Model):
             None,
             negative_prompt=negative,
             do_classifier_free_guidance=guided,
-            max_sequence_length=max_sequence_length,
+            max_sequence_length=max_sequence_length or 256,
         )
         embeds = torch.cat([without, given]) if guided else given
         pooled = torch.cat([pooled_without, pooled]) if guided else pooled

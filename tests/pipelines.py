@@ -8,18 +8,18 @@ from models.random_weights import CLIP_IDS, GEMMA_IDS, build
 
 
 def vae(channels: int, scale: float, shift: float | None, quant: bool):
-    return "AutoencoderKL", dict(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(8,) * 4,
-        layers_per_block=1,
-        latent_channels=channels,
-        norm_num_groups=4,
-        scaling_factor=scale,
-        shift_factor=shift,
-        use_quant_conv=quant,
-        use_post_quant_conv=quant,
-    )
+    return "AutoencoderKL", {
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "block_out_channels": (8,) * 4,
+        "layers_per_block": 1,
+        "latent_channels": channels,
+        "norm_num_groups": 4,
+        "scaling_factor": scale,
+        "shift_factor": shift,
+        "use_quant_conv": quant,
+        "use_post_quant_conv": quant,
+    }
 
 
 def clip(kind: str):
@@ -35,58 +35,58 @@ def clip(kind: str):
 
 
 def t5(width: int):
-    return "T5EncoderModel", dict(
-        vocab_size=128,
-        d_model=width,
-        d_kv=8,
-        d_ff=2 * width,
-        num_layers=2,
-        num_heads=4,
-        feed_forward_proj="gated-gelu",
-        tie_word_embeddings=False,
-    )
+    return "T5EncoderModel", {
+        "vocab_size": 128,
+        "d_model": width,
+        "d_kv": 8,
+        "d_ff": 2 * width,
+        "num_layers": 2,
+        "num_heads": 4,
+        "feed_forward_proj": "gated-gelu",
+        "tie_word_embeddings": False,
+    }
 
 
 def sd3(dtype: torch.dtype = torch.float32, **transformer) -> Any:
-    config = dict(
-        sample_size=32,
-        num_layers=3,
-        attention_head_dim=8,
-        num_attention_heads=4,
-        joint_attention_dim=64,
-        caption_projection_dim=32,
-        pooled_projection_dim=64,
-        pos_embed_max_size=24,
-    )
+    config = {
+        "sample_size": 32,
+        "num_layers": 3,
+        "attention_head_dim": 8,
+        "num_attention_heads": 4,
+        "joint_attention_dim": 64,
+        "caption_projection_dim": 32,
+        "pooled_projection_dim": 64,
+        "pos_embed_max_size": 24,
+    }
     architecture = {
         "pipeline": ("StableDiffusion3Pipeline", {}),
         "transformer": ("SD3Transformer2DModel", config | transformer),
         "vae": vae(16, 1.5305, 0.0609, False),
-        "scheduler": ("FlowMatchEulerDiscreteScheduler", dict(shift=3.0)),
+        "scheduler": ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}),
         "text_encoder": clip("CLIPTextModelWithProjection"),
         "text_encoder_2": clip("CLIPTextModelWithProjection"),
         "text_encoder_3": t5(64),
-        "tokenizer": ("CLIPTokenizer", dict(model_max_length=77)),
-        "tokenizer_2": ("CLIPTokenizer", dict(model_max_length=77)),
-        "tokenizer_3": ("T5Tokenizer", dict(model_max_length=512)),
+        "tokenizer": ("CLIPTokenizer", {"model_max_length": 77}),
+        "tokenizer_2": ("CLIPTokenizer", {"model_max_length": 77}),
+        "tokenizer_3": ("T5Tokenizer", {"model_max_length": 512}),
     }
     return quiet(build(architecture, "cpu", dtype))
 
 
 def sd35(dtype: torch.dtype = torch.float32, **transformer) -> Any:
-    return sd3(dtype, **dict(qk_norm="rms_norm", dual_attention_layers=(0, 1)) | transformer)
+    return sd3(dtype, **{"qk_norm": "rms_norm", "dual_attention_layers": (0, 1)} | transformer)
 
 
 def lumina(dtype: torch.dtype = torch.float32, **transformer) -> Any:
-    config = dict(
-        sample_size=16,
-        hidden_size=32,
-        num_layers=3,
-        num_attention_heads=4,
-        num_kv_heads=2,
-        multiple_of=16,
-        cross_attention_dim=32,
-    )
+    config = {
+        "sample_size": 16,
+        "hidden_size": 32,
+        "num_layers": 3,
+        "num_attention_heads": 4,
+        "num_kv_heads": 2,
+        "multiple_of": 16,
+        "cross_attention_dim": 32,
+    }
     gemma = dict(
         vocab_size=128,
         hidden_size=32,
@@ -109,17 +109,17 @@ def lumina(dtype: torch.dtype = torch.float32, **transformer) -> Any:
 
 
 def flux(dtype: torch.dtype = torch.float32, **transformer) -> Any:
-    config = dict(
-        num_layers=2,
-        num_single_layers=2,
-        attention_head_dim=16,
-        num_attention_heads=4,
-        joint_attention_dim=32,
-        pooled_projection_dim=32,
-        guidance_embeds=True,
-        axes_dims_rope=(4, 6, 6),
-    )
-    scheduler = dict(shift=3.0, use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15)
+    config = {
+        "num_layers": 2,
+        "num_single_layers": 2,
+        "attention_head_dim": 16,
+        "num_attention_heads": 4,
+        "joint_attention_dim": 32,
+        "pooled_projection_dim": 32,
+        "guidance_embeds": True,
+        "axes_dims_rope": (4, 6, 6),
+    }
+    scheduler = {"shift": 3.0, "use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15}
     architecture = {
         "pipeline": ("FluxPipeline", {}),
         "transformer": ("FluxTransformer2DModel", config | transformer),
@@ -127,8 +127,8 @@ def flux(dtype: torch.dtype = torch.float32, **transformer) -> Any:
         "scheduler": ("FlowMatchEulerDiscreteScheduler", scheduler),
         "text_encoder": clip("CLIPTextModel"),
         "text_encoder_2": t5(32),
-        "tokenizer": ("CLIPTokenizer", dict(model_max_length=77)),
-        "tokenizer_2": ("T5Tokenizer", dict(model_max_length=512)),
+        "tokenizer": ("CLIPTokenizer", {"model_max_length": 77}),
+        "tokenizer_2": ("T5Tokenizer", {"model_max_length": 512}),
     }
     return quiet(build(architecture, "cpu", dtype))
 
