@@ -1,0 +1,114 @@
+"""A dense run of the adapter is the pipeline's own call, bit for bit."""
+
+import pytest
+import torch
+
+from models import adapt, generator
+from models.tokens import pack
+from tests.models.conftest import PROMPTS, made
+
+SIZES = [(64, 96), (160, 64), (96, 96)]
+STEPS = 3
+
+
+def euler(flow):
+    x, sigmas = flow.noise(), flow.sigmas()
+    for i in range(flow.steps):
+        v = flow.velocity(x, sigmas[i])
+        x = (x.float() + (sigmas[i + 1] - sigmas[i]) * v).to(v.dtype)
+    return x
+
+
+def ours(pipe, prompts, height, width, dense="tokens", **options):
+    generators = [generator(p, 0) for p in prompts]
+    with adapt(pipe, dense) as model:
+        flow = model.flow(prompts, generators=generators, height=height, width=width, steps=STEPS, **options)
+        return euler(flow), flow
+
+
+def stock(pipe, prompts, height, width, **options):
+    latents = pipe(
+        prompts,
+        height=height,
+        width=width,
+        num_inference_steps=STEPS,
+        generator=[generator(p, 0) for p in prompts],
+        output_type="latent",
+        **options,
+    ).images
+    return latents if latents.ndim == 3 else pack(latents, 2)
+
+
+def options(name, guided, b):
+    """Options of the adapter and of the pipeline that ask for the same."""
+    scale = 3.0 if guided else 1.0
+    mine, theirs = {"guidance": scale}, {"guidance_scale": scale}
+    if name == "flux":
+        mine, theirs = {"guidance": 2.5, "true_cfg_scale": scale}, {"guidance_scale": 2.5, "true_cfg_scale": scale}
+    limit = {} if name == "lumina" else {"max_sequence_length": 16}
+    return mine | limit | {"negative": "ugly"}, theirs | limit | {"negative_prompt": ["ugly"] * b}
+
+
+@pytest.mark.parametrize("guided", [True, False], ids=["guided", "unguided"])
+@pytest.mark.parametrize("b", [1, 3])
+def test_equals_the_pipeline(name, dtype, b, guided):
+    pipe, prompts = made(name, dtype), PROMPTS[:b]
+    mine, theirs = options(name, guided, b)
+    for height, width in SIZES:
+        expected = stock(pipe, prompts, height, width, **theirs)
+        found, flow = ours(pipe, prompts, height, width, **mine)
+        assert flow.evaluated == [flow.grid.n] * STEPS
+        if name == "flux" and guided and dtype == torch.float32:  # the halves are one batch here, two calls there
+            torch.testing.assert_close(found, expected, atol=3e-6, rtol=0)
+        else:
+            assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("guided", [True, False], ids=["guided", "unguided"])
+def test_through_the_transformers_own_forward(name, dtype, guided):
+    pipe = made(name, dtype)
+    mine, _ = options(name, guided, 2)
+    calls = []
+    hook = pipe.transformer.register_forward_hook(lambda *_: calls.append(1))
+    tokens, _ = ours(pipe, PROMPTS[:2], 160, 64, **mine)
+    assert not calls
+    through, _ = ours(pipe, PROMPTS[:2], 160, 64, dense="stock", **mine)
+    hook.remove()
+    assert len(calls) == STEPS
+    assert torch.equal(through, tokens)
+
+
+def test_decodes_as_the_pipeline(name, dtype):
+    pipe = made(name, dtype)
+    mine, theirs = options(name, False, 1)
+    latents, flow = ours(pipe, PROMPTS[:1], 64, 96, **mine)
+    arguments = {"height": 64, "width": 96, "num_inference_steps": STEPS, "output_type": "pt"}
+    expected = pipe(PROMPTS[:1], generator=[generator(PROMPTS[0], 0)], **arguments, **theirs).images
+    with adapt(pipe) as model:
+        image = model.decode(latents, flow.grid)
+    assert image.shape == (1, 3, 64, 96)
+    assert torch.equal(image, expected.float())
+    assert image.std() > 0.01
+
+
+def test_defaults_are_the_pipelines(name, pipe):
+    with adapt(pipe) as model:
+        flow = model.flow(PROMPTS[:1], generators=[generator(PROMPTS[0], 0)])
+        assert flow.steps == (30 if name == "lumina" else 28)
+        side = pipe.default_sample_size // 2
+        assert flow.grid == (side, side)
+        assert flow.cond.guided == (name != "flux")
+        assert flow.cond.guidance == {"lumina": 4.0, "flux": 1.0}.get(name, 7.0)
+
+
+def test_dynamic_shift_of_sd3():
+    pipe = made("sd3", torch.float32)
+    mine, theirs = options("sd3", False, 1)
+    fixed = pipe.scheduler
+    pipe.scheduler = type(fixed).from_config(fixed.config, use_dynamic_shifting=True)
+    try:
+        expected = stock(pipe, PROMPTS[:1], 64, 96, **theirs)
+        assert torch.equal(ours(pipe, PROMPTS[:1], 64, 96, **mine)[0], expected)
+    finally:
+        pipe.scheduler = fixed
+    assert not torch.equal(ours(pipe, PROMPTS[:1], 64, 96, **mine)[0], expected)
