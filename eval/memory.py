@@ -1,0 +1,56 @@
+"""Peak memory of a region: what torch's CUDA allocator held, and what the process held."""
+
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+class Memory(NamedTuple):
+    """Bytes. allocator: of torch's CUDA allocator, None on a CPU. process: resident, of the whole process.
+
+    since_start: the process figure is the highest since the process began, for want of a way to reset it.
+    """
+
+    allocator: int | None
+    process: int
+    since_start: bool
+
+
+def reset_resident() -> bool:
+    """Starts the high-water mark of the resident set anew: Linux does so on this write, others not at all."""
+    try:
+        CLEAR.write_text("5")
+    except OSError:
+        return False
+    return STATUS.is_file()
+
+
+def highest_resident(since_reset: bool) -> int:
+    if since_reset:
+        return (
+            next(int(line.split()[1]) for line in STATUS.read_text().splitlines() if "VmHWM" in line) * 1024
+        )
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+@contextmanager
+def peak(device: torch.device | str) -> Iterator[Callable[[], Memory]]:
+    """Gives a function that, during or after the region, says how high memory has risen in it."""
+    on_gpu = torch.device(device).type == "cuda"
+    since_reset = reset_resident()
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+
+    def so_far() -> Memory:
+        allocator = torch.cuda.max_memory_allocated(device) if on_gpu else None
+        return Memory(allocator, highest_resident(since_reset), not since_reset)
+
+    yield so_far

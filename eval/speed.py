@@ -1,0 +1,89 @@
+"""What an image costs: seconds, FLOPs, memory. The timed region is the body of `timed`, and nothing else.
+
+Text encoding, denoising and decoding are timed apart, with a call each. Methods under comparison take turns
+in the order of `interleaved`, so that a drift of clocks or of other load meets them alike, and their speedup
+is the median of paired ratios. Warm-up is a first call whose figures are thrown away by name, never the first
+of the kept ones.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from eval.memory import Memory, peak
+from eval.statistics import Interval, median_interval
+
+T = TypeVar("T")
+
+
+class Timed(NamedTuple):
+    result: Any
+    seconds: float
+    memory: Memory
+
+
+def timed(fn: Callable[[], Any], device: torch.device | str) -> Timed:
+    """One call of `fn`, all of its work done when the clock stops, with its peak memory.
+
+    On CUDA the clock is a pair of events on an idle stream: what `fn` does on the host before, between and
+    after its kernels lies between them and counts. On a CPU it is `perf_counter`.
+    """
+    device = torch.device(device)
+    if device.type not in CLOCKS:
+        raise ValueError(f"device={device}: only {' and '.join(CLOCKS)} can be timed")
+    with peak(device) as memory:
+        result, seconds = CLOCKS[device.type](fn, device)
+    return Timed(result, seconds, memory())
+
+
+def by_clock(fn: Callable[[], Any], device: torch.device) -> tuple[Any, float]:
+    start = time.perf_counter()
+    result = fn()
+    return result, time.perf_counter() - start
+
+
+def by_events(fn: Callable[[], Any], device: torch.device) -> tuple[Any, float]:
+    with torch.cuda.device(device):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize()
+        start.record()
+        result = fn()
+        end.record()
+        torch.cuda.synchronize()
+        return result, start.elapsed_time(end) / 1000
+
+
+CLOCKS = {"cpu": by_clock, "cuda": by_events}
+
+
+def interleaved(names: Sequence[T], repetitions: int) -> Iterator[T]:
+    """Each name `repetitions` times, there and back: A B C, C B A, A B C, ..."""
+    for i in range(repetitions):
+        yield from names if i % 2 == 0 else names[::-1]
+
+
+def speedup(baseline: Sequence[float], method: Sequence[float], level: float = 0.95) -> Interval:
+    """The median of baseline / method over pairs of the same batch and turn; seconds, or FLOPs."""
+    if len(baseline) != len(method):
+        raise ValueError(f"{len(baseline)} and {len(method)} measurements do not pair")
+    return median_interval(np.divide(baseline, method).tolist(), level)
+
+
+def count_flops(fn: Callable[[], Any]) -> tuple[Any, int]:
+    """The result and FLOPs of a call, 2 per multiply-add of products, convolutions and attention alone.
+
+    torch's own counter, which sees attention on every backend, as fvcore and calflops do not, once the fused
+    path of nn.MultiheadAttention is off. A pass of its own: counting is slow, and runs compiled code eagerly.
+    """
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with FlopCounterMode(display=False) as counter:
+            result = fn()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+    return result, counter.get_total_flops()

@@ -1,0 +1,181 @@
+"""What holds for every metric: it gives what it promised, with n and error, and refuses with a reason."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from pydantic import ValidationError
+
+from eval import Samples, Score, Unavailable, quality, require_equal_n
+from eval.backbone import Backbone
+from eval.clipscore import CLIPScore
+from eval.fidelity import PSNR, SSIM
+from eval.frechet import FrechetDistance
+
+CONF = Path(__file__).parents[2] / "conf" / "eval"
+
+
+def suite(name):
+    nodes = OmegaConf.load(CONF / f"{name}.yaml").metrics
+    return {key: instantiate(node) for key, node in nodes.items()}
+
+
+@pytest.fixture(params=["psnr", "ssim", "fd", "clip_score"])
+def metric(request, backbone, reference):
+    return {
+        "psnr": PSNR(),
+        "ssim": SSIM(),
+        "fd": FrechetDistance(backbone=backbone, reference=reference, cache=None, replicates=100),
+        "clip_score": CLIPScore(backbone=backbone),
+    }[request.param]
+
+
+def test_scores_are_those_promised_with_n_and_standard_error(metric, samples):
+    metric.check()
+    scores = metric(samples)
+    assert {s.name: s.better for s in scores} == metric.better
+    for s in scores:
+        assert s.n == 10
+        assert math.isfinite(s.value)
+        assert s.se >= 0
+        assert s.per_image is None or len(s.per_image) == 10
+
+
+def test_random_weights_get_no_number(metric, samples):
+    scores = metric(dataclasses.replace(samples, random_weights=True))
+    assert {s.name for s in scores} == set(metric.better)
+    for s in scores:
+        assert s.value is s.se is s.per_image is s.difference is None
+        assert "random" in s.unavailable
+        assert s.remedy
+
+
+def test_same_samples_same_scores(metric, samples):
+    assert metric(samples) == metric(samples)
+
+
+def test_an_image_scores_the_same_in_any_batch(metric, samples):
+    backwards = Samples(
+        samples.images.flip(0), samples.prompts[::-1], samples.keys[::-1], samples.dense.flip(0)
+    )
+    for a, b in zip(metric(samples), metric(backwards), strict=True):
+        assert b.value == pytest.approx(a.value, rel=1e-5)
+        if a.per_image is not None:
+            assert b.per_image[::-1] == pytest.approx(a.per_image, rel=1e-5)
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_suite_builds_and_names_its_scores_apart(path):
+    names = [name for metric in suite(path.stem).values() for name in metric.better]
+    assert len(set(names)) == len(names)
+
+
+def test_the_default_suite_is_the_defaults():
+    metrics = suite("emoji")
+    assert metrics == {
+        "psnr": PSNR(),
+        "ssim": SSIM(),
+        "fd_emoji": FrechetDistance(),
+        "clip_score_emoji": CLIPScore(),
+    }
+    assert metrics["fd_emoji"].name == "fd[emoji]"
+    assert metrics["clip_score_emoji"].name == "clip_score[emoji]"
+
+
+def test_a_plain_mapping_makes_a_backbone():
+    assert CLIPScore(backbone={"name": "emoji"}) == CLIPScore()
+
+
+@pytest.mark.parametrize(
+    ("cls", "arguments"),
+    [
+        (PSNR, {"range": 1}),
+        (FrechetDistance, {"replicate": 10}),
+        (FrechetDistance, {"replicates": 10}),
+        (CLIPScore, {"backbone": {"nam": "x"}}),
+        (Backbone, {"batch": 0}),
+        (Backbone, {"device": "tpu"}),
+    ],
+)
+def test_configs_are_closed_and_ranged(cls, arguments):
+    with pytest.raises(ValidationError, match=next(iter(arguments))):
+        cls(**arguments)
+
+
+def image(**shape):
+    return torch.zeros(shape.get("n", 2), shape.get("c", 3), 16, 16, dtype=shape.get("dtype", torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("images", "keys", "dense", "says"),
+    [
+        (image(dtype=torch.float32), "ab", None, "uint8"),
+        (image(c=4), "ab", None, "uint8"),
+        (image(n=0), "", None, "uint8"),
+        (image(), "abc", None, "3 keys"),
+        (image(), "aa", None, "1 distinct"),
+        (image(), "ab", image()[:, :, :8], "pair"),
+        (image(), "ab", image().float(), "dense must be uint8"),
+    ],
+)
+def test_samples_that_do_not_fit_together_are_refused(images, keys, dense, says):
+    with pytest.raises(ValueError, match=says):
+        Samples(images, ["a prompt"] * len(images), list(keys), dense)
+
+
+def test_dense_images_pair_by_key_not_by_place():
+    x = torch.arange(3, dtype=torch.uint8)[:, None, None, None].expand(3, 3, 16, 16).contiguous()
+    mine = Samples(x[:2], ["p", "q"], ["p/0", "q/0"])
+    dense = Samples(x.flip(0), ["r", "q", "p"], ["r/0", "q/0", "p/0"], random_weights=True)
+    paired = mine.against(dense)
+    assert torch.equal(paired.dense, mine.images)
+    assert paired.random_weights
+    with pytest.raises(ValueError, match="'p/1'"):
+        Samples(x[:1], ["p"], ["p/1"]).against(dense)
+
+
+def test_a_score_has_a_value_with_its_error_or_a_reason():
+    for value, se, reason in (
+        (1.0, None, None),
+        (math.nan, 0.1, None),
+        (None, None, None),
+        (1.0, 0.1, "why"),
+    ):
+        with pytest.raises(ValueError, match="fd"):
+            Score("fd", "lower", value, se, 2, unavailable=reason)
+    assert Score("fd", "lower", 1.0, None, 1).se is None
+
+
+def test_biased_scores_compare_at_equal_n_only():
+    def fd(n, **more):
+        return Score("fd[emoji]", "lower", 1.0, 0.1, n, **more)
+
+    require_equal_n([fd(24, biased=True), fd(24, biased=True), fd(8)])
+    require_equal_n(
+        [fd(24, biased=True), Score("fd[emoji]", "lower", None, None, 8, biased=True, unavailable="-")]
+    )
+    with pytest.raises(ValueError, match=r"fd\[emoji\] at n = \[8, 24\]"):
+        require_equal_n([fd(24, biased=True), fd(8, biased=True)])
+
+
+def test_only_what_is_unavailable_is_caught():
+    class Broken:
+        better = {"x": "higher"}  # noqa: RUF012
+
+        def __init__(self, error):
+            self.error = error
+
+        @quality
+        def __call__(self, samples):
+            raise self.error
+
+    one = Samples(image(n=1), ["p"], ["p/0"])
+    assert Broken(Unavailable("no file", "get it"))(one) == [
+        Score("x", "higher", None, None, 1, unavailable="no file", remedy="get it")
+    ]
+    with pytest.raises(ZeroDivisionError):
+        Broken(ZeroDivisionError())(one)

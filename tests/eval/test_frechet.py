@@ -1,0 +1,175 @@
+"""The Fréchet distance against closed forms and scipy's matrix root; its bootstrap; its cache."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from scipy.linalg import sqrtm
+
+from eval import Samples
+from eval.backbone import Backbone
+from eval.frechet import FrechetDistance, distances, fit, frechet_distance
+from eval.statistics import basic, resamples
+
+
+def with_moments(n, mean, covariance, seed=0):
+    """n points whose sample mean and unbiased covariance are exactly these."""
+    x = np.random.default_rng(seed).normal(size=(n, len(mean)))
+    x -= x.mean(0)
+    x = x @ np.linalg.inv(np.linalg.cholesky(np.cov(x, rowvar=False))).T
+    return x @ np.linalg.cholesky(covariance).T + mean
+
+
+def by_sqrtm(a, b):
+    s, t = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    return ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(s + t - 2 * sqrtm(s @ t).real)
+
+
+def features(n, d=6, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, d)) @ rng.normal(size=(d, d)) + rng.normal(size=d)
+
+
+def test_gaussians_that_commute_have_a_closed_form():
+    a = with_moments(50, [0, 0, 0], np.diag([1.0, 4.0, 9.0]))
+    b = with_moments(80, [1, 2, 2], np.diag([4.0, 4.0, 1.0]), seed=1)
+    assert frechet_distance(a, b) == pytest.approx(9 + (1 - 2) ** 2 + 0 + (3 - 1) ** 2, rel=1e-12)
+
+
+def test_equals_the_matrix_root_where_that_works():
+    a, b = features(60), features(90, seed=1)
+    assert frechet_distance(a, b) == pytest.approx(by_sqrtm(a, b), rel=1e-10)
+    assert frechet_distance(b, a) == pytest.approx(frechet_distance(a, b), rel=1e-10)
+
+
+@pytest.mark.parametrize("n", [4, 40])
+def test_a_set_is_at_no_distance_from_itself_or_its_rotation(n):
+    x = features(n, d=10)
+    q, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(10, 10)))
+    scale = np.trace(np.cov(x, rowvar=False))
+    assert abs(frechet_distance(x, x)) < 1e-7 * scale
+    assert frechet_distance(x @ q, features(30, 10, 1) @ q) == pytest.approx(
+        frechet_distance(x, features(30, 10, 1)), rel=1e-9
+    )
+
+
+@pytest.mark.parametrize(("n", "m"), [(5, 7), (5, 100), (100, 5)])
+def test_few_images_in_many_dimensions_are_exact(n, m):
+    """Below d the covariance is singular: a little variance everywhere makes it one that sqrtm solves."""
+    a, b = features(n, d=16), features(m, d=16, seed=1)
+    s, t = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    root = sqrtm((s + 1e-12 * np.eye(16)) @ (t + 1e-12 * np.eye(16)))
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(s + t) - 2 * np.trace(root).real
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-5)
+
+
+def test_large_offsets_do_not_cost_digits():
+    a, b = features(40), features(60, seed=1)
+    assert frechet_distance(a + 1e4, b + 1e4) == pytest.approx(frechet_distance(a, b), rel=1e-6)
+
+
+@pytest.mark.parametrize("n", [8, 30])
+def test_weights_are_resampled_rows(n):
+    x, reference = features(n, d=12), fit(features(50, d=12, seed=1))
+    weights = resamples(n, 5)
+    for w, distance in zip(weights, distances(x, reference, weights), strict=True):
+        assert distance == pytest.approx(distances(np.repeat(x, w, axis=0), reference)[0], rel=1e-7)
+
+
+@pytest.mark.parametrize("n", [24, 64])
+def test_a_thousand_resamples_take_under_three_seconds(n):
+    x, reference = features(n, d=64), fit(features(300, d=64, seed=1))
+    start = time.process_time()
+    distances(x, reference, resamples(n, 1000))
+    assert time.process_time() - start < 3
+
+
+def test_the_bias_falls_with_n_and_the_basic_interval_covers_the_truth():
+    """Both sets from one distribution, so that the true distance is 0, which no estimate is."""
+    rng, reference, hits, values = (
+        np.random.default_rng(7),
+        fit(np.random.default_rng(8).normal(size=(20_000, 8))),
+        0,
+        {},
+    )
+    for n in (50, 200):
+        values[n] = np.mean([distances(rng.normal(size=(n, 8)), reference)[0] for _ in range(50)])
+    assert values[50] == pytest.approx(4 * values[200], rel=0.15)
+    for _ in range(60):
+        x = rng.normal(size=(200, 8))
+        value, drawn = distances(x, reference)[0], distances(x, reference, resamples(200, 100))
+        interval = basic(value, drawn, 200)
+        hits += interval.low <= 0 <= interval.high
+        assert value > 0
+    assert hits >= 52
+
+
+@pytest.fixture
+def metric(backbone, reference, tmp_path):
+    return FrechetDistance(backbone=backbone, reference=reference, cache=tmp_path / "cache", replicates=200)
+
+
+def pictures(folder):
+    return torch.stack(
+        [torch.from_numpy(np.array(Image.open(p).resize((48, 48)))) for p in sorted(folder.glob("*.png"))]
+    )
+
+
+def test_is_the_distance_of_the_models_features(metric, samples, backbone, reference):
+    encoder = backbone.load()
+    expected = frechet_distance(
+        encoder.images(samples.images).double(),
+        encoder.pictures([Image.open(p).convert("RGB") for p in sorted(reference.glob("*.png"))]).double(),
+    )
+    score = metric(samples)[0]
+    assert score.name == "fd[tiny]"
+    assert score.value == pytest.approx(expected, rel=1e-6)
+    assert score.se > 0
+    assert score.biased
+    assert score.n == 10
+
+
+def test_difference_to_the_dense_images_is_paired(metric, samples):
+    ours, theirs = metric(samples)[0], metric(replace(samples, images=samples.dense))[0]
+    assert ours.difference.value == pytest.approx(ours.value - theirs.value, rel=1e-9)
+    assert ours.difference.low < ours.difference.value < ours.difference.high
+    assert ours.difference.high - ours.difference.low < 4 * ours.se  # the difference is surer than either
+    assert (theirs.difference.value, theirs.difference.low, theirs.difference.high) == (0, 0, 0)
+    assert metric(replace(samples, dense=None))[0].difference is None
+
+
+def test_reference_features_are_kept_by_content(metric, samples, reference, tmp_path):
+    first = metric(samples)
+    (kept,) = (tmp_path / "cache").iterdir()
+    before = kept.stat().st_mtime_ns
+    assert metric(samples) == first
+    assert kept.stat().st_mtime_ns == before
+    with safe_open(kept, "pt") as file:
+        assert "weights" in file.metadata()["made_from"]
+        assert file.get_tensor("features").shape == (12, 16)
+
+    fewer = tmp_path / "fewer"
+    fewer.mkdir()
+    for path in sorted(reference.glob("*.png"))[:6]:
+        (fewer / path.name).write_bytes(path.read_bytes())
+    assert replace(metric, reference=fewer)(samples)[0].value != first[0].value
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert replace(metric, cache=None)(samples) == first
+
+
+def test_one_image_no_reference_or_no_weights_is_unavailable(metric, samples, tmp_path):
+    one = Samples(samples.images[:1], samples.prompts[:1], samples.keys[:1])
+    assert "two images" in metric(one)[0].remedy
+    for broken, says in (
+        (replace(metric, reference=tmp_path / "none"), "reference=FOLDER"),
+        (replace(metric, backbone=Backbone(model=f"local-dir:{tmp_path}", name="tiny")), "backbone.model"),
+    ):
+        score = broken(samples)[0]
+        assert (score.name, score.value, score.n) == ("fd[tiny]", None, 10)
+        assert says in score.remedy
+        with pytest.raises(Exception, match=says):
+            broken.check()
