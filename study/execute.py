@@ -1,0 +1,154 @@
+"""Run the cells of a plan in this process: load once, interleave the methods, store as it goes, survive a
+failure."""
+
+import gc
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from models import Model, adapt
+from study.build import build
+from study.cell import Made, Method, count, make, packed, png
+from study.identity import digest, threads
+from study.plan import GENERATION, Cell, Plan
+from study.progress import Progress
+from study.prompts import Sample
+from study.store import Store
+
+
+@dataclass
+class Run:
+    """What a process needs to work on a study."""
+
+    plan: Plan
+    store: Store
+    progress: Progress
+    failed: set[str] = field(default_factory=set)
+
+    def fail(self, cell: Cell, error: BaseException) -> None:
+        """The failure becomes data; the other cells go on."""
+        self.failed.add(cell.id)
+        trace = "".join(traceback.format_exception(error))
+        what = {"time": now(), "type": type(error).__name__, "message": _message(error), "traceback": trace}
+        self.store.fail(cell.id, what)
+        self.progress.failed(cell, f"{what['type']}: {what['message']}")
+
+
+def execute(plan: Plan, store: Store, progress: Progress) -> set[str]:
+    """Makes what is missing. Gives the ids of the cells that failed."""
+    torch.set_num_threads(threads())
+    run = Run(plan, store, progress)
+    for cell in plan.cells:
+        store.describe(cell.id, {"id": cell.id, "label": cell.label, "role": cell.role} | cell.identity)
+    for cells in _by_loading(plan.cells):
+        todo = pending(plan, store, cells)
+        if todo:
+            _run_group(run, cells, todo)
+    return run.failed
+
+
+def pending(plan: Plan, store: Store, cells: Sequence[Cell]) -> dict[str, set[str]]:
+    """Cell id to the keys it lacks; only cells that lack some."""
+    keys = {s.key for s in plan.samples}
+    lacking = {cell.id: keys - set(store.samples(cell.id)) for cell in cells}
+    return {cell: missing for cell, missing in lacking.items() if missing}
+
+
+def _by_loading(cells: Iterable[Cell]) -> list[list[Cell]]:
+    """Cells that one loaded pipeline serves: their models differ in size, steps or guidance at most."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        weights = {key: value for key, value in cell.model.items() if key not in GENERATION}
+        groups.setdefault(digest(weights), []).append(cell)
+    return list(groups.values())
+
+
+def _run_group(run: Run, cells: Sequence[Cell], todo: dict[str, set[str]]) -> None:
+    work = [cell for cell in cells if cell.id in todo]
+    run.progress.say(f"loading {work[0].model['path']}")
+    try:
+        pipe = build(work[0].model, "model", "models").load()
+    except Exception as error:
+        for cell in work:
+            run.fail(cell, error)
+        return
+    with adapt(pipe) as model:
+        methods = {cell.id: build(cell.method, "method", "methods") for cell in work}
+        run.progress.start({cell.id: len(todo[cell.id]) for cell in work})
+        for cell in work:
+            _guarded(run, cell, lambda cell=cell: _warm_up(run, model, methods[cell.id], cell))
+        for i, batch in enumerate(_rounds(run.plan, todo)):
+            for cell in work if i % 2 == 0 else work[::-1]:  # A B C, then C B A: drift falls on all alike
+                missing = [s for s in batch if s.key in todo[cell.id]]
+                if missing and cell.id not in run.failed:
+                    _guarded(run, cell, lambda c=cell, m=missing: _batch(run, model, methods[c.id], c, m))
+
+
+def _rounds(plan: Plan, todo: dict[str, set[str]]) -> Iterable[list[Sample]]:
+    """Batches of what any cell lacks: the same for all cells, so that times pair."""
+    lacking = set().union(*todo.values())
+    samples = [s for s in plan.samples if s.key in lacking]
+    for first in range(0, len(samples), plan.settings.batch):
+        yield samples[first : first + plan.settings.batch]
+
+
+def _guarded(run: Run, cell: Cell, work: Callable[[], None]) -> None:
+    try:
+        work()
+    except Exception as error:
+        run.fail(cell, error)
+        del error
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _warm_up(run: Run, model: Model, method: Method, cell: Cell) -> None:
+    counted = count(model, method, cell, run.plan.samples[0])
+    if model.device.type == "cuda":  # there, the first call of a shape chooses kernels
+        make(model, method, cell, run.plan.samples[: run.plan.settings.batch])
+    run.store.describe(cell.id, {k: v for k, v in counted.items() if k != "counted_in"})
+    run.progress.expect(cell, counted["counted_in"])
+
+
+def _batch(run: Run, model: Model, method: Method, cell: Cell, batch: Sequence[Sample]) -> None:
+    made = make(model, method, cell, batch)
+    finished = {s.key: _record(run, made, i, s, batch) for i, s in enumerate(batch)}
+    run.store.add(cell.id, finished)
+    run.progress.made(cell, len(batch), made.seconds + made.encode + made.decode)
+
+
+def _record(
+    run: Run, made: Made, i: int, sample: Sample, batch: Sequence[Sample]
+) -> tuple[bytes, dict[str, Any]]:
+    times = {"seconds": made.seconds, "encode_seconds": made.encode, "decode_seconds": made.decode}
+    record = {
+        "key": sample.key,
+        "prompt": sample.prompt.text,
+        "prompt_id": sample.prompt.id,
+        "seed": sample.seed,
+        "noise": made.noise[i],
+        "time": now(),
+        "batch": {"id": digest([s.key for s in batch]), "size": len(batch), **times, "memory": made.memory},
+        "evaluated": made.evaluated,
+        "focus": packed(None if made.focus is None else made.focus[i], made.grid),
+        "random_weights": run.plan.random_weights,
+    }
+    return png(made.images[i], run.plan.random_weights), record
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _message(error: BaseException) -> str:
+    text = (str(error) or type(error).__name__).strip()
+    return (
+        f"{text}; a smaller batch=... needs less memory"
+        if isinstance(error, torch.OutOfMemoryError)
+        else text
+    )

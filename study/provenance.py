@@ -1,0 +1,78 @@
+"""Where the numbers come from: commit, command, packages, device."""
+
+import os
+import platform
+import shlex
+import subprocess
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+from study.identity import digest, threads
+from study.plan import Plan
+
+ROOT = Path(__file__).resolve().parent.parent
+SHOWN = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "numpy",
+    "torchmetrics",
+    "open_clip_torch",
+    "hydra-core",
+    "pandas",
+)
+
+
+def provenance(plan: Plan, command: list[str]) -> dict[str, Any]:
+    """What a reviewer needs to run it again. Nothing of the user's environment beyond that."""
+    return {
+        "command": shlex.join(["python", "run.py", *command]),
+        **git(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": packages(),
+        "machine": device(plan),
+        "threads": threads(),
+        "seeds": list(plan.settings.seeds),
+        "prompts": {
+            "source": plan.settings.prompts,
+            "n": len(plan.samples),
+            "hash": digest([s.key for s in plan.samples]),
+        },
+        "random_weights": plan.random_weights,
+        "config": plan.config,
+        "cells": {cell.id: {"label": cell.label, **cell.identity} for cell in plan.cells},
+    }
+
+
+def git() -> dict[str, Any]:
+    """Commit, and whether the working tree differs from it; both None outside a checkout."""
+    commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "dirty": None if status is None else bool(status)}
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        run = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return run.stdout.strip() if run.returncode == 0 else None
+
+
+def packages() -> dict[str, str]:
+    """Every installed package, the ones that touch results first."""
+    found = {d.metadata["Name"]: d.version for d in distributions() if d.metadata["Name"]}
+    first = {name: found[name] for name in SHOWN if name in found}
+    return first | dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def device(plan: Plan) -> dict[str, Any]:
+    """Model, cores, driver, clocks: as eval.device reads them, on the device that the cells run on."""
+    import torch
+
+    from eval.device import describe
+
+    asked = str(plan.cells[0].model.get("device", "cpu"))
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
+    return describe(chosen) | {"cuda": torch.version.cuda, "processors_of_the_system": os.cpu_count()}

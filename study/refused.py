@@ -1,0 +1,17 @@
+"""Refusing an input: one message that quotes the value, says what is allowed and names the nearest
+spelling."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class Refused(ValueError):
+    """An input that cannot run as it stands. run.py prints the message and exits with 2."""
+
+
+def nearest(word: object, allowed: Iterable[str]) -> str:
+    """The allowed words, led by the one closest in spelling: "did you mean ratio? allowed: ratio, start"."""
+    allowed = sorted(allowed)
+    close = get_close_matches(str(word).lower(), [a.lower() for a in allowed], n=1, cutoff=0.5)
+    hint = next((f"did you mean {a}? " for a in allowed if close and a.lower() == close[0]), "")
+    return f"{hint}allowed: {', '.join(allowed) or 'nothing'}"

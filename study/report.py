@@ -1,0 +1,60 @@
+"""From a store to what a reader gets: tables, plots, focus maps, contact sheet, provenance."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from study.focus import focus
+from study.identity import digest
+from study.plan import Plan
+from study.plots import pareto
+from study.provenance import provenance
+from study.row import Row
+from study.score import per_sample, rows
+from study.sheet import sheet
+from study.store import Store, write_json
+from study.table import records, save
+
+STUDY = ("commit", "dirty", "packages", "machine", "config", "cells", "seeds", "prompts", "random_weights")
+
+
+def report(plan: Plan, store: Store, command: list[str]) -> tuple[list[Row], dict[str, Any]]:
+    """Writes every output into the study's folder. Gives the rows, and the summary that run.py prints
+    last."""
+    found = rows(plan, store)
+    samples = per_sample(plan, store, found)
+    save(store.folder, found, samples, plan.random_weights)
+    pareto(found, store.folder, plan.random_weights)
+    if not focus(plan, store, store.folder):
+        for stale in store.folder.glob("focus.*"):
+            stale.unlink()
+    sheet(plan, store, store.folder)
+    origin = provenance(plan, command) | {"noise": {r["key"]: r["noise"] for r in samples}}
+    write_json(store.folder / "provenance.json", origin)
+    return found, summary(plan, found, store.folder, origin)
+
+
+def summary(plan: Plan, found: Sequence[Row], folder: Path, origin: dict[str, Any]) -> dict[str, Any]:
+    """One JSON object: where the study is, how it went, the table in brief."""
+    brief = []
+    for row, record in zip(found, records(found, plan.random_weights), strict=True):
+        keys = ["label", "n", "seconds", "speedup", "flops_ratio", *row.scores]
+        brief.append(
+            {key: _rounded(record[key]) for key in keys} | ({"failure": row.failure} if row.failure else {})
+        )
+    return {
+        "study": str(folder),
+        "cells": len(found),
+        "done": sum(row.n == row.planned for row in found),
+        "failed": sum(row.failure is not None for row in found),
+        "random_weights": plan.random_weights,
+        "rows": brief,
+        "provenance": digest({key: origin[key] for key in STUDY}),
+    }
+
+
+def _rounded(value: Any) -> Any:
+    """Five digits; infinity, which JSON cannot say, as text."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.5g}") if abs(value) != float("inf") else str(value)

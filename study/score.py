@@ -1,0 +1,92 @@
+"""From stored images to rows: every metric anew, so that a finished study can be scored again without
+generating."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from eval import Samples, Score, require_equal_n
+from study.build import build
+from study.plan import Cell, Plan
+from study.row import Record, Row, batches, seconds, speedup, with_gain
+from study.store import Store
+
+
+def rows(plan: Plan, store: Store) -> list[Row]:
+    """One row per cell, in the plan's order, with what is there."""
+    metrics = [build(node, f"eval.metrics.{name}", "eval") for name, node in plan.metrics.items()]
+    keys = [s.key for s in plan.samples]
+    records = {cell.id: _present(store.samples(cell.id), keys) for cell in plan.cells}
+    found = with_gain([_row(plan, store, cell, records, metrics) for cell in plan.cells])
+    complete = [row for row in found if row.n == row.planned]
+    require_equal_n([score for row in complete for score in row.scores.values()])
+    return found
+
+
+def _present(records: Mapping[str, Record], keys: Sequence[str]) -> dict[str, Record]:
+    return {key: records[key] for key in keys if key in records}
+
+
+def _row(
+    plan: Plan, store: Store, cell: Cell, records: Mapping[str, Mapping[str, Record]], metrics: Sequence
+) -> Row:
+    mine, dense = records[cell.id], records[cell.dense]
+    known, base = store.described(cell.id), store.described(cell.dense)
+    failures = store.failures(cell.id) if len(mine) < len(plan.samples) else []
+    memory = [b["memory"] for b in batches(mine).values() if b["memory"] is not None]
+    flops = known.get("flops")
+    return Row(
+        cell,
+        n=len(mine),
+        planned=len(plan.samples),
+        seconds=seconds(mine),
+        speedup=speedup(dense, mine),
+        flops=flops,
+        closed=known.get("flops_closed"),
+        flops_ratio=base["flops"] / flops if flops and base.get("flops") else None,
+        memory=max(memory, default=None),
+        scores=_scores(plan, store, cell, mine, dense, metrics) if mine else {},
+        failure=f"{failures[-1]['type']}: {failures[-1]['message']}" if failures else None,
+    )
+
+
+def _scores(
+    plan: Plan,
+    store: Store,
+    cell: Cell,
+    mine: Mapping[str, Record],
+    dense: Mapping[str, Record],
+    metrics: Sequence[Callable[[Samples], list[Score]]],
+) -> dict[str, Score]:
+    samples = _samples(plan, store, cell.id, mine)
+    if cell.id != cell.dense and set(mine) <= set(dense):
+        samples = samples.against(_samples(plan, store, cell.dense, dense))
+    return {score.name: score for metric in metrics for score in metric(samples)}
+
+
+def _samples(plan: Plan, store: Store, cell: str, records: Mapping[str, Record]) -> Samples:
+    images = [np.array(Image.open(store.image(cell, key)).convert("RGB")) for key in records]
+    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()  # (n, 3, H, W)
+    prompts = [r["prompt"] for r in records.values()]
+    return Samples(pixels, prompts, list(records), random_weights=plan.random_weights)
+
+
+def per_sample(plan: Plan, store: Store, found: Sequence[Row]) -> list[dict[str, Any]]:
+    """The data behind the table: one record per image."""
+    out = []
+    for row in found:
+        records = _present(store.samples(row.cell.id), [s.key for s in plan.samples])
+        scores = {name: s.per_image for name, s in row.scores.items() if s.per_image is not None}
+        for i, (key, r) in enumerate(records.items()):
+            kept = {k: r[k] for k in ("prompt_id", "prompt", "seed", "noise", "random_weights")}
+            batch = r["batch"]
+            times = {k: batch[k] / batch["size"] for k in ("seconds", "encode_seconds", "decode_seconds")}
+            where = {"batch": batch["id"], "batch_size": batch["size"], "tokens": sum(r["evaluated"])}
+            values = {name: values[i] for name, values in scores.items()}
+            out.append(
+                {"cell": row.cell.id, "label": row.cell.label, "key": key} | kept | times | where | values
+            )
+    return out

@@ -1,0 +1,56 @@
+"""The plain keys of conf/config.yaml and the sweep's own, with their limits."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """name: folder under `results`; null makes it from the choices. n: the first n prompts of the set.
+    Raising n, or adding seeds, goes on where the study stands."""
+
+    prompts: str
+    name: str | None = None
+    results: str = "results"
+    n: Annotated[int, Field(ge=1)] = 24
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    batch: Annotated[int, Field(ge=1)] = 4
+    plan: bool = False
+
+    def __post_init__(self):
+        if self.name is not None and not FOLDER.fullmatch(self.name):
+            raise ValueError(
+                f"name={self.name}: must be letters, digits, '.', '_' and '-', at most 100 of them"
+            )
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds={list(self.seeds)}: a seed is there twice")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """grid: config keys to lists of values; several keys make the product. curve: step reduction to compare
+    with, as fractions of the model's steps, or numbers of steps from 2 on; null for none. solver: the
+    curve's."""
+
+    grid: dict[str, list[Any]] = Field(default_factory=dict)
+    curve: tuple[Annotated[float, Field(gt=0)], ...] | None = (0.75, 0.5, 0.35, 0.25)
+    solver: Literal["euler", "heun", "dpm++2m", "unipc"] = "euler"
+
+    def __post_init__(self):
+        for key, values in self.grid.items():
+            if not values:
+                raise ValueError(f"grid.{key}=[]: must be a list of at least one value")
+        for point in self.curve or ():
+            if point > 1 and point != int(point):
+                raise ValueError(f"curve={point}: must be a fraction up to 1 or a whole number of steps")
+
+    def curve_steps(self, steps: int) -> list[int]:
+        """Numbers of steps, falling, without those that reduce nothing: 0.5 of 30 is 15."""
+        points = (int(p) if p > 1 else max(1, round(p * steps)) for p in self.curve or ())
+        return sorted({p for p in points if p < steps}, reverse=True)

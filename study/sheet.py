@@ -1,0 +1,44 @@
+"""A contact sheet: prompts down, cells across, the images as they are."""
+
+from pathlib import Path
+from textwrap import shorten, wrap
+
+import numpy as np
+from PIL import Image
+
+from study.plan import Plan
+from study.store import Store
+from study.style import INK, figure, save
+
+ROWS = 8  # prompts shown at most
+
+
+def sheet(plan: Plan, store: Store, folder: Path) -> None:
+    """grid.png. A cell that lacks an image leaves its place empty."""
+    cells = [cell for cell in plan.cells if store.samples(cell.id)]
+    chosen = plan.samples[:ROWS]
+    if not cells:
+        return
+    with figure(1.05 * len(cells) + 1.5, 1.06 * len(chosen) + 0.5, plan.random_weights) as made:
+        axes = made.subplots(
+            len(chosen), len(cells), squeeze=False, gridspec_kw={"wspace": 0.02, "hspace": 0.02}
+        )
+        for line, sample in zip(axes, chosen, strict=True):
+            for axis, cell in zip(line, cells, strict=True):
+                axis.set_axis_off()
+                path = store.image(cell.id, sample.key)
+                axis.imshow(
+                    np.asarray(Image.open(path)) if path.is_file() else np.full((8, 8, 3), 245, np.uint8)
+                )
+            text = "\n".join(wrap(shorten(plain(sample.prompt.text), 90), 22))
+            line[0].annotate(
+                text, (-0.08, 0.5), xycoords="axes fraction", ha="right", va="center", size=6.5, color=INK
+            )
+        for axis, cell in zip(axes[0], cells, strict=True):
+            axis.set_title("\n".join(cell.label.split(" ", 1)), size=7.5, loc="center", color=INK)
+        save(made, folder / "grid", "png")
+
+
+def plain(prompt: str) -> str:
+    """Drawn as written: matplotlib would read $...$ as mathematics, and has no glyph for what is not text."""
+    return "".join(c if c.isprintable() and ord(c) < 0x2E80 else "▯" for c in prompt).replace("$", r"\$")

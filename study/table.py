@@ -1,0 +1,205 @@
+"""The table, in the terminal, as .md, .csv, .tex and .parquet: the same rows, the same digits."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from eval import Score
+from eval.statistics import Interval
+from study.row import Row
+from study.store import write
+
+RANDOM = "RANDOM WEIGHTS: the speed is valid, the images are noise"
+UP_DOWN = {"higher": "↑", "lower": "↓"}
+TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "∞": r"$\infty$",
+    "–": "--",
+    "−": r"$-$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "†": r"\textsuperscript{\dag}",
+}
+
+
+def records(rows: Sequence[Row], random_weights: bool) -> list[dict[str, Any]]:
+    """Every figure with its interval, n and standard error, one flat record per cell."""
+    out = []
+    for row in rows:
+        record: dict[str, Any] = {
+            "cell": row.cell.id,
+            "label": row.cell.label,
+            "role": row.cell.role,
+            "method": row.cell.method["_target_"],
+            "steps": row.cell.method.get("steps"),
+            **row.cell.axes,
+            "n": row.n,
+            "planned": row.planned,
+            "random_weights": random_weights,
+            **_interval("seconds", row.seconds),
+            **_interval("speedup", row.speedup),
+            "flops": row.flops,
+            "flops_closed": row.closed,
+            "flops_ratio": row.flops_ratio,
+            "time_and_flops_disagree": row.disagrees,
+            "memory_bytes": row.memory,
+        }
+        for name, score in row.scores.items():
+            record |= {name: score.value, f"{name}_se": score.se, f"{name}_n": score.n}
+            record |= {f"{name}_unavailable": score.unavailable} | _interval(
+                f"{name}_to_dense", score.difference
+            )
+            record |= _interval(f"{name}_gain", row.gain.get(name))
+        out.append(record | {"failure": row.failure})
+    return out
+
+
+def _interval(name: str, interval: Interval | None) -> dict[str, float | None]:
+    if interval is None:
+        return {name: None, f"{name}_low": None, f"{name}_high": None}
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def headline(rows: Sequence[Row]) -> list[Score]:
+    """The scores that get a column, one of each name: `identical` is in the data, not in the table."""
+    found = {name: score for row in rows for name, score in row.scores.items()}
+    return [score for name, score in found.items() if name != "identical"]
+
+
+def cells(rows: Sequence[Row]) -> list[list[str]]:
+    """The header and the body as text."""
+    shown = [s.name for s in headline(rows)]
+    gains = [name for name in shown if any(name in row.gain for row in rows)]
+    arrows = {s.name: UP_DOWN[s.better] for s in headline(rows)}
+    head = ["method", "s/image", "speedup", "FLOPs ratio", *(f"{name} {arrows[name]}" for name in shown)]
+    head += [*(f"gain {name}" for name in gains), "memory", "n"]
+    return [head, *(_line(row, shown, gains) for row in rows)]
+
+
+def _line(row: Row, shown: Sequence[str], gains: Sequence[str]) -> list[str]:
+    speedup = _between(row.speedup, "×") + ("†" if row.disagrees else "")
+    ratio = "–" if row.flops_ratio is None else f"{row.flops_ratio:.2f}×"
+    scores = [_score(row, name) for name in shown]
+    gained = [_gain(row.gain.get(name)) for name in gains]
+    memory = "–" if row.memory is None else f"{row.memory / 2**30:.2f} GiB"
+    n = str(row.n) if row.n == row.planned else f"{row.n}/{row.planned}"
+    return [row.cell.label, _between(row.seconds), speedup, ratio, *scores, *gained, memory, n]
+
+
+def _between(interval: Interval | None, unit: str = "") -> str:
+    if interval is None:
+        return "–"
+    digits = 2 if unit or interval.value >= 1 else 3
+    low, high = (f"{x:.{digits}f}" for x in (interval.low, interval.high))
+    return f"{interval.value:.{digits}f}{unit} [{low}, {high}]"
+
+
+def _score(row: Row, name: str) -> str:
+    score = row.scores.get(name)
+    if row.cell.role == "dense" and name in ("psnr", "ssim"):
+        return "reference"
+    if score is None or score.value is None:
+        return "unavailable" if row.n else "–"
+    return figure(score.value) + (f" ± {figure(score.se, score.value)}" if score.se is not None else "")
+
+
+def figure(x: float, like: float | None = None) -> str:
+    """Three to four digits that mean something; the error to the places of its figure."""
+    if math.isinf(x):
+        return "∞" if x > 0 else "−∞"
+    size = abs(x if like is None or math.isinf(like) else like)
+    return f"{x:.{3 if size < 10 else 2 if size < 100 else 1}f}".replace("-", "−")
+
+
+def _gain(interval: Interval | None) -> str:
+    if interval is None:
+        return "–"
+    text = f"{'+' if interval.value >= 0 else ''}{figure(interval.value)}"
+    if math.isnan(interval.low):
+        return text
+    return f"{text} [{figure(interval.low, interval.value)}, {figure(interval.high, interval.value)}]"
+
+
+def notes(rows: Sequence[Row], random_weights: bool) -> list[str]:
+    """What a reader must know to read the table."""
+    out = [RANDOM] if random_weights else []
+    out.append(
+        "s/image: median over full batches [distribution-free interval]; speedup: dense over this, batch by "
+        "batch. Scores: value ± standard error over n images; gain: over step reduction at the same speedup, "
+        "+ is better."
+    )
+    if any(row.disagrees for row in rows):
+        out.append("† time and FLOPs disagree by more than 10 %.")
+    for score in headline(rows):
+        reasons = {
+            r.scores[score.name].unavailable
+            for r in rows
+            if score.name in r.scores and r.cell.role != "dense"
+        }
+        out += [f"{score.name} unavailable: {reason}" for reason in sorted(filter(None, reasons))]
+    out += [f"{row.cell.label} failed: {row.failure}" for row in rows if row.failure]
+    return out
+
+
+def show(rows: Sequence[Row], random_weights: bool, console: Console) -> None:
+    head, *body = cells(rows)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for i, name in enumerate(head):
+        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=i == 0)
+    for line, row in zip(body, rows, strict=True):
+        table.add_row(*line, style="red" if row.failure else "dim" if row.cell.role == "steps" else "")
+    console.print(table)
+    for note in notes(rows, random_weights):
+        console.print(note, style="dim", markup=False, highlight=False)
+
+
+def markdown(rows: Sequence[Row], random_weights: bool) -> str:
+    head, *body = [[text.replace("|", r"\|").replace("<", "&lt;") for text in line] for line in cells(rows)]
+    lines = [head, [":--", *["--:"] * (len(head) - 1)], *body]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{table}\n\n" + "\n\n".join(n.replace("<", "&lt;") for n in notes(rows, random_weights)) + "\n"
+
+
+def latex(rows: Sequence[Row], random_weights: bool) -> str:
+    """A booktabs tabular; \\usepackage{booktabs} is all it needs."""
+    head, *body = [[escaped(text) for text in line] for line in cells(rows)]
+    lines = [f"% {escaped(' '.join(note.split()))}" for note in notes(rows, random_weights)]
+    lines += [
+        rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
+        r"\toprule",
+        f"{' & '.join(head)} \\\\",
+        r"\midrule",
+    ]
+    lines += [f"{' & '.join(line)} \\\\" for line in body]
+    if random_weights:
+        lines += [r"\midrule", rf"\multicolumn{{{len(head)}}}{{l}}{{{escaped(RANDOM)}}} \\"]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def escaped(text: str) -> str:
+    return "".join(TEX.get(c, c) for c in text)
+
+
+def save(
+    folder: Path, rows: Sequence[Row], samples: Sequence[Mapping[str, Any]], random_weights: bool
+) -> None:
+    """table.md, .csv, .tex, .parquet and samples.parquet."""
+    table = pd.DataFrame(records(rows, random_weights))
+    write(folder / "table.md", markdown(rows, random_weights))
+    write(folder / "table.tex", latex(rows, random_weights))
+    write(folder / "table.csv", table.to_csv(index=False))
+    for name, frame in (("table", table), ("samples", pd.DataFrame(list(samples)))):
+        write(folder / f"{name}.parquet", frame.to_parquet(index=False))
