@@ -1,22 +1,22 @@
 """Adapters over stock diffusers pipelines: a diffusion transformer as a velocity field on tokens.
 
-    with adapt(pipe) as model:                                    # SD3, Lumina-Next or FLUX; nothing is copied
+    with adapt(pipe) as model:                             # SD3, Lumina-Next or FLUX; nothing is copied
         flow = model.flow(["a fox"], generators=[generator("a fox", seed=0)])
-        x, kv = flow.noise(), flow.new_kv()                       # (b, n, c)
-        sigmas = flow.sigmas()                                    # (steps + 1,)
-        v = flow.velocity(x, sigmas[0], kv=kv)                    # all tokens; their keys and values are kept in kv
-        v = flow.velocity(x, sigmas[1], kv=kv, rows=rows)         # only rows (b, k), which may differ between images
-        image = flow.decode(x)                                    # (b, 3, h, w) in [0, 1]
+        x, kv, sigmas = flow.noise(), flow.new_kv(), flow.sigmas()      # (b, n, c), empty, (steps + 1,)
+        v = flow.velocity(x, sigmas[0], kv=kv)             # of all tokens; kv keeps their keys and values
+        v = flow.velocity(x, sigmas[1], kv=kv, rows=rows)  # of rows (b, k), which may differ between images
+        image = flow.decode(x)                             # (b, 3, h, w) in [0, 1]
 
-Run without rows, Euler steps `x = (x.float() + (sigmas[i + 1] - sigmas[i]) * v).to(v.dtype)` give what the pipeline's
-own call gives, bit for bit. `generate` does it all for a list of prompts; `Checkpoint` finds and loads weights.
+On all tokens, Euler steps `x = (x.float() + (sigmas[i + 1] - sigmas[i]) * v).to(v.dtype)` give what the
+pipeline's own call gives, bit for bit. `generate` does all of this for a list of prompts; `Checkpoint` finds
+and loads weights.
 """
 
 from models.adapt import adapt
-from models.attention import KV
 from models.checkpoint import Checkpoint, MissingWeights
 from models.flow import Flow
 from models.generate import generate, generator
+from models.kv import KV
 from models.model import Model
 from models.random_weights import weights_are_random
 from models.tokens import Conditioning, Grid, Places

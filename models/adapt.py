@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from diffusers import FluxPipeline, LuminaPipeline, StableDiffusion3Pipeline
 
-from models.attention import Call
 from models.flux import Flux
+from models.kv import Call
 from models.lumina import Lumina
 from models.model import Model
 from models.sd3 import SD3
@@ -23,9 +23,9 @@ FAMILIES: dict[type, type[Model]] = {
 def adapt(pipe: Any, dense: Literal["tokens", "stock"] = "tokens") -> Iterator[Model]:
     """The pipeline as a model of velocities; its own attention processors are back when the block ends.
 
-    dense: "tokens" runs every call over the transformer's modules; "stock" runs calls on all tokens that keep nothing
-    (no kv) through the transformer's own `forward`, with the same result, for hooks that live there: diffusers' and
-    cache-dit's caches, offloading. TypeError for another kind of pipeline.
+    dense: "tokens" runs every call over the transformer's modules; "stock" runs calls on all tokens that keep
+    nothing (no kv) through the transformer's own `forward`, with the same result, for hooks that live there:
+    diffusers' and cache-dit's caches, offloading. TypeError for another kind of pipeline.
     """
     family = next((model for kind, model in FAMILIES.items() if isinstance(pipe, kind)), None)
     if family is None:

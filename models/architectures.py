@@ -1,7 +1,8 @@
 """The public checkpoints' architectures, from their configs: what `weights=random` builds.
 
-The denoiser and the autoencoder are of full size. Text encoders have full width, for the right text embeddings, but two
-layers and the vocabulary of the tokenizers made here: their time is not what such a run measures.
+The denoiser and the autoencoder are of full size. Text encoders have full width, for the right text
+embeddings, but two layers and the vocabulary of the tokenizers made here: their time is not what such a run
+measures.
 """
 
 from typing import Any

@@ -1,100 +1,36 @@
-"""Attention processors that remember: one object per attention module, constant over its life, knowing its layer only.
+"""Attention processors, one object per attention module, constant over its life: it knows its layer, no more.
 
-What they remember lives in a `KV`, made by the method for one trajectory and passed with every velocity call. A dense
-call keeps the keys and values it computes anyway; a sparse call writes those of its rows into the same memory, in
-place, and attends over all of it. Without a `KV` the processors are diffusers' own, bit for bit.
+They compute what diffusers' own do, bit for bit; `Call.remember` keeps or completes the keys and values.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 from diffusers.models.embeddings import apply_rotary_emb
 from torch import Tensor, cat, stack
 
-
-class KV:
-    """Keys and values of all tokens of one trajectory, by attention layer; never copied.
-
-    `size` is (batch with its guidance halves, image tokens), set by the dense call that filled it.
-    """
-
-    def __init__(self) -> None:
-        self.size: tuple[int, int] | None = None
-        self.layers: dict[int, tuple[Tensor, Tensor]] = {}
-
-    @property
-    def nbytes(self) -> int:
-        return sum(t.nbytes for pair in self.layers.values() for t in pair)
-
-
-@dataclass
-class Call:
-    """What the processors must know of the velocity call in progress; empty between calls.
-
-    joint, image: rows of a flattened (batch * tokens, width) memory that a sparse call writes, for attention over image
-    and text and over the image alone; None in a dense call. text: Lumina's keys and values of the prompt, by layer.
-    """
-
-    kv: KV | None = None
-    joint: Tensor | None = None
-    image: Tensor | None = None
-    text: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
-
-    @contextmanager
-    def during(self, **state) -> Iterator[None]:
-        try:
-            vars(self).update(state)
-            yield
-        finally:
-            vars(self).update(vars(Call()))
-
-    def remember(self, layer: int, k: Tensor, v: Tensor, slots: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The keys and values (b, s, heads, d) to attend over, given those computed by this call."""
-        if self.kv is None:
-            return k, v
-        if slots is None:
-            self.kv.layers[layer] = k, v
-            return k, v
-        kept = self.kv.layers[layer]
-        for old, new in zip(kept, (k, v), strict=True):
-            width = old.shape[2] * old.shape[3]
-            old.view(-1, width).index_copy_(0, slots, new.reshape(-1, width))
-        return kept
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, **options) -> Tensor:
-    """Scaled dot-product attention on (b, s, heads, d); `torch` picks the kernel."""
-    q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v, **options).transpose(1, 2)
-
-
-def normed(norm, x: Tensor) -> Tensor:
-    return x if norm is None else norm(x)
+from models.kv import Call
 
 
 @dataclass(eq=False)
 class SD3Attention:
-    """Joint attention, image before text; without text in the second attention of SD3.5's dual blocks."""
+    """Joint attention, image before text; over the image alone in the second attention of SD3.5's blocks."""
 
     layer: int
     call: Call
 
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None):
         x, e = hidden_states, encoder_hidden_states
-        q, k, v = (f(x).unflatten(-1, (attn.heads, -1)) for f in (attn.to_q, attn.to_k, attn.to_v))
+        q, k, v = heads(x, attn.heads, attn.to_q, attn.to_k, attn.to_v)
         q, k = normed(attn.norm_q, q), normed(attn.norm_k, k)
         if e is None:
             k, v = self.call.remember(self.layer, k, v, self.call.image)
             return attn.to_out[1](attn.to_out[0](attend(q, k, v).flatten(2)))
-        eq, ek, ev = (
-            f(e).unflatten(-1, (attn.heads, -1)) for f in (attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
-        )
+        eq, ek, ev = heads(e, attn.heads, attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
         eq, ek = normed(attn.norm_added_q, eq), normed(attn.norm_added_k, ek)
         k, v = self.call.remember(self.layer, cat([k, ek], 1), cat([v, ev], 1), self.call.joint)
-        out = attend(cat([q, eq], 1), k, v).flatten(2)  # (b, k + text, heads * d)
+        out = attend(cat([q, eq], 1), k, v).flatten(2)  # (b, k + text, width)
         x, e = out[:, : x.shape[1]], out[:, x.shape[1] :]
         return attn.to_out[1](attn.to_out[0](x)), e if attn.context_pre_only else attn.to_add_out(e)
 
@@ -103,7 +39,7 @@ class SD3Attention:
 class LuminaAttention:
     """Self-attention over the image with rotary keys, or cross-attention to the text, whose keys have none.
 
-    The stock self-attention mask is all ones and is left out; the result is the same, faster.
+    The stock self-attention mask is all ones and left out: the same result, faster.
     """
 
     layer: int
@@ -133,16 +69,9 @@ class LuminaAttention:
         return attend(q, k, v, scale=scale, enable_gqa=True)
 
 
-def keys_values(attn, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Lumina's keys, normed across heads, and values: (b, s, kv heads, d) each."""
-    width = attn.to_q.out_features // attn.heads
-    k, v = normed(attn.norm_k, attn.to_k(x)), attn.to_v(x)
-    return k.unflatten(-1, (-1, width)), v.unflatten(-1, (-1, width))
-
-
 @dataclass(eq=False)
 class FluxAttention:
-    """Attention over text, then image, with rotary positions that may differ between the images of a batch."""
+    """Attention over text, then image; rotary positions may differ between the images of a batch."""
 
     layer: int
     call: Call
@@ -153,13 +82,10 @@ class FluxAttention:
         self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, image_rotary_emb=None
     ):
         x, e = hidden_states, encoder_hidden_states
-        q, k, v = (f(x).unflatten(-1, (-1, attn.head_dim)) for f in (attn.to_q, attn.to_k, attn.to_v))
+        q, k, v = heads(x, attn.heads, attn.to_q, attn.to_k, attn.to_v)
         q, k = attn.norm_q(q), attn.norm_k(k)
         if e is not None:
-            eq, ek, ev = (
-                f(e).unflatten(-1, (-1, attn.head_dim))
-                for f in (attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
-            )
+            eq, ek, ev = heads(e, attn.heads, attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
             q, k = cat([attn.norm_added_q(eq), q], 1), cat([attn.norm_added_k(ek), k], 1)
             v = cat([ev, v], 1)
         q, k = rotate(q, *image_rotary_emb), rotate(k, *image_rotary_emb)
@@ -167,12 +93,37 @@ class FluxAttention:
         out = attend(q, k, v).flatten(2)
         if e is None:
             return out
-        e, x = out[:, : e.shape[1]].contiguous(), out[:, e.shape[1] :].contiguous()
+        e, x = (
+            out[:, : e.shape[1]].contiguous(),
+            out[:, e.shape[1] :].contiguous(),
+        )  # as stock: other kernels else
         return attn.to_out[1](attn.to_out[0](x)), attn.to_add_out(e)
 
 
+def heads(x: Tensor, n: int, *projections) -> list[Tensor]:
+    """x projected, split into n heads: (b, s, n, d) each."""
+    return [project(x).unflatten(-1, (n, -1)) for project in projections]
+
+
+def normed(norm, x: Tensor) -> Tensor:
+    return x if norm is None else norm(x)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, **options) -> Tensor:
+    """Scaled dot-product attention on (b, s, heads, d); torch picks the kernel."""
+    q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, **options).transpose(1, 2)
+
+
+def keys_values(attn, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Lumina's keys, normed across heads, and values: (b, s, kv heads, d) each."""
+    width = attn.to_q.out_features // attn.heads
+    k, v = normed(attn.norm_k, attn.to_k(x)), attn.to_v(x)
+    return k.unflatten(-1, (-1, width)), v.unflatten(-1, (-1, width))
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of x (b, s, heads, d) by cos, sin (s, d) or (b, s, d): diffusers' own has no batch axis."""
+    """Rotary embedding of x (b, s, heads, d) by cos, sin (s, d) or, unlike diffusers' own, (b, s, d)."""
     a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
     turned = stack([-b, a], -1).flatten(3)
     return (x.float() * cos.unsqueeze(-2) + turned.float() * sin.unsqueeze(-2)).to(x.dtype)

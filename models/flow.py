@@ -1,4 +1,4 @@
-"""One batch of images to be made, as a velocity field on tokens: what an acceleration method sees, and all it sees."""
+"""One batch of images to be made, as a velocity field on tokens: all that an acceleration method sees."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from models.attention import KV
+from models.kv import KV
 from models.tokens import Conditioning, Grid, Places
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class Flow:
     """dx/dsigma = velocity(x, sigma), from noise at sigma = 1 to the image at sigma = 0.
 
-    x: tokens (b, n, c), row-major over `grid`; each is one patch of the latent, flattened as (channel, row, column).
-    generators: one per image; every random number of an image comes from its own.
-    steps: the number of steps asked for. evaluated: tokens per image of every velocity call so far.
+    x: tokens (b, n, c), row-major over `grid`; each is one patch of the latent, flattened as (channel, row,
+    column). generators: one per image; every random number of an image comes from its own. steps: the number
+    of steps asked for. evaluated: tokens per image of every velocity call so far.
     """
 
     model: "Model"

@@ -1,4 +1,4 @@
-"""FLUX.1 (github.com/black-forest-labs/flux): rotary positions, two-stream blocks, then blocks over both streams."""
+"""FLUX.1 (github.com/black-forest-labs/flux): blocks of two streams, then of one; rotary positions."""
 
 import numpy as np
 import torch
@@ -10,11 +10,12 @@ from models.tokens import Conditioning, Grid, Places
 
 
 class Flux(Model):
-    """Adapter of FluxPipeline. The time is rounded to the model's dtype; positions are rotations of (0, row, column).
+    """Adapter of FluxPipeline.
 
-    Guidance: a transformer with `guidance_embeds` (FLUX.1-dev) takes `guidance` as an input, and `true_cfg_scale` above
-    1 adds classifier-free guidance. One without (FLUX.1-schnell) takes `guidance` as the scale of classifier-free
-    guidance, 1 (none) by default. The pipeline evaluates the halves one after the other, here they are one batch.
+    Guidance: a transformer with `guidance_embeds` (FLUX.1-dev) takes `guidance` as an input, and
+    `true_cfg_scale` above 1 adds classifier-free guidance. One without (FLUX.1-schnell) takes `guidance` as
+    the scale of classifier-free guidance, 1 (none) by default. The pipeline evaluates the halves one after
+    the other, here they are one batch.
     """
 
     family = "flux"
@@ -33,14 +34,12 @@ class Flux(Model):
             guidance = self.default("guidance_scale") if embedded else 1.0
         scale = true_cfg_scale if embedded else guidance
         guided = scale > 1
-        negative = (
-            [negative or ""] * len(prompts) if negative is None or isinstance(negative, str) else negative
-        )
-        sides = [[*negative], [*prompts]] if guided else [[*prompts]]
-        encoded = [
-            self.pipe.encode_prompt(side, None, max_sequence_length=max_sequence_length or 512)
-            for side in sides
-        ]
+        negative = negative or ""
+        negative = [negative] * len(prompts) if isinstance(negative, str) else [*negative]
+        limit = max_sequence_length or 512
+        sides = [negative, [*prompts]] if guided else [[*prompts]]
+        encoded = [self.pipe.encode_prompt(side, None, max_sequence_length=limit) for side in sides]
+        self.resident()
         embeds, pooled = (torch.cat([e[part] for e in encoded]) for part in (0, 1))
         stock = {"encoder_hidden_states": embeds, "pooled_projections": pooled, "txt_ids": encoded[0][2]}
         embedder = self.dit.time_text_embed
@@ -52,20 +51,19 @@ class Flux(Model):
         return Conditioning(self.dit.context_embedder(embeds), constants, guided, scale, stock)
 
     def schedule(self, steps: int, grid: Grid) -> dict:
-        shift = {"mu": None} | super().schedule(steps, grid)
-        return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": shift["mu"]}
+        return super().schedule(steps, grid) | {"sigmas": np.linspace(1.0, 1 / steps, steps)}
 
     def ids(self, positions: Tensor) -> Tensor:
+        """The three axes of the rotation: nothing, row, column."""
         return torch.cat([torch.zeros_like(positions[..., :1]), positions], -1)
 
     def places(self, grid: Grid, positions: Tensor | None = None) -> Places:
         at = grid.positions(self.device)[None] if positions is None else positions
-        cos, sin = self.dit.pos_embed(self.ids(at).flatten(0, 1))
-        return Places(
-            grid, (cos.unflatten(0, at.shape[:2]), sin.unflatten(0, at.shape[:2])), positions is None
-        )
+        tables = (t.unflatten(0, at.shape[:2]) for t in self.dit.pos_embed(self.ids(at).flatten(0, 1)))
+        return Places(grid, tuple(tables), positions is None)
 
     def time(self, sigma: Tensor, b: int) -> Tensor:
+        """Rounded to the model's dtype, as in the pipeline."""
         return (sigma * 1000).expand(b).to(self.dtype) / 1000
 
     def forward(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: tuple[Tensor, ...]) -> Tensor:
@@ -76,13 +74,7 @@ class Flux(Model):
         rope = torch.cat([still, cos], 1), torch.cat([torch.zeros_like(still), sin], 1)
         x = dit.x_embedder(x)
         for block in (*dit.transformer_blocks, *dit.single_transformer_blocks):
-            text, x = block(
-                hidden_states=x,
-                encoder_hidden_states=text,
-                temb=vector,
-                image_rotary_emb=rope,
-                joint_attention_kwargs=None,
-            )
+            text, x = block(hidden_states=x, encoder_hidden_states=text, temb=vector, image_rotary_emb=rope)
         return dit.proj_out(dit.norm_out(x, vector))
 
     def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places) -> Tensor:
@@ -105,8 +97,7 @@ class Flux(Model):
             total += weights(block.norm1, block.norm1_context)
             joint += 2 * a.inner_dim * (n + text)
         for block in dit.single_transformer_blocks:
-            joint += weights(block.attn, block.proj_mlp, block.proj_out) + 2 * block.attn.inner_dim * (
-                n + text
-            )
+            joint += weights(block.attn, block.proj_mlp, block.proj_out)
+            joint += 2 * block.attn.inner_dim * (n + text)
             total += weights(block.norm)
         return total + k * image + (k + text) * joint

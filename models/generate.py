@@ -36,9 +36,10 @@ def generate(
         from models import generate
         images = generate(pipe, ["a fox in the snow"], method=RAS(ratio=0.25), seed=0)
 
-    generators: one per prompt; `generator(prompt, seed)` each if None. options: height, width, steps, guidance,
-    negative and the limits of `Model.encode`; what is left out is the default of the pipeline's own call.
-    output: PIL images, or "latent": the final tokens (n, c) of each image. The pipeline is as before afterwards.
+    generators: one per prompt; `generator(prompt, seed)` each if None. options: height, width, steps,
+    guidance, negative and the limits of `Model.encode`; what is left out is the default of the pipeline's own
+    call. output: PIL images, or "latent": the final tokens (n, c) of each image. The pipeline is as before
+    afterwards.
     """
     prompts = [prompts] if isinstance(prompts, str) else [*prompts]
     generators = generators or [generator(prompt, seed) for prompt in prompts]

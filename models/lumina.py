@@ -13,11 +13,11 @@ from models.tokens import Conditioning, Grid, Places, channels_first, pack, unpa
 
 
 class Lumina(Model):
-    """Adapter of LuminaPipeline. Time runs from 0 at noise to 1, so the output is negated; half of the output channels,
-    the learned sigma, is dropped; guidance halves are (with, without) the prompt, and the first 3 channels are guided.
+    """Adapter of LuminaPipeline. Its time is 1 - sigma, so that the output is negated; half of the output
+    channels, the learned sigma, is dropped; the halves of guidance are (with, without) the prompt.
 
-    watershed, proportional: `scaling_watershed` and `proportional_attn` of the pipeline, at its defaults. With a
-    watershed below 1 the rotary table changes on the way, and keys kept from before it are stale.
+    watershed, proportional: `scaling_watershed` and `proportional_attn` of the pipeline, at its defaults.
+    With a watershed below 1 the rotations change on the way, and keys kept from before are stale.
     """
 
     family = "lumina"
@@ -28,6 +28,8 @@ class Lumina(Model):
     def __init__(self, *args) -> None:
         super().__init__(*args)
         self.patch, self.channels = self.dit.config.patch_size, self.dit.config.in_channels
+        base = (self.pipe.default_image_size // 16) ** 2
+        self.options = {"base_sequence_length": base} if self.proportional else {}
 
     @torch.no_grad()
     def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
@@ -39,18 +41,16 @@ class Lumina(Model):
             negative_prompt=negative,
             clean_caption=is_bs4_available() and is_ftfy_available(),  # what the pipeline's own call does
         )
+        self.resident()
         embeds = torch.cat([given, without]) if guided else given
         mask = torch.cat([mask, mask_without]) if guided else mask
         valid = mask.float().unsqueeze(-1)
         pooled = ((embeds * valid).sum(1) / valid.sum(1)).to(embeds)
         constants = (self.dit.time_caption_embed.caption_embedder(pooled),)
-        keys = {self.layer(b.attn2): keys_values(b.attn2, b.norm1_context(embeds)) for b in self.dit.layers}
+        cross = {block.attn2: block.norm1_context(embeds) for block in self.dit.layers}
+        keys = {attn.processor.layer: keys_values(attn, text) for attn, text in cross.items()}
         stock = {"encoder_hidden_states": embeds, "encoder_mask": mask}
         return Conditioning(embeds, constants, guided, guidance, stock, mask.bool(), keys)
-
-    @staticmethod
-    def layer(attention) -> int:
-        return attention.processor.layer
 
     def rotary(self, positions: Tensor, linear: float, ntk: float) -> Tensor:
         """Complex rotations (b, n, d / 2) on the CPU, where the pipeline computes them."""
@@ -66,16 +66,11 @@ class Lumina(Model):
         return math.sqrt(grid.n * self.cell**2 / self.pipe.default_image_size**2)
 
     def places(self, grid: Grid, positions: Tensor | None = None) -> Places:
-        """Rotations with the linear factor of the grid, and those with its NTK factor if the watershed needs them."""
+        """Rotations with the linear factor of the grid; those with its NTK factor if there is a watershed."""
         at = grid.positions()[None] if positions is None else positions
         factors = [(self.scale(grid), 1.0)] + [(1.0, self.scale(grid))] * (self.watershed < 1)
         tables = tuple(self.rotary(at, linear, ntk).to(self.device) for linear, ntk in factors)
         return Places(grid, tables, positions is None)
-
-    def options(self) -> dict[str, int]:
-        return (
-            {"base_sequence_length": (self.pipe.default_image_size // 16) ** 2} if self.proportional else {}
-        )
 
     def time(self, sigma: Tensor) -> Tensor:
         return 1 - sigma * 1000 / 1000
@@ -96,7 +91,7 @@ class Lumina(Model):
                 encoder_hidden_states=cond.embeds,
                 encoder_mask=cond.mask,
                 temb=vector,
-                cross_attention_kwargs=self.options(),
+                cross_attention_kwargs=self.options,
             )
         return -channels_first(dit.norm_out(x, vector), self.patch, self.channels)
 
@@ -107,7 +102,7 @@ class Lumina(Model):
             unpack(x, places.grid, self.patch),
             timestep=t.expand(len(x)),
             image_rotary_emb=rope,
-            cross_attention_kwargs=self.options(),
+            cross_attention_kwargs=self.options,
             **cond.stock,
             return_dict=False,
         )[0]
@@ -120,7 +115,7 @@ class Lumina(Model):
         if not cond.guided:
             return v
         given, without = v.chunk(2)
-        k = 3 * self.patch**2
+        k = 3 * self.patch**2  # the pipeline guides 3 of the 4 channels
         guided = without[..., :k] + cond.guidance * (given[..., :k] - without[..., :k])
         return torch.cat([guided, given[..., k:]], -1)
 

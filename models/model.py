@@ -1,4 +1,4 @@
-"""What the three adapters share: tokens and grids, the pipeline's noise and schedule, one velocity call, guidance."""
+"""What the three adapters share: the pipeline's noise, schedule and guidance, and the velocity call."""
 
 import inspect
 from abc import ABC, abstractmethod
@@ -12,8 +12,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.attention import KV, Call
 from models.flow import Flow
+from models.kv import KV, Call, flat
 from models.tokens import Conditioning, Grid, Places, pack, take, unpack
 
 
@@ -26,8 +26,9 @@ def weights(*modules: nn.Module | None) -> int:
 class Model(ABC):
     """A diffusion transformer as a velocity field on tokens; made by `adapt`.
 
-    It calls the modules of the pipeline that the user loaded. Nothing of a trajectory is kept here: keys and values
-    live in the `KV` that the caller passes, positional encodings in `Places`, prompts in `Conditioning`.
+    It calls the modules of the pipeline that the user loaded. Nothing of a trajectory is kept here: keys and
+    values live in the `KV` that the caller passes, positional encodings in `Places`, prompts in
+    `Conditioning`.
     """
 
     family: ClassVar[Literal["sd3", "lumina", "flux"]]
@@ -39,7 +40,7 @@ class Model(ABC):
     def __init__(self, pipe: Any, call: Call, dense: Literal["tokens", "stock"] = "tokens") -> None:
         self.pipe, self.call, self.dense = pipe, call, dense
         self.dit = pipe.transformer
-        self.dtype, self.device = self.dit.dtype, self.dit.device
+        self.dtype, self.device = self.dit.dtype, pipe._execution_device
         # not pipe.vae_scale_factor, which LuminaPipeline fixes at 8
         self.cell = 2 ** (len(pipe.vae.config.block_out_channels) - 1) * self.patch
 
@@ -52,9 +53,8 @@ class Model(ABC):
     def noise(self, generators: Sequence[torch.Generator], grid: Grid) -> Float[Tensor, "b n c"]:
         """Standard normal tokens, drawn as the pipeline draws them; one generator per image."""
         shape = (len(generators), self.channels, *(size * self.patch for size in grid))
-        return pack(
-            randn_tensor(shape, generator=[*generators], device=self.device, dtype=self.dtype), self.patch
-        )
+        latents = randn_tensor(shape, generator=[*generators], device=self.device, dtype=self.dtype)
+        return pack(latents, self.patch)
 
     def sigmas(self, steps: int, grid: Grid) -> Float[Tensor, " steps_and_1"]:
         """The pipeline's noise levels from 1 to 0, float32. The pipeline's own scheduler stays as it is."""
@@ -85,11 +85,13 @@ class Model(ABC):
         kv: KV | None = None,
         rows: Int[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, "b k c"]:
-        """dx/dsigma at the tokens `rows`, per image; at all of them if None. Guidance included, in the model's dtype.
+        """dx/dsigma, guidance included, at the tokens `rows` of each image; at all of them if None.
 
-        x: all tokens. kv: filled by a dense call; overwritten at `rows` by a sparse one, which attends over all of it.
-        Never waits for the device. ValueError for a sparse call without the kv of a dense call of the same size.
+        x: all tokens; computed in the model's dtype. kv: filled by a dense call, overwritten at `rows` by a
+        sparse one, which attends over all of it. The call never waits for the device. ValueError for rows
+        without the kv of a dense call of the same size.
         """
+        self.resident()
         halves = 2 if cond.guided else 1
         size = (halves * len(x), x.shape[1])
         if rows is not None and (kv is None or kv.size != size):
@@ -97,23 +99,25 @@ class Model(ABC):
         x = (x if rows is None else take(x, rows)).to(self.dtype).repeat(halves, 1, 1)
         if kv is None and self.dense == "stock" and places.whole:
             return self.guide(self.stock(x, sigma, cond, places), cond)
-        with self.call.during(kv=kv, text=cond.keys, **self.written(rows, size, cond.text)):
+        with self.call.during(kv=kv, text=cond.keys, **self.slots(rows, size, cond.text)):
             v = self.forward(x, sigma, cond, places.take(rows, halves))
         if kv is not None:
             kv.size = size
         return self.guide(v, cond)
 
-    def written(self, rows: Tensor | None, size: tuple[int, int], text: int) -> dict[str, Tensor]:
-        """The rows of the flattened memories of the whole batch that a sparse call writes."""
+    def resident(self) -> None:
+        """Brings an offloaded transformer to its device. Its hook waits for a forward that is not called."""
+        hook = getattr(self.dit, "_hf_hook", None)
+        if hook is not None:
+            hook.pre_forward(self.dit)
+
+    def slots(self, rows: Tensor | None, size: tuple[int, int], text: int) -> dict[str, Tensor | None]:
+        """Where a sparse call writes in the memories of the whole batch; see `Call`."""
         if rows is None:
-            return {}
+            return {"image": None, "joint": None}
         b, n = size
-        image = rows.repeat(b // len(rows), 1)
-        at = torch.arange(b, device=rows.device)[:, None]
-        return {
-            "image": (image + at * n).flatten(),
-            "joint": (self.joint(image, n, text) + at * (n + text)).flatten(),
-        }
+        rows = rows.repeat(b // len(rows), 1)
+        return {"image": flat(rows, n), "joint": flat(self.joint(rows, n, text), n + text)}
 
     def modulation(self, embedder: nn.Module, t: Tensor, cond: Conditioning) -> Tensor:
         """The vector that modulates every block: time embedding plus what is constant over the trajectory."""
@@ -180,8 +184,8 @@ class Model(ABC):
 
     @abstractmethod
     def places(self, grid: Grid, positions: Float[Tensor, "b n 2"] | None = None) -> Places:
-        """Positional encodings, once per trajectory. positions: (row, column) in units of the cells of `grid`, per
-        image or shared, possibly fractional; None is every cell of the grid."""
+        """Positional encodings, once per trajectory. positions: (row, column) in units of the cells of
+        `grid`, per image or shared, possibly fractional; None is every cell of the grid."""
 
     @abstractmethod
     def forward(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: tuple[Tensor, ...]) -> Tensor:

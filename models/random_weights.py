@@ -54,7 +54,8 @@ def component(kind: str, config: dict[str, Any], device: torch.device | str, dty
 
 @torch.no_grad()
 def randomise(module: nn.Module, seed: int) -> None:
-    """Every parameter visibly random, activations of order one. Library defaults leave gates and modulation at zero."""
+    """Every parameter visibly random, activations of order one. Library defaults leave gates and modulation
+    at zero."""
     generators: dict[torch.device, torch.Generator] = {}
     for name, p in module.named_parameters():
         g = generators.setdefault(p.device, torch.Generator(p.device).manual_seed(seed))
@@ -83,7 +84,7 @@ def t5_tokenizer(config: dict[str, Any]) -> Any:
 
 
 def gemma_tokenizer(config: dict[str, Any]) -> Any:
-    """One token per printable ASCII character. Without a first token an empty prompt would be all mask: NaN."""
+    """One token per printable ASCII character, and a first one: without, an empty prompt is all mask, NaN."""
     pieces = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *string.printable.strip()]
     vocab = {p: i for i, p in enumerate(pieces)}
     return transformers.GemmaTokenizer(vocab=vocab, merges=[], add_bos_token=True, **config)

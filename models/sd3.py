@@ -10,7 +10,7 @@ from models.tokens import Conditioning, Grid, Places, channels_first, pack, unpa
 
 
 class SD3(Model):
-    """Adapter of StableDiffusion3Pipeline. Time is 1000 sigma; guidance halves are (without, with) the prompt."""
+    """Adapter of StableDiffusion3Pipeline. Its time is 1000 sigma."""
 
     family = "sd3"
     processor = SD3Attention
@@ -32,6 +32,7 @@ class SD3(Model):
             do_classifier_free_guidance=guided,
             max_sequence_length=max_sequence_length or 256,
         )
+        self.resident()
         embeds = torch.cat([without, given]) if guided else given
         pooled = torch.cat([pooled_without, pooled]) if guided else pooled
         constants = (self.dit.time_text_embed.text_embedder(pooled),)
@@ -71,9 +72,7 @@ class SD3(Model):
         x = dit.pos_embed.proj(strip).flatten(2).transpose(1, 2)
         x, text = (x + table).to(self.dtype), cond.embeds
         for block in dit.transformer_blocks:
-            text, x = block(
-                hidden_states=x, encoder_hidden_states=text, temb=vector, joint_attention_kwargs=None
-            )
+            text, x = block(hidden_states=x, encoder_hidden_states=text, temb=vector)
         return channels_first(dit.proj_out(dit.norm_out(x, vector)), self.patch, self.channels)
 
     def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places) -> Tensor:

@@ -26,11 +26,12 @@ class Grid(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """Prompts as the transformer needs them on every step; everything that is constant over a trajectory is done.
+    """Prompts as the transformer needs them on every step, with all done that is constant over a trajectory.
 
-    embeds: text tokens (b', text, d), embedded; b' is b, or 2b with the two halves of guidance in the family's order.
-    constants: terms added to the time embedding (b', d), in order. guidance: scale of classifier-free guidance.
-    stock: the same prompts as keyword arguments of the transformer's own forward.
+    embeds: text tokens (b', text, d), embedded; b' is b, or 2b with the two halves of guidance in the
+    family's order. constants: terms added to the time embedding (b', d), in order. guidance: scale of
+    classifier-free guidance. stock: the same prompts as keyword arguments of the transformer's own forward.
+    mask, keys: valid text tokens, and their keys and values by attention layer (Lumina).
     """
 
     embeds: Float[Tensor, "b text d"]
@@ -48,7 +49,7 @@ class Conditioning:
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Positional encodings of the tokens of one trajectory: tensors (1 or b, n, ...), of which a call takes its rows."""
+    """Positional encodings of tokens: tensors (1 or b, n, ...), of which a call takes its rows."""
 
     grid: Grid
     tables: tuple[Tensor, ...]

@@ -2,9 +2,10 @@
 
     python -m scripts.benchmark_sparse --family sd3 --batch 4 --threads 1
 
-1,024 image tokens, width 384, depth 8, random weights, classifier-free guidance for SD3 and Lumina. Dense and sparse
-steps take turns; the ratio is that of the fastest of each, and the median over the rounds of the ratio within a round.
-bound: (active + text tokens) / (all tokens), what a step would cost if every token cost the same.
+1,024 image tokens, width 384, depth 8, random weights, classifier-free guidance for SD3 and Lumina. Dense and
+sparse steps take turns; the ratio is that of the fastest of each, and the median over the rounds of the ratio
+within a round. bound: (active + text tokens) / (all tokens), what a step would cost if every token cost the
+same.
 """
 
 import argparse
@@ -20,8 +21,19 @@ from tests.pipelines import PIPELINES
 RATIOS = (1.0, 0.75, 0.5, 0.25, 0.125)
 PROMPT = "a red fox asleep in the snow under a birch, seen from above."  # 60 characters, a token each
 SIZES: dict[str, dict[str, Any]] = {
-    "sd3": {"num_layers": 8, "num_attention_heads": 6, "attention_head_dim": 64, "caption_projection_dim": 384},
-    "lumina": {"num_layers": 8, "hidden_size": 384, "num_attention_heads": 6, "num_kv_heads": 2, "multiple_of": 64},
+    "sd3": {
+        "num_layers": 8,
+        "num_attention_heads": 6,
+        "attention_head_dim": 64,
+        "caption_projection_dim": 384,
+    },
+    "lumina": {
+        "num_layers": 8,
+        "hidden_size": 384,
+        "num_attention_heads": 6,
+        "num_kv_heads": 2,
+        "multiple_of": 64,
+    },
     "flux": {
         "num_layers": 3,
         "num_single_layers": 5,
@@ -64,7 +76,9 @@ def measure(family: str, batch: int, rounds: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--family", choices=list(SIZES), nargs="+", default=list(SIZES))
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--threads", type=int, default=1)

@@ -58,4 +58,4 @@ def test_generator_is_keyed_by_prompt_and_seed():
 
 def test_generator_stays_what_it_is():
     """Committed results name prompt and seed only: the numbers behind them must never change."""
-    assert torch.randint(1 << 30, (2,), generator=generator("a fox", 0)).tolist() == [0, 0]
+    assert torch.randint(1 << 30, (2,), generator=generator("a fox", 0)).tolist() == [992729266, 869505758]

@@ -41,10 +41,10 @@ def stock(pipe, prompts, height, width, **options):
 
 def options(name, guided, b):
     """Options of the adapter and of the pipeline that ask for the same."""
-    scale = 3.0 if guided else 1.0
+    scale = 2.0 if guided else 1.0
     mine, theirs = {"guidance": scale}, {"guidance_scale": scale}
     if name == "flux":
-        mine, theirs = {"guidance": 2.5, "true_cfg_scale": scale}, {"guidance_scale": 2.5, "true_cfg_scale": scale}
+        mine, theirs = ({key: 2.5, "true_cfg_scale": scale} for key in ("guidance", "guidance_scale"))
     limit = {} if name == "lumina" else {"max_sequence_length": 16}
     return mine | limit | {"negative": "ugly"}, theirs | limit | {"negative_prompt": ["ugly"] * b}
 
@@ -58,8 +58,9 @@ def test_equals_the_pipeline(name, dtype, b, guided):
         expected = stock(pipe, prompts, height, width, **theirs)
         found, flow = ours(pipe, prompts, height, width, **mine)
         assert flow.evaluated == [flow.grid.n] * STEPS
-        if name == "flux" and guided and dtype == torch.float32:  # the halves are one batch here, two calls there
-            torch.testing.assert_close(found, expected, atol=3e-6, rtol=0)
+        if name == "flux" and guided:  # the halves are one batch here, two calls there
+            atol = 3e-6 if dtype == torch.float32 else 2**-4
+            torch.testing.assert_close(found, expected, atol=atol, rtol=0)
         else:
             assert torch.equal(found, expected)
 

@@ -10,23 +10,27 @@ from tests.models.conftest import made
 from tests.pipelines import lumina
 
 
+def orders(b, n):
+    return torch.rand(b, n, generator=torch.Generator().manual_seed(0)).argsort(1)
+
+
 def test_grid_positions_are_row_major():
     assert Grid(2, 3).positions().tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
     assert Grid(2, 3).n == 6
 
 
-def test_given_whole_positions_are_the_grid(name, pipe):
+def test_given_whole_positions_are_the_grid(pipe):
     """Also in another order, and for each image of a batch its own."""
     with adapt(pipe) as model:
         grid = Grid(5, 8)
         plain = model.places(grid).tables
-        order = torch.stack([torch.randperm(grid.n, generator=torch.Generator().manual_seed(i)) for i in range(2)])
+        order = orders(2, grid.n)
         given = model.places(grid, grid.positions()[order]).tables
         for a, b in zip(plain, given, strict=True):
             assert torch.equal(a[0][order], b)
 
 
-def test_fractional_positions_lie_between(name, pipe):
+def test_fractional_positions_lie_between(pipe):
     with adapt(pipe) as model:
         grid = Grid(4, 4)
         at = torch.tensor([[[1.0, 2.0], [1.0, 2.25], [1.0, 2.5], [1.0, 3.0]]])
@@ -57,8 +61,8 @@ def test_half_grid_of_lumina_is_the_full_one():
         torch.testing.assert_close(coarse, fine, atol=1e-6, rtol=0)
 
 
-def test_velocity_at_mixed_places(name, pipe, flow_of):
-    """Tokens may come in any order and stand for larger cells; the order of the tokens is no part of the answer."""
+def test_velocity_at_mixed_places(pipe, flow_of):
+    """Tokens may stand for cells of several sizes; their order is no part of the answer."""
     with adapt(pipe) as model:
         flow = flow_of(model, b=2)
         half = Grid(3, 4)
@@ -66,10 +70,12 @@ def test_velocity_at_mixed_places(name, pipe, flow_of):
         x = torch.randn(2, 16, flow.noise().shape[2], generator=torch.Generator().manual_seed(0))
         sigma = flow.sigmas()[0]
         v = flow.velocity(x, sigma, places=flow.places(at, half))
-        order = torch.stack([torch.randperm(16, generator=torch.Generator().manual_seed(i)) for i in range(2)])
+        order = orders(2, 16)
         shuffled = flow.places(at[0][order], half)
         pick = torch.arange(2)[:, None], order
-        torch.testing.assert_close(flow.velocity(x[pick], sigma, places=shuffled), v[pick], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            flow.velocity(x[pick], sigma, places=shuffled), v[pick], atol=1e-5, rtol=1e-5
+        )
         assert flow.evaluated == [16, 16]
 
 
@@ -88,7 +94,7 @@ def test_watershed_of_lumina(sigma):
     """Below it the linear factor, above it the NTK factor, as the pipeline would choose."""
     pipe = lumina()
     with adapt(pipe) as model:
-        grid = Grid(8, 8)
+        grid = Grid(8, 16)
         assert len(model.places(grid).tables) == 1
         model.watershed = 0.5
         linear, ntk = model.places(grid).tables
@@ -98,11 +104,11 @@ def test_watershed_of_lumina(sigma):
 
 
 def test_lumina_with_a_smaller_autoencoder():
-    """LuminaPipeline takes every autoencoder for an x8 one; the adapter makes images of the size asked for."""
+    """LuminaPipeline takes every autoencoder for an x8 one; the adapter's images have the size asked for."""
     pipe = lumina()
-    vae = pipe.vae.from_config(pipe.vae.config | {k: v[:3] for k, v in pipe.vae.config.items() if k in (
-        "down_block_types", "up_block_types", "block_out_channels")}).eval()
-    pipe.register_modules(vae=vae)
+    blocks = ("down_block_types", "up_block_types", "block_out_channels")
+    smaller = {key: pipe.vae.config[key][:3] for key in blocks}
+    pipe.register_modules(vae=pipe.vae.from_config(pipe.vae.config, **smaller).eval())
     with adapt(pipe) as model:
         grid = model.grid(64, 96)
         assert grid == (8, 12)

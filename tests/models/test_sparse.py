@@ -22,20 +22,24 @@ def two_sparse_steps(flow, first, second):
 
 
 def test_rows_give_the_dense_velocity(name, dtype, flow_of):
-    """All rows in order; all rows in any order; a quarter of them, at the state the memory was filled with."""
+    """All rows: the same bits. Some, at the state the memory was filled with, or all in another order: up to
+    the rounding of a matrix product of another height."""
+    close = {"atol": 1e-5, "rtol": 0} if dtype == torch.float32 else {"atol": 2**-5, "rtol": 2**-6}
     with adapt(made(name, dtype)) as model:
         flow = flow_of(model)
         x, kv, sigmas = flow.noise(), flow.new_kv(), flow.sigmas()
         stored = flow.velocity(x, sigmas[0], kv=kv)
         assert torch.equal(stored, flow.velocity(x, sigmas[0]))
         quarter = rows_of(flow, flow.grid.n // 4, 0)
-        assert torch.equal(flow.velocity(x, sigmas[0], kv=kv, rows=quarter), take(stored, quarter))
+        some = flow.velocity(x, sigmas[0], kv=kv, rows=quarter)
+        torch.testing.assert_close(some, take(stored, quarter), **close)
         x = x + (sigmas[1] - sigmas[0]) * stored
         dense = flow.velocity(x, sigmas[1])
         every = torch.arange(flow.grid.n).expand(3, -1)
         assert torch.equal(flow.velocity(x, sigmas[1], kv=kv, rows=every), dense)
         shuffled = rows_of(flow, flow.grid.n, 1)
-        assert torch.equal(flow.velocity(x, sigmas[1], kv=kv, rows=shuffled), take(dense, shuffled))
+        found = flow.velocity(x, sigmas[1], kv=kv, rows=shuffled)
+        torch.testing.assert_close(found, take(dense, shuffled), **close)
         assert flow.evaluated == [54, 54, 13, 54, 54, 54]
 
 
@@ -48,12 +52,11 @@ def test_memory_holds_each_token_as_last_seen(name, flow_of):
         before = {layer: (k.clone(), v.clone()) for layer, (k, v) in kv.layers.items()}
         rows = rows_of(flow, 13, 2)
         flow.velocity(x + 1, sigmas[0], kv=kv, rows=rows)
-        text = {"lumina": 0, "flux": flow.cond.text}.get(name)
         fresh = flow.new_kv()
         flow.velocity(x + 1, sigmas[0], kv=fresh)
         first = min(kv.layers)  # deeper layers have seen mixtures of both
         for old, now, new in zip(before[first], kv.layers[first], fresh.layers[first], strict=True):
-            start = text if text is not None else 0
+            start = flow.cond.text if name == "flux" else 0
             image = slice(start, start + flow.grid.n)
             ran = torch.zeros(len(now), flow.grid.n, dtype=torch.bool)
             ran.scatter_(1, rows.repeat(len(now) // len(rows), 1), True)

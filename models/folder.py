@@ -1,0 +1,59 @@
+"""What a diffusers folder on disk holds, read without loading it."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+
+def read(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text("utf-8")) if file.is_file() else {}
+
+
+def cell(folder: Path | None) -> int:
+    """Pixels to a side of a token: the autoencoder's factor times patches of 2; 16 without a folder."""
+    config = read(folder / "vae" / "config.json") if folder else {}
+    return 2 ** len(config["block_out_channels"]) if config else 16
+
+
+def fault(folder: Path, pipelines: tuple[str, ...]) -> str | None:
+    """Why the folder is no complete checkpoint of one of `pipelines`; None if it is."""
+    index = read(folder / "model_index.json")
+    if not index:
+        return f"{folder} has no model_index.json"
+    if index.get("_class_name") not in pipelines:
+        return f"{folder} holds a {index.get('_class_name')}, not a {pipelines[0]}"
+    if not (folder / "transformer" / "config.json").is_file():
+        return f"{folder} has no transformer"
+    for name, kind in index.items():
+        if (
+            isinstance(kind, list)
+            and kind[1]
+            and not kind[1].endswith(("Tokenizer", "TokenizerFast", "Scheduler"))
+        ):
+            absent = lacking(folder / name)
+            if absent:
+                return f"{folder / name} lacks {', '.join(absent)}"
+    return None
+
+
+def lacking(component: Path) -> list[str]:
+    """The weight files that a component needs and does not have."""
+    indices = [f for f in component.glob("*.safetensors.index.json") if f.name.count(".") == 3]
+    needed = {name for index in indices for name in read(index)["weight_map"].values()}
+    if not needed and not any(component.glob("*.safetensors")):
+        return ["its .safetensors"]
+    return sorted(name for name in needed if not (component / name).is_file())
+
+
+def parameters(folder: Path) -> int:
+    """Parameters of the components that diffusers loads, variants of other precisions left out."""
+    files = [f for f in sorted(folder.glob("*/*.safetensors")) if f.name.count(".") == 1]
+    return sum(map(stored, files))
+
+
+def stored(file: Path) -> int:
+    """Parameters in a safetensors file, from its header: 8 bytes of length, then JSON."""
+    with open(file, "rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    return sum(math.prod(t["shape"]) for name, t in header.items() if name != "__metadata__")

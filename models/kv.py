@@ -1,0 +1,67 @@
+"""Keys and values that outlive one call, in an object that the caller owns."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+class KV:
+    """Keys and values of all tokens of one trajectory, by attention layer; never copied.
+
+    `size` is (batch with its guidance halves, image tokens), set by the dense call that filled it.
+    """
+
+    def __init__(self) -> None:
+        self.size: tuple[int, int] | None = None
+        self.layers: dict[int, tuple[Tensor, Tensor]] = {}
+
+    @property
+    def nbytes(self) -> int:
+        return sum(t.nbytes for pair in self.layers.values() for t in pair)
+
+    def write(self, layer: int, slots: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Overwrites rows `slots` of the flattened (batch * tokens, width) memory; gives all of it."""
+        kept = self.layers[layer]
+        for old, new in zip(kept, (k, v), strict=True):
+            width = old.shape[2] * old.shape[3]
+            old.view(-1, width).index_copy_(0, slots, new.reshape(-1, width))
+        return kept
+
+
+@dataclass
+class Call:
+    """What the attention processors must know of the velocity call in progress; empty between calls.
+
+    joint, image: the rows that a sparse call writes in the memories of attention over image and text, and
+    over the image alone; None in a dense call. text: Lumina's keys and values of the prompt, by layer.
+    """
+
+    kv: KV | None = None
+    joint: Tensor | None = None
+    image: Tensor | None = None
+    text: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    @contextmanager
+    def during(self, **state) -> Iterator[None]:
+        try:
+            vars(self).update(state)
+            yield
+        finally:
+            vars(self).update(vars(Call()))
+
+    def remember(self, layer: int, k: Tensor, v: Tensor, slots: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The keys and values (b, s, heads, d) to attend over, given those that this call has computed."""
+        if self.kv is None:
+            return k, v
+        if slots is not None:
+            return self.kv.write(layer, slots, k, v)
+        self.kv.layers[layer] = k, v  # they are this call's own: kept, not copied
+        return k, v
+
+
+def flat(rows: Tensor, n: int) -> Tensor:
+    """rows (b, k) of n tokens each, as rows of the flattened batch: (b * k,)."""
+    return (rows + n * torch.arange(len(rows), device=rows.device)[:, None]).flatten()
