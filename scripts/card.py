@@ -1,0 +1,198 @@
+"""The card of an embedded pipeline: loss.png, samples.png (held-out prompts) and README.md, all measured.
+
+python -m scripts.card lumina --hardware "2 cores of an Intel Xeon with AMX"
+"""
+
+import argparse
+import csv
+import inspect
+import json
+import time
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from PIL import Image
+
+from scripts import drawings, emoji, loop, tiny, train_dit, train_vae, words
+
+STEPS, GUIDANCE = 20, 4.0
+RECIPE = {
+    "lumina": """\
+from diffusers import LuminaPipeline
+
+pipe = LuminaPipeline.from_pretrained("assets/lumina_tiny")
+pipe.vae_scale_factor = 4          # LuminaPipeline assumes 8
+prompt = "a fox, twemoji style, on a blue ground"
+pipe(prompt, height=128, width=128, num_inference_steps=20, guidance_scale=4.0)""",
+    "sd3": """\
+from diffusers import StableDiffusion3Pipeline
+
+pipe = StableDiffusion3Pipeline.from_pretrained("assets/sd3_tiny")
+prompt = "a fox, twemoji style, on a blue ground"
+pipe(prompt, height=128, width=128, num_inference_steps=20, guidance_scale=4.0,
+     max_sequence_length=32)""",
+    "flux": """\
+from diffusers import FluxPipeline
+
+pipe = FluxPipeline.from_pretrained("assets/flux_tiny")
+prompt = "a fox, twemoji style, on a blue ground"
+pipe(prompt, negative_prompt="", true_cfg_scale=4.0, height=128, width=128,
+     num_inference_steps=20, max_sequence_length=32)""",
+}
+NOTE = {
+    "lumina": "Guidance acts on three of the four latent channels, as in the stock pipeline. Half of the output "
+    "channels (the learned sigma) are not trained. Positions scale with the image: all sizes share a layout.",
+    "sd3": "64 text tokens: 32 of the two CLIP encoders, 32 of T5. Positions come from a table of "
+    "32 x 32 tokens, so at most 256 px.",
+    "flux": "No embedded guidance (`guidance_embeds=False`): guidance is true CFG with an empty negative prompt.",
+}
+
+
+def load(family: str, folder: Path) -> DiffusionPipeline:
+    pipe = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32).to(loop.device())
+    if family == "lumina":
+        pipe.vae_scale_factor = 4
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def sample(
+    pipe: DiffusionPipeline, prompts: list[str], steps=STEPS, guidance=GUIDANCE, size=128, **more
+) -> list:
+    """Images by the stock pipeline's own call, one generator per image."""
+    accepted = inspect.signature(pipe.__call__).parameters
+    flux = "true_cfg_scale" in accepted
+    options = (
+        {"true_cfg_scale": guidance, "negative_prompt": [""] * len(prompts)}
+        if flux
+        else {"guidance_scale": guidance}
+    )
+    if "clean_caption" in accepted:
+        options["clean_caption"] = False  # would ask for beautifulsoup4 and ftfy
+    else:
+        options["max_sequence_length"] = words.LENGTH
+    generators = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
+    return pipe(
+        prompts, height=size, width=size, num_inference_steps=steps, generator=generators, **options, **more
+    ).images
+
+
+def sheet(images: list[Image.Image], columns: int) -> Image.Image:
+    rows = [
+        np.concatenate([np.asarray(i) for i in images[k : k + columns]], 1)
+        for k in range(0, len(images), columns)
+    ]
+    return Image.fromarray(np.concatenate(rows))
+
+
+def curve(rows: list[dict], path: Path) -> None:
+    """Loss against minutes, raw and smoothed."""
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    minutes, loss = np.array([[r["seconds"] / 60, r["loss"]] for r in rows]).T
+    width = max(1, len(loss) // 40)
+    smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
+    figure, axes = plt.subplots(figsize=(6, 2.6), layout="constrained")
+    axes.plot(minutes, loss, color="0.8", linewidth=0.6)
+    axes.plot(minutes[width - 1 :], smooth, color="0.1", linewidth=1.2)
+    axes.set(xlabel="minutes of training", ylabel="loss", yscale="log")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
+
+
+@torch.no_grad()
+def judge(images: list[Image.Image], concepts: list[str]) -> float:
+    """Share of images that clip_emoji gives the name of their concept."""
+    import open_clip
+
+    model, _, preprocess = open_clip.create_model_and_transforms("local-dir:assets/clip_emoji")
+    tokenize = open_clip.get_tokenizer("local-dir:assets/clip_emoji")
+    names = list(emoji.CONCEPTS.values())
+    image = model.eval().encode_image(torch.stack([preprocess(i) for i in images]), normalize=True)
+    text = model.encode_text(tokenize([f"a {name}" for name in names]), normalize=True)
+    found = (image @ text.T).argmax(1).tolist()
+    return sum(names[k] == c for k, c in zip(found, concepts, strict=True)) / len(concepts)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("family", choices=list(tiny.PIPELINES))
+    parser.add_argument("--hardware", required=True, help="in words")
+    parser.add_argument("--story", default="", help="anything else worth knowing about this run")
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    return parser.parse_args()
+
+
+def trained_with(folder: Path) -> tuple[dict, list[dict], str]:
+    """Settings and log of the run, and its command line where it differs from the defaults."""
+    settings = json.loads((folder / "settings.json").read_text())
+    defaults = vars(train_dit.arguments([settings["family"]]))
+    given = (k for k in defaults if k in settings and str(settings[k]) != str(defaults[k]) and k != "stop")
+    return settings, loop.read_log(folder), "".join(f" --{k} {settings[k]}" for k in given)
+
+
+def sampled(pipe: DiffusionPipeline, out: Path) -> dict:
+    """Writes samples.png; what the samples look like, and what they cost, in numbers."""
+    with open("assets/emoji/prompts.csv") as file:
+        rows = list(csv.DictReader(file))
+    first = [row["prompt"] for row in rows[:16]]
+    sheet(sample(pipe, first), 4).save(out / "samples.png", optimize=True)
+    singles = [row for row in rows if row["kind"] == "pair-held-out" and "+" not in row["concepts"]][:32]
+    groups = (singles[k : k + 16] for k in range(0, len(singles), 16))
+    images = [image for group in groups for image in sample(pipe, [row["prompt"] for row in group])]
+    start = time.perf_counter()
+    sample(pipe, first[:1], output_type="latent")
+    return {
+        "seconds": time.perf_counter() - start,
+        "count": len(first),
+        "prompts": "\n".join(f"{i + 1}. {prompt}" for i, prompt in enumerate(first)),
+        "concept": judge(images, [row["concepts"] for row in singles]),
+        "judged": len(singles),
+    }
+
+
+def main() -> None:
+    args = arguments()
+    out, channels = Path(f"assets/{args.family}_tiny"), tiny.CHANNELS[args.family]
+    settings, log, command = trained_with(args.data / args.family)
+    pipe = load(args.family, out)
+    curve(log, out / "loss.png")
+    parts = {k: v for k, v in pipe.components.items() if hasattr(v, "parameters")}
+    size = {k: sum(p.numel() for p in v.parameters()) / 1e6 for k, v in parts.items()}
+    facts = sampled(pipe, out) | {
+        "family": args.family,
+        "pipeline": type(pipe).__name__,
+        "recipe": RECIPE[args.family],
+        "note": NOTE[args.family],
+        "hardware": args.hardware,
+        "story": args.story,
+        "arguments": command,
+        "channels": channels,
+        "concepts": len(emoji.CONCEPTS),
+        "styles": len(emoji.STYLES),
+        "grounds": len(emoji.GROUNDS),
+        "vocabulary": len(words.vocabulary()),
+        "sampling_steps": STEPS,
+        "guidance": GUIDANCE,
+        "threads": torch.get_num_threads(),
+        "dit": size["transformer"],
+        "text": sum(v for k, v in size.items() if k.startswith("text")),
+        "vae": size["vae"],
+        "psnr": train_vae.measure(pipe.vae, drawings.load(args.data))["psnr"],
+        "steps": log[-1]["step"],
+        "minutes": log[-1]["seconds"] / 60,
+        "images": settings["images"],
+        "loss": float(np.mean([row["loss"] for row in log[-20:]])),
+    }
+    (out / "README.md").write_text(Path(__file__).with_suffix(".md").read_text().format(**facts))
+    print({k: facts[k] for k in ("dit", "text", "psnr", "minutes", "loss", "seconds", "concept")})
+
+
+if __name__ == "__main__":
+    main()

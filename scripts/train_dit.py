@@ -1,0 +1,245 @@
+"""Train an embedded pipeline (Lumina, SD3, FLUX) as a rectified flow on latents, with its text encoders.
+
+    python -m scripts.train_dit lumina               # writes data/lumina/ and, at the end, assets/lumina_tiny
+    python -m scripts.train_dit lumina --export      # the averaged weights of the last checkpoint, now
+
+x_sigma = (1 - sigma) x0 + sigma noise, target noise - x0 (2403.03206, eq. 13, with its logit-normal density),
+sigma shifted as the pipeline's scheduler does. Prompts go through the pipeline's own `encode_prompt`, so that
+the model is trained on exactly what it will be given; one in ten is empty, for classifier-free guidance.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline
+from diffusers.models.embeddings import get_2d_rotary_pos_embed_lumina
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from scripts import drawings, emoji, loop, tiny, words
+
+SCENES = {64: 16000, 128: 8000, 256: 400}  # px: how many are painted and encoded
+BATCH = {64: 64, 128: 24, 256: 6}  # images per step
+Velocity = Callable[[torch.Tensor, torch.Tensor, list[str]], torch.Tensor]
+
+
+# ----------------------------------------------------------------------------------------------- latents
+
+
+@torch.no_grad()
+def latents(vae: AutoencoderKL, folder: Path, size: int, n: int) -> np.ndarray:
+    """Scaled latents of the first n training scenes, (n, c, size / 4, size / 4) float16; made once."""
+    path = folder / f"latents{size}.npy"
+    if path.exists():
+        return np.load(path, mmap_mode="r")
+    pictures, where = drawings.load(folder.parent), next(vae.parameters()).device
+    shift, batch = vae.config.shift_factor or 0.0, 2**20 // size**2
+    found = []
+    for start in range(0, n, batch):
+        scenes = [emoji.scene("train", size, i) for i in range(start, min(n, start + batch))]
+        x = torch.from_numpy(np.stack([emoji.paint(s, pictures, size) for s in scenes])).permute(0, 3, 1, 2)
+        x = (x.to(where).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        with loop.autocast(where):
+            z = vae.encode(x).latent_dist.mean
+        found.append(((z.float() - shift) * vae.config.scaling_factor).cpu().numpy().astype(np.float16))
+    beside = path.with_suffix(".partial.npy")
+    np.save(beside, np.concatenate(found))
+    beside.rename(path)
+    return np.load(path, mmap_mode="r")
+
+
+def resolution(progress: float, draw: float, first: float) -> int:
+    """64 px for the `first` part of the steps (cheap), then mostly 128, some 64 and a few 256."""
+    if progress < first:
+        return 64
+    return 128 if draw < 0.80 else 64 if draw < 0.95 else 256
+
+
+# -------------------------------------------------------------------------------------------- velocities
+
+
+def velocity(pipe: DiffusionPipeline, family: str) -> Velocity:
+    """v(x (b, c, h, w), sigma (b,), prompts), as the stock pipeline calls its transformer."""
+    return {"lumina": _lumina, "sd3": _sd3, "flux": _flux}[family](pipe)
+
+
+def _lumina(pipe) -> Velocity:
+    def rope(h: int, w: int) -> torch.Tensor:
+        scale = math.sqrt(h * w * 16) / pipe.default_image_size
+        return get_2d_rotary_pos_embed_lumina(pipe.transformer.head_dim, 384, 384, linear_factor=scale)
+
+    ropes = {side: rope(side, side)[: side // 2, : side // 2] for side in (16, 32, 64)}
+    base = {"base_sequence_length": (pipe.default_image_size // 16) ** 2}
+
+    def v(x, sigma, prompts):
+        text, mask, _, _ = pipe.encode_prompt(prompts, do_classifier_free_guidance=False)
+        out = pipe.transformer(x, 1 - sigma, text, mask, ropes[x.shape[-1]], base, return_dict=False)[0]
+        return -out.chunk(2, dim=1)[0]
+
+    return v
+
+
+def _sd3(pipe) -> Velocity:
+    def v(x, sigma, prompts):
+        text, _, pooled, _ = pipe.encode_prompt(
+            prompts, None, None, do_classifier_free_guidance=False, max_sequence_length=words.LENGTH
+        )
+        return pipe.transformer(x, text, pooled, 1000 * sigma, return_dict=False)[0]
+
+    return v
+
+
+def _flux(pipe) -> Velocity:
+    def v(x, sigma, prompts):
+        b, c, h, w = x.shape
+        text, pooled, text_ids = pipe.encode_prompt(prompts, None, max_sequence_length=words.LENGTH)
+        ids = pipe._prepare_latent_image_ids(b, h // 2, w // 2, x.device, x.dtype)
+        tokens = pipe._pack_latents(x, b, c, h, w)
+        out = pipe.transformer(tokens, text, pooled, sigma, ids, text_ids, return_dict=False)[0]
+        return pipe._unpack_latents(out, 4 * h, 4 * w, pipe.vae_scale_factor)
+
+    return v
+
+
+def sigmas(generator: torch.Generator, n: int, shift: float) -> torch.Tensor:
+    """Logit-normal (one in ten uniform, so that both ends are seen), then the scheduler's shift."""
+    normal = torch.sigmoid(torch.randn(n, generator=generator))
+    flat = torch.rand(n, generator=generator)
+    s = torch.where(torch.rand(n, generator=generator) < 0.1, flat, normal)
+    return shift * s / (1 + (shift - 1) * s)
+
+
+# ------------------------------------------------------------------------------------------------ saving
+
+
+def trained(pipe: DiffusionPipeline) -> nn.ModuleDict:
+    """The modules that learn: everything with weights but the autoencoder."""
+    parts = {k: v for k, v in pipe.components.items() if isinstance(v, nn.Module) and k != "vae"}
+    return nn.ModuleDict(parts)
+
+
+def export(pipe: DiffusionPipeline, weights: dict[str, torch.Tensor], folder: Path) -> None:
+    """`save_pretrained` of the averaged weights in float16 safetensors."""
+    modules = trained(pipe)
+    own = {k: v.clone() for k, v in modules.state_dict().items()}
+    modules.load_state_dict(weights)
+    pipe.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    pipe.to(torch.float32)
+    modules.load_state_dict(own)
+
+
+def make(family: str, data: Path) -> DiffusionPipeline:
+    """The untrained pipeline around the trained autoencoder."""
+    torch.manual_seed(0)
+    vae = AutoencoderKL.from_pretrained(data / f"vae{tiny.CHANNELS[family]}")
+    pipe = tiny.PIPELINES[family](vae).to(loop.device())
+    pipe.vae.requires_grad_(False)
+    return pipe
+
+
+def compiled(transformer: nn.Module) -> None:
+    """Compile block by block, in place; a step on a CPU takes half the time."""
+    for part in transformer.children():
+        for block in part if isinstance(part, nn.ModuleList) else ():
+            block.compile(dynamic=False)
+
+
+def draw(step: int, args: argparse.Namespace) -> tuple[int, np.random.Generator]:
+    """Resolution of a step, and the generator of everything else that is drawn in it."""
+    rng = np.random.default_rng([13, step])
+    return resolution(step / args.steps, rng.random(), args.first), rng
+
+
+def objective(pipe: DiffusionPipeline, args: argparse.Namespace) -> Callable[[int], torch.Tensor]:
+    """The loss of a step: a function of the weights and the step's number alone."""
+    where, v = loop.device(), velocity(pipe, args.family)
+    cache = args.data / f"vae{tiny.CHANNELS[args.family]}"
+    stores: dict[int, np.ndarray] = {}
+    shift = pipe.scheduler.config.shift if args.family != "flux" else math.exp(0.5)
+    # plain matrix products: torch's flash attention for CPUs is slow backwards
+    cpu, cuda = [SDPBackend.MATH], [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
+
+    def loss(step: int) -> torch.Tensor:
+        size, rng = draw(step, args)
+        if size not in stores:
+            stores[size] = latents(pipe.vae, cache, size, SCENES[size])
+        rows = np.sort(rng.choice(SCENES[size], args.batch * BATCH[size], replace=False))
+        prompts = [emoji.scene("train", size, i).caption if rng.random() > 0.1 else "" for i in rows.tolist()]
+        generator = torch.Generator().manual_seed(step)
+        x0 = torch.from_numpy(stores[size][rows]).float()
+        noise = torch.randn(x0.shape, generator=generator)
+        sigma = sigmas(generator, len(rows), shift)
+        x = torch.lerp(x0, noise, sigma[:, None, None, None])
+        with loop.autocast(where), sdpa_kernel(cpu if where.type == "cpu" else cuda):
+            found = v(x.to(where), sigma.to(where), prompts)
+        return (found.float() - (noise - x0).to(where)).pow(2).mean()
+
+    return loss
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("family", choices=list(tiny.PIPELINES))
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--stop", type=int, help="end early, as a kill would")
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--muon", type=float, default=3e-3, help="learning rate of Muon; 0: AdamW throughout")
+    parser.add_argument("--first", type=float, default=0.6, help="part of the steps that is at 64 px only")
+    parser.add_argument("--batch", type=int, default=1, help="factor on the images per step")
+    parser.add_argument(
+        "--start", type=Path, help="begin from another family's state.pt, where names and shapes agree"
+    )
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--out", type=Path)
+    parser.add_argument(
+        "--eager", action="store_true", help="do not compile (no C++ compiler, or a few steps only)"
+    )
+    parser.add_argument(
+        "--export", action="store_true", help="write the averaged weights of the last checkpoint"
+    )
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    args = arguments()
+    pipe, folder = make(args.family, args.data), args.data / args.family
+    out = args.out or Path(f"assets/{args.family}_tiny")
+    if args.export:
+        state = torch.load(folder / "state.pt", map_location=loop.device(), weights_only=True)
+        return export(pipe, state["average"], out)
+    modules = trained(pipe).train()
+    if args.start:
+        other = torch.load(args.start, map_location=loop.device(), weights_only=True)["average"]
+        own = modules.state_dict()
+        modules.load_state_dict(
+            own | {k: x for k, x in other.items() if k in own and own[k].shape == x.shape}
+        )
+    if not args.eager:
+        compiled(pipe.transformer)
+    folder.mkdir(parents=True, exist_ok=True)
+    images = sum(args.batch * BATCH[draw(step, args)[0]] for step in range(args.steps))
+    settings = {k: str(x) if isinstance(x, Path) else x for k, x in vars(args).items()}
+    (folder / "settings.json").write_text(json.dumps(settings | {"images": images}) + "\n")
+    options = {
+        "steps": args.steps,
+        "stop": args.stop,
+        "lr": args.lr,
+        "muon": args.muon or None,
+        "decay": 0.01,
+    }
+    loss = objective(pipe, args)
+    weights = loop.train(modules, loss, folder=folder, ema=0.999, warmup=100, hold=0.7, **options)
+    if args.stop is None or args.stop >= args.steps:
+        export(pipe, weights, out)
+
+
+if __name__ == "__main__":
+    main()

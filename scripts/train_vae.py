@@ -1,0 +1,125 @@
+"""Train a small AutoencoderKL (x4 down, any size) on crops of emoji scenes.
+
+    python -m scripts.train_vae --channels 4     # for Lumina, with the quant convolutions of SDXL's
+    python -m scripts.train_vae --channels 16    # for SD3 and FLUX, shifted and scaled as theirs is
+
+Writes data/vae{4,16}/ (save_pretrained, with measured scaling and shift) and its log; resumable.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from PIL import Image
+
+from scripts import drawings, emoji, loop
+
+SIZES = (64, 96, 128, 192, 256)  # px of the scene that a crop is cut from
+
+
+def build(channels: int, widths: tuple[int, ...] = (24, 48, 96)) -> AutoencoderKL:
+    """No attention in the middle: any size works, and decoding is cheap on a CPU."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=widths,
+        layers_per_block=1,
+        latent_channels=channels,
+        norm_num_groups=8,
+        sample_size=128,
+        mid_block_add_attention=False,
+        use_quant_conv=channels == 4,
+        use_post_quant_conv=channels == 4,
+    )
+
+
+def adopt(vae: torch.nn.Module, other: torch.nn.Module) -> None:
+    """Take over every weight that the other model has under the same name and in the same shape."""
+    own = vae.state_dict()
+    shared = {k: v for k, v in other.state_dict().items() if k in own and own[k].shape == v.shape}
+    vae.load_state_dict(own | shared)
+
+
+def crops(
+    pictures: dict[str, Image.Image], step: int, n: int, size: int = 64, split: str = "vae"
+) -> torch.Tensor:
+    """The batch of a step: (n, 3, size, size) in [-1, 1], cut near a drawing."""
+    rng = np.random.default_rng([9, step])
+    out = np.empty((n, size, size, 3), np.uint8)
+    for i in range(n):
+        scene = emoji.scene(split, 0, step * n + i)
+        side = int(rng.choice(SIZES))
+        image = emoji.paint(scene, pictures, side)
+        item = scene.items[0]
+        corner = np.array([item.y, item.x]) * side - size / 2 + rng.uniform(-0.5, 0.5, 2) * item.size * side
+        y, x = np.clip(corner, 0, side - size).astype(int)
+        out[i] = image[y : y + size, x : x + size]
+    return torch.from_numpy(out).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def objective(vae: AutoencoderKL, x: torch.Tensor, generator: torch.Generator, kl: float) -> torch.Tensor:
+    """L1 on values and on their differences between neighbours (edges), a little MSE, and KL."""
+    with loop.autocast(x.device):
+        posterior = vae.encode(x).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=generator).to(x.device)
+        y = vae.decode(posterior.mean.float() + posterior.std.float() * noise).sample.float()
+    mean, logvar = posterior.mean.float(), posterior.logvar.float()
+    edges = sum((y.diff(dim=d) - x.diff(dim=d)).abs().mean() for d in (2, 3))
+    divergence = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
+    return (y - x).abs().mean() + 2 * F.mse_loss(y, x) + 0.5 * edges + kl * divergence
+
+
+@torch.no_grad()
+def measure(vae: AutoencoderKL, pictures: dict[str, Image.Image], n: int = 64) -> dict[str, float]:
+    """PSNR (dB) on held-out scenes at 128 px, and mean and deviation of the latents."""
+    where = next(vae.parameters()).device
+    scenes = [emoji.paint(emoji.scene("test", 1, i), pictures, 128) for i in range(n)]
+    x = torch.from_numpy(np.stack(scenes)).permute(0, 3, 1, 2).to(where).float() / 127.5 - 1
+    z = torch.cat([vae.encode(b).latent_dist.mean for b in x.split(16)])
+    y = torch.cat([vae.decode(b).sample.clamp(-1, 1) for b in z.split(16)])
+    mse = ((y - x) / 2).pow(2).mean((1, 2, 3))
+    return {"psnr": (-10 * mse.log10()).mean().item(), "mean": z.mean().item(), "std": z.std().item()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--channels", type=int, choices=(4, 16), default=4)
+    parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--kl", type=float, default=2e-4)
+    parser.add_argument(
+        "--start", type=Path, help="begin from the weights of another autoencoder, where shapes agree"
+    )
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    pictures, folder, where = drawings.load(args.data), args.data / f"vae{args.channels}", loop.device()
+    vae = build(args.channels)
+    if args.start:
+        adopt(vae, AutoencoderKL.from_pretrained(args.start))
+    vae = vae.to(where, memory_format=torch.channels_last)
+
+    def loss(step: int) -> torch.Tensor:
+        x = crops(pictures, step, args.batch).to(where, memory_format=torch.channels_last)
+        return objective(vae, x, torch.Generator().manual_seed(step), args.kl)
+
+    def watch(step: int) -> None:
+        print(step, measure(vae, pictures), flush=True)
+
+    vae.load_state_dict(loop.train(vae, loss, steps=args.steps, lr=args.lr, folder=folder, watch=watch))
+    found = measure(vae.eval(), pictures)
+    vae.register_to_config(scaling_factor=1 / found["std"])
+    if args.channels == 16:
+        vae.register_to_config(shift_factor=found["mean"])
+    vae.save_pretrained(folder)
+    print(found, f"{sum(p.numel() for p in vae.parameters()):,} parameters")
+
+
+if __name__ == "__main__":
+    main()

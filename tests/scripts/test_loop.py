@@ -1,0 +1,54 @@
+"""The training loop: killed and resumed, it gives the very same weights."""
+
+import pytest
+import torch
+from torch import nn
+
+from scripts import loop
+
+
+def network() -> nn.ModuleDict:
+    torch.manual_seed(0)
+    return nn.ModuleDict({"blocks": nn.ModuleList([nn.Linear(4, 4)]), "last": nn.Linear(4, 2)})
+
+
+def fit(folder, *stops: int | None, muon: float | None = None) -> tuple[dict, dict]:
+    """Train 12 steps with an interruption at each stop, from a fresh process' state each time."""
+    averaged, net = {}, network()
+    for stop in stops:
+        net = network()
+
+        def loss(step: int, net=net) -> torch.Tensor:
+            x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+            return (net["last"](torch.tanh(net["blocks"][0](x))) - x[:, :2]).pow(2).mean()
+
+        averaged = loop.train(
+            net, loss, steps=12, lr=1e-2, folder=folder, decay=0.01, muon=muon, ema=0.9, warmup=3, stop=stop
+        )
+    return averaged, net.state_dict()
+
+
+@pytest.mark.parametrize("muon", [None, 3e-3])
+def test_resumed_training_is_bit_for_bit_the_same(tmp_path, muon):
+    whole = fit(tmp_path / "whole", None, muon=muon)
+    parts = fit(tmp_path / "parts", 5, 9, None, muon=muon)
+    for one, other in zip(whole, parts, strict=True):
+        assert all(torch.equal(one[k], other[k]) for k in one)
+    assert [row["step"] for row in loop.read_log(tmp_path / "parts")][-1] == 12
+
+
+def test_a_checkpoint_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "state.pt"
+    loop.save(path, {"step": 1})
+    monkeypatch.setattr(torch, "save", lambda state, file: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        loop.save(path, {"step": 2})
+    assert torch.load(path, weights_only=True) == {"step": 1}
+
+
+def test_the_rate_warms_up_holds_and_falls_to_zero():
+    rates = [loop.rate(step, 100, warmup=10, hold=0.7) for step in range(101)]
+    assert rates[0] == 0.1
+    assert set(rates[10:70]) == {1.0}
+    assert rates[69:] == sorted(rates[69:], reverse=True)
+    assert rates[100] == 0

@@ -1,0 +1,67 @@
+"""Training speaks the pipelines' language: same signs, same times, same prompts."""
+
+import pytest
+import torch
+
+from scripts import tiny, train_dit, train_vae
+
+PROMPT = ["a fox, noto style, on a blue ground", "a banana and a cat"]
+NARROW = {"lumina": {"hidden": 128, "layers": 1}, "sd3": {"heads": 1, "layers": 2},
+          "flux": {"heads": 1, "double": 1, "single": 1}}  # fmt: skip
+
+
+def pipeline(family: str):
+    """A narrow pipeline whose every weight matters (zero at the start, some would not)."""
+    torch.manual_seed(0)
+    pipe = tiny.PIPELINES[family](train_vae.build(tiny.CHANNELS[family], (8, 8, 8)), **NARROW[family])
+    for parameter in pipe.transformer.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.mark.parametrize("family", tiny.PIPELINES)
+@torch.no_grad()
+def test_one_step_of_the_pipeline_follows_the_trained_velocity(family):
+    pipe = pipeline(family)
+    noise = torch.randn(2, tiny.CHANNELS[family], 16, 16)
+    v = train_dit.velocity(pipe, family)(noise, torch.ones(2), PROMPT)
+    given = pipe._pack_latents(noise, *noise.shape) if family == "flux" else noise
+    more = {"clean_caption": False} if family == "lumina" else {"max_sequence_length": 32}
+    found = pipe(PROMPT, height=64, width=64, num_inference_steps=1, guidance_scale=1.0, latents=given,
+                 output_type="latent", **more).images  # fmt: skip
+    if family == "flux":
+        found = pipe._unpack_latents(found, 64, 64, 4)
+    torch.testing.assert_close(found, noise - v, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", tiny.PIPELINES)
+def test_text_encoders_learn_with_the_transformer(family):
+    pipe = pipeline(family)
+    x = torch.randn(2, tiny.CHANNELS[family], 16, 16)
+    train_dit.velocity(pipe, family)(x, torch.tensor([0.3, 0.8]), PROMPT).pow(2).mean().backward()
+    modules = train_dit.trained(pipe)
+    assert set(modules) == {k for k in pipe.components if k.startswith("text_encoder")} | {"transformer"}
+    for name, module in modules.items():
+        grads = [p.grad for p in module.parameters() if p.grad is not None]
+        assert any(g.abs().sum() > 0 for g in grads), name
+    assert all(p.grad is None for p in pipe.vae.parameters())
+
+
+def test_the_export_loads_and_holds_the_average(tmp_path):
+    pipe = pipeline("lumina")
+    average = {k: torch.full_like(v, 0.5) for k, v in train_dit.trained(pipe).state_dict().items()}
+    own = pipe.transformer.pad_token.clone()
+    train_dit.export(pipe, average, tmp_path)
+    loaded = type(pipe).from_pretrained(tmp_path)
+    assert all((p == 0.5).all() for p in loaded.transformer.parameters())
+    assert torch.equal(pipe.transformer.pad_token, own)
+    assert not [*tmp_path.rglob("*.bin"), *tmp_path.rglob("*.pt")]
+
+
+def test_sigmas_cover_both_ends_and_shift():
+    s = train_dit.sigmas(torch.Generator().manual_seed(0), 4000, 1.0)
+    assert 0 <= s.min() < 0.02 < 0.98 < s.max() <= 1
+    assert abs(s.median() - 0.5) < 0.02
+    assert train_dit.sigmas(torch.Generator().manual_seed(0), 4000, 3.0).median() > 0.7
