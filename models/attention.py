@@ -5,10 +5,10 @@ They compute what diffusers' own do, bit for bit; `Call.remember` keeps or compl
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch.nn.functional as F
-from diffusers.models.embeddings import apply_rotary_emb
-from torch import Tensor, cat, stack
+from torch import Tensor, cat, stack, view_as_complex, view_as_real
 
 from models.kv import Call
 
@@ -50,18 +50,18 @@ class LuminaAttention:
         attn,
         hidden_states,
         encoder_hidden_states,
-        attention_mask=None,
-        query_rotary_emb=None,
-        key_rotary_emb=None,
-        base_sequence_length=None,
+        attention_mask: Any = None,
+        query_rotary_emb: Any = None,
+        key_rotary_emb: Any = None,
+        base_sequence_length: int | None = None,
     ):
         q = normed(attn.norm_q, attn.to_q(hidden_states)).unflatten(-1, (attn.heads, -1))
-        q = apply_rotary_emb(q, query_rotary_emb, use_real=False)
+        q = turn(q, query_rotary_emb)
         if key_rotary_emb is None:
             k, v = self.call.text.get(self.layer) or keys_values(attn, encoder_hidden_states)
             return attend(q, k, v, attn_mask=attention_mask[:, None, None].bool(), enable_gqa=True)
         k, v = keys_values(attn, encoder_hidden_states)
-        k = apply_rotary_emb(k, key_rotary_emb, use_real=False)
+        k = turn(k, key_rotary_emb)
         k, v = self.call.remember(self.layer, k, v, self.call.image)
         scale = attn.scale
         if base_sequence_length is not None:  # proportional attention: more keys, sharper softmax
@@ -79,7 +79,12 @@ class FluxAttention:
     _parallel_config = None
 
     def __call__(
-        self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, image_rotary_emb=None
+        self,
+        attn,
+        hidden_states,
+        encoder_hidden_states=None,
+        attention_mask=None,
+        image_rotary_emb: Any = None,
     ):
         x, e = hidden_states, encoder_hidden_states
         q, k, v = heads(x, attn.heads, attn.to_q, attn.to_k, attn.to_v)
@@ -120,6 +125,12 @@ def keys_values(attn, x: Tensor) -> tuple[Tensor, Tensor]:
     width = attn.to_q.out_features // attn.heads
     k, v = normed(attn.norm_k, attn.to_k(x)), attn.to_v(x)
     return k.unflatten(-1, (-1, width)), v.unflatten(-1, (-1, width))
+
+
+def turn(x: Tensor, rotations: Tensor) -> Tensor:
+    """Rotary embedding of x (b, s, heads, d) by complex rotations (1 or b, s, d / 2)."""
+    z = view_as_complex(x.float().unflatten(-1, (-1, 2))) * rotations.unsqueeze(2)
+    return view_as_real(z).flatten(3).type_as(x)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

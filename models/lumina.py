@@ -1,10 +1,11 @@
 """Lumina-Next (arXiv:2406.18583): rotary positions over the image, gated cross-attention to the text."""
 
 import math
+from typing import Any
 
 import torch
 from diffusers.models.embeddings import get_1d_rotary_pos_embed
-from diffusers.utils import is_bs4_available, is_ftfy_available
+from diffusers.utils.import_utils import is_bs4_available, is_ftfy_available
 from torch import Tensor
 
 from models.attention import LuminaAttention, keys_values
@@ -55,11 +56,11 @@ class Lumina(Model):
     def rotary(self, positions: Tensor, linear: float, ntk: float) -> Tensor:
         """Complex rotations (b, n, d / 2) on the CPU, where the pipeline computes them."""
         half = self.dit.head_dim // 2
-        row, column = (
+        row_and_column: Any = [
             get_1d_rotary_pos_embed(half, axis.flatten(), linear_factor=linear, ntk_factor=ntk)  # type: ignore
             for axis in positions.cpu().unbind(-1)
-        )
-        return torch.stack([row, column], -1).flatten(1).unflatten(0, positions.shape[:2])
+        ]
+        return torch.stack(row_and_column, -1).flatten(1).unflatten(0, positions.shape[:2])
 
     def scale(self, grid: Grid) -> float:
         """Side of the image over the side of the training images, in pixels."""

@@ -119,7 +119,7 @@ class Model(ABC):
         rows = rows.repeat(b // len(rows), 1)
         return {"image": flat(rows, n), "joint": flat(self.joint(rows, n, text), n + text)}
 
-    def modulation(self, embedder: nn.Module, t: Tensor, cond: Conditioning) -> Tensor:
+    def modulation(self, embedder: Any, t: Tensor, cond: Conditioning) -> Tensor:
         """The vector that modulates every block: time embedding plus what is constant over the trajectory."""
         vector = embedder.timestep_embedder(embedder.time_proj(t).to(self.dtype))
         for constant in cond.constants:
