@@ -52,7 +52,7 @@ class Checkpoint:
     def __post_init__(self) -> None:
         if self.weights == "random" and self.architecture is None:
             raise ValueError("weights=random needs a full-size architecture: model=sd3, sd35, lumina or flux")
-        side = cell(None if self.weights == "random" else self.folder)
+        side = cell(self.local_folder if self.weights == "pretrained" else None)
         for name, size in (("height", self.height), ("width", self.width)):
             if size % side:
                 near = max(side, round(size / side) * side)
@@ -65,20 +65,22 @@ class Checkpoint:
         return [place for place in places if place.parent.is_dir()]
 
     @property
+    def local_folder(self) -> Path | None:
+        return next((place for place in self.local if place.is_dir()), None)
+
+    @property
     def folder(self) -> Path | None:
-        """The folder that `path` names, or the hub's copy of it in the local cache; None without either."""
-        for place in self.local:
-            if place.is_dir():
-                return place
+        """The folder that `path` names, or the hub's whole copy of it in the local cache; None without."""
         if self.local:
-            return None
+            return self.local_folder
         from huggingface_hub import try_to_load_from_cache
 
         try:
             index = try_to_load_from_cache(self.path, "model_index.json")
         except ValueError:  # no hub id
             return None
-        return Path(index).parent if isinstance(index, str) else None
+        copy = Path(index).parent if isinstance(index, str) else None
+        return copy if copy and not fault(copy, PIPELINES[self.family]) else None
 
     def check(self) -> None:
         """MissingWeights if `load` cannot succeed. Takes seconds and loads nothing."""

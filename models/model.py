@@ -20,7 +20,8 @@ from models.tokens import Conditioning, Grid, Places, pack, take, unpack
 def weights(*modules: nn.Module | None) -> int:
     """Multiply-adds per token of all linear maps in `modules`."""
     inner = [m for module in modules if module is not None for m in module.modules()]
-    return sum(m.weight.numel() for m in inner if isinstance(m, nn.Linear | nn.Conv2d))
+    linear = sum(m.in_features * m.out_features for m in inner if isinstance(m, nn.Linear))
+    return linear + sum(m.weight.numel() for m in inner if isinstance(m, nn.Conv2d))
 
 
 class Model(ABC):
@@ -87,9 +88,9 @@ class Model(ABC):
     ) -> Float[Tensor, "b k c"]:
         """dx/dsigma, guidance included, at the tokens `rows` of each image; at all of them if None.
 
-        x: all tokens; computed in the model's dtype. kv: filled by a dense call, overwritten at `rows` by a
-        sparse one, which attends over all of it. The call never waits for the device. ValueError for rows
-        without the kv of a dense call of the same size.
+        x: all tokens; computed in the model's dtype. sigma: 0-d tensor on the model's device. kv: filled by a
+        dense call, overwritten at `rows` by a sparse one, which attends over all of it. The call never waits
+        for the device. ValueError for rows without the kv of a dense call of the same size.
         """
         self.resident()
         halves = 2 if cond.guided else 1
@@ -180,7 +181,8 @@ class Model(ABC):
     ) -> Conditioning:
         """Prompts, their guidance halves included. negative: one string for all or one each, "" if None.
         guidance: the pipeline's default if None; at most 1 is no guidance, as in the pipeline.
-        limits: `max_sequence_length` (SD3, FLUX), `true_cfg_scale` (FLUX)."""
+        limits: `max_sequence_length` (Lumina's is fixed and it is ignored, as in its pipeline),
+        `true_cfg_scale` (FLUX)."""
 
     @abstractmethod
     def places(self, grid: Grid, positions: Float[Tensor, "b n 2"] | None = None) -> Places:
