@@ -21,10 +21,10 @@ def configured():
         node = yaml.safe_load(path.read_text())
         module, name = node.pop("_target_").rsplit(".", 1)
         written = {key: value for key, value in node.items() if "${" not in str(value)}
-        yield pytest.param(getattr(import_module(module), name)(**written, steps=STEPS), id=path.stem)
+        yield path.stem, getattr(import_module(module), name)(**written, steps=STEPS)
 
 
-METHODS = list(configured())
+METHODS = dict(configured())
 
 
 @pytest.fixture(scope="module", params=PIPELINES)
@@ -47,10 +47,10 @@ def processors(pipe):
     return [m.processor for m in pipe.transformer.modules() if hasattr(m, "set_processor")]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_contract(pipe, method):
-    """The trace says what ran; an image does not depend on its batch or a crash before; nothing stays behind."""
-    steps, flows, own = [], [], processors(pipe)
+@pytest.mark.parametrize("name", METHODS)
+def test_contract(pipe, name):
+    """The trace says what ran; neither its batch nor a crash before changes an image; nothing stays behind."""
+    method, steps, flows, own = METHODS[name], [], [], processors(pipe)
 
     def watched(flow, on_step=None):
         flows.append(flow)
@@ -75,16 +75,16 @@ def test_contract(pipe, method):
     torch.testing.assert_close(tokens(pipe, method, PROMPTS[1:2]), x[1:2], rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if hasattr(m.values[0], "ratio")])
-def test_all_tokens_at_every_step_is_the_baseline_bit_for_bit(pipe, dense, method):
-    off = type(method.values[0])(**vars(method.values[0]) | {"ratio": 1.0})
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if hasattr(method, "ratio")])
+def test_all_tokens_at_every_step_is_the_baseline_bit_for_bit(pipe, dense, name):
+    off = type(METHODS[name])(**vars(METHODS[name]) | {"ratio": 1.0})
     assert torch.equal(tokens(pipe, off), dense)
 
 
 @pytest.mark.parametrize("family", PIPELINES)
 def test_without_guidance_in_bfloat16_on_a_tall_image(family):
     pipe = PIPELINES[family](torch.bfloat16)
-    for method in METHODS:
-        x = tokens(pipe, method.values[0], PROMPTS[:1], guidance=1.0, height=160, width=64)
+    for method in METHODS.values():
+        x = tokens(pipe, method, PROMPTS[:1], guidance=1.0, height=160, width=64)
         assert x.isfinite().all()
         assert x.std() > 0.1
