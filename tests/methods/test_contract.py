@@ -49,7 +49,7 @@ def processors(pipe):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_contract(pipe, name):
-    """The trace says what ran; neither its batch nor a crash before changes an image; nothing stays behind."""
+    """The trace says what ran; neither batch nor an earlier crash changes an image; nothing stays behind."""
     method, steps, flows, own = METHODS[name], [], [], processors(pipe)
 
     def watched(flow, on_step=None):
