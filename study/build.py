@@ -43,6 +43,27 @@ def check(node: Mapping[str, Any], where: str, package: str) -> Any:
         return _built(_class(target), node, where, build)  # its own check needs the whole module
 
 
+def obstacle(node: Mapping[str, Any], where: str, package: str) -> str | None:
+    """Why the object's own `check()` says that it cannot do its work here, or None."""
+    made = check(node, where, package)
+    try:
+        return _complaint(made)
+    except (NameError, AttributeError, TypeError):
+        return _complaint(build(node, where, package))
+
+
+def _complaint(made: Any) -> str | None:
+    try:
+        made.check()
+    except (NameError, AttributeError, TypeError):
+        raise
+    except (
+        Exception
+    ) as error:  # whatever stops it would stop the run: missing weights, no such device, no memory
+        return str(error) or type(error).__name__
+    return None
+
+
 def _target(node: Mapping[str, Any], where: str, package: str) -> str:
     target = node.get("_target_") if isinstance(node, Mapping) else None
     if not isinstance(target, str) or target.count(".") < 1:

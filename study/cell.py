@@ -1,16 +1,12 @@
 """Run one cell on one batch: the timed region, what was in focus, and the pass that counts FLOPs."""
 
-import base64
 import hashlib
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from eval.speed import count_flops, timed
@@ -101,27 +97,3 @@ def count(model: Model, method: Method, cell: Cell, sample: Sample) -> dict[str,
     run = timed(lambda: count_flops(lambda: method(ready)), model.device)
     closed = sum(ready.flops(active) for active in ready.evaluated)
     return {"flops": run.result[1], "flops_closed": closed, "counted_in": run.seconds}
-
-
-def png(image: np.ndarray, random_weights: bool) -> bytes:
-    note = PngInfo()
-    if random_weights:
-        note.add_text("Comment", "RANDOM WEIGHTS: for timing only")
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "PNG", pnginfo=note)
-    return stream.getvalue()
-
-
-def packed(ran: np.ndarray | None, grid: tuple[int, int]) -> dict[str, Any] | None:
-    """(steps, n) booleans as base64 of their bits."""
-    if ran is None:
-        return None
-    bits = base64.b64encode(np.packbits(ran).tobytes()).decode()
-    return {"steps": len(ran), "rows": grid[0], "columns": grid[1], "bits": bits}
-
-
-def unpacked(focus: dict[str, Any]) -> np.ndarray:
-    """(steps, rows, columns) booleans."""
-    shape = focus["steps"], focus["rows"], focus["columns"]
-    bits = np.frombuffer(base64.b64decode(focus["bits"]), np.uint8)
-    return np.unpackbits(bits, count=int(np.prod(shape))).astype(bool).reshape(shape)

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import diffusers
 import torch
+import transformers
 
 from models import Model, adapt
 from study.build import build
-from study.cell import Made, Method, count, make, packed, png
+from study.cell import Made, Method, count, make
 from study.identity import digest, threads
+from study.picture import packed, png
 from study.plan import GENERATION, Cell, Plan
 from study.progress import Progress
 from study.prompts import Sample
@@ -71,6 +74,7 @@ def _run_group(run: Run, cells: Sequence[Cell], todo: dict[str, set[str]]) -> No
     work = [cell for cell in cells if cell.id in todo]
     run.progress.say(f"loading {work[0].model['path']}")
     try:
+        _quiet()
         pipe = build(work[0].model, "model", "models").load()
     except Exception as error:
         for cell in work:
@@ -86,6 +90,12 @@ def _run_group(run: Run, cells: Sequence[Cell], todo: dict[str, set[str]]) -> No
                 missing = [s for s in batch if s.key in todo[cell.id]]
                 if missing and cell.id not in run.failed:
                     _guarded(run, cell, lambda c=cell, m=missing: _batch(run, model, methods[c.id], c, m))
+
+
+def _quiet() -> None:
+    """Loading has bars of its own in two libraries; ours is enough."""
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
 
 
 def _rounds(plan: Plan, todo: dict[str, set[str]]) -> Iterable[list[Sample]]:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from PIL import Image
 
-from study.cell import unpacked
+from study.picture import unpacked
 from study.plan import Cell, Plan
 from study.store import Store
 from study.style import INK, MUTED, figure, save
@@ -24,9 +24,15 @@ def focus(plan: Plan, store: Store, folder: Path) -> bool:
     keys = [s.key for s in plan.samples if all(s.key in _maps(store, cell) for cell in cells)][:PROMPTS]
     if not cells or not keys:
         return False
-    height = 1.25 * len(keys) + 1.12 * len(cells) + 1.2
-    with figure(9.5, height, plan.random_weights) as made:
-        top, bottom = made.subfigures(2, 1, height_ratios=[1.25 * len(keys) + 0.5, 1.12 * len(cells) + 0.7])
+    image = Image.open(store.image(cells[0].id, keys[0]))
+    tall = image.height / image.width
+    shown = min(STEPS, max(len(_maps(store, cell)[keys[0]]) for cell in cells))
+    above = (
+        min(1.7, 8.2 / (len(cells) + 1)) * tall * len(keys) + 0.6
+    )  # inches: image columns are as wide as fits
+    below = (8.3 / shown * tall + 0.22) * len(cells) + 0.4
+    with figure(9.5, above + below, plan.random_weights) as made:
+        top, bottom = made.subfigures(2, 1, height_ratios=[above, below])
         _totals(top, plan, store, cells, keys)
         _steps(bottom, store, cells, keys[0])
         save(made, folder / "focus", "png", "svg")

@@ -28,6 +28,10 @@ def _work(plan: Plan, store: Store, arguments: list[str]) -> int:
         for name, why in plan.unavailable.items():
             progress.say(f"{name} will be unavailable: {why}")
         keys = {s.key for s in plan.samples}
+        if len(keys) < (asked := plan.settings.n * len(plan.settings.seeds)):
+            progress.say(
+                f"{len(keys)} images per cell, not {asked}: {plan.settings.prompts} has no more prompts"
+            )
         if any(keys - set(store.samples(cell.id)) for cell in plan.cells):
             _note_start(plan, store.folder, arguments)
             build(plan.config["launcher"], "launcher", "study")(plan, store, progress)

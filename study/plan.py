@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from study import identity
-from study.build import build, check
+from study.build import build, check, obstacle
 from study.config import choices, load, options, resolved
 from study.prompts import Sample, read, samples
 from study.refused import Refused
 from study.settings import Settings, Sweep
+from study.store import read_json
 
 # of the model's settings: one loading serves all values of these
 GENERATION = ("height", "width", "steps", "guidance", "negative", "max_sequence_length")
@@ -67,23 +68,16 @@ def make(overrides: Sequence[str]) -> Plan:
     name = settings.name or "-".join(picked[g] for g in ("method", "model", "sweep"))
     whole = {key: resolved(config, key) for key in config}
     _obtainable(cells)
-    random = any(c.model.get("weights") == "random" for c in cells)
-    return Plan(settings, whole, name, cells, drawn, random, _unavailable(whole["eval"]))
+    return Plan(settings, whole, name, cells, drawn, any(map(_is_random, cells)), _unavailable(whole["eval"]))
 
 
 def _unavailable(suite: Node) -> dict[str, str]:
-    """Every metric is checked before any work. One that lacks its weights is reported, or refused if
-    eval.strict."""
-    missing = {}
-    for name, node in (suite.get("metrics") or {}).items():
-        try:
-            check(node, f"eval.metrics.{name}", "eval").check()
-        except Refused:
-            raise
-        except Exception as error:
-            if type(error).__name__ != "Unavailable":
-                raise
-            missing[name] = str(error)
+    """Metrics that lack their weights, and why, before any work; refused if eval.strict."""
+    found = {
+        name: obstacle(node, f"eval.metrics.{name}", "eval")
+        for name, node in (suite.get("metrics") or {}).items()
+    }
+    missing = {name: why for name, why in found.items() if why is not None}
     if missing and suite.get("strict"):
         raise Refused(
             "\n".join(f"eval.metrics.{name}: {why} (eval.strict=true)" for name, why in missing.items())
@@ -94,14 +88,16 @@ def _unavailable(suite: Node) -> dict[str, str]:
 def _obtainable(cells: Iterable[Cell]) -> None:
     """The weights of every model can be had, or the ways out are named."""
     for model in {identity.digest(cell.model): cell.model for cell in cells}.values():
-        try:
-            check(model | {"device": identity.device(model["device"])}, "model", "models").check()
-        except Exception as error:
-            if (
-                type(error).__name__ != "MissingWeights"
-            ):  # the class of the light module is not that of the real one
-                raise
-            raise Refused(str(error)) from None
+        why = obstacle(model | {"device": identity.device(model["device"])}, "model", "models")
+        if why is not None:
+            raise Refused(why)
+
+
+def _is_random(cell: Cell) -> bool:
+    """Built without training, or saved by one who says so of the checkpoint."""
+    folder = check(cell.model, "model", "models").folder
+    index = read_json(folder / "model_index.json") if folder else None
+    return "random" in (cell.model["weights"], (index or {}).get("weights"))
 
 
 def _own(kind: Any, node: Mapping[str, Any], where: str = "") -> Any:

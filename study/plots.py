@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 from eval import Score
+from eval.statistics import Interval
 from study.row import Row
 from study.style import COLOURS, FAINT, INK, MUTED, figure, save
 from study.table import headline
@@ -17,84 +20,89 @@ NAMES = {
     "fd": "Fréchet distance",
     "clip_score": "CLIP score",
 }
-WIDTH, HEIGHT = 3.3, 2.9  # of one panel, inches
+WIDTH, HEIGHT = 3.5, 2.7  # of one panel, inches
 Z = 1.96  # standard errors to a 95 % interval
+Point = tuple[float, float]
 
 
 def pareto(rows: Sequence[Row], folder: Path, random_weights: bool) -> None:
     """pareto.png and .svg: one panel per quality metric; speedup alone where there is none."""
     timed = [row for row in rows if row.speedup is not None]
-    scores = [s for s in headline(rows) if any(_value(row, s.name) is not None for row in timed)]
+    scores = [s for s in headline(rows) if any(_point(row, s.name) for row in timed)]
     columns = min(len(scores), 2) or 1
     lines = math.ceil(len(scores) / columns) or 1
-    with figure(WIDTH * columns, HEIGHT * lines, random_weights) as made:
-        axes = made.subplots(lines, columns, squeeze=False).flat
+    with figure(WIDTH * columns, HEIGHT * lines + 0.3, random_weights) as made:
+        axes = list(made.subplots(lines, columns, squeeze=False).flat)
         for axis, score in zip(axes, scores, strict=False):
             _panel(axis, timed, score)
-        for axis in list(axes)[len(scores) :]:
+        for axis in axes[len(scores) :]:
             axis.set_axis_off()
-        if not scores:
-            _bars(made.axes[0], timed)
+        if scores:
+            named = [Line2D([], [], color=c, marker="o", markersize=4, label=n) for n, _, c in _curves(timed)]
+            dense = Line2D([], [], color=INK, marker="D", markersize=4, linestyle=(0, (4, 3)), label="dense")
+            made.legend(handles=[dense, *named], loc="outside lower center", ncols=6, frameon=False)
+        else:
+            axes[0].set_axis_on()
+            _bars(axes[0], timed)
         save(made, folder / "pareto", "png", "svg")
 
 
 def _panel(axis: Axes, rows: Sequence[Row], score: Score) -> None:
-    axis.set_title(f"{title(score.name)}  ({score.better} is better)", color=INK)
+    axis.set_title(title(score.name), color=INK)
+    better = {"higher": "↗ better", "lower": "↘ better"}[score.better]
+    axis.annotate(better, (1, 1.02), xycoords="axes fraction", ha="right", va="bottom", color=MUTED, size=7.5)
     axis.set_xlabel("speedup over dense (time)")
     axis.grid(color=FAINT, linewidth=0.4)
     axis.set_axisbelow(True)
-    dense = [row for row in rows if row.cell.role == "dense"]
-    for row in dense:
-        value = _value(row, score.name)
-        if value is not None:
-            axis.axhline(value, color=INK, linewidth=0.7, linestyle=(0, (4, 3)))
-            axis.plot(row.speedup.value, value, "D", color=INK, markersize=4)
-            axis.annotate(
-                "dense", (row.speedup.value, value), (5, 4), textcoords="offset points", color=INK, size=7.5
-            )
-    for colour, (name, group) in zip((MUTED, *COLOURS * 9), series(rows).items(), strict=False):
-        _curve(axis, name, group, score.name, colour)
-    axis.margins(0.12, 0.16)
+    for row in rows:
+        point = _point(row, score.name)
+        if row.cell.role == "dense" and point:
+            axis.axhline(point[1], color=INK, linewidth=0.7, linestyle=(0, (4, 3)))
+            axis.plot(*point, "D", color=INK, markersize=4, zorder=3)
+    for _, group, colour in _curves(rows):
+        _curve(axis, [row for row in group if _point(row, score.name)], score.name, colour)
+    axis.margins(0.14, 0.2)
     axis.xaxis.set_major_formatter(lambda x, _: f"{x:g}×")
 
 
-def _curve(axis: Axes, name: str, rows: Sequence[Row], metric: str, colour: str) -> None:
-    points = sorted((r for r in rows if _value(r, metric) is not None), key=lambda r: r.speedup.value)
-    if not points:
-        return
-    x, y = [r.speedup.value for r in points], [_value(r, metric) for r in points]
-    left_right = [
-        [r.speedup.value - r.speedup.low for r in points],
-        [r.speedup.high - r.speedup.value for r in points],
-    ]
-    spread = [Z * (r.scores[metric].se or 0) for r in points]
-    axis.errorbar(x, y, spread, left_right, fmt="none", ecolor=colour, elinewidth=0.7, alpha=0.55)
-    axis.plot(x, y, "o-", color=colour, markersize=3.6, label=name)
-    for row, a, b in zip(points, x, y, strict=True):
-        axis.annotate(mark(row), (a, b), (4, 4), textcoords="offset points", color=colour, size=7)
-    axis.annotate(
-        name, (x[-1], y[-1]), (4, -10), textcoords="offset points", color=colour, size=8, weight="bold"
-    )
+def _curve(axis: Axes, rows: Sequence[Row], metric: str, colour: str) -> None:
+    """The points in the order of the sweep, each with its interval and what tells it apart."""
+    points = [_point(row, metric) or (0.0, 0.0) for row in rows]
+    for row, (x, y) in zip(rows, points, strict=True):
+        spread = Z * (row.scores[metric].se or 0)
+        axis.errorbar(x, y, spread, _arms(row.speedup), fmt="none", ecolor=colour, elinewidth=0.7, alpha=0.6)
+    axis.plot([x for x, _ in points], [y for _, y in points], "o-", color=colour, markersize=3.8)
+    below = colour == MUTED  # labels of step reduction stand below its points, of methods above theirs
+    for row, point in zip(rows, points, strict=True):
+        place = {"xytext": (-4, -9), "ha": "right"} if below else {"xytext": (4, 4), "ha": "left"}
+        text = axis.annotate(mark(row), point, textcoords="offset points", color=colour, size=7, **place)
+        text.set_path_effects([withStroke(linewidth=1.6, foreground="white")])
 
 
 def _bars(axis: Axes, rows: Sequence[Row]) -> None:
     """Without quality there is only speed: one bar per cell, the ratio of FLOPs as a tick on it."""
     for i, row in enumerate(rows):
         colour = {"dense": INK, "steps": MUTED}.get(row.cell.role, COLOURS[0])
-        bounds = [[row.speedup.value - row.speedup.low], [row.speedup.high - row.speedup.value]]
-        axis.barh(
-            i,
-            row.speedup.value,
-            xerr=bounds,
-            color=colour,
-            height=0.6,
-            error_kw={"ecolor": INK, "elinewidth": 0.7},
-        )
+        value = row.speedup.value if row.speedup else 0.0
+        axis.barh(i, value, xerr=_arms(row.speedup), color=colour, height=0.55, error_kw={"elinewidth": 0.7})
         if row.flops_ratio:
-            axis.plot([row.flops_ratio] * 2, [i - 0.42, i + 0.42], color="#D55E00", linewidth=2)
+            axis.plot([row.flops_ratio] * 2, [i - 0.4, i + 0.4], color=COLOURS[1], linewidth=2)
     axis.set_yticks(range(len(rows)), [row.cell.label for row in rows])
     axis.invert_yaxis()
-    axis.set_xlabel("speedup over dense (bar: time; tick: FLOPs)")
+    axis.set_xlabel("speedup over dense (bar: time; orange tick: FLOPs)")
+
+
+def _arms(interval: Interval | None) -> list[list[float]]:
+    """Lengths of the error bar to either side."""
+    if interval is None:
+        return [[0.0], [0.0]]
+    return [[interval.value - interval.low], [interval.high - interval.value]]
+
+
+def _curves(rows: Sequence[Row]) -> list[tuple[str, list[Row], str]]:
+    named = [(name, group) for name, group in series(rows).items() if group]
+    colours = iter(COLOURS * len(named))
+    return [(n, group, MUTED if n == "step reduction" else next(colours)) for n, group in named]
 
 
 def series(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -107,7 +115,9 @@ def series(rows: Sequence[Row]) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {"step reduction": [row for row in rows if row.cell.role == "steps"]}
     for row in methods:
         fixed = [f"{k.split('.')[-1]}={v}" for k, v in row.cell.axes.items() if k not in (swept, "method")]
-        found.setdefault(" ".join([row.cell.label.split(" ")[0], *fixed]), []).append(row)
+        name = " ".join([row.cell.label.split(" ")[0], *fixed])
+        unit = f" ({swept.split('.')[-1]})" if swept else ""
+        found.setdefault(f"{name}{unit}", []).append(row)
     return found
 
 
@@ -122,6 +132,8 @@ def title(metric: str) -> str:
     return f"{NAMES.get(name, name)} {bracket}{rest}".strip()
 
 
-def _value(row: Row, metric: str) -> float | None:
+def _point(row: Row, metric: str) -> Point | None:
     score = row.scores.get(metric)
-    return score.value if score and score.value is not None and math.isfinite(score.value) else None
+    if row.speedup is None or score is None or score.value is None or not math.isfinite(score.value):
+        return None
+    return row.speedup.value, score.value

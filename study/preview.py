@@ -7,6 +7,7 @@ from statistics import median
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from study.plan import Cell, Plan
 from study.progress import clock
@@ -26,14 +27,14 @@ def preview(plan: Plan) -> int:
         time_left = "unknown" if each is None else clock(each * left[cell.id])
         shown = "unknown" if each is None else f"{each:.3g}"
         done_of = f"{done[cell.id]}/{len(plan.samples)}"
-        table.add_row(cell.label, cell.id, done_of, shown, time_left if left[cell.id] else "done")
+        table.add_row(Text(cell.label), cell.id, done_of, shown, time_left if left[cell.id] else "done")
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120)
     console.print(table)
     known = sum(c * left[i] for i, c in cost.items() if c is not None)
     unknown = [cell.label for cell in plan.cells if cost[cell.id] is None and left[cell.id]]
-    console.print(_sentence(plan, known, len(unknown)), markup=False, highlight=False)
+    console.print(_sentence(plan, known, len(unknown)), markup=False, highlight=False, soft_wrap=True)
     for name, why in plan.unavailable.items():
-        console.print(f"{name} will be unavailable: {why}", markup=False, highlight=False)
+        console.print(f"{name} will be unavailable: {why}", markup=False, highlight=False, soft_wrap=True)
     print(json.dumps(_summary(plan, done, known, unknown), ensure_ascii=False))
     return 0
 

@@ -39,7 +39,7 @@ class Progress:
             self.bar.stop()
 
     def say(self, text: str) -> None:
-        self.console.print(text, style="dim", markup=False, highlight=False)
+        self.console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
 
     def start(self, images: Mapping[str, int]) -> None:
         """images: how many each cell has to make."""
@@ -59,10 +59,9 @@ class Progress:
         self._show(cell.label)
 
     def failed(self, cell: Cell, why: str) -> None:
-        self.left.pop(cell.id, None)
-        self.console.print(
-            f"failed: {cell.label}: {why.splitlines()[0]}", style="red", markup=False, highlight=False
-        )
+        self.total -= self.left.pop(cell.id, 0)
+        line = f"failed: {cell.label}: {why.splitlines()[0]}"
+        self.console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
 
     def _show(self, label: str, always: bool = True) -> None:
         done, left = self.total - sum(self.left.values()), f"{clock(self.seconds_left())} left"

@@ -15,7 +15,7 @@ from study.sheet import sheet
 from study.store import Store, write_json
 from study.table import records, save
 
-STUDY = ("commit", "dirty", "packages", "machine", "config", "cells", "seeds", "prompts", "random_weights")
+STUDY = ("commit", "dirty", "packages", "config", "cells", "seeds", "prompts", "random_weights")
 
 
 def report(plan: Plan, store: Store, command: list[str]) -> tuple[list[Row], dict[str, Any]]:

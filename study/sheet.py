@@ -19,7 +19,9 @@ def sheet(plan: Plan, store: Store, folder: Path) -> None:
     chosen = plan.samples[:ROWS]
     if not cells:
         return
-    with figure(1.05 * len(cells) + 1.5, 1.06 * len(chosen) + 0.5, plan.random_weights) as made:
+    first = next(store.image(cells[0].id, key) for key in store.samples(cells[0].id))
+    tall = Image.open(first).height / Image.open(first).width
+    with figure(1.05 * len(cells) + 1.5, 1.06 * tall * len(chosen) + 0.5, plan.random_weights) as made:
         axes = made.subplots(
             len(chosen), len(cells), squeeze=False, gridspec_kw={"wspace": 0.02, "hspace": 0.02}
         )
@@ -35,7 +37,12 @@ def sheet(plan: Plan, store: Store, folder: Path) -> None:
                 text, (-0.08, 0.5), xycoords="axes fraction", ha="right", va="center", size=6.5, color=INK
             )
         for axis, cell in zip(axes[0], cells, strict=True):
-            axis.set_title("\n".join(cell.label.split(" ", 1)), size=7.5, loc="center", color=INK)
+            axis.set_title(
+                cell.label.replace(" ", "\n") if "=" in cell.label else cell.label,
+                size=7.5,
+                loc="center",
+                color=INK,
+            )
         save(made, folder / "grid", "png")
 
 

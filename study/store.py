@@ -64,6 +64,8 @@ class Store:
                     f"{self.folder}: another process ({other}) works on this study; "
                     f"wait for it, or give this run another name=..."
                 ) from None
+            for unfinished in self.folder.rglob(".*.part"):  # of a process that was killed while it wrote
+                unfinished.unlink()
             file.truncate(0)
             file.write(f"process {os.getpid()}")
             file.flush()

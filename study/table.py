@@ -1,6 +1,7 @@
 """The table, in the terminal, as .md, .csv, .tex and .parquet: the same rows, the same digits."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from eval import Score
 from eval.statistics import Interval
@@ -15,6 +17,7 @@ from study.row import Row
 from study.store import write
 
 RANDOM = "RANDOM WEIGHTS: the speed is valid, the images are noise"
+WIDE = 150  # columns of a terminal that the whole table needs
 UP_DOWN = {"higher": "↑", "lower": "↓"}
 TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -79,14 +82,31 @@ def headline(rows: Sequence[Row]) -> list[Score]:
     return [score for name, score in found.items() if name != "identical"]
 
 
-def cells(rows: Sequence[Row]) -> list[list[str]]:
-    """The header and the body as text."""
+def cells(rows: Sequence[Row], brief: bool = False) -> list[list[str]]:
+    """The header and the body as text. brief: without intervals, errors and gains, for a narrow terminal."""
     shown = [s.name for s in headline(rows)]
     gains = [name for name in shown if any(name in row.gain for row in rows)]
     arrows = {s.name: UP_DOWN[s.better] for s in headline(rows)}
-    head = ["method", "s/image", "speedup", "FLOPs ratio", *(f"{name} {arrows[name]}" for name in shown)]
-    head += [*(f"gain {name}" for name in gains), "memory", "n"]
-    return [head, *(_line(row, shown, gains) for row in rows)]
+    head = [
+        "method",
+        "s/image",
+        "speedup",
+        "FLOPs ratio",
+        *(f"{short(name)} {arrows[name]}" for name in shown),
+    ]
+    head += [*(f"gain {short(name)}" for name in gains), "memory", "n"]
+    table = [head, *(_line(row, shown, gains) for row in rows)]
+    if not brief:
+        return table
+    kept = [i for i, name in enumerate(head) if not name.startswith(("gain ", "memory"))]
+    return [
+        [re.sub(r" (\[.*\]|± .*)", "", line[i]) if line is not head else line[i] for i in kept]
+        for line in table
+    ]
+
+
+def short(metric: str) -> str:
+    return metric.upper() if metric in ("psnr", "ssim") else metric
 
 
 def _line(row: Row, shown: Sequence[str], gains: Sequence[str]) -> list[str]:
@@ -103,6 +123,8 @@ def _between(interval: Interval | None, unit: str = "") -> str:
     if interval is None:
         return "–"
     digits = 2 if unit or interval.value >= 1 else 3
+    if interval.low == interval.high:  # one repetition has no spread to show
+        return f"{interval.value:.{digits}f}{unit}"
     low, high = (f"{x:.{digits}f}" for x in (interval.low, interval.high))
     return f"{interval.value:.{digits}f}{unit} [{low}, {high}]"
 
@@ -113,7 +135,9 @@ def _score(row: Row, name: str) -> str:
         return "reference"
     if score is None or score.value is None:
         return "unavailable" if row.n else "–"
-    return figure(score.value) + (f" ± {figure(score.se, score.value)}" if score.se is not None else "")
+    if score.se is None or math.isinf(score.value):
+        return figure(score.value)
+    return f"{figure(score.value)} ± {figure(score.se, score.value)}"
 
 
 def figure(x: float, like: float | None = None) -> str:
@@ -143,6 +167,13 @@ def notes(rows: Sequence[Row], random_weights: bool) -> list[str]:
     )
     if any(row.disagrees for row in rows):
         out.append("† time and FLOPs disagree by more than 10 %.")
+    for row in rows:
+        if row.flops and row.closed and abs(row.closed / row.flops - 1) > 0.01:
+            out.append(
+                f"{row.cell.label}: counted FLOPs are {row.flops / row.closed:.3f} of the closed form."
+            )
+        if row.cell.role == "method" and row.flops_ratio and abs(row.flops_ratio - 1) < 0.005:
+            out.append(f"{row.cell.label}: as much work as dense.")
     for score in headline(rows):
         reasons = {
             r.scores[score.name].unavailable
@@ -155,15 +186,17 @@ def notes(rows: Sequence[Row], random_weights: bool) -> list[str]:
 
 
 def show(rows: Sequence[Row], random_weights: bool, console: Console) -> None:
-    head, *body = cells(rows)
+    head, *body = cells(rows, brief=console.width < WIDE)
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for i, name in enumerate(head):
-        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=i == 0)
+        table.add_column(Text(name), justify="left" if i == 0 else "right", no_wrap=i == 0)
     for line, row in zip(body, rows, strict=True):
-        table.add_row(*line, style="red" if row.failure else "dim" if row.cell.role == "steps" else "")
+        table.add_row(
+            *map(Text, line), style="red" if row.failure else "dim" if row.cell.role == "steps" else ""
+        )
     console.print(table)
     for note in notes(rows, random_weights):
-        console.print(note, style="dim", markup=False, highlight=False)
+        console.print(note, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 def markdown(rows: Sequence[Row], random_weights: bool) -> str:

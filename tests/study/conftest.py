@@ -1,0 +1,41 @@
+"""One tiny Lumina pipeline on disk, and a study of it that runs in seconds."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+SMALL = [
+    *("model.steps=6", "model.height=64", "model.width=96", "method.start=2", "n=3", "batch=2"),
+    *("sweep.grid.method.ratio=[0.5,0.25]", "sweep.curve=[0.5]"),
+    *("~eval.metrics.fd_emoji", "~eval.metrics.clip_score_emoji"),
+]
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory) -> Path:
+    """A stock pipeline of random weights, saved as any user would; not declared so, to be scored."""
+    import torch
+
+    from tests.pipelines import PIPELINES
+
+    folder = tmp_path_factory.mktemp("lumina")
+    PIPELINES["lumina"](torch.float32).save_pretrained(folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    index.pop("weights", None)
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prompts(tmp_path_factory) -> Path:
+    """Prompts are data, whatever they hold."""
+    file = tmp_path_factory.mktemp("prompts") / "hostile.txt"
+    lines = ["../../x", '<script>alert("1")</script>', "$\\sum$ & 50% of a 🦊, `rm -rf`", "a fox", ""]
+    file.write_text("\n".join(lines), "utf-8")
+    return file
+
+
+@pytest.fixture(scope="session")
+def small(weights, prompts) -> list[str]:
+    return [*SMALL, f"model.path={weights}", f"prompts={prompts}"]

@@ -1,0 +1,195 @@
+"""python run.py on a tiny stock pipeline: what it leaves, killed and continued, with a cell that fails."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import run
+from methods import RAS
+from study import execute
+from study.cell import NotFinite, make
+from study.picture import unpacked
+
+ROOT = Path(__file__).resolve().parents[2]
+OUTPUTS = [
+    "table.md",
+    "table.csv",
+    "table.tex",
+    "pareto.png",
+    "pareto.svg",
+    "focus.png",
+    "grid.png",
+    "provenance.json",
+]
+
+
+def go(capsys, *arguments):
+    """Exit code, the last line of stdout as an object, and the text of both streams."""
+    code = run.main(list(arguments))
+    out, err = capsys.readouterr()
+    return code, json.loads(out.splitlines()[-1]), out, err
+
+
+@pytest.fixture(scope="module")
+def finished(small, tmp_path_factory):
+    """A study made without interruption."""
+    results = tmp_path_factory.mktemp("results")
+    assert run.main([*small, f"results={results}", "name=whole"]) == 0
+    return results / "whole"
+
+
+def table(folder):
+    return pd.read_parquet(folder / "table.parquet").set_index("label")
+
+
+def images(folder):
+    return {f.relative_to(folder): f.read_bytes() for f in folder.glob("cells/*/samples/*.png")}
+
+
+def test_it_leaves_everything(finished, prompts):
+    assert not [name for name in OUTPUTS if not (finished / name).stat().st_size]
+    found = table(finished)
+    assert list(found.index) == ["dense", "ras ratio=0.5", "ras ratio=0.25", "3 steps"]
+    assert (found["n"] == 3).all()
+    assert found["failure"].isna().all()
+    assert found.loc["3 steps", "flops_ratio"] == pytest.approx(2)
+    assert (found["flops"] == found["flops_closed"]).all()
+    samples = pd.read_parquet(finished / "samples.parquet")
+    assert set(samples["prompt"]) == set(prompts.read_text("utf-8").splitlines()[:3])
+    assert samples.groupby("key")["noise"].nunique().eq(1).all()  # every cell started from the same noise
+    origin = json.loads((finished / "provenance.json").read_text())
+    assert set(origin["noise"]) == set(samples["key"])
+    assert {"commit", "dirty", "packages", "config"} < set(origin)
+
+
+def test_the_table_is_the_samples_averaged(finished):
+    samples = pd.read_parquet(finished / "samples.parquet")
+    ssim = samples.groupby("label")["ssim"].mean()
+    full = samples[samples["batch_size"] == 2].groupby("label")["seconds"].median()
+    found = table(finished)
+    for label in ("ras ratio=0.5", "ras ratio=0.25", "3 steps"):
+        assert found.loc[label, "ssim"] == pytest.approx(ssim[label])
+        assert found.loc[label, "seconds"] == pytest.approx(full[label])
+
+
+def test_focus_is_what_ran(finished):
+    records = [json.loads(f.read_text()) for f in finished.glob("cells/*/samples/*.json")]
+    sparse = [r for r in records if r["focus"]]
+    assert len(sparse) == 6
+    for r in sparse:
+        assert unpacked(r["focus"]).sum((1, 2)).tolist() == r["evaluated"]
+
+
+def test_again_makes_nothing(small, finished, capsys, monkeypatch):
+    monkeypatch.setattr(execute, "execute", None)
+    before = images(finished), table(finished)
+    code, summary, _, _ = go(capsys, *small, f"results={finished.parent}", "name=whole")
+    assert (code, summary["done"], summary["failed"]) == (0, 4, 0)
+    assert images(finished) == before[0]
+    pd.testing.assert_frame_equal(table(finished), before[1])
+
+
+def test_plan_prints_and_makes_nothing(small, finished, tmp_path, capsys):
+    code, summary, out, _ = go(capsys, *small, f"results={tmp_path}", "plan=true")
+    assert code == 0
+    assert summary["images_left"] == 12
+    assert summary["seconds_left"] is None
+    assert "unknown" in out
+    assert not list(tmp_path.iterdir())
+    _, summary, _, _ = go(capsys, *small, f"results={finished.parent}", "name=other", "plan=true")
+    assert summary["images_left"] == 12
+    assert summary["seconds_left"] > 0
+
+
+def test_killed_and_continued_gives_the_same_table(small, finished, tmp_path, capsys):
+    """kill -9 midway; the same command goes on, makes nothing twice, and ends where the whole one did."""
+    arguments = [*small, f"results={tmp_path}", "name=whole"]
+    victim = subprocess.Popen([sys.executable, "run.py", *arguments], cwd=ROOT, stderr=subprocess.DEVNULL)
+    records, patience = [], time.monotonic() + 300
+    while len(records) < 3 and time.monotonic() < patience and victim.poll() is None:
+        time.sleep(0.02)
+        records = list(tmp_path.glob("whole/cells/*/samples/[!.]*.json"))
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.wait()
+    kept = {f: f.stat().st_mtime_ns for f in tmp_path.glob("whole/cells/*/samples/[!.]*.json")}
+    assert 0 < len(kept) < 12
+    code, summary, _, _ = go(capsys, *arguments)
+    assert (code, summary["done"]) == (0, 4)
+    assert all(f.stat().st_mtime_ns == at for f, at in kept.items())
+    timings = table(finished).filter(regex="seconds|speedup|memory|gain|disagree").columns
+    pd.testing.assert_frame_equal(
+        table(tmp_path / "whole").drop(columns=timings), table(finished).drop(columns=timings)
+    )
+
+
+def test_a_failed_cell_is_data_and_the_rest_goes_on(small, tmp_path, capsys, monkeypatch):
+    fine = RAS.__call__
+
+    def poisoned(self, flow, on_step=None):
+        x = fine(self, flow, on_step)
+        return x * float("nan") if self.ratio == 0.25 else x
+
+    monkeypatch.setattr(RAS, "__call__", poisoned)
+    arguments = [*small, f"results={tmp_path}", "name=x", "n=2"]
+    code, summary, out, err = go(capsys, *arguments)
+    assert (code, summary["done"], summary["failed"]) == (3, 3, 1)
+    assert "ras ratio=0.25 failed: NotFinite: NaN or Inf in the latents of 2 of 2 images" in out
+    assert "failed" in err
+    failure = json.loads(next(tmp_path.glob("x/cells/*/failures.jsonl")).read_text().splitlines()[0])
+    assert failure["type"] == "NotFinite"
+    assert "study/cell.py" in failure["traceback"]
+    monkeypatch.setattr(RAS, "__call__", fine)
+    code, summary, _, _ = go(capsys, *arguments)
+    assert (code, summary["done"], summary["failed"]) == (0, 4, 0)
+
+
+def test_interrupted_says_how_to_go_on(small, tmp_path, capsys, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(execute, "make", stop)
+    assert run.main([*small, f"results={tmp_path}"]) == 130
+    assert "continue with the same command" in capsys.readouterr().err
+
+
+def test_random_weights_are_marked_and_get_no_quality(small, weights, tmp_path, capsys):
+    index = weights / "model_index.json"
+    said = index.read_text()
+    index.write_text(json.dumps(json.loads(said) | {"weights": "random"}))
+    try:
+        code, summary, out, _ = go(capsys, *small, f"results={tmp_path}", "name=x", "n=1", "sweep=none")
+    finally:
+        index.write_text(said)
+    assert code == 0
+    assert summary["random_weights"]
+    assert "RANDOM WEIGHTS" in out
+    assert table(tmp_path / "x")["ssim"].isna().all()
+    assert summary["rows"][1]["speedup"] > 0
+    assert "RANDOM WEIGHTS" in (tmp_path / "x" / "pareto.svg").read_text()
+    assert all(b"RANDOM WEIGHTS" in data for data in images(tmp_path / "x").values())
+
+
+def test_nan_is_found_where_it_arises(small, weights):
+    from models import adapt
+    from study.build import build
+    from study.plan import make as plan
+
+    made = plan(small)
+    with (
+        adapt(build(made.cells[0].model, "model", "models").load()) as model,
+        pytest.raises(NotFinite, match="1 of 2"),
+    ):
+        make(
+            model,
+            lambda flow, on_step: flow.noise() * torch.tensor([1.0, torch.inf])[:, None, None],
+            made.cells[0],
+            made.samples[:2],
+        )

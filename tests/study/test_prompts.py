@@ -1,0 +1,31 @@
+import pytest
+
+from study.prompts import read
+from study.refused import Refused
+
+
+def test_text_lines_without_empties_and_doubles(tmp_path):
+    (tmp_path / "p.txt").write_text("\ufeffa fox\n\n  a fox  \nein Füchslein 🦊\n", "utf-8")
+    assert [p.text for p in read(str(tmp_path / "p.txt"), 10)] == ["a fox", "ein Füchslein 🦊"]
+
+
+def test_csv_with_quotes_and_line_breaks(tmp_path):
+    (tmp_path / "p.csv").write_text('id,prompt,x\n../a,"one, ""two""\nthree",1\nb,four,2\n', "utf-8")
+    found = read(str(tmp_path / "p.csv"), 10)
+    assert [(p.id, p.text) for p in found] == [("../a", 'one, "two"\nthree'), ("b", "four")]
+    assert len(read(str(tmp_path / "p.csv"), 1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("p.csv", b"id,text\n1,a\n", "needs a column `prompt`; it has id, text"),
+        ("p.txt", b"\n \n", "there is no prompt in it"),
+        ("p.txt", b"\xff\xfe\x00", "cannot be read as UTF-8"),
+        ("p.exe", b"a", "no such .txt or .csv file"),
+    ],
+)
+def test_refused(tmp_path, name, data, message):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(Refused, match=message):
+        read(str(tmp_path / name), 3)
