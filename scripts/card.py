@@ -9,11 +9,12 @@ import inspect
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from PIL import Image
 
 from scripts import drawings, emoji, loop, tiny, train_dit, train_vae, words
@@ -43,25 +44,23 @@ pipe(prompt, negative_prompt="", true_cfg_scale=4.0, height=128, width=128,
      num_inference_steps=20, max_sequence_length=32)""",
 }
 NOTE = {
-    "lumina": "Guidance acts on three of the four latent channels, as in the stock pipeline. Half of the output "
-    "channels (the learned sigma) are not trained. Positions scale with the image: all sizes share a layout.",
+    "lumina": "Guidance acts on three of the four latent channels, as in the stock pipeline. Half of the "
+    "output channels (the learned sigma) are not trained. Positions scale with the image.",
     "sd3": "64 text tokens: 32 of the two CLIP encoders, 32 of T5. Positions come from a table of "
     "32 x 32 tokens, so at most 256 px.",
-    "flux": "No embedded guidance (`guidance_embeds=False`): guidance is true CFG with an empty negative prompt.",
+    "flux": "No embedded guidance (`guidance_embeds=False`): guidance is true CFG, with an empty negative.",
 }
 
 
-def load(family: str, folder: Path) -> DiffusionPipeline:
-    pipe = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32).to(loop.device())
+def load(family: str, folder: Path) -> Any:
+    pipe: Any = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32).to(loop.device())
     if family == "lumina":
         pipe.vae_scale_factor = 4
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-def sample(
-    pipe: DiffusionPipeline, prompts: list[str], steps=STEPS, guidance=GUIDANCE, size=128, **more
-) -> list:
+def sample(pipe: Any, prompts: list[str], steps=STEPS, guidance=GUIDANCE, size=128, **more) -> list:
     """Images by the stock pipeline's own call, one generator per image."""
     accepted = inspect.signature(pipe.__call__).parameters
     flux = "true_cfg_scale" in accepted
@@ -109,7 +108,8 @@ def judge(images: list[Image.Image], concepts: list[str]) -> float:
     """Share of images that clip_emoji gives the name of their concept."""
     import open_clip
 
-    model, _, preprocess = open_clip.create_model_and_transforms("local-dir:assets/clip_emoji")
+    loaded: Any = open_clip.create_model_and_transforms("local-dir:assets/clip_emoji")
+    model, _, preprocess = loaded
     tokenize = open_clip.get_tokenizer("local-dir:assets/clip_emoji")
     names = list(emoji.CONCEPTS.values())
     image = model.eval().encode_image(torch.stack([preprocess(i) for i in images]), normalize=True)
@@ -137,7 +137,7 @@ def trained_with(folder: Path) -> tuple[dict, list[dict], str]:
     return settings, loop.read_log(folder), "".join(f" --{k} {settings[k]}" for k in given)
 
 
-def sampled(pipe: DiffusionPipeline, out: Path) -> dict:
+def sampled(pipe: Any, out: Path) -> dict:
     """Writes samples.png; what the samples look like, and what they cost, in numbers."""
     with open("assets/emoji/prompts.csv") as file:
         rows = list(csv.DictReader(file))

@@ -138,7 +138,7 @@ def _layout(rng: np.random.Generator, n: int) -> list[tuple[float, float, float]
     upright = n == 2 and rng.random() < 0.4
     places = [(a, b) if not upright else (b, a) for a, b in zip(along, across, strict=True)]
     order = rng.permutation(n)
-    return [(*places[i], sizes[i]) for i in order]
+    return [(float(places[i][0]), float(places[i][1]), float(sizes[i])) for i in order]
 
 
 def _wanted(split: str, found: str) -> bool:

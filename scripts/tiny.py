@@ -3,24 +3,25 @@
 Tokens: x4 autoencoder and patches of 2, so 128 px are 16 x 16 tokens.
 """
 
+import re
 from collections.abc import Callable
+from typing import Any
 
-import torch
-from diffusers import (
-    AutoencoderKL,
-    DiffusionPipeline,
-    FlowMatchEulerDiscreteScheduler,
-    FluxPipeline,
-    FluxTransformer2DModel,
-    LuminaNextDiT2DModel,
-    LuminaPipeline,
-    SD3Transformer2DModel,
-    StableDiffusion3Pipeline,
-)
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.transformers.lumina_nextdit2d import LuminaNextDiT2DModel
+from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
+from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
+from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
+from diffusers.pipelines.lumina.pipeline_lumina import LuminaPipeline
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import StableDiffusion3Pipeline
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from torch import nn
 
 from scripts import words
 
+# gates and outputs of SD3 and FLUX: zero at the start, so that each block is the identity
+MODULATION = r"norm(1|1_context|_out)?\.linear|^proj_out"
 LATENT = 32  # sample_size: latents of 128 px
 
 
@@ -43,12 +44,11 @@ def lumina(vae: AutoencoderKL, hidden: int = 256, layers: int = 6) -> LuminaPipe
         qk_norm=True,
         cross_attention_dim=text.config.hidden_size,
     )
-    with torch.no_grad():  # blocks start as identities that already listen to the text
-        transformer.pad_token.zero_()
-        for layer in transformer.layers:
-            layer.gate.fill_(1.0)
-            _zero(layer.norm1.linear)
-        _zero(transformer.norm_out.linear_1, transformer.norm_out.linear_2)
+    nn.init.zeros_(transformer.pad_token)
+    for name, gate in transformer.named_parameters():
+        if name.endswith(".gate"):
+            nn.init.ones_(gate)  # blocks start as identities, but ready to listen to the text
+    _zero(transformer, r"norm1\.linear|norm_out\.linear_[12]")
     pipe = LuminaPipeline(transformer, FlowMatchEulerDiscreteScheduler(shift=1.5), vae, text, tokenizer)
     pipe.vae_scale_factor = 4
     return pipe
@@ -67,14 +67,12 @@ def sd3(vae: AutoencoderKL, heads: int = 3, layers: int = 5) -> StableDiffusion3
         attention_head_dim=64,
         joint_attention_dim=third.config.d_model,
         caption_projection_dim=64 * heads,
-        pooled_projection_dim=first.config.projection_dim + second.config.projection_dim,
+        pooled_projection_dim=2 * words.CLIP,
         out_channels=16,
         pos_embed_max_size=32,
         qk_norm="rms_norm",
     )
-    for block in transformer.transformer_blocks:
-        _zero(block.norm1.linear, block.norm1_context.linear)
-    _zero(transformer.norm_out.linear, transformer.proj_out)
+    _zero(transformer, MODULATION)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.5)
     parts = {"text_encoder": first, "text_encoder_2": second, "text_encoder_3": third}
     tokenizers = {"tokenizer": tokenizer, "tokenizer_2": words.clip_tokenizer(), "tokenizer_3": t5}
@@ -86,7 +84,8 @@ def sd3(vae: AutoencoderKL, heads: int = 3, layers: int = 5) -> StableDiffusion3
 def flux(vae: AutoencoderKL, heads: int = 3, double: int = 3, single: int = 4) -> FluxPipeline:
     """FLUX without embedded guidance: use `true_cfg_scale` with a negative prompt."""
     tokenizer, t5 = words.clip_tokenizer(), words.t5_tokenizer()
-    first, second = words.clip_text(tokenizer, project=False), words.t5_text(t5)
+    first: Any = words.clip_text(tokenizer, project=False)
+    second = words.t5_text(t5)
     transformer = FluxTransformer2DModel(
         patch_size=1,
         in_channels=64,
@@ -99,11 +98,7 @@ def flux(vae: AutoencoderKL, heads: int = 3, double: int = 3, single: int = 4) -
         guidance_embeds=False,
         axes_dims_rope=(16, 24, 24),
     )
-    for block in transformer.transformer_blocks:
-        _zero(block.norm1.linear, block.norm1_context.linear)
-    for block in transformer.single_transformer_blocks:
-        _zero(block.norm.linear)
-    _zero(transformer.norm_out.linear, transformer.proj_out)
+    _zero(transformer, MODULATION)
     shifts = {"base_shift": 0.5, "max_shift": 1.15, "base_image_seq_len": 256, "max_image_seq_len": 4096}
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, **shifts)
     pipe = FluxPipeline(scheduler, vae, first, tokenizer, second, t5, transformer)
@@ -111,10 +106,12 @@ def flux(vae: AutoencoderKL, heads: int = 3, double: int = 3, single: int = 4) -
     return pipe
 
 
-def _zero(*linears: nn.Linear) -> None:
-    for linear in linears:
-        nn.init.zeros_(linear.weight)
-        nn.init.zeros_(linear.bias)
+def _zero(transformer: nn.Module, pattern: str) -> None:
+    """Zero weights and biases of the linear layers whose whole name ends in the pattern."""
+    for name, module in transformer.named_modules():
+        if isinstance(module, nn.Linear) and re.search(rf"(^|\.)({pattern})$", name):
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
 
 
 PIPELINES: dict[str, Callable[[AutoencoderKL], DiffusionPipeline]] = {

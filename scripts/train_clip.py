@@ -66,7 +66,7 @@ def contrast(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor) -> to
 
 
 @torch.no_grad()
-def zero_shot(model: CLIP, tokenize, pictures: dict[str, Image.Image], n: int = 400) -> dict[str, float]:
+def zero_shot(model, tokenize, pictures: dict[str, Image.Image], n: int = 400) -> dict[str, float]:
     """Accuracies on scenes of one drawing (seed 1): concept and style by prompt; retrieval of captions."""
     where = next(model.parameters()).device
     scenes = (emoji.scene("clip", 1, i) for i in range(10**6))
@@ -101,18 +101,29 @@ def export(model: CLIP, tokenizer, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def main() -> None:
+def card(facts: dict, folder: Path) -> None:
+    """README.md beside the weights."""
+    text = Path(__file__).with_name("clip_card.md").read_text()
+    (folder / "README.md").write_text(text.format(**facts))
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--hardware", default="an unnamed machine", help="in words, for the card")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path, default=Path("assets/clip_emoji"))
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments()
     torch.manual_seed(0)
-    pictures, where = drawings.load(args.data), loop.device()
+    pictures, where, folder = drawings.load(args.data), loop.device(), args.data / "clip"
     tokenizer = words.clip_tokenizer(pad="<pad>")
     model = CLIP(**config(len(tokenizer))).to(where)
 
@@ -129,14 +140,19 @@ def main() -> None:
         print(step, zero_shot(model.eval(), tokenize, pictures), flush=True)
         model.train()
 
-    loop.train(model, loss, steps=args.steps, lr=args.lr, folder=args.data / "clip", decay=0.05, watch=watch)
+    loop.train(model, loss, steps=args.steps, lr=args.lr, folder=folder, decay=0.05, watch=watch)
     export(model.eval(), tokenizer, args.out)
     loaded, _, _ = open_clip.create_model_and_transforms(f"local-dir:{args.out}")
-    tokens = open_clip.get_tokenizer(f"local-dir:{args.out}")
-    print(
-        zero_shot(loaded.eval(), tokens, pictures, 2000),
-        f"{sum(p.numel() for p in loaded.parameters()):,} parameters",
-    )
+    found = zero_shot(loaded.eval(), open_clip.get_tokenizer(f"local-dir:{args.out}"), pictures, 2000)
+    facts = {
+        "vocabulary": len(words.vocabulary()),
+        "parameters": sum(p.numel() for p in model.parameters()) / 1e6,
+        "accuracies": ", ".join(f"{k}: {v:.0%}" for k, v in found.items()),
+        "minutes": loop.read_log(folder)[-1]["seconds"] / 60,
+        "n": 2000,
+    }
+    card(facts | vars(args), args.out)
+    print(found)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,13 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.embeddings import get_2d_rotary_pos_embed_lumina
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -38,15 +40,16 @@ def latents(vae: AutoencoderKL, folder: Path, size: int, n: int) -> np.ndarray:
     if path.exists():
         return np.load(path, mmap_mode="r")
     pictures, where = drawings.load(folder.parent), next(vae.parameters()).device
-    shift, batch = vae.config.shift_factor or 0.0, 2**20 // size**2
+    config: Any = vae.config
+    shift, batch = config.shift_factor or 0.0, 2**20 // size**2
     found = []
     for start in range(0, n, batch):
         scenes = [emoji.scene("train", size, i) for i in range(start, min(n, start + batch))]
         x = torch.from_numpy(np.stack([emoji.paint(s, pictures, size) for s in scenes])).permute(0, 3, 1, 2)
         x = (x.to(where).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
         with loop.autocast(where):
-            z = vae.encode(x).latent_dist.mean
-        found.append(((z.float() - shift) * vae.config.scaling_factor).cpu().numpy().astype(np.float16))
+            z = vae.encode(x, return_dict=False)[0].mean
+        found.append(((z.float() - shift) * config.scaling_factor).cpu().numpy().astype(np.float16))
     beside = path.with_suffix(".partial.npy")
     np.save(beside, np.concatenate(found))
     beside.rename(path)
@@ -63,7 +66,7 @@ def resolution(progress: float, draw: float, first: float) -> int:
 # -------------------------------------------------------------------------------------------- velocities
 
 
-def velocity(pipe: DiffusionPipeline, family: str) -> Velocity:
+def velocity(pipe: Any, family: str) -> Velocity:
     """v(x (b, c, h, w), sigma (b,), prompts), as the stock pipeline calls its transformer."""
     return {"lumina": _lumina, "sd3": _sd3, "flux": _flux}[family](pipe)
 
@@ -144,9 +147,30 @@ def make(family: str, data: Path) -> DiffusionPipeline:
 
 def compiled(transformer: nn.Module) -> None:
     """Compile block by block, in place; a step on a CPU takes half the time."""
+    torch._dynamo.config.recompile_limit = 32  # one graph for each size of image and length of text
     for part in transformer.children():
         for block in part if isinstance(part, nn.ModuleList) else ():
             block.compile(dynamic=False)
+
+
+def adopt(modules: nn.ModuleDict, sd3: dict[str, torch.Tensor]) -> int:
+    """Begin FLUX from the weights of a trained SD3, where names and shapes agree; returns how many did.
+
+    T5 is SD3's third encoder and FLUX's second. Patches leave SD3 as (row, column, channel) and FLUX as
+    (channel, row, column).
+    """
+    renamed = {k: v for k, v in sd3.items() if "encoder_2." not in k}
+    for old, new in (("encoder_3.", "encoder_2."), ("text_encoder.text_model.", "text_encoder.")):
+        renamed = {k.replace(old, new): v for k, v in renamed.items()}
+    patch = renamed.pop("transformer.pos_embed.proj.weight")  # (d, c, 2, 2)
+    renamed["transformer.x_embedder.weight"] = patch.flatten(1)
+    renamed["transformer.x_embedder.bias"] = renamed.pop("transformer.pos_embed.proj.bias")
+    for name in ("transformer.proj_out.weight", "transformer.proj_out.bias"):
+        renamed[name] = renamed[name].unflatten(0, (2, 2, -1)).movedim(2, 0).flatten(0, 2)
+    own = modules.state_dict()
+    found = {k: v for k, v in renamed.items() if k in own and own[k].shape == v.shape}
+    modules.load_state_dict(own | found)
+    return len(found)
 
 
 def draw(step: int, args: argparse.Namespace) -> tuple[int, np.random.Generator]:
@@ -155,7 +179,7 @@ def draw(step: int, args: argparse.Namespace) -> tuple[int, np.random.Generator]
     return resolution(step / args.steps, rng.random(), args.first), rng
 
 
-def objective(pipe: DiffusionPipeline, args: argparse.Namespace) -> Callable[[int], torch.Tensor]:
+def objective(pipe: Any, args: argparse.Namespace) -> Callable[[int], torch.Tensor]:
     """The loss of a step: a function of the weights and the step's number alone."""
     where, v = loop.device(), velocity(pipe, args.family)
     cache = args.data / f"vae{tiny.CHANNELS[args.family]}"
@@ -192,11 +216,10 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--stop", type=int, help="end early, as a kill would")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--muon", type=float, default=3e-3, help="learning rate of Muon; 0: AdamW throughout")
-    parser.add_argument("--first", type=float, default=0.6, help="part of the steps that is at 64 px only")
+    parser.add_argument("--first", type=float, default=0.35, help="part of the steps that is at 64 px only")
+    parser.add_argument("--ema", type=float, default=0.99, help="decay of the average of the weights")
     parser.add_argument("--batch", type=int, default=1, help="factor on the images per step")
-    parser.add_argument(
-        "--start", type=Path, help="begin from another family's state.pt, where names and shapes agree"
-    )
+    parser.add_argument("--start", type=Path, help="FLUX: begin from this state.pt of an SD3")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path)
     parser.add_argument(
@@ -218,10 +241,7 @@ def main() -> None:
     modules = trained(pipe).train()
     if args.start:
         other = torch.load(args.start, map_location=loop.device(), weights_only=True)["average"]
-        own = modules.state_dict()
-        modules.load_state_dict(
-            own | {k: x for k, x in other.items() if k in own and own[k].shape == x.shape}
-        )
+        print(f"{adopt(modules, other)} weights begin as {args.start}'s")
     if not args.eager:
         compiled(pipe.transformer)
     folder.mkdir(parents=True, exist_ok=True)
@@ -236,7 +256,7 @@ def main() -> None:
         "decay": 0.01,
     }
     loss = objective(pipe, args)
-    weights = loop.train(modules, loss, folder=folder, ema=0.999, warmup=100, hold=0.7, **options)
+    weights = loop.train(modules, loss, folder=folder, ema=args.ema, warmup=100, hold=0.7, **options)
     if args.stop is None or args.stop >= args.steps:
         export(pipe, weights, out)
 

@@ -8,12 +8,14 @@ Writes data/vae{4,16}/ (save_pretrained, with measured scaling and shift) and it
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from PIL import Image
+from torch import nn
 
 from scripts import drawings, emoji, loop
 
@@ -22,10 +24,13 @@ SIZES = (64, 96, 128, 192, 256)  # px of the scene that a crop is cut from
 
 def build(channels: int, widths: tuple[int, ...] = (24, 48, 96)) -> AutoencoderKL:
     """No attention in the middle: any size works, and decoding is cheap on a CPU."""
+    blocks: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * 3,
+        "up_block_types": ("UpDecoderBlock2D",) * 3,
+        "block_out_channels": widths,
+    }
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=widths,
+        **blocks,
         layers_per_block=1,
         latent_channels=channels,
         norm_num_groups=8,
@@ -36,7 +41,7 @@ def build(channels: int, widths: tuple[int, ...] = (24, 48, 96)) -> AutoencoderK
     )
 
 
-def adopt(vae: torch.nn.Module, other: torch.nn.Module) -> None:
+def adopt(vae: nn.Module, other: nn.Module) -> None:
     """Take over every weight that the other model has under the same name and in the same shape."""
     own = vae.state_dict()
     shared = {k: v for k, v in other.state_dict().items() if k in own and own[k].shape == v.shape}
@@ -60,12 +65,13 @@ def crops(
     return torch.from_numpy(out).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def objective(vae: AutoencoderKL, x: torch.Tensor, generator: torch.Generator, kl: float) -> torch.Tensor:
+def objective(vae: Any, x: torch.Tensor, generator: torch.Generator, kl: float) -> torch.Tensor:
     """L1 on values and on their differences between neighbours (edges), a little MSE, and KL."""
     with loop.autocast(x.device):
-        posterior = vae.encode(x).latent_dist
+        posterior = vae.encode(x, return_dict=False)[0]
         noise = torch.randn(posterior.mean.shape, generator=generator).to(x.device)
-        y = vae.decode(posterior.mean.float() + posterior.std.float() * noise).sample.float()
+        z = posterior.mean.float() + posterior.std.float() * noise
+        y = vae.decode(z, return_dict=False)[0].float()
     mean, logvar = posterior.mean.float(), posterior.logvar.float()
     edges = sum((y.diff(dim=d) - x.diff(dim=d)).abs().mean() for d in (2, 3))
     divergence = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
@@ -73,13 +79,13 @@ def objective(vae: AutoencoderKL, x: torch.Tensor, generator: torch.Generator, k
 
 
 @torch.no_grad()
-def measure(vae: AutoencoderKL, pictures: dict[str, Image.Image], n: int = 64) -> dict[str, float]:
+def measure(vae: Any, pictures: dict[str, Image.Image], n: int = 64) -> dict[str, float]:
     """PSNR (dB) on held-out scenes at 128 px, and mean and deviation of the latents."""
     where = next(vae.parameters()).device
     scenes = [emoji.paint(emoji.scene("test", 1, i), pictures, 128) for i in range(n)]
     x = torch.from_numpy(np.stack(scenes)).permute(0, 3, 1, 2).to(where).float() / 127.5 - 1
-    z = torch.cat([vae.encode(b).latent_dist.mean for b in x.split(16)])
-    y = torch.cat([vae.decode(b).sample.clamp(-1, 1) for b in z.split(16)])
+    z = torch.cat([vae.encode(b, return_dict=False)[0].mean for b in x.split(16)])
+    y = torch.cat([vae.decode(b, return_dict=False)[0].clamp(-1, 1) for b in z.split(16)])
     mse = ((y - x) / 2).pow(2).mean((1, 2, 3))
     return {"psnr": (-10 * mse.log10()).mean().item(), "mean": z.mean().item(), "std": z.std().item()}
 
@@ -103,7 +109,7 @@ def main() -> None:
     vae = build(args.channels)
     if args.start:
         adopt(vae, AutoencoderKL.from_pretrained(args.start))
-    vae = vae.to(where, memory_format=torch.channels_last)
+    vae.to(where).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def loss(step: int) -> torch.Tensor:
         x = crops(pictures, step, args.batch).to(where, memory_format=torch.channels_last)

@@ -4,6 +4,7 @@ Every word of the captions is one token; other words fall to pieces (letters), s
 """
 
 import string
+from typing import Any
 
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
@@ -25,6 +26,7 @@ from scripts import emoji
 
 LETTERS = list(string.ascii_lowercase + string.digits + ".,!?'-")
 GRAMMAR = "a an and on of left right above below small drawing style ground"
+CLIP, T5, GEMMA = 128, 256, 192  # widths
 LENGTH = 32  # tokens; the longest caption has 27 words and commas, and at most two special tokens
 
 
@@ -34,7 +36,7 @@ def vocabulary() -> list[str]:
     return sorted({word for phrase in words for word in phrase.split()})
 
 
-def _merges(words: list[str], **options) -> list[tuple[str, str]]:
+def _merges(words: list[str], **options) -> Any:
     """Byte-pair merges that make one token of each word."""
     import json
 
@@ -76,7 +78,7 @@ def gemma_tokenizer() -> GemmaTokenizer:
     return GemmaTokenizer(vocab=ids, merges=merges, add_bos_token=True, model_max_length=256)
 
 
-def clip_text(tokenizer: CLIPTokenizer, *, project: bool, dim: int = 128, layers: int = 2):
+def clip_text(tokenizer: Any, *, project: bool, dim: int = CLIP, layers: int = 2):
     """CLIP's text model; `project` gives the one that SD3 uses."""
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
@@ -94,7 +96,7 @@ def clip_text(tokenizer: CLIPTokenizer, *, project: bool, dim: int = 128, layers
     return (CLIPTextModelWithProjection if project else CLIPTextModel)(config)
 
 
-def t5_text(tokenizer: T5Tokenizer, *, dim: int = 256, layers: int = 2) -> T5EncoderModel:
+def t5_text(tokenizer: T5Tokenizer, *, dim: int = T5, layers: int = 2) -> T5EncoderModel:
     return T5EncoderModel(
         T5Config(
             vocab_size=len(tokenizer),
@@ -105,12 +107,12 @@ def t5_text(tokenizer: T5Tokenizer, *, dim: int = 256, layers: int = 2) -> T5Enc
             num_heads=dim // 64,
             dropout_rate=0.0,
             feed_forward_proj="gated-gelu",
-            tie_word_embeddings=False,
+            **{"tie_word_embeddings": False},  # unknown to its signature, but not to its constructor
         )
     )
 
 
-def gemma_text(tokenizer: GemmaTokenizer, *, dim: int = 192, layers: int = 3) -> GemmaModel:
+def gemma_text(tokenizer: GemmaTokenizer, *, dim: int = GEMMA, layers: int = 3) -> GemmaModel:
     """Lumina reads the last layer but one: of three layers, two are used."""
     return GemmaModel(
         GemmaConfig(

@@ -65,3 +65,19 @@ def test_sigmas_cover_both_ends_and_shift():
     assert 0 <= s.min() < 0.02 < 0.98 < s.max() <= 1
     assert abs(s.median() - 0.5) < 0.02
     assert train_dit.sigmas(torch.Generator().manual_seed(0), 4000, 3.0).median() > 0.7
+
+
+@torch.no_grad()
+def test_flux_can_begin_from_sd3():
+    """Patches are permuted as the families pack them: without blocks, SD3 and FLUX are then the same."""
+    sd3, flux = pipeline("sd3"), pipeline("flux")
+    taken = train_dit.adopt(train_dit.trained(flux), train_dit.trained(sd3).state_dict())
+    assert taken > 60
+    x = torch.randn(1, 16, 4, 4)
+    image = sd3.transformer.pos_embed.proj(x).flatten(2).transpose(1, 2)
+    tokens = flux._pack_latents(x, *x.shape)
+    torch.testing.assert_close(flux.transformer.x_embedder(tokens), image)
+    out = sd3.transformer.proj_out(image).unflatten(1, (2, 2)).unflatten(3, (2, 2, 16))
+    unpatched = out.permute(0, 5, 1, 3, 2, 4).flatten(2, 3).flatten(3)
+    found = flux._unpack_latents(flux.transformer.proj_out(image), 16, 16, 4)
+    torch.testing.assert_close(found, unpatched)
