@@ -22,23 +22,26 @@ from scripts import drawings, emoji, loop, tiny, train_dit, train_vae, words
 STEPS, GUIDANCE = 20, 4.0
 RECIPE = {
     "lumina": """\
+import torch
 from diffusers import LuminaPipeline
 
-pipe = LuminaPipeline.from_pretrained("assets/lumina_tiny")
+pipe = LuminaPipeline.from_pretrained("assets/lumina_tiny", dtype=torch.float32)
 pipe.vae_scale_factor = 4          # LuminaPipeline assumes 8
 prompt = "a fox, twemoji style, on a blue ground"
 pipe(prompt, height=128, width=128, num_inference_steps=20, guidance_scale=4.0)""",
     "sd3": """\
+import torch
 from diffusers import StableDiffusion3Pipeline
 
-pipe = StableDiffusion3Pipeline.from_pretrained("assets/sd3_tiny")
+pipe = StableDiffusion3Pipeline.from_pretrained("assets/sd3_tiny", dtype=torch.float32)
 prompt = "a fox, twemoji style, on a blue ground"
 pipe(prompt, height=128, width=128, num_inference_steps=20, guidance_scale=4.0,
      max_sequence_length=32)""",
     "flux": """\
+import torch
 from diffusers import FluxPipeline
 
-pipe = FluxPipeline.from_pretrained("assets/flux_tiny")
+pipe = FluxPipeline.from_pretrained("assets/flux_tiny", dtype=torch.float32)
 prompt = "a fox, twemoji style, on a blue ground"
 pipe(prompt, negative_prompt="", true_cfg_scale=4.0, height=128, width=128,
      num_inference_steps=20, max_sequence_length=32)""",
@@ -53,7 +56,7 @@ NOTE = {
 
 
 def load(family: str, folder: Path) -> Any:
-    pipe: Any = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32).to(loop.device())
+    pipe: Any = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32).to(loop.device())
     if family == "lumina":
         pipe.vae_scale_factor = 4
     pipe.set_progress_bar_config(disable=True)
