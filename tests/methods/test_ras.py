@@ -81,7 +81,10 @@ def test_released_counts():
     skipped = int((1 - 0.7) * 100)
     assert flow.evaluated[4] == 100 - int(skipped * (1 - 0.3)) - int(skipped * 0.3)
     lumina = GaussianFlow(n=4096, seeds=(0,))
-    trace(RAS(steps=30, ratio=0.5, fall=1 / 16, every=4, resets=(12, 22), as_released=True), lumina)
+    trace(
+        RAS(steps=30, ratio=0.5, fall=1 / 16, every=4, resets=(12, 22), high_ratio=1, as_released=True),
+        lumina,
+    )
     shares = [k / 4096 for k in lumina.evaluated]
     assert shares[4:8] == [0.6875] * 4
     assert shares[16:20] == [0.5] * 4
@@ -105,7 +108,9 @@ def test_wrong_settings_are_refused(wrong):
         RAS(**wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"starvation": 1.0}, {"high_ratio": 0.0}, {"ratio": 0.999}])
+@pytest.mark.parametrize(
+    "wrong", [{"starvation": 1.0}, {"high_ratio": 0.0}, {"ratio": 0.999, "high_ratio": 1.0}]
+)
 def test_the_released_rule_is_refused_where_it_is_undefined(wrong):
     with pytest.raises(ValueError, match="released"):
         RAS(**{"steps": 12, "resets": (), "as_released": True} | wrong)(GaussianFlow())
