@@ -17,8 +17,8 @@ class RAS(Sparsity):
     """Region-adaptive sampling: a token left out keeps its last velocity and, in `kv`, its keys and values.
 
     selection: tokens are ranked by the "std" of their velocity over channels, or by its "l2norm".
-    high_ratio: share of the tokens left out that top the ranking; the others end it. At 0 the highest run, the
-        paper's formula as printed; at 1 the lowest, where the paper sees the main subject.
+    high_ratio: share of the tokens left out that top the ranking; the others end it. At 0 the highest run:
+        the formula as printed; at 1 the lowest, where the paper sees the main subject.
     starvation: a token left out has its score moved by exp(starvation) towards those that run, each time.
     as_released: the rule of the authors' code instead (`methods.released`).
     """
