@@ -3,7 +3,7 @@
 A metric is one file here with a frozen, closed dataclass: its fields are its config keys, and
 
     metric.better      name of each score it gives -> which way is better; known before any image is made
-    metric.check()     raises `Unavailable` if weights or references are missing: quick, loads nothing heavy
+    metric.check()     raises `Unavailable` if weights or references are missing, before any image is made
     metric(samples)    -> one `Score` per name in `better`
 
 A number never travels without its n and its standard error, and what cannot be computed is never a number: a

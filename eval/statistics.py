@@ -1,7 +1,6 @@
 """How sure a figure is: standard errors, and seeded, vectorised bootstrap intervals paired by prompt.
 
-A resample is a row of counts (how often each image was drawn), so every statistic here and in `eval.frechet`
-is a function of weights (r, n), and two methods are compared on the same resamples.
+A resample is a row of counts, how often each image was drawn, and two methods are compared on the same ones.
 """
 
 import math
@@ -60,9 +59,9 @@ def resamples(n: int, replicates: int = 2000, seed: int = 0) -> NDArray[np.int64
 def basic(value: float, replicates: ArrayLike, n: int, level: float = 0.95) -> Interval:
     """The basic bootstrap interval, 2 value - quantile of the replicates.
 
-    Basic and not percentile, because resampling repeats a bias: percentile intervals of a Fréchet distance
-    miss it every time. Widened by t / z * sqrt(n / (n - 1)), since a bootstrap of few values is too narrow by
-    as much (Hesterberg 2015, arXiv:1411.5279). With infinite replicates the bounds may be infinite.
+    Basic and not percentile, which counts the bias of a pooled figure twice. Widened by t / z * sqrt(n / (n -
+    1)), since a bootstrap of few values is too narrow by as much (Hesterberg 2015, arXiv:1411.5279). Where
+    replicates are infinite, the bounds may be.
     """
     tail = (1 - level) / 2
     widen = stdtrit(n - 1, tail) / ndtri(tail) * math.sqrt(n / (n - 1))

@@ -30,7 +30,7 @@ def in_folder(folder: Path) -> Path:
             return folder / name
     raise Unavailable(
         f"no open_clip model in {folder} (open_clip_config.json and {NAMES[0]})",
-        "give `backbone.model=local-dir:PATH`; scripts/train_clip.py trains the embedded one",
+        "give `backbone.model=local-dir:PATH`; `python -m scripts.train_clip` trains the embedded one",
     )
 
 

@@ -29,7 +29,7 @@ def metric(request, backbone, reference):
     return {
         "psnr": PSNR(),
         "ssim": SSIM(),
-        "fd": FrechetDistance(backbone=backbone, reference=reference, cache=None, replicates=100),
+        "fd": FrechetDistance(backbone=backbone, reference=reference, cache=None),
         "clip_score": CLIPScore(backbone=backbone),
     }[request.param]
 
@@ -94,8 +94,8 @@ def test_a_plain_mapping_makes_a_backbone():
     ("cls", "arguments"),
     [
         (PSNR, {"range": 1}),
-        (FrechetDistance, {"replicate": 10}),
-        (FrechetDistance, {"replicates": 10}),
+        (FrechetDistance, {"refrence": "x"}),
+        (FrechetDistance, {"cache": 1}),
         (CLIPScore, {"backbone": {"nam": "x"}}),
         (Backbone, {"batch": 0}),
         (Backbone, {"device": "tpu"}),
