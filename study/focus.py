@@ -7,9 +7,8 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
-from PIL import Image
 
-from study.picture import unpacked
+from study.picture import pixels, unpacked
 from study.plan import Cell, Plan
 from study.store import Store
 from study.style import INK, MUTED, figure, save
@@ -24,8 +23,8 @@ def focus(plan: Plan, store: Store, folder: Path) -> bool:
     keys = [s.key for s in plan.samples if all(s.key in _maps(store, cell) for cell in cells)][:PROMPTS]
     if not cells or not keys:
         return False
-    image = Image.open(store.image(cells[0].id, keys[0]))
-    tall = image.height / image.width
+    image = pixels(store.image(cells[0].id, keys[0]))
+    tall = image.shape[0] / image.shape[1]
     shown = min(STEPS, max(len(_maps(store, cell)[keys[0]]) for cell in cells))
     above = (
         min(1.7, 8.2 / (len(cells) + 1)) * tall * len(keys) + 0.6
@@ -51,7 +50,7 @@ def _totals(panel: SubFigure, plan: Plan, store: Store, cells: Sequence[Cell], k
         _picture(line[0], store, cells[0].dense, key)
         for axis, cell in zip(line[1:], cells, strict=True):
             share = _maps(store, cell)[key].mean(0)
-            image = np.asarray(Image.open(store.image(cell.id, key)).convert("L")) / 255
+            image = pixels(store.image(cell.id, key), "L") / 255
             axis.imshow(image, cmap="gray", vmin=-0.6, vmax=1.3)
             heat = np.kron(
                 share, np.ones((image.shape[0] // share.shape[0], image.shape[1] // share.shape[1]))
@@ -68,7 +67,7 @@ def _totals(panel: SubFigure, plan: Plan, store: Store, cells: Sequence[Cell], k
 def _picture(axis: Axes, store: Store, cell: str, key: str) -> None:
     axis.set_axis_off()
     if store.image(cell, key).is_file():
-        axis.imshow(np.asarray(Image.open(store.image(cell, key))))
+        axis.imshow(pixels(store.image(cell, key)))
 
 
 def _steps(panel: SubFigure, store: Store, cells: Sequence[Cell], key: str) -> None:
@@ -77,7 +76,7 @@ def _steps(panel: SubFigure, store: Store, cells: Sequence[Cell], key: str) -> N
     chosen = [_spread(len(ran)) for ran in maps]
     axes = panel.subplots(len(cells), max(map(len, chosen)), squeeze=False)
     for line, cell, ran, steps in zip(axes, cells, maps, chosen, strict=True):
-        image = np.asarray(Image.open(store.image(cell.id, key)).convert("RGB")) / 255
+        image = pixels(store.image(cell.id, key)) / 255
         for axis in line:
             axis.set_axis_off()
         for axis, step in zip(line, steps, strict=False):

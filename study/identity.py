@@ -74,11 +74,13 @@ def weights(path: str, kind: str) -> str:
 def _commit(hub_id: str) -> str:
     from huggingface_hub import HfApi, try_to_load_from_cache
 
-    index = try_to_load_from_cache(hub_id, "model_index.json")
-    if isinstance(index, str):
-        return Path(index).parent.name
     try:
-        return str(HfApi().model_info(hub_id, timeout=5).sha)
+        index = try_to_load_from_cache(hub_id, "model_index.json")
+        return (
+            Path(index).parent.name
+            if isinstance(index, str)
+            else str(HfApi().model_info(hub_id, timeout=5).sha)
+        )
     except Exception:  # no network, no such model: Checkpoint.check says so
         return "unknown"
 

@@ -41,7 +41,7 @@ def _work(plan: Plan, store: Store, arguments: list[str]) -> int:
         rows, summary = report(plan, store, arguments)
     from rich.console import Console
 
-    from study.table import show
+    from study.forms import show
 
     show(rows, plan.random_weights, Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200))
     build(plan.config["logger"], "logger", "study")(plan, rows, store.folder)

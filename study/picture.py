@@ -2,6 +2,7 @@
 
 import base64
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,12 @@ def png(image: np.ndarray, random_weights: bool) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "PNG", pnginfo=note)
     return stream.getvalue()
+
+
+def pixels(path: Path, mode: str = "RGB") -> np.ndarray:
+    """uint8 (h, w, 3), or (h, w) for mode "L"."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert(mode))
 
 
 def packed(ran: np.ndarray | None, grid: tuple[int, int]) -> dict[str, Any] | None:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from study import identity
-from study.build import build, check, obstacle
+from study.build import build, check
+from study.checks import is_random, obtainable, unavailable
 from study.config import choices, load, options, resolved
 from study.prompts import Sample, read, samples
 from study.refused import Refused
 from study.settings import Settings, Sweep
-from study.store import read_json
 
 # of the model's settings: one loading serves all values of these
 GENERATION = ("height", "width", "steps", "guidance", "negative", "max_sequence_length")
@@ -67,37 +67,16 @@ def make(overrides: Sequence[str]) -> Plan:
     cells = _unique(_cells(overrides, sweep, settings, picked))
     name = settings.name or "-".join(picked[g] for g in ("method", "model", "sweep"))
     whole = {key: resolved(config, key) for key in config}
-    _obtainable(cells)
-    return Plan(settings, whole, name, cells, drawn, any(map(_is_random, cells)), _unavailable(whole["eval"]))
-
-
-def _unavailable(suite: Node) -> dict[str, str]:
-    """Metrics that lack their weights, and why, before any work; refused if eval.strict."""
-    found = {
-        name: obstacle(node, f"eval.metrics.{name}", "eval")
-        for name, node in (suite.get("metrics") or {}).items()
-    }
-    missing = {name: why for name, why in found.items() if why is not None}
-    if missing and suite.get("strict"):
-        raise Refused(
-            "\n".join(f"eval.metrics.{name}: {why} (eval.strict=true)" for name, why in missing.items())
-        )
-    return missing
-
-
-def _obtainable(cells: Iterable[Cell]) -> None:
-    """The weights of every model can be had, or the ways out are named."""
-    for model in {identity.digest(cell.model): cell.model for cell in cells}.values():
-        why = obstacle(model | {"device": identity.device(model["device"])}, "model", "models")
-        if why is not None:
-            raise Refused(why)
-
-
-def _is_random(cell: Cell) -> bool:
-    """Built without training, or saved by one who says so of the checkpoint."""
-    folder = check(cell.model, "model", "models").folder
-    index = read_json(folder / "model_index.json") if folder else None
-    return "random" in (cell.model["weights"], (index or {}).get("weights"))
+    obtainable([cell.model for cell in cells])
+    return Plan(
+        settings,
+        whole,
+        name,
+        cells,
+        drawn,
+        any(is_random(cell.model) for cell in cells),
+        unavailable(whole["eval"]),
+    )
 
 
 def _own(kind: Any, node: Mapping[str, Any], where: str = "") -> Any:

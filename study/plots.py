@@ -72,9 +72,13 @@ def _curve(axis: Axes, rows: Sequence[Row], metric: str, colour: str) -> None:
         spread = Z * (row.scores[metric].se or 0)
         axis.errorbar(x, y, spread, _arms(row.speedup), fmt="none", ecolor=colour, elinewidth=0.7, alpha=0.6)
     axis.plot([x for x, _ in points], [y for _, y in points], "o-", color=colour, markersize=3.8)
-    below = colour == MUTED  # labels of step reduction stand below its points, of methods above theirs
+    worse = (
+        colour == MUTED
+    )  # labels stand on the better side of a method's points, the worse one of step reduction's
     for row, point in zip(rows, points, strict=True):
-        place = {"xytext": (-4, -9), "ha": "right"} if below else {"xytext": (4, 4), "ha": "left"}
+        rising = row.scores[metric].better == "lower"
+        y = -9 if worse != rising else 4
+        place = {"xytext": (-4, y), "ha": "right"} if worse else {"xytext": (4, y), "ha": "left"}
         text = axis.annotate(mark(row), point, textcoords="offset points", color=colour, size=7, **place)
         text.set_path_effects([withStroke(linewidth=1.6, foreground="white")])
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from study.focus import focus
+from study.forms import save
 from study.identity import digest
 from study.plan import Plan
 from study.plots import pareto
@@ -13,7 +14,7 @@ from study.row import Row
 from study.score import per_sample, rows
 from study.sheet import sheet
 from study.store import Store, write_json
-from study.table import records, save
+from study.table import records
 
 STUDY = ("commit", "dirty", "packages", "config", "cells", "seeds", "prompts", "random_weights")
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from eval import Samples, Score, require_equal_n
 from study.build import build
+from study.picture import pixels
 from study.plan import Cell, Plan
 from study.row import Record, Row, batches, seconds, speedup, with_gain
 from study.store import Store
@@ -68,7 +68,7 @@ def _scores(
 
 
 def _samples(plan: Plan, store: Store, cell: str, records: Mapping[str, Record]) -> Samples:
-    images = [np.array(Image.open(store.image(cell, key)).convert("RGB")) for key in records]
+    images = [pixels(store.image(cell, key)) for key in records]
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()  # (n, 3, H, W)
     prompts = [r["prompt"] for r in records.values()]
     return Samples(pixels, prompts, list(records), random_weights=plan.random_weights)

@@ -4,8 +4,8 @@ from pathlib import Path
 from textwrap import shorten, wrap
 
 import numpy as np
-from PIL import Image
 
+from study.picture import pixels
 from study.plan import Plan
 from study.store import Store
 from study.style import INK, figure, save
@@ -20,7 +20,8 @@ def sheet(plan: Plan, store: Store, folder: Path) -> None:
     if not cells:
         return
     first = next(store.image(cells[0].id, key) for key in store.samples(cells[0].id))
-    tall = Image.open(first).height / Image.open(first).width
+    shape = pixels(first).shape
+    tall = shape[0] / shape[1]
     with figure(1.05 * len(cells) + 1.5, 1.06 * tall * len(chosen) + 0.5, plan.random_weights) as made:
         axes = made.subplots(
             len(chosen), len(cells), squeeze=False, gridspec_kw={"wspace": 0.02, "hspace": 0.02}
@@ -29,9 +30,7 @@ def sheet(plan: Plan, store: Store, folder: Path) -> None:
             for axis, cell in zip(line, cells, strict=True):
                 axis.set_axis_off()
                 path = store.image(cell.id, sample.key)
-                axis.imshow(
-                    np.asarray(Image.open(path)) if path.is_file() else np.full((8, 8, 3), 245, np.uint8)
-                )
+                axis.imshow(pixels(path) if path.is_file() else np.full((8, 8, 3), 245, np.uint8))
             text = "\n".join(wrap(shorten(plain(sample.prompt.text), 90), 22))
             line[0].annotate(
                 text, (-0.08, 0.5), xycoords="axes fraction", ha="right", va="center", size=6.5, color=INK

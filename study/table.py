@@ -1,41 +1,16 @@
-"""The table, in the terminal, as .md, .csv, .tex and .parquet: the same rows, the same digits."""
+"""The table: rows as records with every figure, and as text with the digits that mean something."""
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
-
-import pandas as pd
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from eval import Score
 from eval.statistics import Interval
 from study.row import Row
-from study.store import write
 
 RANDOM = "RANDOM WEIGHTS: the speed is valid, the images are noise"
-WIDE = 150  # columns of a terminal that the whole table needs
 UP_DOWN = {"higher": "↑", "lower": "↓"}
-TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "∞": r"$\infty$",
-    "–": "--",
-    "−": r"$-$",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-    "†": r"\textsuperscript{\dag}",
-}
 
 
 def records(rows: Sequence[Row], random_weights: bool) -> list[dict[str, Any]]:
@@ -183,56 +158,3 @@ def notes(rows: Sequence[Row], random_weights: bool) -> list[str]:
         out += [f"{score.name} unavailable: {reason}" for reason in sorted(filter(None, reasons))]
     out += [f"{row.cell.label} failed: {row.failure}" for row in rows if row.failure]
     return out
-
-
-def show(rows: Sequence[Row], random_weights: bool, console: Console) -> None:
-    head, *body = cells(rows, brief=console.width < WIDE)
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for i, name in enumerate(head):
-        table.add_column(Text(name), justify="left" if i == 0 else "right", no_wrap=i == 0)
-    for line, row in zip(body, rows, strict=True):
-        table.add_row(
-            *map(Text, line), style="red" if row.failure else "dim" if row.cell.role == "steps" else ""
-        )
-    console.print(table)
-    for note in notes(rows, random_weights):
-        console.print(note, style="dim", markup=False, highlight=False, soft_wrap=True)
-
-
-def markdown(rows: Sequence[Row], random_weights: bool) -> str:
-    head, *body = [[text.replace("|", r"\|").replace("<", "&lt;") for text in line] for line in cells(rows)]
-    lines = [head, [":--", *["--:"] * (len(head) - 1)], *body]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{table}\n\n" + "\n\n".join(n.replace("<", "&lt;") for n in notes(rows, random_weights)) + "\n"
-
-
-def latex(rows: Sequence[Row], random_weights: bool) -> str:
-    """A booktabs tabular; \\usepackage{booktabs} is all it needs."""
-    head, *body = [[escaped(text) for text in line] for line in cells(rows)]
-    lines = [f"% {escaped(' '.join(note.split()))}" for note in notes(rows, random_weights)]
-    lines += [
-        rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
-        r"\toprule",
-        f"{' & '.join(head)} \\\\",
-        r"\midrule",
-    ]
-    lines += [f"{' & '.join(line)} \\\\" for line in body]
-    if random_weights:
-        lines += [r"\midrule", rf"\multicolumn{{{len(head)}}}{{l}}{{{escaped(RANDOM)}}} \\"]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def escaped(text: str) -> str:
-    return "".join(TEX.get(c, c) for c in text)
-
-
-def save(
-    folder: Path, rows: Sequence[Row], samples: Sequence[Mapping[str, Any]], random_weights: bool
-) -> None:
-    """table.md, .csv, .tex, .parquet and samples.parquet."""
-    table = pd.DataFrame(records(rows, random_weights))
-    write(folder / "table.md", markdown(rows, random_weights))
-    write(folder / "table.tex", latex(rows, random_weights))
-    write(folder / "table.csv", table.to_csv(index=False))
-    for name, frame in (("table", table), ("samples", pd.DataFrame(list(samples)))):
-        write(folder / f"{name}.parquet", frame.to_parquet(index=False))
