@@ -3,6 +3,7 @@
 Every word of the captions is one token; other words fall to pieces (letters), so any prompt can be encoded.
 """
 
+import json
 import string
 from typing import Any
 
@@ -27,7 +28,7 @@ from scripts import emoji
 LETTERS = list(string.ascii_lowercase + string.digits + ".,!?'-")
 GRAMMAR = "a an and on of left right above below small drawing style ground"
 CLIP, T5, GEMMA = 128, 256, 192  # widths
-LENGTH = 32  # tokens; the longest caption has 27 words and commas, and at most two special tokens
+LENGTH = 32  # tokens; captions have up to 20 words and commas, and one or two special tokens
 
 
 def vocabulary() -> list[str]:
@@ -37,14 +38,13 @@ def vocabulary() -> list[str]:
 
 
 def _merges(words: list[str], **options) -> Any:
-    """Byte-pair merges that make one token of each word."""
-    import json
-
+    """Byte-pair merges that make one token of each word, the same in every process."""
     tokenizer = Tokenizer(BPE(**options))
-    trainer = BpeTrainer(vocab_size=10**6, min_frequency=1, show_progress=False, **options)
+    # the trainer numbers letters at the ends of words in a random order, which breaks ties, unless they are named
+    ends = [letter + options.get("end_of_word_suffix", "") for letter in LETTERS]
+    trainer = BpeTrainer(vocab_size=10**6, show_progress=False, special_tokens=ends, **options)
     tokenizer.train_from_iterator(words, trainer)
-    found = json.loads(tokenizer.to_str())["model"]["merges"]
-    return [tuple(m) for m in found]
+    return [tuple(merge) for merge in json.loads(tokenizer.to_str())["model"]["merges"]]
 
 
 def _ids(
