@@ -20,6 +20,7 @@ difference at this n, not at infinite n.
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,12 +90,15 @@ def reference_features(encoder: Encoder, folder: Path, cache: Path | None) -> Te
     if cache is None:
         return encode(encoder, files)
     kept = cache.expanduser() / f"{hashlib.sha256(made_from.encode()).hexdigest()[:32]}.safetensors"
-    if not kept.is_file():
+    if kept.is_file():
+        return load_file(kept)["features"]
+    features = encode(encoder, files)
+    with suppress(OSError):  # a folder that cannot be written to costs time, not the score
         kept.parent.mkdir(parents=True, exist_ok=True)
         half_written = kept.with_suffix(f".{os.getpid()}")
-        save_file({"features": encode(encoder, files)}, half_written, {"made_from": made_from})
+        save_file({"features": features}, half_written, {"made_from": made_from})
         half_written.replace(kept)
-    return load_file(kept)["features"]
+    return features
 
 
 def encode(encoder: Encoder, files: list[Path]) -> Tensor:

@@ -168,6 +168,7 @@ def test_reference_features_are_kept_by_content(metric, samples, reference, tmp_
     assert replace(metric, reference=fewer)(samples)[0].value != first[0].value
     assert len(list((tmp_path / "cache").iterdir())) == 2
     assert replace(metric, cache=None)(samples) == first
+    assert replace(metric, cache=kept / "not a folder")(samples) == first
 
 
 def test_one_image_no_reference_or_no_weights_is_unavailable(metric, samples, tmp_path):
