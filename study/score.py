@@ -68,10 +68,10 @@ def _scores(
 
 
 def _samples(plan: Plan, store: Store, cell: str, records: Mapping[str, Record]) -> Samples:
-    images = [pixels(store.image(cell, key)) for key in records]
-    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()  # (n, 3, H, W)
+    images = np.stack([pixels(store.image(cell, key)) for key in records])  # (n, H, W, 3)
     prompts = [r["prompt"] for r in records.values()]
-    return Samples(pixels, prompts, list(records), random_weights=plan.random_weights)
+    channels_first = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    return Samples(channels_first, prompts, list(records), random_weights=plan.random_weights)
 
 
 def per_sample(plan: Plan, store: Store, found: Sequence[Row]) -> list[dict[str, Any]]:
