@@ -17,10 +17,10 @@ class Random(Sparsity):
     def __call__(self, flow, on_step=None):
         x, sigmas, kv = flow.noise(), flow.sigmas(self.steps), flow.new_kv()
         n = x.shape[1]
-        left_out = self.left_out(n, len(sigmas) - 1)
+        left_out = [*self.left_out(n, len(sigmas) - 1), 0]
         for i, (s, s_next) in enumerate(pairwise(sigmas)):
             if left_out[i] == 0:
-                rows, v = None, flow.velocity(x, s, kv=kv)
+                rows, v = None, flow.velocity(x, s, kv=kv if left_out[i + 1] else None)
             else:
                 order = torch.stack(
                     [torch.randperm(n, generator=g, device=g.device) for g in flow.generators]

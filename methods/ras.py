@@ -32,13 +32,13 @@ class RAS(Sparsity):
     def __call__(self, flow, on_step=None):
         x, sigmas, kv = flow.noise(), flow.sigmas(self.steps), flow.new_kv()
         b, n, _ = x.shape
-        ends = (released.ends if self.as_released else RAS.ends)(self, n, len(sigmas) - 1)
+        ends = [*(released.ends if self.as_released else RAS.ends)(self, n, len(sigmas) - 1), (0, 0)]
         debt = torch.zeros(b, n, device=x.device)  # times left out at the bottom, less those at the top
         up, down = torch.ones_like(debt), torch.full_like(debt, 1 if self.as_released else -1)
         for i, (s, s_next) in enumerate(pairwise(sigmas)):
             low, high = ends[i]
             if low + high == 0:
-                rows, v = None, flow.velocity(x, s, kv=kv)
+                rows, v = None, flow.velocity(x, s, kv=kv if sum(ends[i + 1]) else None)
             else:
                 order = (self.score(v, flow.pixels) * (self.starvation * debt).exp()).argsort(-1)  # (b, n)
                 debt.scatter_add_(1, order[:, :low], up).scatter_add_(1, order[:, n - high :], down)
