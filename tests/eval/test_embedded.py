@@ -1,4 +1,4 @@
-"""The default suite, with its own weights and references, tells right prompts from wrong, drawings from noise."""
+"""The default suite with its own weights and references: right prompts or wrong, drawings or noise."""
 
 import csv
 from pathlib import Path
