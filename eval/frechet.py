@@ -7,8 +7,8 @@ With S1 = R R' and the other set's centred features X, the last trace is the sum
 the singular covariances of n <= d.
 
 The standard error is that of the infinitesimal jackknife (Jaeckel 1972): the derivative of the distance by
-each image's weight. Simulated at n = 24 to 1000 in 64 dimensions it was between right and 40 % too large; the
-bootstrap, whose resamples repeat images and so lose directions, was 60 to 340 % too large.
+each image's weight. Simulated at n = 24 to 1000 in 64 dimensions it was between right and 45 % too large; the
+bootstrap, whose resamples repeat images and so lose directions, was 60 to 345 % too large.
 
 The estimate is biased upwards by about C / n (Chong and Forsyth, arXiv:1911.07023), in proportion to the
 spread of the features; with n < d most of it is bias. So it compares methods at the same n only (`biased`,
