@@ -22,6 +22,7 @@ NAMES = {
 }
 WIDTH, HEIGHT = 3.5, 2.7  # of one panel, inches
 Z = 1.96  # standard errors to a 95 % interval
+BARS = "bars: 95 %, of the difference to the dense images for scores that have one of their own"
 Point = tuple[float, float]
 
 
@@ -40,7 +41,9 @@ def pareto(rows: Sequence[Row], folder: Path, random_weights: bool) -> None:
         if scores:
             named = [Line2D([], [], color=c, marker="o", markersize=4, label=n) for n, _, c in _curves(timed)]
             dense = Line2D([], [], color=INK, marker="D", markersize=4, linestyle=(0, (4, 3)), label="dense")
-            made.legend(handles=[dense, *named], loc="outside lower center", ncols=6, frameon=False)
+            made.legend(
+                handles=[dense, *named], loc="outside lower center", ncols=6, frameon=False, title=BARS
+            )
         else:
             axes[0].set_axis_on()
             _bars(axes[0], timed)
@@ -69,8 +72,16 @@ def _curve(axis: Axes, rows: Sequence[Row], metric: str, colour: str) -> None:
     """The points in the order of the sweep, each with its interval and what tells it apart."""
     points = [_point(row, metric) or (0.0, 0.0) for row in rows]
     for row, (x, y) in zip(rows, points, strict=True):
-        spread = Z * (row.scores[metric].se or 0)
-        axis.errorbar(x, y, spread, _arms(row.speedup), fmt="none", ecolor=colour, elinewidth=0.7, alpha=0.6)
+        axis.errorbar(
+            x,
+            y,
+            _spread(row.scores[metric]),
+            _arms(row.speedup),
+            fmt="none",
+            ecolor=colour,
+            elinewidth=0.7,
+            alpha=0.6,
+        )
     axis.plot([x for x, _ in points], [y for _, y in points], "o-", color=colour, markersize=3.8)
     worse = (
         colour == MUTED
@@ -81,6 +92,13 @@ def _curve(axis: Axes, rows: Sequence[Row], metric: str, colour: str) -> None:
         place = {"xytext": (-4, y), "ha": "right"} if worse else {"xytext": (4, y), "ha": "left"}
         text = axis.annotate(mark(row), point, textcoords="offset points", color=colour, size=7, **place)
         text.set_path_effects([withStroke(linewidth=1.6, foreground="white")])
+
+
+def _spread(score: Score) -> list[list[float]]:
+    """95 % to either side: of the difference to dense where images are paired, else of the score itself."""
+    if score.difference is not None:
+        return _arms(score.difference)
+    return [[Z * (score.se or 0)]] * 2
 
 
 def _bars(axis: Axes, rows: Sequence[Row]) -> None:
