@@ -20,6 +20,7 @@ from PIL import Image
 from scripts import drawings, emoji, loop, tiny, train_dit, train_vae, words
 
 STEPS, GUIDANCE = 20, 4.0
+AUTOENCODER = {4: "--channels 4", 16: "--channels 16 --steps 450 --start data/vae4"}  # how they were trained
 RECIPE = {
     "lumina": """\
 import torch
@@ -177,6 +178,7 @@ def main() -> None:
         "story": args.story,
         "arguments": command,
         "channels": channels,
+        "autoencoder": AUTOENCODER[channels],
         "concepts": len(emoji.CONCEPTS),
         "styles": len(emoji.STYLES),
         "grounds": len(emoji.GROUNDS),

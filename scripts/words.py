@@ -40,7 +40,7 @@ def vocabulary() -> list[str]:
 def _merges(words: list[str], **options) -> Any:
     """Byte-pair merges that make one token of each word, the same in every process."""
     tokenizer = Tokenizer(BPE(**options))
-    # the trainer numbers letters at the ends of words in a random order, which breaks ties, unless they are named
+    # unless they are named, the trainer numbers letters at the ends of words at random, and so breaks ties
     ends = [letter + options.get("end_of_word_suffix", "") for letter in LETTERS]
     trainer = BpeTrainer(vocab_size=10**6, show_progress=False, special_tokens=ends, **options)
     tokenizer.train_from_iterator(words, trainer)
