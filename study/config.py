@@ -48,12 +48,17 @@ def choices(overrides: Sequence[str] = ()) -> dict[str, str]:
     return _composed(tuple(overrides))[1]
 
 
-def resolved(config: DictConfig, key: str) -> Any:
-    """One node of the config as plain data, with every ${...} filled in."""
+def whole(config: DictConfig) -> dict[str, Any]:
+    """The config as plain data, with every ${...} filled in."""
     try:
-        return OmegaConf.to_container(config, resolve=True)[key]  # type: ignore[index, call-overload]
+        return {str(k): v for k, v in OmegaConf.to_container(config, resolve=True).items()}  # type: ignore[union-attr]
     except OmegaConfBaseException as error:
         raise Refused(f"the config cannot be filled in: {_line(error)}") from None
+
+
+def resolved(config: DictConfig, key: str) -> Any:
+    """One node of it."""
+    return whole(config)[key]
 
 
 @cache
@@ -65,9 +70,10 @@ def _composed(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
     for override in chosen:
         _is_option(override)
     plain = [o for o in chosen if not o.is_sweep_override()]
-    base = _hydra([o.input_line for o in plain])
+    given = [str(o.input_line) for o in plain]
+    base = _hydra(given)
     lines = [_line_for(base, o) for o in values if not _is_axis(o)]
-    config = _hydra([o.input_line for o in plain] + lines)
+    config = _hydra(given + lines)
     picked = {g: str(c) for g, c in config.pop("hydra").runtime.choices.items() if g in groups()}
     fixed = {o.key_or_group: [o.value()] for o in [*plain, *values] if not _is_axis(o)}
     grid = _flat(config.sweep.get("grid") or {})
@@ -113,9 +119,11 @@ def _values(override: Override) -> list:
 
 def _is_option(override: Override) -> None:
     group, allowed = override.key_or_group, options(override.key_or_group)
+    if override.type is OverrideType.DEL:
+        raise Refused(f"~{group}: a study needs one; allowed: {', '.join(allowed)}")
     values = _values(override) if override.is_sweep_override() else [override.value()]
     for value in values:
-        if value not in allowed and override.type is not OverrideType.DEL:
+        if value not in allowed:
             raise Refused(f"{group}={value}: no such {group}; {nearest(value, allowed)}")
 
 

@@ -31,7 +31,7 @@ def focus(plan: Plan, store: Store, folder: Path) -> bool:
     )  # inches: image columns are as wide as fits
     below = (8.3 / shown * tall + 0.22) * len(cells) + 0.4
     with figure(9.5, above + below, plan.random_weights) as made:
-        top, bottom = made.subfigures(2, 1, height_ratios=[above, below])
+        top, bottom = made.subfigures(2, 1, squeeze=False, height_ratios=[above, below]).flat
         _totals(top, plan, store, cells, keys)
         _steps(bottom, store, cells, keys[0])
         save(made, folder / "focus", "png", "svg")

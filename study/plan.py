@@ -9,7 +9,7 @@ from typing import Any, Literal
 from study import identity
 from study.build import build, check
 from study.checks import is_random, obtainable, unavailable
-from study.config import choices, load, options, resolved
+from study.config import choices, load, options, resolved, whole
 from study.prompts import Sample, read, samples
 from study.refused import Refused
 from study.settings import Settings, Sweep
@@ -55,27 +55,19 @@ class Plan:
 
 def make(overrides: Sequence[str]) -> Plan:
     """The whole study, checked: nothing is loaded, and nothing that can be refused comes later."""
-    config = load(overrides)
-    picked = choices(overrides)
-    plain = {key: resolved(config, key) for key in config if key not in picked}
-    settings: Settings = _own(Settings, plain)
-    sweep: Sweep = _own(Sweep, resolved(config, "sweep"), "sweep")
-    _checked(resolved(config, "model"), resolved(config, "method"))
+    config, picked = whole(load(overrides)), choices(overrides)
+    settings: Settings = _own(Settings, {key: value for key, value in config.items() if key not in picked})
+    sweep: Sweep = _own(Sweep, config["sweep"], "sweep")
+    _checked(config["model"], config["method"])
     for group in ("logger", "launcher"):
-        check(resolved(config, group), group, "study")
+        check(config[group], group, "study")
     drawn = samples(read(settings.prompts, settings.n), settings.seeds)
     cells = _unique(_cells(overrides, sweep, settings, picked))
     name = settings.name or "-".join(picked[g] for g in ("method", "model", "sweep"))
-    whole = {key: resolved(config, key) for key in config}
-    obtainable([cell.model for cell in cells])
+    models = [cell.model for cell in cells]
+    obtainable(models)
     return Plan(
-        settings,
-        whole,
-        name,
-        cells,
-        drawn,
-        any(is_random(cell.model) for cell in cells),
-        unavailable(whole["eval"]),
+        settings, config, name, cells, drawn, any(map(is_random, models)), unavailable(config["eval"])
     )
 
 

@@ -2,7 +2,7 @@
 seeds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -84,7 +84,7 @@ def _gained(row: Row, curve: Sequence[Row]) -> Row:
             share = _share(_speed(row), _speed(slower), _speed(faster))
             named = {name: _difference(row, slower, faster, name, share) for name in row.scores}
             gain = {name: interval for name, interval in named.items() if interval is not None}
-            return Row(**(vars(row) | {"gain": gain}))
+            return replace(row, gain=gain)
     return row
 
 

@@ -28,6 +28,8 @@ REFUSED = {
     "model.dtype=float3": "must be one of auto, float32, bfloat16, float16 (did you mean float32?)",
     "model.stps=3": "model.stps=3: Checkpoint has no stps; did you mean steps?",
     "modell.steps=3": "modell.steps=3: there is no modell; did you mean model?",
+    "~method": "~method: a study needs one; allowed: baseline",
+    "method.steps=${nothing}": "Interpolation key 'nothing' not found",
     "metod=ras": "metod=ras: unknown key; did you mean method?",
     "n=0": "n=0: must be a whole number at least 1",
     "n=two": "n=two: must be a whole number at least 1",
