@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import diffusers
@@ -84,12 +85,12 @@ def _run_group(run: Run, cells: Sequence[Cell], todo: dict[str, set[str]]) -> No
         methods = {cell.id: build(cell.method, "method", "methods") for cell in work}
         run.progress.start({cell.id: len(todo[cell.id]) for cell in work})
         for cell in work:
-            _guarded(run, cell, lambda cell=cell: _warm_up(run, model, methods[cell.id], cell))
+            _guarded(run, cell, partial(_warm_up, run, model, methods[cell.id], cell))
         for i, batch in enumerate(_rounds(run.plan, todo)):
             for cell in work if i % 2 == 0 else work[::-1]:  # A B C, then C B A: drift falls on all alike
-                missing = [s for s in batch if s.key in todo[cell.id]]
+                missing = todo[cell.id] & {s.key for s in batch}
                 if missing and cell.id not in run.failed:
-                    _guarded(run, cell, lambda c=cell, m=missing: _batch(run, model, methods[c.id], c, m))
+                    _guarded(run, cell, partial(_batch, run, model, methods[cell.id], cell, batch, missing))
 
 
 def _quiet() -> None:
@@ -99,11 +100,13 @@ def _quiet() -> None:
 
 
 def _rounds(plan: Plan, todo: dict[str, set[str]]) -> Iterable[list[Sample]]:
-    """Batches of what any cell lacks: the same for all cells, so that times pair."""
+    """The plan's batches of which any cell lacks something: the same for all cells, so that times pair, and
+    the same after a kill, so that no last bit of an image depends on where it struck."""
     lacking = set().union(*todo.values())
-    samples = [s for s in plan.samples if s.key in lacking]
-    for first in range(0, len(samples), plan.settings.batch):
-        yield samples[first : first + plan.settings.batch]
+    for first in range(0, len(plan.samples), plan.settings.batch):
+        batch = plan.samples[first : first + plan.settings.batch]
+        if lacking & {s.key for s in batch}:
+            yield batch
 
 
 def _guarded(run: Run, cell: Cell, work: Callable[[], None]) -> None:
@@ -125,11 +128,14 @@ def _warm_up(run: Run, model: Model, method: Method, cell: Cell) -> None:
     run.progress.expect(cell, counted["counted_in"])
 
 
-def _batch(run: Run, model: Model, method: Method, cell: Cell, batch: Sequence[Sample]) -> None:
+def _batch(
+    run: Run, model: Model, method: Method, cell: Cell, batch: Sequence[Sample], missing: set[str]
+) -> None:
+    """Makes the whole batch and stores what is missing of it."""
     made = make(model, method, cell, batch)
-    finished = {s.key: _record(run, made, i, s, batch) for i, s in enumerate(batch)}
+    finished = {s.key: _record(run, made, i, s, batch) for i, s in enumerate(batch) if s.key in missing}
     run.store.add(cell.id, finished)
-    run.progress.made(cell, len(batch), made.seconds + made.encode + made.decode)
+    run.progress.made(cell, len(missing), made.seconds + made.encode + made.decode)
 
 
 def _record(

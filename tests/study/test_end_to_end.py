@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,6 +129,17 @@ def test_killed_and_continued_gives_the_same_table(small, finished, tmp_path, ca
     pd.testing.assert_frame_equal(
         table(tmp_path / "whole").drop(columns=timings), table(finished).drop(columns=timings)
     )
+
+
+def test_killed_within_a_batch_its_images_are_the_same_to_the_bit(small, finished, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / "whole")
+    lost = sorted(tmp_path.glob("whole/cells/*/samples/[!.]*.json"))[1::3]
+    for record in lost:
+        record.unlink()
+        record.with_suffix(".png").unlink()
+    assert go(capsys, *small, f"results={tmp_path}", "name=whole")[0] == 0
+    pictures = [record.with_suffix(".png").relative_to(tmp_path / "whole") for record in lost]
+    assert all((tmp_path / "whole" / p).read_bytes() == (finished / p).read_bytes() for p in pictures)
 
 
 def test_a_failed_cell_is_data_and_the_rest_goes_on(small, tmp_path, capsys, monkeypatch):
