@@ -36,7 +36,7 @@ def log_snr(s):
 
 def dpmpp_2m(flow, x, sigmas, on_step):
     """DPM-Solver++(2M), arXiv:2211.01095, algorithm 2, with alpha = 1 - sigma; first order at both ends."""
-    image_last = h_last = None
+    image_last, h_last = x, 1.0  # of the step before
     for i, (s, s_next) in enumerate(pairwise(sigmas.tolist())):
         v = flow.velocity(x, sigmas[i])
         image = x.float() - s * v
@@ -52,7 +52,8 @@ def dpmpp_2m(flow, x, sigmas, on_step):
 
 def unipc(flow, x, sigmas, on_step):
     """UniPC of second order (arXiv:2302.04867), as diffusers has it."""
-    from diffusers import UniPCMultistepScheduler  # here, since diffusers takes seconds to import
+    # imported here, since diffusers takes seconds
+    from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
     scheduler.set_timesteps(sigmas=sigmas[:-1].cpu().numpy(), device=x.device)

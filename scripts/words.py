@@ -107,7 +107,7 @@ def t5_text(tokenizer: T5Tokenizer, *, dim: int = T5, layers: int = 2) -> T5Enco
             num_heads=dim // 64,
             dropout_rate=0.0,
             feed_forward_proj="gated-gelu",
-            **{"tie_word_embeddings": False},  # unknown to its signature, but not to its constructor
+            tie_word_embeddings=False,  # pyright: ignore[reportCallIssue]  known to its constructor alone
         )
     )
 
