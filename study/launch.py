@@ -10,8 +10,6 @@ class Local:
     """This process, this device."""
 
     def __call__(self, plan: Any, store: Any, progress: Any) -> set[str]:
-        from study.execute import (
-            execute,
-        )  # torch, diffusers: seconds, so only when there is something to make
+        from study.execute import execute  # torch, diffusers: seconds, only if something is to be made
 
         return execute(plan, store, progress)
