@@ -14,8 +14,10 @@ Settings are checked when the object is made; `ValueError` names the setting, it
 """
 
 from methods.baseline import Baseline
+from methods.cache import Cache
+from methods.caching import Caching
 from methods.random import Random
 from methods.ras import RAS
 from methods.steps import Steps
 
-__all__ = ["RAS", "Baseline", "Random", "Steps"]
+__all__ = ["RAS", "Baseline", "Cache", "Caching", "Random", "Steps"]

@@ -10,7 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from models.kv import KV
+from models.opened import Opened
 from models.tokens import Conditioning, Grid, Places
+from models.work import Work
 
 if TYPE_CHECKING:
     from models.model import Model
@@ -22,7 +24,7 @@ class Flow:
 
     x: tokens (b, n, c), row-major over `grid`; each is one patch of the latent, flattened as (channel, row,
     column). generators: one per image; every random number of an image comes from its own. steps: the number
-    of steps asked for. evaluated: tokens per image of every velocity call so far.
+    of steps asked for. work: what ran so far; decoded: grids of the images decoded on the way.
     """
 
     model: "Model"
@@ -30,11 +32,17 @@ class Flow:
     grid: Grid
     generators: Sequence[torch.Generator]
     steps: int
-    evaluated: list[int] = field(default_factory=list)
+    work: list[Work] = field(default_factory=list)
+    decoded: list[Grid] = field(default_factory=list)
 
     @cached_property
     def _places(self) -> Places:
         return self.model.places(self.grid)
+
+    @property
+    def shift(self) -> float:
+        """h of the pipeline's schedule, in which an even u becomes sigma = h u / (1 + (h - 1) u)."""
+        return self.model.shift(self.grid)
 
     @property
     def pixels(self) -> int:
@@ -68,13 +76,38 @@ class Flow:
         places: Places | None = None,
     ) -> Float[Tensor, "b k c"]:
         """Velocity of the tokens `rows` (all if None), guidance included. See `Model.velocity`."""
-        self.evaluated.append(x.shape[1] if rows is None else rows.shape[1])
+        self._note(x.shape[1] if rows is None else rows.shape[1], x.shape[1], len(self.model.blocks))
         return self.model.velocity(x, sigma, self.cond, places or self._places, kv, rows)
+
+    def open(
+        self, x: Float[Tensor, "b n c"], sigma: Float[Tensor, ""], places: Places | None = None
+    ) -> Opened:
+        """The evaluation of all tokens, to be run block by block by the caller; see `Opened`."""
+        self._note(x.shape[1], x.shape[1], 0)
+        return Opened(self, *self.model.enter(x, sigma, self.cond, places or self._places))
+
+    def _note(self, k: int, n: int, blocks: int) -> None:
+        self.work.append(Work(k, n, 0, blocks, tuple(range(len(self.generators))), ends=True))
 
     def decode(self, x: Float[Tensor, "b n c"], grid: Grid | None = None) -> Float[Tensor, "b 3 h w"]:
         """Images in [0, 1]."""
+        self.decoded.append(grid or self.grid)
         return self.model.decode(x, grid or self.grid)
 
-    def flops(self, active: int | None = None) -> int:
-        """FLOPs of one velocity call for one image of this batch, on `active` tokens (all if None)."""
-        return self.model.flops(self.grid, active, text=self.cond.text, guided=self.cond.guided)
+    def of(self, image: int, since: int = 0) -> list[Work]:
+        """What ran for one image, from the entry `since` of the list on."""
+        return [w for w in self.work[since:] if image in w.images]
+
+    def blocks(self, image: int = 0, since: int = 0) -> int:
+        """Executions of transformer blocks for one image."""
+        return sum(w.blocks for w in self.of(image, since))
+
+    def tokens(self, image: int = 0, since: int = 0) -> float:
+        """Evaluations of one token by the whole transformer, its blocks counted as equal shares of it."""
+        return sum(w.k * w.blocks for w in self.of(image, since)) / len(self.model.blocks)
+
+    def flops(self, image: int = 0) -> int:
+        """FLOPs of the transformer for one image so far, by the closed form, and of decoding on the way."""
+        text, guided = self.cond.text, self.cond.guided
+        evaluated = sum(self.model.flops(w, text=text, guided=guided) for w in self.of(image))
+        return evaluated + sum(map(self.model.decode_flops, self.decoded))

@@ -1,11 +1,14 @@
 """FLUX.1 (github.com/black-forest-labs/flux): blocks of two streams, then of one; rotary positions."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from models.attention import FluxAttention
-from models.model import Model, weights
+from models.model import Entered, Model, weights
+from models.opened import Context, Hidden, Modules
 from models.tokens import Conditioning, Grid, Places
 
 
@@ -66,16 +69,39 @@ class Flux(Model):
         """Rounded to the model's dtype, as in the pipeline."""
         return (sigma * 1000).expand(b).to(self.dtype) / 1000
 
-    def forward(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: tuple[Tensor, ...]) -> Tensor:
-        dit, text = self.dit, cond.embeds
-        vector = self.modulation(dit.time_text_embed, self.time(sigma, len(x)) * 1000, cond)
-        cos, sin = places  # text stands at (0, 0, 0), where the rotation is none
+    def stack(self):
+        return [*self.dit.transformer_blocks, *self.dit.single_transformer_blocks]
+
+    def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> Entered:
+        vector = self.modulation(self.dit.time_text_embed, self.time(sigma, len(x)) * 1000, cond)
+        cos, sin = tables  # text stands at (0, 0, 0), where the rotation is none
         still = cos.new_ones(len(cos), cond.text, cos.shape[2])
         rope = torch.cat([still, cos], 1), torch.cat([torch.zeros_like(still), sin], 1)
-        x = dit.x_embedder(x)
-        for block in (*dit.transformer_blocks, *dit.single_transformer_blocks):
-            text, x = block(hidden_states=x, encoder_hidden_states=text, temb=vector, image_rotary_emb=rope)
-        return dit.proj_out(dit.norm_out(x, vector))
+        return Hidden(self.dit.x_embedder(x), cond.embeds), Context(vector, rope)
+
+    def step(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
+        text, x = block(
+            hidden_states=hidden.image,
+            encoder_hidden_states=hidden.text,
+            temb=context.vector,
+            image_rotary_emb=context.tables,
+        )
+        return Hidden(x, text)
+
+    def leave(self, hidden: Hidden, context: Context) -> Tensor:
+        return self.dit.proj_out(self.dit.norm_out(hidden.image, context.vector))
+
+    def modulated(self, hidden: Hidden, context: Context) -> Tensor:
+        return self.blocks[0].norm1(hidden.image, emb=context.vector)[0]
+
+    def sites(self, modules: Modules):
+        double, single = self.dit.transformer_blocks, self.dit.single_transformer_blocks
+        if modules == "attention":
+            return [block.attn for block in self.blocks], []
+        answering = [m for block in double for m in (block.attn, block.ff, block.ff_context)]
+        # one projection takes attention and MLP of a single block together
+        idle = [m for block in single for m in (block.attn, block.proj_mlp)]
+        return [*answering, *(block.proj_out for block in single)], idle
 
     def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places) -> Tensor:
         ids = self.ids(places.grid.positions(self.device))
@@ -85,19 +111,24 @@ class Flux(Model):
     def joint(self, rows: Tensor, n: int, text: int) -> Tensor:
         return torch.cat([torch.arange(text, device=rows.device).expand(len(rows), -1), text + rows], 1)
 
-    def macs(self, k: int, n: int, text: int) -> int:
+    def outer_macs(self, k: int, text: int) -> int:
         dit = self.dit
-        image = weights(dit.x_embedder, dit.proj_out)
-        total = weights(dit.time_text_embed.timestep_embedder, dit.norm_out)
-        joint = 0
-        for block in dit.transformer_blocks:
-            a = block.attn
-            image += weights(a.to_q, a.to_k, a.to_v, a.to_out, block.ff)
-            total += text * weights(a.add_q_proj, a.add_k_proj, a.add_v_proj, a.to_add_out, block.ff_context)
-            total += weights(block.norm1, block.norm1_context)
-            joint += 2 * a.inner_dim * (n + text)
-        for block in dit.single_transformer_blocks:
-            joint += weights(block.attn, block.proj_mlp, block.proj_out)
-            joint += 2 * block.attn.inner_dim * (n + text)
-            total += weights(block.norm)
-        return total + k * image + (k + text) * joint
+        return k * weights(dit.x_embedder, dit.proj_out) + weights(
+            dit.time_text_embed.timestep_embedder, dit.norm_out
+        )
+
+    def block_macs(self, block: Any, k: int, n: int, text: int) -> dict[str, int]:
+        a = block.attn
+        pairs = 2 * a.inner_dim * (k + text) * (n + text)
+        if hasattr(block, "proj_mlp"):  # a block of one stream
+            return {
+                "modulation": weights(block.norm),
+                "attention": (k + text) * weights(a) + pairs,
+                "mlp": (k + text) * weights(block.proj_mlp, block.proj_out),
+            }
+        image, added = (a.to_q, a.to_k, a.to_v, a.to_out), (a.add_q_proj, a.add_k_proj, a.add_v_proj)
+        return {
+            "modulation": weights(block.norm1, block.norm1_context),
+            "attention": k * weights(*image) + text * weights(*added, a.to_add_out) + pairs,
+            "mlp": k * weights(block.ff) + text * weights(block.ff_context),
+        }

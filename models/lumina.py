@@ -9,7 +9,8 @@ from diffusers.utils.import_utils import is_bs4_available, is_ftfy_available
 from torch import Tensor
 
 from models.attention import LuminaAttention, keys_values
-from models.model import Model, weights
+from models.model import Entered, Model, weights
+from models.opened import Context, Hidden, Modules
 from models.tokens import Conditioning, Grid, Places, channels_first, pack, unpack
 
 
@@ -23,6 +24,7 @@ class Lumina(Model):
 
     family = "lumina"
     processor = LuminaAttention
+    blank_shape = (1, 1, 1, 1)
     watershed = 1.0
     proportional = True
 
@@ -79,22 +81,40 @@ class Lumina(Model):
     def rope(self, t: Tensor, tables: tuple[Tensor, ...]) -> Tensor:
         return tables[0] if len(tables) == 1 else torch.where(t < self.watershed, *tables)
 
-    def forward(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: tuple[Tensor, ...]) -> Tensor:
-        dit, t = self.dit, self.time(sigma)
-        rope = self.rope(t, places)
-        vector = self.modulation(dit.time_caption_embed, t.expand(len(x)), cond)
-        x = dit.patch_embedder.proj(x)
-        for block in dit.layers:
-            x = block(
-                hidden_states=x,
-                attention_mask=None,
-                image_rotary_emb=rope,
-                encoder_hidden_states=cond.embeds,
-                encoder_mask=cond.mask,
-                temb=vector,
-                cross_attention_kwargs=self.options,
-            )
-        return -channels_first(dit.norm_out(x, vector), self.patch, self.channels)
+    def stack(self):
+        return [*self.dit.layers]
+
+    def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> Entered:
+        t = self.time(sigma)
+        vector = self.modulation(self.dit.time_caption_embed, t.expand(len(x)), cond)
+        x = self.dit.patch_embedder.proj(x)
+        context = Context(vector, (self.rope(t, tables),), cond.embeds, cond.mask, cond.keys)
+        return Hidden(x, None), context
+
+    def step(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
+        x = block(
+            hidden_states=hidden.image,
+            attention_mask=None,
+            image_rotary_emb=context.tables[0],
+            encoder_hidden_states=context.text,
+            encoder_mask=context.mask,
+            temb=context.vector,
+            cross_attention_kwargs=self.options,
+        )
+        return Hidden(x, None)
+
+    def leave(self, hidden: Hidden, context: Context) -> Tensor:
+        return -channels_first(self.dit.norm_out(hidden.image, context.vector), self.patch, self.channels)
+
+    def modulated(self, hidden: Hidden, context: Context) -> Tensor:
+        return self.blocks[0].norm1(hidden.image, context.vector)[0]
+
+    def sites(self, modules: Modules):
+        attentions = [attention for block in self.blocks for attention in (block.attn1, block.attn2)]
+        if modules == "attention":
+            return attentions, []
+        # the two attentions' sum is projected by the second's to_out, outside of it
+        return [m for block in self.blocks for m in (block.attn2.to_out[0], block.feed_forward)], attentions
 
     def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places) -> Tensor:
         t = self.time(sigma)
@@ -120,13 +140,16 @@ class Lumina(Model):
         guided = without[..., :k] + cond.guidance * (given[..., :k] - without[..., :k])
         return torch.cat([guided, given[..., k:]], -1)
 
-    def macs(self, k: int, n: int, text: int) -> int:
+    def outer_macs(self, k: int, text: int) -> int:
         dit = self.dit
-        image = weights(dit.patch_embedder, dit.norm_out.linear_2)
-        total = weights(dit.time_caption_embed.timestep_embedder, dit.norm_out.linear_1)
-        for block in dit.layers:
-            a, cross = block.attn1, block.attn2
-            image += weights(a, cross.to_q, cross.to_out, block.feed_forward)
-            image += 2 * a.inner_dim * (n + text)
-            total += weights(block.norm1)
-        return total + k * image
+        return k * weights(dit.patch_embedder, dit.norm_out.linear_2) + weights(
+            dit.time_caption_embed.timestep_embedder, dit.norm_out.linear_1
+        )
+
+    def block_macs(self, block: Any, k: int, n: int, text: int) -> dict[str, int]:
+        a, cross = block.attn1, block.attn2
+        return {
+            "modulation": weights(block.norm1),
+            "attention": k * (weights(a, cross.to_q) + 2 * a.inner_dim * (n + text)),
+            "mlp": k * weights(cross.to_out, block.feed_forward),
+        }

@@ -1,6 +1,7 @@
 """What the three adapters share: the pipeline's noise, schedule and guidance, and the velocity call."""
 
 import inspect
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import deepcopy
@@ -11,10 +12,15 @@ from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from diffusers.utils.torch_utils import randn_tensor
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from models.flow import Flow
 from models.kv import KV, Call, flat
+from models.opened import Context, Hidden, Modules
 from models.tokens import Conditioning, Grid, Places, pack, take, unpack
+from models.work import Work
+
+Entered = tuple[Hidden, Context]
 
 
 def weights(*modules: nn.Module | None) -> int:
@@ -37,12 +43,15 @@ class Model(ABC):
     max_shift: ClassVar[float] = 1.15
     patch = 2
     channels: int
+    blank_shape: ClassVar[tuple[int, ...]] = (1, 1, 1)
 
     def __init__(self, pipe: Any, call: Call, dense: Literal["tokens", "stock"] = "tokens") -> None:
         self.pipe, self.call, self.dense = pipe, call, dense
         self.dit = pipe.transformer
         self.dtype, self.device = self.dit.dtype, pipe._execution_device
         # not pipe.vae_scale_factor, which LuminaPipeline fixes at 8
+        self.blocks = self.stack()
+        self._decode_flops: dict[Grid, int] = {}
         self.cell = 2 ** (len(pipe.vae.config.block_out_channels) - 1) * self.patch
 
     def grid(self, height: int, width: int) -> Grid:
@@ -72,6 +81,13 @@ class Model(ABC):
         low, high = config.get("base_shift", 0.5), config.get("max_shift", self.max_shift)
         return {"num_inference_steps": steps, "mu": calculate_shift(grid.n, base, end, low, high)}
 
+    def shift(self, grid: Grid) -> float:
+        """h of the schedule, in which an even u becomes sigma = h u / (1 + (h - 1) u)."""
+        config, mu = self.pipe.scheduler.config, self.schedule(2, grid).get("mu")
+        if mu is None:
+            return config.shift
+        return mu if config.get("time_shift_type") == "linear" else math.exp(mu)
+
     def new_kv(self) -> KV:
         """An empty memory for one trajectory."""
         return KV()
@@ -92,19 +108,32 @@ class Model(ABC):
         dense call, overwritten at `rows` by a sparse one, which attends over all of it. The call never waits
         for the device. ValueError for rows without the kv of a dense call of the same size.
         """
-        self.resident()
         halves = 2 if cond.guided else 1
         size = (halves * len(x), x.shape[1])
         if rows is not None and (kv is None or kv.size != size):
             raise ValueError(f"rows need the kv of a dense call of size {size}, not {kv and kv.size}")
-        x = (x if rows is None else take(x, rows)).to(self.dtype).repeat(halves, 1, 1)
         if kv is None and self.dense == "stock" and places.whole:
+            self.resident()
+            x = x.to(self.dtype).repeat(halves, 1, 1)
             return self.guide(self.stock(x, sigma, cond, places), cond)
+        hidden, context = self.enter(x, sigma, cond, places, rows)
         with self.call.during(kv=kv, text=cond.keys, **self.slots(rows, size, cond.text)):
-            v = self.forward(x, sigma, cond, places.take(rows, halves))
+            for block in self.blocks:
+                hidden = self.step(block, hidden, context)
         if kv is not None:
             kv.size = size
-        return self.guide(v, cond)
+        return self.guide(self.leave(hidden, context), cond)
+
+    @torch.no_grad()
+    def enter(
+        self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places, rows: Tensor | None = None
+    ) -> Entered:
+        """The state before the first block, of the tokens `rows` of each image, for both halves of
+        guidance."""
+        self.resident()
+        halves = 2 if cond.guided else 1
+        x = (x if rows is None else take(x, rows)).to(self.dtype).repeat(halves, 1, 1)
+        return self.embed(x, sigma, cond, places.take(rows, halves))
 
     def resident(self) -> None:
         """Brings an offloaded transformer to its device. Its hook waits for a forward that is not called."""
@@ -142,12 +171,25 @@ class Model(ABC):
         image = vae.decode(latents + (vae.config.shift_factor or 0), return_dict=False)[0]
         return (image * 0.5 + 0.5).clamp(0, 1).float()
 
-    def flops(self, grid: Grid, active: int | None = None, *, text: int, guided: bool) -> int:
-        """FLOPs of one velocity call for one image, 2 per multiply-add, in linear maps and attention.
+    def flops(self, work: Work, *, text: int, guided: bool) -> int:
+        """FLOPs for one image, 2 per multiply-add, in linear maps and attention. text: text tokens. Agrees
+        with torch's flop counter."""
+        macs = self.outer_macs(work.k, text) if work.ends else 0
+        for block in self.blocks[work.first : work.last]:
+            parts = self.block_macs(block, work.k, work.n, text)
+            macs += sum(count for part, count in parts.items() if part not in work.held)
+        return 2 * macs * (2 if guided else 1)
 
-        active: tokens that run (all if None). text: text tokens. Agrees with torch's flop counter.
-        """
-        return 2 * self.macs(grid.n if active is None else active, grid.n, text) * (2 if guided else 1)
+    def decode_flops(self, grid: Grid) -> int:
+        """FLOPs of decoding one image of the grid, counted without computing it."""
+        if grid not in self._decode_flops:
+            with torch.device("meta"):
+                vae = type(self.pipe.vae).from_config(self.pipe.vae.config)
+                latents = torch.empty(1, self.channels, *(size * self.patch for size in grid))
+                with FlopCounterMode(display=False) as counter:
+                    vae.decode(latents)
+            self._decode_flops[grid] = counter.get_total_flops()
+        return self._decode_flops[grid]
 
     def default(self, name: str) -> Any:
         """The default of an argument of the pipeline's own call."""
@@ -190,8 +232,33 @@ class Model(ABC):
         `grid`, per image or shared, possibly fractional; None is every cell of the grid."""
 
     @abstractmethod
-    def forward(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: tuple[Tensor, ...]) -> Tensor:
-        """Velocity (b', k, c) of tokens x (b', k, c), without guidance."""
+    def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> Entered:
+        """Tokens x (b', k, c) as the state before the first block, and what the blocks are given besides."""
+
+    def blank(self, *args, **kwargs) -> Tensor:
+        """What a module that need not run gives: nothing that anything depends on."""
+        return torch.zeros(self.blank_shape, dtype=self.dtype, device=self.device)
+
+    @abstractmethod
+    def stack(self) -> list[Any]:
+        """The blocks in order."""
+
+    @abstractmethod
+    def step(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
+        """One block."""
+
+    @abstractmethod
+    def leave(self, hidden: Hidden, context: Context) -> Tensor:
+        """Velocity (b', k, c) from the state after the last block, without guidance."""
+
+    @abstractmethod
+    def modulated(self, hidden: Hidden, context: Context) -> Tensor:
+        """The image tokens (b', n, d) as the first block's attention sees them."""
+
+    @abstractmethod
+    def sites(self, modules: Modules) -> tuple[list[nn.Module], list[nn.Module]]:
+        """The modules whose outputs a cache may answer, and those that need not run then. modules: the
+        attentions, or all of attentions and MLPs."""
 
     @abstractmethod
     def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places) -> Tensor:
@@ -202,5 +269,10 @@ class Model(ABC):
         """Rows (b, k + text) of one image's joint memory that its image rows (b, k) and its text occupy."""
 
     @abstractmethod
-    def macs(self, k: int, n: int, text: int) -> int:
-        """Multiply-adds of one forward of one image on k of n tokens."""
+    def outer_macs(self, k: int, text: int) -> int:
+        """Multiply-adds before and after the blocks, of one image on k tokens."""
+
+    @abstractmethod
+    def block_macs(self, block: Any, k: int, n: int, text: int) -> dict[str, int]:
+        """Multiply-adds of one block of one image on k of n tokens: of "attention", of "mlp" (what runs
+        besides when the attentions alone are held), and of the "modulation", which no cache answers."""

@@ -1,11 +1,14 @@
 """Stable Diffusion 3 and 3.5 (arXiv:2403.03206): joint attention over image and text, absolute positions."""
 
+from typing import Any
+
 import torch
 from diffusers.models.embeddings import get_1d_sincos_pos_embed_from_grid
 from torch import Tensor
 
 from models.attention import SD3Attention
-from models.model import Model, weights
+from models.model import Entered, Model, weights
+from models.opened import Context, Hidden, Modules
 from models.tokens import Conditioning, Grid, Places, channels_first, pack, unpack
 
 
@@ -65,15 +68,33 @@ class SD3(Model):
         formula = torch.cat([column, row], -1).to(table.dtype).view_as(tabled)
         return Places(grid, (torch.where((at == cell).all(-1, keepdim=True), tabled, formula),), whole)
 
-    def forward(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: tuple[Tensor, ...]) -> Tensor:
-        dit, (table,) = self.dit, places
+    def stack(self):
+        return [*self.dit.transformer_blocks]
+
+    def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> Entered:
+        dit, (table,) = self.dit, tables
         vector = self.modulation(dit.time_text_embed, (sigma * 1000).expand(len(x)), cond)
         strip = unpack(x, Grid(1, x.shape[1]), self.patch)  # a convolution, for the stock model's bits
         x = dit.pos_embed.proj(strip).flatten(2).transpose(1, 2)
-        x, text = (x + table).to(self.dtype), cond.embeds
-        for block in dit.transformer_blocks:
-            text, x = block(hidden_states=x, encoder_hidden_states=text, temb=vector)
-        return channels_first(dit.proj_out(dit.norm_out(x, vector)), self.patch, self.channels)
+        return Hidden((x + table).to(self.dtype), cond.embeds), Context(vector, ())
+
+    def step(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
+        text, x = block(
+            hidden_states=hidden.image, encoder_hidden_states=hidden.text, temb=context.vector
+        )
+        return Hidden(x, text)
+
+    def leave(self, hidden: Hidden, context: Context) -> Tensor:
+        x = self.dit.proj_out(self.dit.norm_out(hidden.image, context.vector))
+        return channels_first(x, self.patch, self.channels)
+
+    def modulated(self, hidden: Hidden, context: Context) -> Tensor:
+        return self.blocks[0].norm1(hidden.image, emb=context.vector)[0]
+
+    def sites(self, modules: Modules):
+        names = ("attn", "attn2") if modules == "attention" else ("attn", "attn2", "ff", "ff_context")
+        found = (getattr(block, name) for block in self.blocks for name in names)
+        return [module for module in found if module is not None], []
 
     def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places) -> Tensor:
         latents = unpack(x, places.grid, self.patch)
@@ -83,14 +104,19 @@ class SD3(Model):
     def joint(self, rows: Tensor, n: int, text: int) -> Tensor:
         return torch.cat([rows, torch.arange(n, n + text, device=rows.device).expand(len(rows), -1)], 1)
 
-    def macs(self, k: int, n: int, text: int) -> int:
+    def outer_macs(self, k: int, text: int) -> int:
         dit = self.dit
-        image = weights(dit.pos_embed.proj, dit.proj_out)
-        total = weights(dit.time_text_embed.timestep_embedder, dit.norm_out)
-        for block in dit.transformer_blocks:
-            a, again = block.attn, block.attn2
-            image += weights(a.to_q, a.to_k, a.to_v, a.to_out, block.ff, again)
-            total += weights(block.norm1, block.norm1_context)
-            total += text * weights(a.add_q_proj, a.add_k_proj, a.add_v_proj, a.to_add_out, block.ff_context)
-            total += 2 * a.inner_dim * ((k + text) * (n + text) + (k * n if again is not None else 0))
-        return total + k * image
+        return k * weights(dit.pos_embed.proj, dit.proj_out) + weights(
+            dit.time_text_embed.timestep_embedder, dit.norm_out
+        )
+
+    def block_macs(self, block: Any, k: int, n: int, text: int) -> dict[str, int]:
+        a, again = block.attn, block.attn2
+        pairs = (k + text) * (n + text) + (k * n if again is not None else 0)
+        attention = k * weights(a.to_q, a.to_k, a.to_v, a.to_out, again) + 2 * a.inner_dim * pairs
+        attention += text * weights(a.add_q_proj, a.add_k_proj, a.add_v_proj, a.to_add_out)
+        return {
+            "modulation": weights(block.norm1, block.norm1_context),
+            "attention": attention,
+            "mlp": k * weights(block.ff) + text * weights(block.ff_context),
+        }

@@ -5,22 +5,59 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from models import adapt
+from models.work import Work
+
+
+def counted(run):
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
 
 
 @pytest.mark.parametrize("guided", [True, False], ids=["guided", "unguided"])
 def test_closed_form_is_the_count(pipe, flow_of, guided):
     with adapt(pipe) as model:
         flow = flow_of(model, b=2, guided=guided)
-        x, kv, sigma = flow.noise(), flow.new_kv(), flow.sigmas()[0]
+        x, kv, sigma, before = flow.noise(), flow.new_kv(), flow.sigmas()[0], 0
         for k in (None, 13, 1):
             rows = None if k is None else torch.arange(k).expand(2, -1)
-            with FlopCounterMode(display=False) as counter:
-                flow.velocity(x, sigma, kv=kv, rows=rows)
-            assert counter.get_total_flops() == 2 * flow.flops(k)
-        assert flow.flops(54) == flow.flops() > flow.flops(13) > flow.flops(1)
+            found = counted(lambda rows=rows: flow.velocity(x, sigma, kv=kv, rows=rows))
+            assert found == 2 * (flow.flops() - before)
+            before = flow.flops()
+        assert [w.k for w in flow.work] == [54, 13, 1]
+        assert flow.tokens() == 54 + 13 + 1
+
+
+@pytest.mark.parametrize("modules", ["attention", "all"])
+def test_what_a_cache_answers_is_not_counted(pipe, flow_of, modules):
+    with adapt(pipe) as model:
+        flow, kept = flow_of(model, b=2), {}
+        x, sigma = flow.noise(), flow.sigmas()[0]
+        e = flow.open(x, sigma)
+        v = e.velocity(e.run(e.hidden, modules=modules, record=kept.__setitem__))
+        full = flow.flops()
+        e = flow.open(x, sigma)
+        found = counted(lambda: e.velocity(e.run(e.hidden, modules=modules, recall=kept.__getitem__)))
+        again = e.velocity(e.run(e.hidden, modules=modules, recall=kept.__getitem__))
+        assert torch.equal(again, v)
+        e.run(e.hidden, 1, 2, images=[1])
+        assert flow.blocks(1) == flow.blocks(0) + 1
+        assert torch.equal(flow.velocity(x, sigma), v)  # nothing stays rerouted
+    work = Work(54, 54, 0, e.blocks, (0,), held=("attention",) if modules == "attention" else ("attention", "mlp"))
+    held = model.flops(work, text=flow.cond.text, guided=True)
+    readout = counted(lambda: e.velocity(e.hidden)) // 2
+    assert found == 2 * held + 2 * readout
+    assert held < full
 
 
 def test_guidance_is_twice_the_work(pipe):
     with adapt(pipe) as model:
-        grid = model.grid(96, 96)
-        assert model.flops(grid, text=24, guided=True) == 2 * model.flops(grid, text=24, guided=False)
+        work = Work(36, 36, 0, 3, (0,), ends=True)
+        assert model.flops(work, text=24, guided=True) == 2 * model.flops(work, text=24, guided=False)
+
+
+def test_decoding_is_counted_without_decoding(pipe, flow_of):
+    with adapt(pipe) as model:
+        flow = flow_of(model, b=2)
+        x = flow.noise()
+        assert counted(lambda: flow.decode(x)) == 2 * flow.flops()

@@ -1,0 +1,64 @@
+"""DBCache: the first and the last blocks always run, those between while they must (cache-dit 1.5)."""
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from methods.cache import Cache
+
+
+@dataclass(frozen=True, config={"extra": "forbid"})
+class DBCache(Cache):
+    """While what the first blocks add differs little from what they added when the middle last ran, the
+    middle adds what it added then. Each image decides for itself.
+
+    front, back: how many first and last blocks always run. threshold: of the relative L1 difference. warmup:
+    first steps, which all run. max_skips, max_in_a_row: steps skipped at most; None for any number.
+    """
+
+    threshold: Annotated[float, Field(ge=0)] = 0.08
+    front: Annotated[int, Field(ge=1)] = 1
+    back: Annotated[int, Field(ge=0)] = 0
+    warmup: Annotated[int, Field(ge=0)] = 4
+    max_skips: Annotated[int, Field(ge=0)] | None = None
+    max_in_a_row: Annotated[int, Field(ge=0)] | None = None
+
+    off = {"threshold": 0.0}
+
+    def start(self, flow, steps):
+        b = len(flow.generators)
+        i, skips, in_a_row, before, middle = -1, [0] * b, [0] * b, None, None
+
+        def velocity(x, sigma, places=None):
+            nonlocal i, before, middle
+            i += 1
+            e = flow.open(x, sigma, places)
+            last = e.blocks - self.back
+            self.check(e.blocks)
+            h = e.run(e.hidden, 0, self.front)
+            now = h - e.hidden
+            due = [True] * b
+            if i >= self.warmup and before is not None:
+                change = e.change(now.image, before.image)
+                due = [self.due(c, *past) for c, *past in zip(change, skips, in_a_row, strict=True)]
+            for image, renewed in enumerate(due):
+                skips[image] += not renewed
+                in_a_row[image] = 0 if renewed else in_a_row[image] + 1
+            before = e.merge(before, now, due)
+            h, middle = e.renew(h, middle, due, self.front, last)
+            return e.velocity(e.run(h, last))
+
+        return velocity
+
+    def due(self, change: float, skips: int, in_a_row: int) -> bool:
+        """Whether the middle of an image has to run."""
+        spent = self.max_skips is not None and skips >= self.max_skips
+        spent = spent or (self.max_in_a_row is not None and in_a_row >= self.max_in_a_row)
+        return spent or not change < self.threshold
+
+    def check(self, blocks: int) -> None:
+        if self.front + self.back >= blocks:
+            raise ValueError(
+                f"front={self.front}, back={self.back}: leave no block between; the model has {blocks}"
+            )

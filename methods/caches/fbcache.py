@@ -1,0 +1,24 @@
+"""First-block cache: the first block tells whether the others have to run (ParaAttention, diffusers)."""
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from methods.cache import Cache
+from methods.caches.dbcache import DBCache
+
+
+@dataclass(frozen=True, config={"extra": "forbid"})
+class FBCache(Cache):
+    """DBCache with one block in front, none behind and no warm-up.
+
+    threshold: of the relative L1 difference of what the first block adds, to when the others last ran.
+    """
+
+    threshold: Annotated[float, Field(ge=0)] = 0.05
+
+    off = {"threshold": 0.0}
+
+    def start(self, flow, steps):
+        return DBCache(self.threshold, front=1, back=0, warmup=0).start(flow, steps)

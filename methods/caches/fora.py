@@ -1,0 +1,22 @@
+"""FORA: reuse what each attention and MLP put out (Selvaraju et al. 2024, arXiv:2407.01425)."""
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from methods.cache import Cache
+from methods.caches.taylorseer import TaylorSeer
+
+
+@dataclass(frozen=True, config={"extra": "forbid"})
+class FORA(Cache):
+    """Every `interval` steps all modules run, from the first on; between, their outputs are reused: a Taylor
+    series of order 0."""
+
+    interval: Annotated[int, Field(ge=1)] = 3
+
+    off = {"interval": 1}
+
+    def start(self, flow, steps):
+        return TaylorSeer(self.interval, order=0, warmup=1, phase="paper").start(flow, steps)

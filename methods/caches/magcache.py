@@ -1,0 +1,59 @@
+"""MagCache: skip the blocks while the known ratios of residual magnitudes stay near 1 (arXiv:2506.09045)."""
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from methods.cache import Cache
+
+
+@dataclass(frozen=True, config={"extra": "forbid"})
+class MagCache(Cache):
+    """The product of the ratios since the blocks last ran tells how far their residual has drifted; while the
+    sum of its errors is small, the last residual is added again.
+
+    threshold: of the summed error. max_skips: steps skipped in a row at most. retention: first share of the
+    steps, which all run. ratios: mean magnitude of each step's residual over that of the step before, one per
+    step of a full run, taken at the nearest step in another; published for FLUX.1, measured by
+    `python -m scripts.calibrate` for others.
+    """
+
+    threshold: Annotated[float, Field(ge=0)] = 0.06
+    max_skips: Annotated[int, Field(ge=0)] = 3
+    retention: Annotated[float, Field(ge=0, le=1)] = 0.2
+    ratios: tuple[float, ...] | None = None
+
+    off = {"max_skips": 0}
+
+    def __post_init__(self):
+        if not self.ratios:
+            raise ValueError(
+                "ratios=null: MagCache's are measured on a model, and there are none for this one; "
+                "`python -m scripts.calibrate model=NAME` measures them and prints what to put into its file"
+            )
+
+    def runs(self, steps: int) -> list[bool]:
+        """Whether each of `steps` evaluations is made: known before the first."""
+        known, found = self.ratios or (), []
+        ratio, skipped, error = 1.0, 0, 0.0
+        for i in range(steps):
+            if i >= int(self.retention * steps + 0.5):
+                ratio *= known[round(i * (len(known) - 1) / max(steps - 1, 1))]
+                skipped, error = skipped + 1, error + abs(1 - ratio)
+            skip = i > 0 and 0 < skipped <= self.max_skips and error <= self.threshold
+            if not skip:
+                ratio, skipped, error = 1.0, 0, 0.0
+            found.append(not skip)
+        return found
+
+    def start(self, flow, steps):
+        plan, residual = iter(self.runs(steps)), None
+
+        def velocity(x, sigma, places=None):
+            nonlocal residual
+            e = flow.open(x, sigma, places)
+            h, residual = e.renew(e.hidden, residual, [next(plan)] * len(flow.generators))
+            return e.velocity(h)
+
+        return velocity

@@ -1,0 +1,52 @@
+"""TaylorSeer at the output: forecast the velocity itself (arXiv:2503.06923; "lite" in diffusers)."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from methods.cache import Cache
+from methods.caches.taylorseer import TaylorSeer
+from methods.forecast import Forecast
+
+
+@dataclass(frozen=True, config={"extra": "forbid"})
+class TaylorOutput(Cache):
+    """Every `interval` steps the model runs; between, the velocity is a Taylor series, per token.
+
+    interval, order, warmup, phase: as in TaylorSeer. It needs one tensor per order instead of some hundred,
+    and since each token has a series of its own, its children can inherit it: see `Series.carry`.
+    """
+
+    interval: Annotated[int, Field(ge=1)] = 3
+    order: Annotated[int, Field(ge=0, le=3)] = 1
+    warmup: Annotated[int, Field(ge=1)] = 2
+    phase: Literal["diffusers", "paper"] = "diffusers"
+
+    off = {"interval": 1}
+
+    def runs(self, i: int) -> bool:
+        """Whether step i is evaluated."""
+        return TaylorSeer(self.interval, self.order, self.warmup, self.phase).runs(i)
+
+    def start(self, flow, steps):
+        return Series(self, flow)
+
+
+class Series:
+    """The velocity of one trajectory."""
+
+    def __init__(self, cache: TaylorOutput, flow):
+        self.cache, self.flow, self.forecast, self.i = cache, flow, Forecast(cache.order), -1
+
+    def __call__(self, x, sigma, places=None):
+        self.i += 1
+        if not self.cache.runs(self.i):
+            return self.forecast.at(self.i)[0]
+        v = self.flow.velocity(x, sigma, places=places)
+        self.forecast.update(self.i, (v,))
+        return v
+
+    def carry(self, parents):
+        """The set of tokens changed: each goes on with the series of its parent, (b, m) row numbers."""
+        self.forecast.carry(parents)

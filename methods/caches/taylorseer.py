@@ -1,0 +1,48 @@
+"""TaylorSeer: forecast what each attention and MLP would put out (Liu et al. 2025, arXiv:2503.06923)."""
+
+from collections import defaultdict
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from methods.cache import Cache
+from methods.forecast import Forecast
+
+
+@dataclass(frozen=True, config={"extra": "forbid"})
+class TaylorSeer(Cache):
+    """Every `interval` steps all modules run; between, each one's output is a Taylor series of its own.
+
+    order: of the series; 0 is reuse. warmup: first steps, which all run. phase: the first step to run after
+    the warm-up is `interval` after it in the authors' code ("paper"), two after it in diffusers.
+    modules: "attention" leaves the MLPs to run at every step, as diffusers' default does.
+    """
+
+    interval: Annotated[int, Field(ge=1)] = 5
+    order: Annotated[int, Field(ge=0, le=3)] = 1
+    warmup: Annotated[int, Field(ge=1)] = 3
+    phase: Literal["diffusers", "paper"] = "diffusers"
+    modules: Literal["all", "attention"] = "all"
+
+    off = {"interval": 1}
+
+    def runs(self, i: int) -> bool:
+        """Whether step i is evaluated."""
+        lead = 1 if self.phase == "diffusers" else -1
+        return i < self.warmup or (i - self.warmup - lead) % self.interval == 0
+
+    def start(self, flow, steps):
+        series, i = defaultdict(lambda: Forecast(self.order)), -1
+
+        def velocity(x, sigma, places=None):
+            nonlocal i
+            i += 1
+            e = flow.open(x, sigma, places)
+            if self.runs(i):
+                told = {"record": lambda site, outputs: series[site].update(i, outputs)}
+            else:
+                told = {"recall": lambda site: series[site].at(i)}
+            return e.velocity(e.run(e.hidden, modules=self.modules, **told))
+
+        return velocity

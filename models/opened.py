@@ -1,0 +1,216 @@
+"""An evaluation of the transformer opened between its blocks: what caches of features are written with."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.work import Part, Work
+
+if TYPE_CHECKING:
+    from models.flow import Flow
+    from models.model import Model
+
+Modules = Literal["attention", "all"]
+Record = Callable[[int, tuple[Tensor, ...]], None]
+Recall = Callable[[int], tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Hidden:
+    """The state between two blocks, or a difference of two: image tokens (b', n, d) and text tokens
+    (b', text, d), where b' counts the halves of guidance. text is None where the family's text does not
+    change (Lumina), and after the last block of SD3, which drops it."""
+
+    image: Tensor
+    text: Tensor | None
+
+    def __sub__(self, other: "Hidden") -> "Hidden":
+        return self._with(other, torch.sub)
+
+    def __add__(self, other: "Hidden") -> "Hidden":
+        return self._with(other, torch.add)
+
+    def _with(self, other: "Hidden", of: Callable[[Tensor, Tensor], Tensor]) -> "Hidden":
+        text = None if self.text is None or other.text is None else of(self.text, other.text)
+        return Hidden(of(self.image, other.image), text)
+
+    def take(self, rows: Tensor) -> "Hidden":
+        """The given rows of the batch b'."""
+        return Hidden(self.image[rows], None if self.text is None else self.text[rows])
+
+    def put(self, rows: Tensor, other: "Hidden") -> "Hidden":
+        """This state with `other` in the given rows."""
+        text = None if self.text is None or other.text is None else self.text.index_copy(0, rows, other.text)
+        return Hidden(self.image.index_copy(0, rows, other.image), text)
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What every block of one evaluation is given besides the state, with b' in front.
+
+    vector: modulation. tables: positional encodings, (1 or b', ...) each. text, mask, keys: Lumina's prompt.
+    """
+
+    vector: Tensor
+    tables: tuple[Tensor, ...]
+    text: Tensor | None = None
+    mask: Tensor | None = None
+    keys: dict[int, tuple[Tensor, Tensor]] | None = None
+
+    def take(self, rows: Tensor) -> "Context":
+        tables = tuple(t if len(t) == 1 else t[rows] for t in self.tables)
+        keys = self.keys and {layer: (k[rows], v[rows]) for layer, (k, v) in self.keys.items()}
+        text, mask = (t if t is None else t[rows] for t in (self.text, self.mask))
+        return Context(self.vector[rows], tables, text, mask, keys)
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """One evaluation on all tokens of a batch of images, to be run block by block.
+
+        e = flow.open(x, sigma)
+        h = e.run(e.hidden, 0, 1)      # the first block
+        h = e.run(h, 1)                # the others
+        v = e.velocity(h)              # (b, n, c), guided: what flow.velocity(x, sigma) gives, bit for bit
+
+    hidden: the state before the first block.
+    """
+
+    flow: "Flow"
+    hidden: Hidden
+    context: Context
+
+    @property
+    def blocks(self) -> int:
+        return len(self.flow.model.blocks)
+
+    def modulated(self) -> Float[Tensor, "b n d"]:
+        """Input of the first block's attention over the image: normalised and modulated (TeaCache)."""
+        return self.flow.model.modulated(self.hidden, self.context)
+
+    def change(self, now: Tensor, before: Tensor) -> list[float]:
+        """Relative L1 distance of two tensors (b', n, d), one per image, over both halves of its guidance.
+        Waits for the device once."""
+        b = len(self.flow.generators)
+        distance, size = ((t.abs().unflatten(0, (-1, b)).mean((0, 2, 3))) for t in (now - before, before))
+        return (distance / size).tolist()
+
+    @torch.no_grad()
+    def run(
+        self,
+        hidden: Hidden,
+        first: int = 0,
+        last: int | None = None,
+        *,
+        images: Sequence[int] | None = None,
+        modules: Modules = "all",
+        record: Record | None = None,
+        recall: Recall | None = None,
+    ) -> Hidden:
+        """The state after blocks first to last - 1, of some `images` of the batch or of all.
+
+        record(site, outputs) is told what each attention and MLP module puts out; recall(site) is asked
+        instead of running them. modules: which of them; "attention" leaves the MLPs to run. Sites are numbered
+        from the first block on.
+        """
+        last = self.blocks if last is None else last
+        b = len(self.flow.generators)
+        chosen = tuple(range(b)) if images is None else tuple(images)
+        held: tuple[Part, ...] = ()
+        if recall is not None:
+            held = ("attention",) if modules == "attention" else ("attention", "mlp")
+        n = hidden.image.shape[1]
+        if first < last:
+            self.flow.work.append(Work(n, n, first, last, chosen, held=held))
+        model, context = self.flow.model, self.context
+        if images is not None:
+            rows = self.rows(chosen)
+            hidden, context = hidden.take(rows), context.take(rows)
+        with model.call.during(text=context.keys or {}), rerouted(model, modules, record, recall):
+            for block in model.blocks[first:last]:
+                hidden = model.step(block, hidden, context)
+        return hidden
+
+    def rows(self, images: Sequence[int]) -> Tensor:
+        """Rows of b' that belong to the images: one per half of guidance."""
+        b = len(self.flow.generators)
+        halves = len(self.hidden.image) // b
+        return torch.tensor([half * b + i for half in range(halves) for i in images], device=self.hidden.image.device)
+
+    def merge(self, old: Hidden | None, new: Hidden, due: Sequence[bool]) -> Hidden:
+        """`new` for the images that are due, `old` for the others."""
+        if old is None or all(due):
+            return new
+        if not any(due):
+            return old
+        rows = self.rows([i for i, now in enumerate(due) if now])
+        return old.put(rows, new.take(rows))
+
+    def renew(
+        self, hidden: Hidden, residual: Hidden | None, due: Sequence[bool], first: int = 0, last: int | None = None
+    ) -> tuple[Hidden, Hidden]:
+        """The state after a stretch of blocks and what they added to it: computed for the images that are
+        due, `hidden + residual` for the others. residual may be None where all are due."""
+        if residual is None or all(due):
+            after = self.run(hidden, first, last)
+            return after, after - hidden
+        kept = hidden + residual
+        if not any(due):
+            return kept, residual
+        images = [i for i, now in enumerate(due) if now]
+        rows = self.rows(images)
+        after = self.run(hidden, first, last, images=images)
+        return kept.put(rows, after), residual.put(rows, after - hidden.take(rows))
+
+    @torch.no_grad()
+    def velocity(self, hidden: Hidden) -> Float[Tensor, "b n c"]:
+        """Normalisation and projection after the last block, and guidance."""
+        model = self.flow.model
+        return model.guide(model.leave(hidden, self.context), self.flow.cond)
+
+
+@contextmanager
+def rerouted(model: "Model", modules: Modules, record: Record | None, recall: Recall | None) -> Iterator[None]:
+    """Attention and MLP modules tell `record` or ask `recall` for as long as the block lasts."""
+    own: dict[nn.Module, Callable | None] = {}
+
+    def route(module: nn.Module, forward: Callable) -> None:
+        own[module] = vars(module).get("forward")
+        module.forward = forward
+
+    try:
+        if record is not None or recall is not None:
+            answering, idle = model.sites(modules)
+            for site, module in enumerate(answering):
+                route(module, telling(module.forward, site, record) if recall is None else asking(site, recall))
+            for module in idle if recall is not None else ():
+                route(module, model.blank)
+        yield
+    finally:
+        for module, forward in own.items():
+            del module.forward
+            if forward is not None:
+                module.forward = forward
+
+
+def telling(forward: Callable, site: int, record: Record | None) -> Callable:
+    def run(*args, **kwargs):
+        out = forward(*args, **kwargs)
+        if record is not None:
+            record(site, out if isinstance(out, tuple) else (out,))
+        return out
+
+    return run
+
+
+def asking(site: int, recall: Recall) -> Callable:
+    def answer(*args, **kwargs):
+        out = recall(site)
+        return out if len(out) > 1 else out[0]
+
+    return answer

@@ -1,0 +1,27 @@
+"""What an evaluation of the transformer consisted of: FLOPs, traces and no-ops are counted from it."""
+
+from typing import Literal, NamedTuple
+
+Part = Literal["attention", "mlp"]
+
+
+class Work(NamedTuple):
+    """A stretch of blocks that ran on some images of a batch.
+
+    k, n: tokens that ran, and that were attended over, of each image. first, last: blocks first to last - 1.
+    images: which of the batch. ends: embedding and readout are counted here. held: parts of every block that
+    a cache answered in their stead.
+    """
+
+    k: int
+    n: int
+    first: int
+    last: int
+    images: tuple[int, ...]
+    ends: bool = False
+    held: tuple[Part, ...] = ()
+
+    @property
+    def blocks(self) -> int:
+        """Blocks executed; one whose attention and MLP are both held is not."""
+        return 0 if len(self.held) == 2 else self.last - self.first
