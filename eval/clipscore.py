@@ -1,5 +1,7 @@
 """CLIP score: how well an image agrees with its prompt (Hessel et al. 2021, arXiv:2104.08718)."""
 
+from functools import partial
+
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
@@ -7,10 +9,11 @@ from torch.nn.functional import cosine_similarity
 
 from eval import Better, Samples, Score, quality
 from eval.backbone import EMOJI, Backbone, Encoder
-from eval.statistics import paired_difference, pooled, standard_error
+from eval.judged import mean_score
+from eval.transformers_clip import TransformersCLIP
 
 
-def agreement(encoder: Encoder, images: Tensor, texts: Tensor) -> tuple[float, ...]:
+def agreement(encoder: Encoder, texts: Tensor, images: Tensor) -> tuple[float, ...]:
     """100 max(cos, 0) of each image (n, 3, H, W) and the features (n, d) of its text."""
     cosine = cosine_similarity(encoder.images(images).double(), texts.double())  # (n,)
     return tuple((100 * cosine.clamp(min=0)).tolist())
@@ -20,12 +23,12 @@ def agreement(encoder: Encoder, images: Tensor, texts: Tensor) -> tuple[float, .
 class CLIPScore:
     """100 max(cos, 0) of image and prompt, mean over images, named after its backbone: `clip_score[emoji]`.
 
-    On torchmetrics' scale, not Hessel's 2.5 max(cos, 0), and with no prefix before the prompt. Scores of
-    different backbones do not compare. difference: to the dense images of the same keys, bootstrapped in
-    pairs.
+    On torchmetrics' scale, not Hessel's 2.5 max(cos, 0), and with no prefix before the prompt. (torchmetrics
+    cuts the mean at zero, which is the same unless an image has a negative cosine.) Scores of different
+    backbones do not compare. difference: to the dense images of the same keys, bootstrapped in pairs.
     """
 
-    backbone: Backbone = EMOJI
+    backbone: Backbone | TransformersCLIP = EMOJI
     seed: int = 0
 
     @property
@@ -42,10 +45,5 @@ class CLIPScore:
     @quality
     def __call__(self, samples: Samples) -> list[Score]:
         encoder = self.backbone.load()
-        texts = encoder.texts(samples.prompts)
-        each = agreement(encoder, samples.images, texts)
-        difference = None
-        if samples.dense is not None and samples.n > 1:
-            difference = paired_difference(each, agreement(encoder, samples.dense, texts), seed=self.seed)
-        value, se = float(pooled(each)), standard_error(each)
-        return [Score(self.name, "higher", value, se, samples.n, each, difference=difference)]
+        judge = partial(agreement, encoder, encoder.texts(samples.prompts))
+        return [mean_score(self.name, "higher", judge, samples, self.seed)]

@@ -1,0 +1,62 @@
+"""Where transformers models, and single files of the hub, are on this machine. Nothing is ever downloaded."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from eval import Unavailable
+from eval.weights import digest, located
+
+WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")  # of transformers, the first that there are
+
+
+def cached(repository: str, file: str) -> Path | None:
+    """A file of `owner/name` in the hub's cache; None if it is not there."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(repository, file)
+    except HFValidationError:  # not the name of a repository: a path that does not exist
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
+def single(given: str | Path, repository: str, places: Sequence[Path], key: str) -> Path:
+    """The file `given` as a path, or by its name in the hub's cache of `repository`, or in one of `places`.
+
+    Raises Unavailable with all of these and the config key that takes a path.
+    """
+    name = Path(given).name
+    for file in (located(given), cached(repository, name), *(p.expanduser() / name for p in places)):
+        if file is not None and file.is_file():
+            return file
+    looked = ", ".join([str(given), f"the hub's cache of {repository}", *(str(p / name) for p in places)])
+    raise Unavailable(
+        f"no {name}: looked at {looked}",
+        f"fetch it once, `hf download {repository} {name}`, or give `{key}=FILE`",
+    )
+
+
+def folder(model: str, needed: Sequence[str], key: str) -> Path:
+    """The folder of a transformers model, given as a path or as `owner/name` that the hub's cache has.
+
+    needed: patterns, one of which must match a file. Raises Unavailable otherwise, naming the config key.
+    """
+    here = located(model)
+    names = ("config.json", *(name for name in needed if "*" not in name))
+    there = next((file for name in names if (file := cached(model, name))), None)
+    place = here if here.is_dir() else there.parent if there else None
+    if place is not None and any(any(place.glob(pattern)) for pattern in needed):
+        return place
+    where = f"{place} has no {' or '.join(needed)}" if place else "neither a folder nor in the hub's cache"
+    remedy = f"fetch it once, `hf download {model}`, or give `{key}=FOLDER`"
+    raise Unavailable(f"no {model} on this machine: {where}", remedy)
+
+
+def digests(place: Path) -> str:
+    """sha256 of the weights in a transformers folder: of the file, or of the digests of its parts."""
+    files = next(found for pattern in WEIGHTS if (found := sorted(place.glob(pattern))))
+    if len(files) == 1:
+        return digest(files[0])
+    return hashlib.sha256("".join(map(digest, files)).encode()).hexdigest()

@@ -1,0 +1,31 @@
+"""How a metric's network is run: where, in which precision, how many images at a time."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from eval import Unavailable
+
+Device = Literal["auto", "cpu", "cuda"]
+CENTRE, SPREAD = (
+    (0.48145466, 0.4578275, 0.40821073),  # of CLIP's training images, RGB in [0, 1]
+    (0.26862954, 0.26130258, 0.27577711),
+)
+
+
+def place(device: Device) -> str:
+    """`auto` is the GPU if there is one. Raises Unavailable if there is none and one is asked for."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise Unavailable("device=cuda, but torch sees no GPU here", "leave it at `auto`, or `cpu`")
+    return device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@torch.inference_mode()
+def in_batches(run: Callable[..., Tensor], n: int, batch: int, *inputs: Any) -> Tensor:
+    """run(inputs[0][i:j], inputs[1][i:j], ...) over n items, `batch` at a time; float32 on the CPU."""
+    # cuDNN's TF32 is on by default, and moves the third digit
+    with torch.backends.flags(fp32_precision="ieee"):
+        steps = range(0, n, batch)
+        return torch.cat([run(*(x[i : i + batch] for x in inputs)).float().cpu() for i in steps])

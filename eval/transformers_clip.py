@@ -1,0 +1,94 @@
+"""A CLIP model in transformers' layout as the backbone of scores, in place of one of open_clip's."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from eval import Unavailable
+from eval.backbone import Encoder
+from eval.hub import WEIGHTS, digests, folder
+from eval.network import Device, place
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class TransformersCLIP:
+    """Which model, and what its scores are called by.
+
+    model: a folder, or `owner/name` of the hub, such as openai/clip-vit-base-patch32. processor: where the
+    tokenizer and the preprocessing are, if not beside the weights. name: `transformers/` and the last part of
+    `model` unless given. batch: images or texts per call.
+
+    Images are resized with PIL, as CLIP was published and as open_clip does; transformers' default, on
+    tensors, moves features by about a thousandth.
+    """
+
+    model: str
+    processor: str | None = None
+    name: str | None = None
+    device: Device = "auto"
+    batch: Annotated[int, Field(ge=1)] = 32
+
+    @property
+    def label(self) -> str:
+        return self.name or f"transformers/{Path(self.model).name}"
+
+    def weights(self) -> Path:
+        """The folder of the weights. Raises Unavailable if it, or its tokenizer, is not on this machine."""
+        folder(self.processor or self.model, ("tokenizer.json", "vocab.json"), "backbone.processor")
+        return folder(self.model, WEIGHTS, "backbone.model")
+
+    def load(self) -> Encoder:
+        """Raises Unavailable if the weights are missing or are not what they should be."""
+        return load(self)
+
+
+class Towers(torch.nn.Module):
+    """transformers' CLIP with open_clip's names for its two halves; features are not normalised."""
+
+    def __init__(self, clip: Any):
+        super().__init__()
+        self.clip = clip
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """(b, 3, h, w) -> (b, d)"""
+        return self.clip.visual_projection(self.clip.vision_model(pixel_values=pixels).pooler_output)
+
+    def encode_text(self, ids: Tensor) -> Tensor:
+        """(b, tokens) -> (b, d). No mask: attention is causal, and what pads a text comes after its end."""
+        return self.clip.text_projection(self.clip.text_model(input_ids=ids).pooler_output)
+
+
+@lru_cache(maxsize=1)
+def load(backbone: TransformersCLIP) -> Encoder:
+    from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+
+    weights = backbone.weights()
+    words = folder(
+        backbone.processor or backbone.model, ("tokenizer.json", "vocab.json"), "backbone.processor"
+    )
+    try:
+        clip: Any = CLIPModel.from_pretrained(weights, local_files_only=True, dtype=torch.float32)
+        tokenizer = CLIPTokenizer.from_pretrained(words, local_files_only=True)
+        picture: Any = CLIPImageProcessorPil.from_pretrained(words, local_files_only=True)
+    except Exception as e:  # files that are not what they should be fail in json, safetensors or torch
+        raise Unavailable(
+            f"transformers cannot load {weights} ({e})", "check or fetch the files again"
+        ) from e
+
+    def tokens(prompts: list[str]) -> Tensor:
+        context = clip.config.text_config.max_position_embeddings
+        how: Any = {"padding": "max_length", "truncation": True, "max_length": context}
+        return tokenizer(prompts, return_tensors="pt", **how).input_ids
+
+    def preprocess(image: Any) -> Tensor:
+        return picture(images=image, return_tensors="pt").pixel_values[0]
+
+    resize = sorted((k, str(v)) for k, v in picture.to_dict().items())
+    identity = {"weights": digests(weights), "architecture": clip.config.to_json_string(), "resize": resize}
+    towers = Towers(clip).eval().to(place(backbone.device))
+    return Encoder(towers, preprocess, tokens, identity, backbone.batch)
