@@ -16,8 +16,9 @@ Settings are checked when the object is made; `ValueError` names the setting, it
 from methods.baseline import Baseline
 from methods.cache import Cache
 from methods.caching import Caching
+from methods.ralu import RALU
 from methods.random import Random
 from methods.ras import RAS
 from methods.steps import Steps
 
-__all__ = ["RAS", "Baseline", "Cache", "Caching", "Random", "Steps"]
+__all__ = ["RALU", "RAS", "Baseline", "Cache", "Caching", "Random", "Steps"]

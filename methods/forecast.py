@@ -1,8 +1,10 @@
-"""Taylor forecasts of a sequence of tensors from its own backward differences (TaylorSeer, arXiv:2503.06923)."""
+"""Taylor forecasts of tensors from their own backward differences (TaylorSeer, arXiv:2503.06923)."""
 
 from math import factorial
 
 from torch import Tensor
+
+from methods.tokens import take
 
 Values = tuple[Tensor, ...]
 
@@ -34,7 +36,3 @@ class Forecast:
         """Goes on with another set of tokens: each inherits the history of its parent, (b, m) row numbers of
         the old set."""
         self.terms = [tuple(take(t, parents) for t in values) for values in self.terms]
-
-
-def take(x: Tensor, rows: Tensor) -> Tensor:
-    return x.gather(1, rows[..., None].expand(-1, -1, x.shape[-1]))

@@ -30,8 +30,11 @@ class RAS(Sparsity):
 
     @torch.no_grad()
     def __call__(self, flow, on_step=None):
-        x, sigmas, kv = flow.noise(), flow.sigmas(self.steps), flow.new_kv()
-        b, n, _ = x.shape
+        return self.sample(flow, flow.noise(), flow.sigmas(self.steps), on_step)
+
+    def sample(self, flow, x, sigmas, on_step=None):
+        """From the state x (b, n, c) at sigmas[0] to that at sigmas[-1]."""
+        (b, n, _), kv = x.shape, flow.new_kv()
         ends = [*(released.ends if self.as_released else RAS.ends)(self, n, len(sigmas) - 1), (0, 0)]
         debt = torch.zeros(b, n, device=x.device)  # times left out at the bottom, less those at the top
         up, down = torch.ones_like(debt), torch.full_like(debt, 1 if self.as_released else -1)

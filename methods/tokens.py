@@ -11,6 +11,11 @@ def put(
     return x.scatter(1, rows[..., None].expand_as(values), values)
 
 
+def take(x: Float[Tensor, "b n c"], rows: Int[Tensor, "b k"]) -> Float[Tensor, "b k c"]:
+    """x at the given rows of each image."""
+    return x.gather(1, rows[..., None].expand(-1, -1, x.shape[-1]))
+
+
 def euler(
     x: Float[Tensor, "b n c"], v: Float[Tensor, "b n c"], ds: Float[Tensor, ""]
 ) -> Float[Tensor, "b n c"]:

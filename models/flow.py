@@ -40,6 +40,10 @@ class Flow:
         return self.model.places(self.grid)
 
     @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
     def shift(self) -> float:
         """h of the pipeline's schedule, in which an even u becomes sigma = h u / (1 + (h - 1) u)."""
         return self.model.shift(self.grid)
@@ -89,10 +93,12 @@ class Flow:
     def _note(self, k: int, n: int, blocks: int) -> None:
         self.work.append(Work(k, n, 0, blocks, tuple(range(len(self.generators))), ends=True))
 
-    def decode(self, x: Float[Tensor, "b n c"], grid: Grid | None = None) -> Float[Tensor, "b 3 h w"]:
-        """Images in [0, 1]."""
+    def decode(
+        self, x: Float[Tensor, "b n c"], grid: Grid | None = None, raw: bool = False
+    ) -> Float[Tensor, "b 3 h w"]:
+        """Images in [0, 1]. raw: as the autoencoder gives them, in [-1, 1] and somewhat beyond."""
         self.decoded.append(grid or self.grid)
-        return self.model.decode(x, grid or self.grid)
+        return (self.model.decoded if raw else self.model.decode)(x, grid or self.grid)
 
     def of(self, image: int, since: int = 0) -> list[Work]:
         """What ran for one image, from the entry `since` of the list on."""

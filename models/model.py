@@ -163,13 +163,16 @@ class Model(ABC):
         without, given = v.chunk(2)
         return without + cond.guidance * (given - without)
 
-    @torch.no_grad()
     def decode(self, x: Float[Tensor, "b n c"], grid: Grid) -> Float[Tensor, "b 3 h w"]:
         """Images in [0, 1], float32, as the pipeline decodes them."""
+        return (self.decoded(x, grid) * 0.5 + 0.5).clamp(0, 1).float()
+
+    @torch.no_grad()
+    def decoded(self, x: Float[Tensor, "b n c"], grid: Grid) -> Float[Tensor, "b 3 h w"]:
+        """What the autoencoder gives, in [-1, 1] and somewhat beyond."""
         vae = self.pipe.vae
         latents = unpack(x, grid, self.patch).to(vae.dtype) / vae.config.scaling_factor
-        image = vae.decode(latents + (vae.config.shift_factor or 0), return_dict=False)[0]
-        return (image * 0.5 + 0.5).clamp(0, 1).float()
+        return vae.decode(latents + (vae.config.shift_factor or 0), return_dict=False)[0]
 
     def flops(self, work: Work, *, text: int, guided: bool) -> int:
         """FLOPs for one image, 2 per multiply-add, in linear maps and attention. text: text tokens. Agrees

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Modules = Literal["attention", "all"]
 Record = Callable[[int, tuple[Tensor, ...]], None]
-Recall = Callable[[int], tuple[Tensor, ...]]
+Recall = Callable[[int], Sequence[Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +115,8 @@ class Opened:
         """The state after blocks first to last - 1, of some `images` of the batch or of all.
 
         record(site, outputs) is told what each attention and MLP module puts out; recall(site) is asked
-        instead of running them. modules: which of them; "attention" leaves the MLPs to run. Sites are numbered
-        from the first block on.
+        instead of running them. modules: which of them; "attention" leaves the MLPs to run. Sites count from
+        the first block on.
         """
         last = self.blocks if last is None else last
         b = len(self.flow.generators)
@@ -140,7 +140,9 @@ class Opened:
         """Rows of b' that belong to the images: one per half of guidance."""
         b = len(self.flow.generators)
         halves = len(self.hidden.image) // b
-        return torch.tensor([half * b + i for half in range(halves) for i in images], device=self.hidden.image.device)
+        return torch.tensor(
+            [half * b + i for half in range(halves) for i in images], device=self.hidden.image.device
+        )
 
     def merge(self, old: Hidden | None, new: Hidden, due: Sequence[bool]) -> Hidden:
         """`new` for the images that are due, `old` for the others."""
@@ -152,7 +154,12 @@ class Opened:
         return old.put(rows, new.take(rows))
 
     def renew(
-        self, hidden: Hidden, residual: Hidden | None, due: Sequence[bool], first: int = 0, last: int | None = None
+        self,
+        hidden: Hidden,
+        residual: Hidden | None,
+        due: Sequence[bool],
+        first: int = 0,
+        last: int | None = None,
     ) -> tuple[Hidden, Hidden]:
         """The state after a stretch of blocks and what they added to it: computed for the images that are
         due, `hidden + residual` for the others. residual may be None where all are due."""
@@ -175,7 +182,9 @@ class Opened:
 
 
 @contextmanager
-def rerouted(model: "Model", modules: Modules, record: Record | None, recall: Recall | None) -> Iterator[None]:
+def rerouted(
+    model: "Model", modules: Modules, record: Record | None, recall: Recall | None
+) -> Iterator[None]:
     """Attention and MLP modules tell `record` or ask `recall` for as long as the block lasts."""
     own: dict[nn.Module, Callable | None] = {}
 
@@ -187,7 +196,9 @@ def rerouted(model: "Model", modules: Modules, record: Record | None, recall: Re
         if record is not None or recall is not None:
             answering, idle = model.sites(modules)
             for site, module in enumerate(answering):
-                route(module, telling(module.forward, site, record) if recall is None else asking(site, recall))
+                route(
+                    module, telling(module.forward, site, record) if recall is None else asking(site, recall)
+                )
             for module in idle if recall is not None else ():
                 route(module, model.blank)
         yield

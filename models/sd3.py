@@ -79,9 +79,7 @@ class SD3(Model):
         return Hidden((x + table).to(self.dtype), cond.embeds), Context(vector, ())
 
     def step(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
-        text, x = block(
-            hidden_states=hidden.image, encoder_hidden_states=hidden.text, temb=context.vector
-        )
+        text, x = block(hidden_states=hidden.image, encoder_hidden_states=hidden.text, temb=context.vector)
         return Hidden(x, text)
 
     def leave(self, hidden: Hidden, context: Context) -> Tensor:

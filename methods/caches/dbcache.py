@@ -1,6 +1,6 @@
 """DBCache: the first and the last blocks always run, those between while they must (cache-dit 1.5)."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -24,7 +24,7 @@ class DBCache(Cache):
     max_skips: Annotated[int, Field(ge=0)] | None = None
     max_in_a_row: Annotated[int, Field(ge=0)] | None = None
 
-    off = {"threshold": 0.0}
+    off: ClassVar = {"threshold": 0.0}
 
     def start(self, flow, steps):
         b = len(flow.generators)

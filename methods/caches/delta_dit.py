@@ -1,6 +1,6 @@
 """Delta-DiT: reuse what a stretch of blocks adds to its input (Chen et al. 2024, arXiv:2406.01125)."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -21,7 +21,7 @@ class DeltaDiT(Cache):
     share: Annotated[float, Field(gt=0, le=1)] = 0.75
     boundary: Annotated[float, Field(ge=0, le=1)] = 0.5
 
-    off = {"interval": 1}
+    off: ClassVar = {"interval": 1}
 
     def start(self, flow, steps):
         i, first, last, delta = -1, 0, 0, None

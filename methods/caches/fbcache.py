@@ -1,6 +1,6 @@
 """First-block cache: the first block tells whether the others have to run (ParaAttention, diffusers)."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -18,7 +18,7 @@ class FBCache(Cache):
 
     threshold: Annotated[float, Field(ge=0)] = 0.05
 
-    off = {"threshold": 0.0}
+    off: ClassVar = {"threshold": 0.0}
 
     def start(self, flow, steps):
         return DBCache(self.threshold, front=1, back=0, warmup=0).start(flow, steps)

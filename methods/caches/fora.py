@@ -1,6 +1,6 @@
 """FORA: reuse what each attention and MLP put out (Selvaraju et al. 2024, arXiv:2407.01425)."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -16,7 +16,7 @@ class FORA(Cache):
 
     interval: Annotated[int, Field(ge=1)] = 3
 
-    off = {"interval": 1}
+    off: ClassVar = {"interval": 1}
 
     def start(self, flow, steps):
         return TaylorSeer(self.interval, order=0, warmup=1, phase="paper").start(flow, steps)

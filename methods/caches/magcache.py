@@ -1,6 +1,6 @@
 """MagCache: skip the blocks while the known ratios of residual magnitudes stay near 1 (arXiv:2506.09045)."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -24,7 +24,7 @@ class MagCache(Cache):
     retention: Annotated[float, Field(ge=0, le=1)] = 0.2
     ratios: tuple[float, ...] | None = None
 
-    off = {"max_skips": 0}
+    off: ClassVar = {"max_skips": 0}
 
     def __post_init__(self):
         if not self.ratios:

@@ -1,6 +1,6 @@
 """TaylorSeer at the output: forecast the velocity itself (arXiv:2503.06923; "lite" in diffusers)."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -23,7 +23,7 @@ class TaylorOutput(Cache):
     warmup: Annotated[int, Field(ge=1)] = 2
     phase: Literal["diffusers", "paper"] = "diffusers"
 
-    off = {"interval": 1}
+    off: ClassVar = {"interval": 1}
 
     def runs(self, i: int) -> bool:
         """Whether step i is evaluated."""

@@ -1,7 +1,7 @@
 """TaylorSeer: forecast what each attention and MLP would put out (Liu et al. 2025, arXiv:2503.06923)."""
 
 from collections import defaultdict
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -25,7 +25,7 @@ class TaylorSeer(Cache):
     phase: Literal["diffusers", "paper"] = "diffusers"
     modules: Literal["all", "attention"] = "all"
 
-    off = {"interval": 1}
+    off: ClassVar = {"interval": 1}
 
     def runs(self, i: int) -> bool:
         """Whether step i is evaluated."""

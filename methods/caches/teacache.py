@@ -1,6 +1,6 @@
 """TeaCache: skip the blocks while their input has hardly changed (Liu et al. 2024, arXiv:2411.19108)."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -21,7 +21,7 @@ class TeaCache(Cache):
     threshold: Annotated[float, Field(ge=0)] = 0.3
     coefficients: tuple[float, ...] | None = None
 
-    off = {"threshold": 0.0}
+    off: ClassVar = {"threshold": 0.0}
 
     def __post_init__(self):
         if not self.coefficients:
