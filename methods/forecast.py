@@ -2,9 +2,10 @@
 
 from math import factorial
 
+import torch
 from torch import Tensor
 
-from methods.tokens import take
+from methods.tokens import put, take
 
 Values = tuple[Tensor, ...]
 
@@ -36,3 +37,38 @@ class Forecast:
         """Goes on with another set of tokens: each inherits the history of its parent, (b, m) row numbers of
         the old set."""
         self.terms = [tuple(take(t, parents) for t in values) for values in self.terms]
+
+
+class TokenForecast:
+    """Of a velocity (b, n, c) whose tokens were evaluated at steps of their own: from each one's last two.
+
+    order: 0 keeps the last value only.
+    """
+
+    def __init__(self, order: int):
+        self.order = order
+        self.value = self.slope = torch.empty(0)  # (b, n, c); the slope is 0 until there are two values
+        self.seen = torch.empty(0)  # (b, n, 1): the step of the last
+
+    def update(self, step: int, value: Tensor, rows: Tensor | None = None) -> None:
+        """value: (b, n, c), or (b, k, c) at the given rows (b, k)."""
+        if self.order:
+            self._learn(step, value, rows)
+        self.value = value if rows is None else put(self.value, rows, value)
+
+    def _learn(self, step: int, value: Tensor, rows: Tensor | None) -> None:
+        if not len(self.value):
+            self.slope = torch.zeros_like(value)
+            self.seen = torch.full_like(value[..., :1], step, dtype=torch.float32)
+            return
+        before, seen = (t if rows is None else take(t, rows) for t in (self.value, self.seen))
+        slope, now = ((value - before) / (step - seen)).to(value.dtype), torch.full_like(seen, step)
+        if rows is not None:
+            slope, now = put(self.slope, rows, slope), put(self.seen, rows, now)
+        self.slope, self.seen = slope, now
+
+    def at(self, step: int, order: int) -> Tensor:
+        """Order 0: the last values; 1: on the line through the last two."""
+        if order == 0:
+            return self.value
+        return (self.value + self.slope * (step - self.seen)).to(self.value.dtype)

@@ -14,8 +14,8 @@ GRID = np.linspace(0, 1, 1000)
 
 
 def restart(end: float, c: float) -> tuple[float, float]:
-    """Time s at which a stage starts after one that ended at time `end`, with noise coupling c, and the factor
-    s / end that tokens are scaled by."""
+    """Time s at which a stage starts after one that ended at time `end`, with noise coupling c, and s / end,
+    which tokens are scaled by."""
     scale = 1 / ((1 - end) / c**0.5 + end)
     return end * scale, scale
 

@@ -1,7 +1,7 @@
 """RALU: begin at half resolution, refine edges first, then all (Jeong et al. 2025, arXiv:2507.08422)."""
 
 from itertools import count, pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, InstanceOf
@@ -89,11 +89,11 @@ class RALU:
 
     def stage(self, flow, note):
         """The Euler steps of one stage, the same for all: (x, sigmas, places, fine, parents) -> (x, v)."""
-        velocity = flow.velocity if self.cache is None else None
+        velocity: Any = flow.velocity
 
         def run(x, sigmas, places, fine, parents=None):
             nonlocal velocity
-            if velocity is not None and self.carry and parents is not None:
+            if self.carry and parents is not None:
                 velocity.carry(parents)
             elif self.cache is not None:
                 velocity = self.cache.start(flow, len(sigmas) - 1)

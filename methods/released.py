@@ -6,14 +6,20 @@ code never reads its `starvation_scale`: it is 0.1.
 """
 
 
+def check(ras):
+    """ValueError for settings that the released code does not have."""
+    if ras.starvation != 0.1:
+        raise ValueError(f"starvation={ras.starvation}: the released rule knows only 0.1")
+    if ras.selection == "random":
+        raise ValueError("selection=random: the released rule knows std and l2norm")
+
+
 def ends(ras, n, steps):
     """How many tokens each step leaves out at the bottom and at the top of the ranking.
 
-    ValueError for another starvation, and where a sparse step would leave none out at the top: the released
-    code then slices with [-0:], which is every token.
+    ValueError where a sparse step would leave none out at the top: the released code then slices with [-0:],
+    which is every token.
     """
-    if ras.starvation != 0.1:
-        raise ValueError(f"starvation={ras.starvation}: the released rule knows only 0.1")
     sparse = ras.sparse_steps(steps)
     average, fall = int((1 - ras.ratio) * n), round(ras.fall * n)
     middle = (steps + ras.start) // ras.every // 2
