@@ -13,9 +13,9 @@ class DBCache(Cache):
     """While what the first blocks add differs little from what they added when the middle last ran, the
     middle adds what it added then. Each image decides for itself.
 
-    front, back: how many first and last blocks always run. threshold: of the relative L1 difference (cache-dit
-    takes 1 and more for any difference). warmup: first steps, which all run. max_skips, max_in_a_row: steps
-    skipped at most; None for any number.
+    front, back: how many first and last blocks always run. threshold: of the relative L1 difference; where
+    it is 1 or more, cache-dit skips at any. warmup: first steps, which all run. max_skips, max_in_a_row:
+    steps skipped at most; None for any number.
     """
 
     threshold: Annotated[float, Field(ge=0)] = 0.08

@@ -14,9 +14,9 @@ from methods.forecast import Forecast
 class TaylorSeer(Cache):
     """Every `interval` steps all modules run; between, each one's output is a Taylor series of its own.
 
-    order: of the series; 0 is reuse. Differences stand in for derivatives, so that orders above 1 do not meet
-        a parabola. warmup: first steps, which all run. phase: the first step to run after
-    the warm-up is `interval` after it in the authors' code ("paper"), two after it in diffusers.
+    order: of the series; 0 is reuse. Differences stand in for derivatives: order 1 meets a line, order 2 no
+    parabola. warmup: first steps, which all run. phase: the first step to run after the warm-up is `interval`
+    after it in the authors' code ("paper"), two after it in diffusers.
     modules: "attention" leaves the MLPs to run at every step, as diffusers' default does.
     """
 

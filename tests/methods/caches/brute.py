@@ -1,0 +1,107 @@
+"""Slow caches, put over the modules of a stock pipeline from outside: what ours are checked with."""
+
+import inspect
+import re
+from collections.abc import Callable
+from math import factorial
+
+from torch import nn
+
+
+def step_counter(transformer: nn.Module) -> Callable[[], int]:
+    """Number of the evaluation in progress, from 0."""
+    calls = [-1]
+
+    def count(*_):
+        calls[0] += 1
+
+    transformer.register_forward_pre_hook(count)
+    return lambda: calls[0]
+
+
+def difference(history: list, order: int, at: int = -1):
+    """Backward difference of a list of (step, value), each over the distance of its last two steps."""
+    at %= len(history)
+    if order == 0:
+        return history[at][1]
+    by = history[at][0] - history[at - 1][0]
+    return (difference(history, order - 1, at) - difference(history, order - 1, at - 1)) / by
+
+
+def series(history: list, order: int, step: int):
+    """Taylor's formula from the whole history, which is kept."""
+    ahead = step - history[-1][0]
+    orders = range(min(order, len(history) - 1) + 1)
+    return sum(difference(history, j) * ahead**j / factorial(j) for j in orders)
+
+
+def forecast_modules(transformer: nn.Module, pattern: str, order: int, runs: Callable[[int], bool]) -> None:
+    """Each matching module's outputs are forecast at the steps that do not run."""
+    step = step_counter(transformer)
+    for name, module in transformer.named_modules():
+        if re.fullmatch(pattern, name):
+            module.forward = forecast(module.forward, step, order, runs)
+
+
+def forecast(forward: Callable, step: Callable[[], int], order: int, runs: Callable[[int], bool]) -> Callable:
+    histories: list[list] = []
+    tuples: list[bool] = []
+
+    def answer(*args, **kwargs):
+        if runs(step()):
+            out = forward(*args, **kwargs)
+            outputs = out if isinstance(out, tuple) else (out,)
+            histories[:] = histories or [[] for _ in outputs]
+            for history, value in zip(histories, outputs, strict=True):
+                history.append((step(), value))
+            tuples[:] = [isinstance(out, tuple)]
+            return out
+        found = tuple(series(history, order, step()) for history in histories)
+        return found if tuples[0] else found[0]
+
+    return answer
+
+
+def hold_blocks(transformer: nn.Module, blocks: list, decide: Callable[..., tuple[int, int, bool]]) -> None:
+    """A stretch of blocks adds what it last added.
+
+    decide(step, inputs): first block of the stretch, the one behind it, and whether it runs; asked once per
+    step, with the first block's arguments by name.
+    """
+    step, state = step_counter(transformer), {"step": -1}
+    for index, block in enumerate(blocks):
+        block.forward = held(block.forward, index, step, state, decide)
+
+
+def held(forward: Callable, index: int, step: Callable[[], int], state: dict, decide: Callable) -> Callable:
+    parameters, single = inspect.signature(forward), "Lumina" in type(forward.__self__).__name__
+
+    def answer(*args, **kwargs):
+        inputs = parameters.bind(*args, **kwargs).arguments
+        given = (None if single else inputs["encoder_hidden_states"], inputs["hidden_states"])
+        if state["step"] != step():
+            state.update(step=step(), stretch=decide(step(), inputs))
+        first, last, runs = state["stretch"]
+        if index == first:
+            state["before"] = given
+            if not runs:
+                return put(add(given, state["added"]), single)
+        if first < index < last and not runs:
+            return put(given, single)
+        out = forward(*args, **kwargs)
+        if index == last - 1 and runs:
+            after = (None, out) if single else out
+            before = zip(after, state["before"], strict=True)
+            state["added"] = tuple(None if a is None or b is None else a - b for a, b in before)
+        return out
+
+    return answer
+
+
+def add(given: tuple, added: tuple) -> tuple:
+    return tuple(None if a is None or b is None else a + b for a, b in zip(given, added, strict=True))
+
+
+def put(pair: tuple, single: bool):
+    """Text and image as the family's blocks give them."""
+    return pair[1] if single else pair

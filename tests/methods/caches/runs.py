@@ -1,0 +1,98 @@
+"""The same image by a stock pipeline's own call and by ours, on the tiny pipelines of tests/pipelines.py."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from methods import Cache, Caching
+from methods.caches import FORA, DBCache, DeltaDiT, FBCache, MagCache, TaylorOutput, TaylorSeer, TeaCache
+from models import Flow, generate, generator
+from models.tokens import pack
+from tests.pipelines import PIPELINES
+
+STEPS = 12
+PROMPTS = ["a fox", "two red apples on a table", ""]
+RATIOS = (1.0, 1.2, 1.1, 1.05, 1.04, 1.02, 1.0, 0.99, 1.01, 0.98, 0.95, 0.9)
+CACHES = {
+    "fora": FORA(interval=3),
+    "taylorseer": TaylorSeer(interval=4, order=2, warmup=3),
+    "taylorseer_attention": TaylorSeer(interval=4, warmup=3, modules="attention"),
+    "taylor_output": TaylorOutput(interval=3),
+    "teacache": TeaCache(threshold=0.6, coefficients=(1.0, 0.0)),
+    "magcache": MagCache(threshold=0.3, ratios=RATIOS),
+    "fbcache": FBCache(threshold=0.6),
+    "dbcache": DBCache(threshold=0.55, warmup=1, back=1, max_skips=8),
+    "delta_dit": DeltaDiT(interval=3, share=0.5),
+}
+
+
+class Run(NamedTuple):
+    """Final tokens (b, n, c), the flow that made them, and the blocks that ran per image and step."""
+
+    x: Tensor
+    flow: Flow
+    blocks: list[list[int]]
+
+    def skipped(self, image: int = 0) -> list[int]:
+        """Steps at which fewer blocks ran for the image than there are."""
+        return [i for i, ran in enumerate(self.blocks[image]) if ran < len(self.flow.model.blocks)]
+
+
+def options(family: str) -> dict:
+    return {"height": 64, "width": 96} | ({} if family == "lumina" else {"max_sequence_length": 16})
+
+
+def guided(family: str) -> float:
+    """Classifier-free guidance, except on FLUX, whose pipeline evaluates the halves one after the other."""
+    return 3.5 if family == "flux" else 4.0
+
+
+def stock(pipe, family: str, prompt=PROMPTS[0], guidance: float | None = None) -> Tensor:
+    """Tokens (n, c) of the pipeline's own call."""
+    latents = pipe(
+        prompt,
+        num_inference_steps=STEPS,
+        generator=generator(prompt, 0),
+        guidance_scale=guided(family) if guidance is None else guidance,
+        output_type="latent",
+        **options(family),
+    ).images
+    return (latents if latents.ndim == 3 else pack(latents, 2))[0]
+
+
+def run(
+    family: str,
+    method,
+    prompts: Sequence[str] = PROMPTS[:1],
+    guidance: float | None = None,
+    pipe=None,
+    on_step=None,
+) -> Run:
+    """The prompts as one batch, by a method, or by a cache under `Caching`."""
+    method, flows = Caching(method, STEPS) if isinstance(method, Cache) else method, []
+    totals: list[list[int]] = [[0] for _ in prompts]
+
+    def watched(flow, on_step=None):
+        flows.append(flow)
+        return method(flow, on_step)
+
+    def count(**step):
+        for image, total in enumerate(totals):
+            total.append(flows[0].blocks(image))
+        if on_step:
+            on_step(**step)
+
+    made = generate(
+        pipe or PIPELINES[family](),
+        prompts,
+        method=watched,
+        batch=len(prompts),
+        guidance=guided(family) if guidance is None else guidance,
+        output="latent",
+        on_step=count,
+        **options(family),
+    )
+    return Run(torch.stack(made), flows[0], [[b - a for a, b in pairwise(total)] for total in totals])

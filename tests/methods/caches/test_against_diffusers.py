@@ -1,0 +1,147 @@
+"""Caches that diffusers has too, against its hooks on the stock pipeline's own call: bit for bit."""
+
+import pytest
+import torch
+from diffusers.hooks import (
+    FirstBlockCacheConfig,
+    MagCacheConfig,
+    TaylorSeerCacheConfig,
+    apply_first_block_cache,
+    apply_mag_cache,
+    apply_taylorseer_cache,
+)
+from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
+from diffusers.hooks.hooks import CacheContext, HookRegistry, _set_cache_context
+from diffusers.models.transformers.lumina_nextdit2d import LuminaNextDiTBlock
+
+from methods.caches import FBCache, MagCache, TaylorOutput, TaylorSeer
+from tests.methods.caches.runs import PROMPTS, RATIOS, STEPS, run, stock
+from tests.pipelines import PIPELINES
+
+ATTENTIONS = {
+    "sd3": [r"transformer_blocks\.\d+\.attn"],
+    "sd35": [r"transformer_blocks\.\d+\.attn2?"],
+    "lumina": [r"layers\.\d+\.attn[12]"],
+    "flux": [r"(single_)?transformer_blocks\.\d+\.attn"],
+}
+MODULES = {  # what is forecast, and what need not run then
+    "sd3": ([r"transformer_blocks\.\d+\.(attn|ff|ff_context)"], None),
+    "sd35": ([r"transformer_blocks\.\d+\.(attn2?|ff|ff_context)"], None),
+    "lumina": ([r"layers\.\d+\.(attn2\.to_out\.0|feed_forward)"], [r"layers\.\d+\.attn[12]"]),
+    "flux": (
+        [
+            r"transformer_blocks\.\d+\.(attn|ff|ff_context)",
+            r"single_transformer_blocks\.\d+\.proj_out",
+        ],
+        [r"single_transformer_blocks\.\d+\.(attn|proj_mlp)"],
+    ),
+}
+OUTPUT = {  # SD3's last block, whose text is None, stays: the hooks cannot stand in for it
+    "sd3": ([r"proj_out"], [r"transformer_blocks\.[01]"]),
+    "sd35": ([r"proj_out"], [r"transformer_blocks\.[01]"]),
+    "lumina": ([r"norm_out"], [r"layers\.\d+"]),
+    "flux": ([r"proj_out"], [r"(single_)?transformer_blocks\.\d+"]),
+}
+SERIES = [(5, 1, 3), (4, 2, 3), (3, 2, 2), (2, 0, 1), (3, 1, 1)]  # interval, order, warm-up
+
+
+@pytest.fixture(params=PIPELINES)
+def family(request):
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def lumina_block_is_known(monkeypatch):
+    """To diffusers' hooks, which lack it."""
+    TransformerBlockRegistry._register()
+    metadata = TransformerBlockMetadata(return_hidden_states_index=0, return_encoder_hidden_states_index=None)
+    metadata._cls = LuminaNextDiTBlock
+    monkeypatch.setitem(TransformerBlockRegistry._registry, LuminaNextDiTBlock, metadata)
+
+
+def hooked(family, apply, config, prompt=PROMPTS[0], guidance=None):
+    """Tokens of the stock pipeline under a hook; SD3's and Lumina's set no context of their own."""
+    pipe = PIPELINES[family]()
+    apply(pipe.transformer, config)
+    HookRegistry.check_if_exists_or_initialize(pipe.transformer).invalidate_child_registries_cache()
+    _set_cache_context(pipe.transformer, CacheContext("all"))
+    return stock(pipe, family, prompt, guidance)
+
+
+def taylor(interval, order, warmup, cached, skipped=None):
+    return TaylorSeerCacheConfig(
+        cache_interval=interval,
+        max_order=order,
+        disable_cache_before_step=warmup,
+        taylor_factors_dtype=torch.float32,
+        cache_identifiers=cached,
+        skip_predict_identifiers=skipped,
+    )
+
+
+@pytest.mark.parametrize(("interval", "order", "warmup"), SERIES)
+def test_taylorseer_of_the_attentions(family, interval, order, warmup):
+    config = taylor(interval, order, warmup, ATTENTIONS[family])
+    found = run(family, TaylorSeer(interval, order, warmup, modules="attention"))
+    assert torch.equal(found.x[0], hooked(family, apply_taylorseer_cache, config))
+    assert any(work.held == ("attention",) for work in found.flow.work)
+
+
+@pytest.mark.parametrize(("interval", "order", "warmup"), SERIES)
+def test_taylorseer_of_all_modules(family, interval, order, warmup):
+    config = taylor(interval, order, warmup, *MODULES[family])
+    found = run(family, TaylorSeer(interval, order, warmup))
+    assert torch.equal(found.x[0], hooked(family, apply_taylorseer_cache, config))
+    assert found.skipped()
+
+
+@pytest.mark.parametrize(("interval", "order", "warmup"), SERIES)
+def test_taylorseer_of_the_output(family, interval, order, warmup):
+    """Without guidance: diffusers forecasts both halves, we what comes of them."""
+    config = taylor(interval, order, warmup, *OUTPUT[family])
+    found = run(family, TaylorOutput(interval, order, warmup), guidance=1.0)
+    expected = hooked(family, apply_taylorseer_cache, config, guidance=1.0)
+    assert torch.equal(found.x[0], expected)
+    assert found.skipped()
+
+
+def test_taylorseer_of_the_output_under_guidance(family):
+    config = taylor(3, 1, 2, *OUTPUT[family])
+    expected = hooked(family, apply_taylorseer_cache, config)
+    torch.testing.assert_close(run(family, TaylorOutput(3, 1, 2)).x[0], expected, rtol=0, atol=2e-4)
+
+
+def test_lite_mode_of_flux_is_taylorseer_of_the_output():
+    config = TaylorSeerCacheConfig(
+        cache_interval=3,
+        disable_cache_before_step=2,
+        taylor_factors_dtype=torch.float32,
+        use_lite_mode=True,
+    )
+    expected = hooked("flux", apply_taylorseer_cache, config)
+    assert torch.equal(run("flux", TaylorOutput(3, 1, 2)).x[0], expected)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+@pytest.mark.parametrize(
+    ("family", "threshold"), [("lumina", 0.3), ("lumina", 0.5), ("flux", 0.6), ("flux", 0.8)]
+)
+def test_first_block_cache(family, threshold, prompt):
+    """Not on SD3: the hook subtracts the text of its last block, which is None."""
+    config = FirstBlockCacheConfig(threshold=threshold)
+    found = run(family, FBCache(threshold), [prompt])
+    assert torch.equal(found.x[0], hooked(family, apply_first_block_cache, config, prompt))
+    assert 0 < len(found.skipped()) < STEPS - 1
+
+
+@pytest.mark.parametrize(
+    ("threshold", "max_skips", "retention", "ratios"),
+    [(0.3, 3, 0.2, RATIOS), (0.06, 3, 0.2, RATIOS), (0.5, 2, 0.0, RATIOS), (0.4, 8, 0.5, RATIOS[::3]),
+     (0.2, 3, 0.1, (*RATIOS, *RATIOS))],
+)  # fmt: skip
+def test_mag_cache(family, threshold, max_skips, retention, ratios):
+    """Also with ratios that were measured over another number of steps."""
+    config = MagCacheConfig(threshold, max_skips, retention, STEPS, [*ratios])
+    found = run(family, MagCache(threshold, max_skips, retention, ratios))
+    assert torch.equal(found.x[0], hooked(family, apply_mag_cache, config))
+    assert found.skipped()

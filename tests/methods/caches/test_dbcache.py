@@ -1,0 +1,95 @@
+"""DBCache against cache-dit on the stock pipeline's own call: the same steps skipped, the same bits."""
+
+import cache_dit
+import pytest
+import torch
+from cache_dit import DBCacheConfig
+from pydantic import ValidationError
+
+from methods.caches import DBCache, FBCache
+from tests.methods.caches.runs import PROMPTS, STEPS, run, stock
+from tests.pipelines import PIPELINES
+
+SETTINGS = [
+    {"threshold": 0.6, "warmup": 2},
+    {"threshold": 0.6, "warmup": 0},
+    {"threshold": 0.6, "warmup": 1, "back": 1},
+    {"threshold": 0.99, "warmup": 2, "max_in_a_row": 1},
+    {"threshold": 0.99, "warmup": 2, "max_skips": 4},
+    {"threshold": 0.99, "warmup": 4, "front": 2, "max_in_a_row": 2, "max_skips": 5},
+]
+
+
+@pytest.fixture(params=PIPELINES)
+def family(request):
+    return request.param
+
+
+def theirs(family, cache, prompt):
+    """The image and the steps that cache-dit skips. It wraps the pipeline's class: hence disable."""
+    pipe = PIPELINES[family]()
+    config = DBCacheConfig(
+        Fn_compute_blocks=cache.front,
+        Bn_compute_blocks=cache.back,
+        residual_diff_threshold=cache.threshold,
+        max_warmup_steps=cache.warmup,
+        max_cached_steps=-1 if cache.max_skips is None else cache.max_skips,
+        max_continuous_cached_steps=-1 if cache.max_in_a_row is None else cache.max_in_a_row,
+        num_inference_steps=STEPS,
+    )
+    cache_dit.enable_cache(pipe, cache_config=config)
+    try:
+        return stock(pipe, family, prompt), pipe.transformer._cached_steps
+    finally:
+        cache_dit.disable_cache(pipe)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_equals_cache_dit(family, settings):
+    cache, found = DBCache(**settings), []
+    for prompt in PROMPTS[:2]:
+        ours, (x, steps) = run(family, cache, [prompt]), theirs(family, cache, prompt)
+        assert ours.skipped() == steps
+        assert torch.equal(ours.x[0], x)
+        found.append(steps)
+    assert any(found)
+
+
+@pytest.mark.parametrize("threshold", [0.6, 0.8])
+def test_fbcache_equals_cache_dit_with_one_block_in_front(family, threshold):
+    x, steps = theirs(family, DBCache(threshold, front=1, back=0, warmup=0), PROMPTS[0])
+    ours = run(family, FBCache(threshold))
+    assert ours.skipped() == steps != []
+    assert torch.equal(ours.x[0], x)
+
+
+def test_first_and_last_blocks_always_run(family):
+    found = run(family, DBCache(1e9, front=1, back=1, warmup=3))
+    blocks = len(found.flow.model.blocks)
+    assert found.blocks[0] == [blocks] * 3 + [2] * (STEPS - 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "skipped"),
+    [
+        ({"warmup": 3}, [3, 4, 5, 6, 7, 8, 9, 10, 11]),
+        ({"warmup": 0}, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
+        ({"warmup": 2, "max_in_a_row": 2}, [2, 3, 5, 6, 8, 9, 11]),
+        ({"warmup": 2, "max_in_a_row": 2, "max_skips": 3}, [2, 3, 5]),
+        ({"warmup": 2, "max_skips": 0}, []),
+        ({"warmup": 2, "max_in_a_row": 0}, []),
+    ],
+)
+def test_limits_where_every_change_is_small_enough(settings, skipped):
+    assert run("lumina", DBCache(1e9, **settings)).skipped() == skipped
+
+
+def test_no_block_between_is_refused():
+    with pytest.raises(ValueError, match=r"front=2, back=1: leave no block between; the model has 3"):
+        run("lumina", DBCache(front=2, back=1))
+
+
+@pytest.mark.parametrize("wrong", [{"front": 0}, {"back": -1}, {"threshold": -0.1}, {"warm_up": 1}])
+def test_wrong_settings_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        DBCache(**wrong)

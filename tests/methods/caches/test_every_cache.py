@@ -1,0 +1,113 @@
+"""What every cache keeps to, on every family: off is the baseline, an image does not depend on its batch, and
+nothing of a run stays behind, whatever ends it."""
+
+import pytest
+import torch
+
+from methods import Baseline, caches
+from models import adapt
+from tests.methods.caches.runs import CACHES, PROMPTS, STEPS, run
+from tests.pipelines import PIPELINES
+
+
+@pytest.fixture(params=PIPELINES, scope="module")
+def family(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def pipe(family):
+    return PIPELINES[family]()
+
+
+@pytest.fixture(params=CACHES)
+def cache(request):
+    return CACHES[request.param]
+
+
+def blocks(pipe):
+    with adapt(pipe) as model:
+        return model.blocks
+
+
+def test_every_cache_is_here():
+    assert {type(cache).__name__ for cache in CACHES.values()} == set(caches.__all__)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_off_is_the_baseline_bit_for_bit(family, cache, dtype):
+    pipe = PIPELINES[family](dtype)
+    off = type(cache)(**vars(cache) | cache.off)
+    found = run(family, off, PROMPTS, pipe=pipe)
+    assert torch.equal(found.x, run(family, Baseline(STEPS), PROMPTS, pipe=pipe).x)
+    assert [found.flow.blocks(i) for i in range(3)] == [STEPS * len(blocks(pipe))] * 3
+
+
+def test_an_image_does_not_depend_on_its_batch(family, pipe, cache):
+    batch = run(family, cache, PROMPTS, pipe=pipe)
+    for i, prompt in enumerate(PROMPTS):
+        alone = run(family, cache, [prompt], pipe=pipe)
+        assert batch.blocks[i] == alone.blocks[0]
+        torch.testing.assert_close(batch.x[i], alone.x[0], rtol=0, atol=2e-5)
+        logs = [[w._replace(images=()) for w in r.flow.of(j)] for r, j in ((batch, i), (alone, 0))]
+        assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize("name", ["teacache", "fbcache", "dbcache"])
+def test_each_image_of_a_batch_decides_for_itself(family, pipe, name):
+    found = run(family, CACHES[name], PROMPTS, pipe=pipe)
+    assert len({tuple(found.skipped(i)) for i in range(3)}) > 1
+
+
+def test_it_takes_fewer_flops_than_the_baseline(family, pipe, cache):
+    flops = run(family, cache, pipe=pipe).flow.flops()
+    assert 0 < flops < run(family, Baseline(STEPS), pipe=pipe).flow.flops()
+
+
+def test_the_log_says_what_ran(family, pipe, cache):
+    """Rows of the batch that pass the blocks' attentions, halves of guidance and all."""
+    seen = []
+    attentions = [getattr(block, "attn", None) or block.attn1 for block in blocks(pipe)]
+    hooks = [a.to_q.register_forward_pre_hook(lambda _, args: seen.append(len(args[0]))) for a in attentions]
+    flow = run(family, cache, PROMPTS, pipe=pipe).flow
+    for hook in hooks:
+        hook.remove()
+    executed = sum(w.blocks * len(w.images) for w in flow.work if "attention" not in w.held)
+    assert sum(seen) == executed * (2 if flow.cond.guided else 1)
+    if getattr(cache, "modules", "all") == "all":
+        assert executed == sum(flow.blocks(i) for i in range(3))
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["half way", "at the end"])
+def test_a_run_after_a_crash_within_a_block_is_as_the_first(family, pipe, cache, late):
+    norm = getattr(blocks(pipe)[-1], "norm", None) or blocks(pipe)[-1].norm1
+    calls, fatal = [0], [0]
+
+    def count(*_):
+        calls[0] += 1
+        if calls[0] == fatal[0]:
+            raise ArithmeticError("in a block")
+
+    hook = norm.register_forward_pre_hook(count)
+    first = run(family, cache, PROMPTS, pipe=pipe)
+    fatal[0] = calls[0] if late else 1 + calls[0] // 2
+    calls[0] = 0
+    with pytest.raises(ArithmeticError, match="in a block"):
+        run(family, cache, PROMPTS, pipe=pipe)
+    hook.remove()
+    assert not [name for name, module in pipe.transformer.named_modules() if "forward" in vars(module)]
+    assert torch.equal(run(family, cache, PROMPTS, pipe=pipe).x, first.x)
+
+
+def test_a_forward_that_a_module_had_before_stays(family, cache):
+    """A hook of the user's: accelerate's, diffusers', LoRA's."""
+    pipe = PIPELINES[family]()
+    modules = [
+        m for m in pipe.transformer.modules() if type(m).__name__ in ("FeedForward", "LuminaFeedForward")
+    ]
+    expected = run(family, cache, pipe=pipe).x
+    own = [m.forward for m in modules]
+    for module, forward in zip(modules, own, strict=True):
+        module.forward = forward
+    assert torch.equal(run(family, cache, pipe=pipe).x, expected)
+    assert all(vars(m)["forward"] is forward for m, forward in zip(modules, own, strict=True))

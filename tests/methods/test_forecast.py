@@ -1,0 +1,79 @@
+"""methods/forecast.py: Taylor series whose derivatives are backward differences."""
+
+from math import factorial
+
+import pytest
+import torch
+
+from methods.forecast import Forecast
+
+EVEN, UNEVEN = (0, 3, 6, 9, 12), (0, 1, 2, 5, 9)
+
+
+def forecast(order, steps, f):
+    series = Forecast(order)
+    for step in steps:
+        series.update(step, (f(step),))
+    return series
+
+
+def polynomial(degree):
+    coefficients = torch.randn(degree + 1, 2, 5, generator=torch.Generator().manual_seed(degree)).double()
+    return lambda t: sum(c * t**j for j, c in enumerate(coefficients)), coefficients
+
+
+@pytest.mark.parametrize("steps", [EVEN, UNEVEN])
+@pytest.mark.parametrize("ahead", [0, 1, 2, 7])
+@pytest.mark.parametrize(("order", "degree"), [(0, 0), (1, 0), (1, 1), (2, 1), (3, 1)])
+def test_a_line_is_met_at_even_and_uneven_steps(steps, ahead, order, degree):
+    f, _ = polynomial(degree)
+    found = forecast(order, steps, f).at(steps[-1] + ahead)[0]
+    torch.testing.assert_close(found, f(steps[-1] + ahead), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 7])
+def test_a_parabola_is_missed_by_what_a_difference_misses_of_a_derivative(ahead):
+    """The first backward difference of a t^2 at distance h is the derivative less a h: eq. 11 carries that
+    along, so that no order meets a parabola."""
+    f, coefficients = polynomial(2)
+    missed = f(12 + ahead) - forecast(2, EVEN, f).at(12 + ahead)[0]
+    torch.testing.assert_close(missed, ahead * 3 * coefficients[2], rtol=0, atol=1e-10)
+
+
+def test_differences_are_those_of_the_steps_they_span():
+    """By hand, order 2, at steps 0, 2, 5, with the values 1, 5, 14."""
+    series = Forecast(2)
+    for step, value in ((0, 1.0), (2, 5.0), (5, 14.0)):
+        series.update(step, (torch.tensor([[value]]),))
+    first = (14 - 5) / 3
+    second = (first - (5 - 1) / 2) / 3
+    assert series.at(7)[0].item() == pytest.approx(14 + 2 * first + 2**2 / 2 * second)
+
+
+@pytest.mark.parametrize("order", [0, 1, 2, 3])
+def test_the_formula_at_even_steps(order):
+    """Eq. 9 to 11 of arXiv:2503.06923 with binomial differences of the last values."""
+    values = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)).double()
+    series = forecast(order, range(0, 24, 4), lambda t: values[t // 4])
+    expected = values[-1].clone()
+    for i in range(1, order + 1):
+        difference = torch.zeros(4).double()
+        for j in range(i + 1):
+            difference += (-1) ** j * factorial(i) / (factorial(j) * factorial(i - j)) * values[-1 - j]
+        expected += difference / (factorial(i) * 4**i) * 3**i
+    torch.testing.assert_close(series.at(23)[0], expected, rtol=0, atol=1e-12)
+
+
+def test_an_order_waits_for_its_values():
+    f, _ = polynomial(2)
+    for count in (1, 2, 3):
+        few = forecast(3, EVEN[:count], f).at(20)[0]
+        assert torch.equal(few, forecast(count - 1, EVEN[:count], f).at(20)[0])
+
+
+def test_children_inherit_the_series_of_their_parent():
+    f = lambda t: torch.arange(6.0).view(1, 3, 2) * t**2  # noqa: E731
+    series, parents = forecast(2, UNEVEN, f), torch.tensor([[2, 2, 0, 1]])
+    before = series.at(11)[0]
+    series.carry(parents)
+    assert torch.equal(series.at(11)[0], before[:, parents[0]])
