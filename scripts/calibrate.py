@@ -1,0 +1,132 @@
+"""What TeaCache and MagCache have to know of a model, measured on it: lines for conf/model/NAME.yaml.
+
+python -m scripts.calibrate model=sd3 [n=8 seeds=[0] prompts=FILE.csv model.steps=28 ...]   # as for run.py
+
+It makes the images of the first n prompts with the dense baseline and looks on:
+
+- teacache (arXiv:2411.19108, section 3.3): the polynomial of degree 4 that least squares put through all
+  pairs of consecutive steps of all images, from the relative L1 change of the first block's modulated input
+  to that of the transformer's output. Both hold the two halves of guidance, as what TeaCache sees does.
+- magcache (arXiv:2506.09045): what the blocks add to the image tokens, its norm over that of the step before,
+  averaged over tokens, halves of guidance and images. The first step has none before it and is given as 1.
+
+Both hold for the number of steps, the guidance and the size they were measured at. Nothing is written.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from methods.tokens import euler
+from models import Flow, Model, adapt, generator
+from study.build import build
+from study.checks import is_random, obtainable
+from study.config import load, whole
+from study.plan import GENERATION
+from study.prompts import Sample, read, samples
+from study.refused import Refused
+
+DEGREE = 4
+
+
+class Seen(NamedTuple):
+    """changes: of input and output, a pair per image and step after the first. ratios: (steps - 1, b)."""
+
+    changes: list[tuple[float, float]]
+    ratios: Tensor
+
+
+@torch.no_grad()
+def observe(flow: Flow) -> Seen:
+    """The dense baseline."""
+    x, sigmas, before = flow.noise(), flow.sigmas(), None
+    changes: list[tuple[float, float]] = []
+    ratios: list[Tensor] = []
+    for s, s_next in pairwise(sigmas):
+        e = flow.open(x, s)
+        h = e.run(e.hidden)
+        out = flow.model.leave(h, e.context)
+        now = e.modulated(), out, (h - e.hidden).image  # (b', n, ...) each
+        if before is not None:
+            changes += zip(*(e.change(a, b) for a, b in zip(now[:2], before[:2], strict=True)), strict=True)
+            ratios.append(magnitude(now[2], before[2], len(flow.generators)))
+        x, before = euler(x, flow.model.guide(out, flow.cond), s_next - s), now
+    return Seen(changes, torch.stack(ratios) if ratios else torch.empty(0, len(flow.generators)))
+
+
+def magnitude(now: Tensor, before: Tensor, b: int) -> Tensor:
+    """Mean over tokens, and halves of guidance, of the ratio of their norms: (b', n, d) each -> (b,)."""
+    ratio = now.float().norm(dim=-1) / before.float().norm(dim=-1)
+    return ratio.unflatten(0, (-1, b)).mean((0, 2)).cpu()
+
+
+def fit(changes: Sequence[tuple[float, float]]) -> tuple[list[float], float]:
+    """Coefficients, the highest power first, and the share of the variance they explain."""
+    x, y = np.array(changes, dtype=np.float64).T
+    coefficients = np.polyfit(x, y, DEGREE)
+    missed = np.square(y - np.polyval(coefficients, x)).sum() / np.square(y - y.mean()).sum()
+    return [float(f"{c:.9g}") for c in coefficients], float(1 - missed)
+
+
+def measure(model: Model, node: Mapping[str, Any], drawn: Sequence[Sample], batch: int) -> Seen:
+    """All samples, with the settings of the model's config node."""
+    options = {key: node[key] for key in GENERATION if node[key] is not None}
+    seen = []
+    for first in range(0, len(drawn), batch):
+        part = drawn[first : first + batch]
+        generators = [generator(s.prompt.text, s.seed) for s in part]
+        flow = model.flow([s.prompt.text for s in part], generators=generators, **options)
+        seen.append(observe(flow))
+        print(f"{first + len(part)} of {len(drawn)} images", file=sys.stderr)
+    return Seen([pair for s in seen for pair in s.changes], torch.cat([s.ratios for s in seen], 1))
+
+
+def fragment(seen: Seen, command: str) -> str:
+    """YAML for the model's file."""
+    coefficients, explained = fit(seen.changes)
+    ratios = [1.0, *(round(r, 5) for r in seen.ratios.mean(1).tolist())]
+    steps, n = len(ratios), seen.ratios.shape[1]
+    return (
+        f"# measured by `{command}`: {n} images of {steps} steps\n"
+        f"teacache:  # {explained:.0%} of the variance of {len(seen.changes)} changes\n"
+        f"  coefficients: {coefficients}\n"
+        f"magcache:\n  ratios: {ratios}\n"
+    )
+
+
+def calibrate(arguments: Sequence[str]) -> str:
+    """The fragment for a command line. Raises Refused before anything is loaded."""
+    config = whole(load(["n=8", *arguments]))
+    node = {
+        key: value for key, value in config["model"].items() if not isinstance(value, Mapping)
+    }  # no hints
+    drawn = samples(read(config["prompts"], config["n"]), config["seeds"])
+    checkpoint = build(node, "model", "models")
+    obtainable([node])
+    if is_random(node):
+        raise Refused("model.weights=random: weights without training have nothing to measure")
+    if len(drawn) * (checkpoint.steps - 1) <= DEGREE:
+        raise Refused(f"n={config['n']}: too few images for a polynomial of degree {DEGREE}; raise n")
+    shown = [f"n={config['n']}", f"seeds={config['seeds']}".replace(" ", "")]
+    rest = [a for a in arguments if not a.startswith(("n=", "seeds="))]
+    command = " ".join(["python -m scripts.calibrate", *rest, *shown])
+    with adapt(checkpoint.load()) as model:
+        return fragment(measure(model, node, drawn, config["batch"]), command)
+
+
+def main(arguments: Sequence[str]) -> int:
+    try:
+        print(calibrate(arguments))
+    except Refused as refusal:
+        print(f"refused: {refusal}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
