@@ -24,15 +24,18 @@ class NotFinite(ArithmeticError):
 @dataclass(frozen=True)
 class Made:
     """One timed call: images uint8 (b, h, w, 3); seconds of the method, the text encoding and the decoding;
-    peak memory of the method in bytes, of torch's allocator on CUDA, of the process on a CPU; tokens per
-    image of each velocity call; which tokens ran, (b, steps, n), None where all did."""
+    peak memory of the method in bytes, of torch's allocator on CUDA, of the process on a CPU. Per image: the
+    tokens that went through the transformer, the blocks executed, FLOPs by the closed form. focus: how much
+    of the transformer each token of the image had at each step, (b, steps, n), None where all had all."""
 
     images: np.ndarray
     seconds: float
     encode: float
     decode: float
     memory: int
-    evaluated: list[int]
+    tokens: list[float]
+    blocks: list[int]
+    flops: list[int]
     focus: np.ndarray | None
     grid: tuple[int, int]
     noise: list[str]
@@ -40,21 +43,27 @@ class Made:
 
 @dataclass
 class Focus:
-    """Notes the rows of each step as they go by. Nothing is copied or waited for inside the timed region."""
+    """Notes the steps as they go by. Nothing is copied or waited for inside the timed region."""
 
-    rows: list[Tensor | None] = field(default_factory=list)
+    flow: Flow
+    steps: list[tuple[Tensor | None, Tensor | None, int]] = field(default_factory=list)
 
-    def __call__(self, *, rows: Tensor | None, **_: Any) -> None:
-        self.rows.append(rows)
+    def __call__(self, *, rows: Tensor | None, density: Tensor | None = None, **_: Any) -> None:
+        self.steps.append((rows, density, len(self.flow.work)))
 
-    def array(self, b: int, n: int) -> np.ndarray | None:
-        if all(rows is None for rows in self.rows):
-            return None
-        ran = torch.ones(b, len(self.rows), n, dtype=torch.bool)
-        for i, rows in enumerate(self.rows):
+    def array(self) -> np.ndarray | None:
+        """Share of the blocks that ran, times tokens per token of the full grid, where a token ran."""
+        b, n, before = len(self.flow.generators), self.flow.grid.n, 0
+        had = torch.ones(b, len(self.steps), n)
+        for i, (rows, density, after) in enumerate(self.steps):
             if rows is not None:
-                ran[:, i] = torch.zeros(b, n, dtype=torch.bool).scatter(1, rows.cpu(), True)
-        return ran.numpy()
+                had[:, i] = torch.zeros(b, n).scatter(1, rows.cpu(), 1.0)
+            if density is not None:
+                had[:, i] *= density.cpu()
+            shares = [self.flow.blocks(j, before, after) for j in range(b)]
+            had[:, i] *= torch.tensor(shares)[:, None] / len(self.flow.model.blocks)
+            before = after
+        return None if bool((had == 1).all()) else had.clamp(max=1).numpy()
 
 
 def flow(model: Model, cell: Cell, batch: Sequence[Sample]) -> Flow:
@@ -68,18 +77,19 @@ def make(model: Model, method: Method, cell: Cell, batch: Sequence[Sample]) -> M
     decoding. Every cell encodes the text for itself, so that none profits from another's."""
     noise = noise_hashes(model, cell, batch)
     encoding = timed(lambda: flow(model, cell, batch), model.device)
-    ready, focus = encoding.result, Focus()
+    ready, focus = encoding.result, Focus(encoding.result)
     run = timed(lambda: method(ready, on_step=focus), model.device)
     x = run.result
     if not bool(torch.isfinite(x).all()):
         bad = int((~torch.isfinite(x)).flatten(1).any(1).sum())
         raise NotFinite(f"NaN or Inf in the latents of {bad} of {len(batch)} images")
-    decoding = timed(lambda: ready.decode(x), model.device)
+    decoding = timed(lambda: model.decode(x, ready.grid), model.device)
     images = (decoding.result * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()  # (b, h, w, 3)
-    ran = focus.array(len(batch), ready.grid.n)
     times = run.seconds, encoding.seconds, decoding.seconds
     memory = run.memory.process if run.memory.allocator is None else run.memory.allocator
-    return Made(images, *times, memory, list(ready.evaluated), ran, tuple(ready.grid), noise)
+    each = range(len(batch))
+    tokens, blocks, flops = ([of(i) for i in each] for of in (ready.tokens, ready.blocks, ready.flops))
+    return Made(images, *times, memory, tokens, blocks, flops, focus.array(), tuple(ready.grid), noise)
 
 
 def noise_hashes(model: Model, cell: Cell, batch: Sequence[Sample]) -> list[str]:
@@ -95,5 +105,4 @@ def count(model: Model, method: Method, cell: Cell, sample: Sample) -> dict[str,
     too."""
     ready = flow(model, cell, [sample])
     run = timed(lambda: count_flops(lambda: method(ready)), model.device)
-    closed = sum(ready.flops(active) for active in ready.evaluated)
-    return {"flops": run.result[1], "flops_closed": closed, "counted_in": run.seconds}
+    return {"flops": run.result[1], "flops_closed": ready.flops(), "counted_in": run.seconds}

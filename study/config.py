@@ -18,6 +18,7 @@ from study.refused import Refused, nearest
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
 GRID = "sweep.grid."
+NESTED = {"cache": "method/cache"}  # groups inside a group, by the name that the command line knows
 
 
 def options(group: str) -> list[str]:
@@ -26,7 +27,7 @@ def options(group: str) -> list[str]:
 
 
 def groups() -> list[str]:
-    return sorted(path.name for path in CONF.iterdir() if path.is_dir())
+    return sorted([path.name for path in CONF.iterdir() if path.is_dir()] + list(NESTED.values()))
 
 
 def load(overrides: Sequence[str] = (), point: Mapping[str, Any] | None = None) -> DictConfig:
@@ -34,7 +35,7 @@ def load(overrides: Sequence[str] = (), point: Mapping[str, Any] | None = None) 
 
     overrides: Hydra's grammar. `key=a,b` is an axis of the sweep, as is `sweep.grid.KEY=[a,b]`; `key=a` fixes
     an axis. point: config keys or groups (`method`) to values, laid over the rest."""
-    point = dict(point or {})
+    point = {NESTED.get(key, key): value for key, value in (point or {}).items()}
     chosen = tuple(f"{key}={point.pop(key)}" for key in list(point) if key in groups())
     config = _composed((*overrides, *chosen))[0].copy()
     for key, value in point.items():
@@ -92,12 +93,22 @@ def _hydra(overrides: list[str]) -> DictConfig:
             OmegaConf.set_readonly(config, False)
             return config
     except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if "Could not override 'method/cache'" in str(error):
+            takers = ", ".join(m for m in options("method") if "cache" in _defaults(m))
+            raise Refused(f"this method takes no cache; those that do: {takers}") from None
         raise Refused(f"cannot compose the config: {_line(error)}") from None
 
 
+def _defaults(method: str) -> str:
+    """The defaults list of a method's file, as text."""
+    text = (CONF / "method" / f"{method}.yaml").read_text("utf-8")
+    return text.partition("defaults:")[2].partition("_target_")[0]
+
+
 def _parsed(text: str) -> Override:
+    key, equals, value = text.partition("=")
     with suppress(HydraException):
-        return OverridesParser.create().parse_override(text)
+        return OverridesParser.create().parse_override(f"{NESTED.get(key, key)}{equals}{value}")
     raise Refused(
         f"{text!r} is not understood: write key=value, for example method.ratio=0.5 or seeds=[0,1] "
         f"(quote values that hold spaces, commas or brackets: \"name='a, b'\")"
@@ -122,9 +133,10 @@ def _is_option(override: Override) -> None:
     if override.type is OverrideType.DEL:
         raise Refused(f"~{group}: a study needs one; allowed: {', '.join(allowed)}")
     values = _values(override) if override.is_sweep_override() else [override.value()]
+    name = group.split("/")[-1]
     for value in values:
-        if value not in allowed:
-            raise Refused(f"{group}={value}: no such {group}; {nearest(value, allowed)}")
+        if value not in allowed and not (value is None and group in NESTED.values()):
+            raise Refused(f"{name}={value}: no such {name}; {nearest(value, allowed)}")
 
 
 def _line_for(config: DictConfig, override: Override) -> str:

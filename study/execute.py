@@ -150,7 +150,9 @@ def _record(
         "noise": made.noise[i],
         "time": now(),
         "batch": {"id": digest([s.key for s in batch]), "size": len(batch), **times, "memory": made.memory},
-        "evaluated": made.evaluated,
+        "tokens": made.tokens[i],
+        "blocks": made.blocks[i],
+        "flops": made.flops[i],
         "focus": packed(None if made.focus is None else made.focus[i], made.grid),
         "random_weights": run.plan.random_weights,
     }

@@ -39,8 +39,10 @@ def focus(plan: Plan, store: Store, folder: Path) -> bool:
 
 
 def _maps(store: Store, cell: Cell) -> dict[str, np.ndarray]:
-    """Key to (steps, rows, columns): which tokens ran."""
-    return {key: unpacked(r["focus"]) for key, r in store.samples(cell.id).items() if r["focus"]}
+    """Key to (steps, rows, columns): the share of the model that each token had. Only where tokens differ: a
+    cache that holds whole steps has nothing to show here."""
+    found = {key: unpacked(r["focus"]) for key, r in store.samples(cell.id).items() if r["focus"]}
+    return {key: had for key, had in found.items() if np.ptp(had, axis=(1, 2)).any()}
 
 
 def _totals(panel: SubFigure, plan: Plan, store: Store, cells: Sequence[Cell], keys: Sequence[str]) -> None:

@@ -35,10 +35,11 @@ def packages() -> dict[str, str]:
 
 
 @cache
-def code(module: str) -> str:
-    """Hash of models/ and of a method's module with what it imports from methods/: its syntax, not its
+def code(*modules: str) -> str:
+    """Hash of models/ and of a method's modules with what they import from methods/: their syntax, not their
     layout."""
-    files = sorted((ROOT / "models").glob("*.py")) + sorted(_imported(module))
+    own = {file for module in modules for file in _imported(module)}
+    files = sorted((ROOT / "models").glob("*.py")) + sorted(own)
     return digest([(f.name, ast.dump(ast.parse(f.read_text("utf-8")))) for f in files])
 
 

@@ -1,7 +1,8 @@
-"""What is stored of an image: its PNG, and which tokens ran, as bits."""
+"""What is stored of an image: its PNG, and how much of the model each token had."""
 
 import base64
 import io
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,21 @@ def pixels(path: Path, mode: str = "RGB") -> np.ndarray:
         return np.asarray(image.convert(mode))
 
 
-def packed(ran: np.ndarray | None, grid: tuple[int, int]) -> dict[str, Any] | None:
-    """(steps, n) booleans as base64 of their bits."""
-    if ran is None:
+def packed(had: np.ndarray | None, grid: tuple[int, int]) -> dict[str, Any] | None:
+    """(steps, n) shares from 0 to 1 as base64 of their compressed bytes."""
+    if had is None:
         return None
-    bits = base64.b64encode(np.packbits(ran).tobytes()).decode()
-    return {"steps": len(ran), "rows": grid[0], "columns": grid[1], "bits": bits}
+    levels = zlib.compress((had * 255).round().astype(np.uint8).tobytes())
+    return {
+        "steps": len(had),
+        "rows": grid[0],
+        "columns": grid[1],
+        "levels": base64.b64encode(levels).decode(),
+    }
 
 
 def unpacked(focus: dict[str, Any]) -> np.ndarray:
-    """(steps, rows, columns) booleans."""
+    """(steps, rows, columns) shares from 0 to 1."""
     shape = focus["steps"], focus["rows"], focus["columns"]
-    bits = np.frombuffer(base64.b64decode(focus["bits"]), np.uint8)
-    return np.unpackbits(bits, count=int(np.prod(shape))).astype(bool).reshape(shape)
+    levels = zlib.decompress(base64.b64decode(focus["levels"]))
+    return np.frombuffer(levels, np.uint8).reshape(shape) / 255

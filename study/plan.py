@@ -1,7 +1,7 @@
 """From a config to cells: the dense baseline, every point of the grid, and step reduction beside them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +9,8 @@ from typing import Any, Literal
 from study import identity
 from study.build import build, check
 from study.checks import is_random, obtainable, unavailable
-from study.config import choices, load, options, resolved, whole
+from study.config import NESTED, choices, load, options, resolved, whole
+from study.light import light
 from study.prompts import Sample, read, samples
 from study.refused import Refused
 from study.settings import Settings, Sweep
@@ -31,6 +32,7 @@ class Cell:
     method: Node
     axes: dict[str, Any]
     dense: str
+    off: bool  # the settings switch the method off: it is meant to do what the baseline does
     identity: dict[str, Any] = field(repr=False, compare=False)
 
 
@@ -63,7 +65,8 @@ def make(overrides: Sequence[str]) -> Plan:
         check(config[group], group, "study")
     drawn = samples(read(settings.prompts, settings.n), settings.seeds)
     cells = _unique(_cells(overrides, sweep, settings, picked))
-    name = settings.name or "-".join(picked[g] for g in ("method", "model", "sweep"))
+    cached = [picked["method/cache"]] if picked["method"] == "caching" else []
+    name = settings.name or "-".join([picked["method"], *cached, picked["model"], picked["sweep"]])
     models = [cell.model for cell in cells]
     obtainable(models)
     return Plan(
@@ -78,8 +81,9 @@ def _own(kind: Any, node: Mapping[str, Any], where: str = "") -> Any:
 def _cells(
     overrides: Sequence[str], sweep: Sweep, settings: Settings, picked: Mapping[str, str]
 ) -> Iterable[Cell]:
-    points = [dict(zip(sweep.grid, values, strict=True)) for values in product(*sweep.grid.values())]
-    base = resolved(load(overrides), "model")
+    grid = [dict(zip(sweep.grid, values, strict=True)) for values in product(*sweep.grid.values())]
+    points = [point | extra for point in grid for extra in sweep.points or ({},)]
+    base = resolved(load(overrides), "model")  # its steps are the baseline's, also where steps are swept
     models, methods = [], []
     for point in points:
         try:
@@ -87,7 +91,8 @@ def _cells(
             model, method = _checked(resolved(config, "model"), resolved(config, "method"))
         except Refused as error:
             raise Refused(f"{error}{_origin(point)}") from None
-        dense = _dense(model | {"steps": base["steps"]}, settings, picked, "model" in point)
+        steps = base["steps"] if "model" not in point else _steps(overrides, point)
+        dense = _dense(model | {"steps": steps}, settings, picked, "model" in point)
         models.append(dense)
         label = _label(point.get("method", picked["method"]), point)
         methods.append(_cell(label, "method", model, method, settings, point, dense.id))
@@ -110,28 +115,50 @@ def _checked(model: Node, method: Node) -> tuple[Node, Node]:
     """Both with every default filled in, so that saying a default and leaving it out are the same cell. A
     model's file may hold a method's settings on it under the method's name, for conf/method to take up: they
     are no model's own."""
-    hints = {key for key, value in model.items() if isinstance(value, Mapping) and key in options("method")}
-    model = {key: value for key, value in model.items() if key not in hints}
-    made = check(model, "model", "models"), check(method, "method", "methods")
-    full = [{"_target_": node["_target_"]} | asdict(m) for node, m in zip((model, method), made, strict=True)]
-    return full[0], full[1]
+    known = {*options("method"), *options("method/cache")}
+    model = {key: v for key, v in model.items() if not (isinstance(v, Mapping) and key in known)}
+    return _full(model, check(model, "model", "models")), _full(method, check(method, "method", "methods"))
+
+
+def _full(node: Node, made: Any) -> Node:
+    """The node with every field of its object, and of the objects in it."""
+    values = {f.name: getattr(made, f.name) for f in fields(made)}
+    inner = {
+        name for name, value in values.items() if isinstance(node.get(name), Mapping) and is_dataclass(value)
+    }
+    full = {name: _full(node[name], value) if name in inner else value for name, value in values.items()}
+    return {"_target_": node["_target_"]} | full
+
+
+def _targets(node: Mapping[str, Any]) -> list[str]:
+    """The classes of a node and of those in it."""
+    return [node["_target_"], *(t for v in node.values() if isinstance(v, Mapping) for t in _targets(v))]
 
 
 def _cell(
     label: str, role: Any, model: Node, method: Node, settings: Settings, axes: Node, dense: str
 ) -> Cell:
-    module = identity.home(method["_target_"])
+    modules = tuple(identity.home(target) for target in _targets(method))
     parts = {
         "model": model,
         "method": method,
         "batch": settings.batch,
         "weights": identity.weights(model["path"], model["weights"]),
         "packages": identity.packages(),
-        "code": identity.code(module),
+        "code": identity.code(*modules),
         "machine": identity.machine(model["device"]),
     }
     name = identity.digest(parts)
-    return Cell(name, label, role, model, method, axes, dense or name, parts)
+    return Cell(name, label, role, model, method, axes, dense or name, _off(method), parts)
+
+
+def _off(node: Node) -> bool:
+    """Whether the settings are those that the class, or that of its cache, names as off."""
+    found = light(node["_target_"])
+    if isinstance(node.get("cache"), Mapping) and not hasattr(found, "off"):
+        return _off(node["cache"])
+    off = getattr(found, "off", None)
+    return off is not None and all(node.get(key) == value for key, value in off.items())
 
 
 def _unique(cells: Iterable[Cell]) -> list[Cell]:
@@ -143,10 +170,26 @@ def _unique(cells: Iterable[Cell]) -> list[Cell]:
     return list(found.values())
 
 
+def _steps(overrides: Sequence[str], point: Mapping[str, Any]) -> int:
+    """A model's own number of steps, without the others of the point."""
+    return resolved(load(overrides, {"model": point["model"]}), "model")["steps"]
+
+
 def _label(method: str, point: Mapping[str, Any]) -> str:
-    leaves = [key.split(".")[-1] for key in point]
-    names = {key: leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(point, leaves, strict=True)}
-    return " ".join([method, *(f"{names[k]}={v}" for k, v in point.items() if k != "method")])
+    """ras ratio=0.5; the cache's name for caching; the model in front where several are swept."""
+    shown = {NESTED.get(key, key): value for key, value in point.items()}
+    cache = shown.pop("method/cache", None)
+    swept = shown.pop("model", None)
+    shown.pop("method", None)
+    name = cache if cache and method == "caching" else f"{method} {cache}" if cache else method
+    leaves = [key.split(".")[-1] for key in shown]
+    names = {key: leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(shown, leaves, strict=True)}
+    values = (f"{names[key]}={_short(value)}" for key, value in shown.items())
+    return " ".join([*([swept] if swept else []), name, *values])
+
+
+def _short(value: Any) -> str:
+    return "/".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _origin(point: Mapping[str, Any]) -> str:

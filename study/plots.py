@@ -54,7 +54,7 @@ def _panel(axis: Axes, rows: Sequence[Row], score: Score) -> None:
     axis.set_title(title(score.name), color=INK)
     better = {"higher": "↗ better", "lower": "↘ better"}[score.better]
     axis.annotate(better, (1, 1.02), xycoords="axes fraction", ha="right", va="bottom", color=MUTED, size=7.5)
-    axis.set_xlabel("speedup over dense (time)")
+    axis.set_xlabel(f"times cheaper than dense ({'FLOPs' if rows[0].cost == 'flops' else 'time'})")
     axis.grid(color=FAINT, linewidth=0.4)
     axis.set_axisbelow(True)
     for row in rows:
@@ -76,7 +76,7 @@ def _curve(axis: Axes, rows: Sequence[Row], metric: str, colour: str) -> None:
             x,
             y,
             _spread(row.scores[metric]),
-            _arms(row.speedup),
+            _arms(row.speedup if row.cost == "time" else None),
             fmt="none",
             ecolor=colour,
             elinewidth=0.7,
@@ -156,6 +156,6 @@ def title(metric: str) -> str:
 
 def _point(row: Row, metric: str) -> Point | None:
     score = row.scores.get(metric)
-    if row.speedup is None or score is None or score.value is None or not math.isfinite(score.value):
+    if not row.cheaper or score is None or score.value is None or not math.isfinite(score.value):
         return None
-    return row.speedup.value, score.value
+    return row.cheaper, score.value

@@ -11,7 +11,17 @@ from eval import Samples, Score, require_equal_n
 from study.build import build
 from study.picture import pixels
 from study.plan import Cell, Plan
-from study.row import Record, Row, batches, seconds, speedup, with_gain
+from study.row import (
+    Record,
+    Row,
+    batches,
+    flops_ratio,
+    mean_flops,
+    no_op,
+    seconds,
+    speedup,
+    with_gain,
+)
 from study.store import Store
 
 
@@ -20,7 +30,7 @@ def rows(plan: Plan, store: Store) -> list[Row]:
     metrics = [build(node, f"eval.metrics.{name}", "eval") for name, node in plan.metrics.items()]
     keys = [s.key for s in plan.samples]
     records = {cell.id: _present(store.samples(cell.id), keys) for cell in plan.cells}
-    found = with_gain([_row(plan, store, cell, records, metrics) for cell in plan.cells])
+    found = with_gain([_row(plan, store, cell, records, metrics) for cell in plan.cells], plan.settings.cost)
     complete = [row for row in found if row.n == row.planned]
     require_equal_n([score for row in complete for score in row.scores.values()])
     return found
@@ -34,22 +44,23 @@ def _row(
     plan: Plan, store: Store, cell: Cell, records: Mapping[str, Mapping[str, Record]], metrics: Sequence
 ) -> Row:
     mine, dense = records[cell.id], records[cell.dense]
-    known, base = store.described(cell.id), store.described(cell.dense)
+    known = store.described(cell.id)
     failures = store.failures(cell.id) if len(mine) < len(plan.samples) else []
     memory = [b["memory"] for b in batches(mine).values() if b["memory"] is not None]
-    flops = known.get("flops")
     return Row(
         cell,
         n=len(mine),
         planned=len(plan.samples),
         seconds=seconds(mine),
         speedup=speedup(dense, mine),
-        flops=flops,
-        closed=known.get("flops_closed"),
-        flops_ratio=base["flops"] / flops if flops and base.get("flops") else None,
+        flops=mean_flops(mine),
+        counted=known["flops"] / known["flops_closed"] if known.get("flops_closed") else None,
+        flops_ratio=flops_ratio(dense, mine),
         memory=max(memory, default=None),
         scores=_scores(plan, store, cell, mine, dense, metrics) if mine else {},
-        failure=f"{failures[-1]['type']}: {failures[-1]['message']}" if failures else None,
+        failure=f"{failures[-1]['type']}: {failures[-1]['message']}"
+        if failures
+        else no_op(cell, dense, mine),
     )
 
 
@@ -84,7 +95,8 @@ def per_sample(plan: Plan, store: Store, found: Sequence[Row]) -> list[dict[str,
             kept = {k: r[k] for k in ("prompt_id", "prompt", "seed", "noise", "random_weights")}
             batch = r["batch"]
             times = {k: batch[k] / batch["size"] for k in ("seconds", "encode_seconds", "decode_seconds")}
-            where = {"batch": batch["id"], "batch_size": batch["size"], "tokens": sum(r["evaluated"])}
+            where = {"batch": batch["id"], "batch_size": batch["size"]}
+            where |= {k: r[k] for k in ("tokens", "blocks", "flops")}
             values = {name: values[i] for name, values in scores.items()}
             out.append(
                 {"cell": row.cell.id, "label": row.cell.label, "key": key} | kept | times | where | values

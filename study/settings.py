@@ -13,7 +13,8 @@ FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 @dataclass(frozen=True)
 class Settings:
     """name: folder under `results`; null makes it from the choices. n: the first n prompts of the set.
-    Raising n, or adding seeds, goes on where the study stands."""
+    Raising n, or adding seeds, goes on where the study stands. cost: what a method has to be cheaper in than
+    step reduction at the same quality; gains and plots are by it."""
 
     prompts: str
     name: str | None = None
@@ -21,6 +22,7 @@ class Settings:
     n: Annotated[int, Field(ge=1)] = 24
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     batch: Annotated[int, Field(ge=1)] = 4
+    cost: Literal["time", "flops"] = "time"
     plan: bool = False
 
     def __post_init__(self):
@@ -34,11 +36,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Sweep:
-    """grid: config keys to lists of values; several keys make the product. curve: step reduction to compare
-    with, as fractions of the model's steps, or numbers of steps from 2 on; null for none. solver: the
-    curve's."""
+    """grid: config keys to lists of values; several keys make the product. points: cells written out, config
+    keys to values each; a grid beside them multiplies them. curve: step reduction to compare with, as
+    fractions of the model's steps, or numbers of steps from 2 on; null for none. solver: the curve's."""
 
     grid: dict[str, list[Any]] = Field(default_factory=dict)
+    points: tuple[dict[str, Any], ...] = ()
     curve: tuple[Annotated[float, Field(gt=0)], ...] | None = (0.75, 0.5, 0.35, 0.25)
     solver: Literal["euler", "heun", "dpm++2m", "unipc"] = "euler"
 

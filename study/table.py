@@ -30,7 +30,7 @@ def records(rows: Sequence[Row], random_weights: bool) -> list[dict[str, Any]]:
             **_interval("seconds", row.seconds),
             **_interval("speedup", row.speedup),
             "flops": row.flops,
-            "flops_closed": row.closed,
+            "flops_counted_to_closed": row.counted,
             "flops_ratio": row.flops_ratio,
             "time_and_flops_disagree": row.disagrees,
             "memory_bytes": row.memory,
@@ -137,18 +137,16 @@ def notes(rows: Sequence[Row], random_weights: bool) -> list[str]:
     out = [RANDOM] if random_weights else []
     out.append(
         "s/image: median over full batches [distribution-free interval]; speedup: dense over this, batch by "
-        "batch. Scores: value ± standard error over n images; gain: over step reduction at the same speedup, "
-        "+ is better."
+        "batch. Scores: value ± standard error over n images; gain: over step reduction at the same "
+        f"{'FLOPs' if any(row.cost == 'flops' for row in rows) else 'speedup'}, + is better."
     )
     if any(row.disagrees for row in rows):
         out.append("† time and FLOPs disagree by more than 10 %.")
     for row in rows:
-        if row.flops and row.closed and abs(row.closed / row.flops - 1) > 0.01:
-            out.append(
-                f"{row.cell.label}: counted FLOPs are {row.flops / row.closed:.3f} of the closed form."
-            )
-        if row.cell.role == "method" and row.flops_ratio and abs(row.flops_ratio - 1) < 0.005:
-            out.append(f"{row.cell.label}: as much work as dense.")
+        if row.counted and abs(row.counted - 1) > 0.005:
+            out.append(f"{row.cell.label}: counted FLOPs are {row.counted:.3f} of the closed form.")
+        if row.cell.off:
+            out.append(f"{row.cell.label}: switched off, the baseline by another way.")
     for score in headline(rows):
         reasons = {
             r.scores[score.name].unavailable

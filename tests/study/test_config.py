@@ -18,7 +18,7 @@ REFUSED = {
     "method.ratio=true": "method.ratio=True: must be a number",
     "method.ratioo=0.5": "method.ratioo=0.5: RAS has no ratioo; did you mean ratio?",
     "+method.speed=2": "method.speed=2: RAS has no speed",
-    "method.selection=stdd": "method.selection=stdd: must be one of std, l2norm (did you mean std?)",
+    "method.selection=stdd": "method.selection=stdd: must be one of std, l2norm, random (did you mean std?)",
     "method.start=30": "method: start=30: must be less than steps=",
     "method._target_=os.system": "method._target_=os.system: only classes of methods/ can stand here",
     "method._target_=methods.Rass": "_target_=methods.Rass: there is no such class",

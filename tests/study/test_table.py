@@ -2,6 +2,7 @@
 
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,11 +13,11 @@ from eval import Score
 from eval.statistics import Interval
 from study import forms, table
 from study.plan import Cell
-from study.row import Row, batches, seconds, speedup, with_gain
+from study.row import Row, batches, no_op, seconds, speedup, with_gain
 
 
 def cell(name, role, **axes):
-    return Cell(name, name, role, {}, {"_target_": "methods.X", "steps": 9}, axes, "dense", {})
+    return Cell(name, name, role, {}, {"_target_": "methods.X", "steps": 9}, axes, "dense", False, {})
 
 
 def score(name, values, better="higher"):
@@ -30,7 +31,7 @@ def row(name, role, fast, values, failure=None):
         "fd[emoji]": Score("fd[emoji]", "lower", None, None, 3, unavailable="no weights"),
     }
     speed = Interval(fast, fast - 0.1, fast + 0.1, 0.95)
-    return Row(cell(name, role), 3, 3, speed, speed, 10.0, 10.0, fast, 1e9, scores, {}, failure)
+    return Row(cell(name, role), 3, 3, speed, speed, 10.0, 1.0, fast, 1e9, scores, "time", {}, failure)
 
 
 @pytest.fixture
@@ -141,3 +142,22 @@ def test_figures():
         "∞",
         "−1.500",
     ]
+
+
+def test_gain_at_equal_flops(rows):
+    """FLOPs ratios of 2 between 1.5 and 3, as the speedups: the same gain, and the note says of what."""
+    assert with_gain(rows, "flops")[1].gain["ssim"].value == pytest.approx(0.9 - 0.65)
+    assert "step reduction at the same FLOPs" in forms.markdown(with_gain(rows, "flops"), False)
+
+
+def sample(tokens, flops=1.0):
+    return {"a": {"tokens": tokens, "flops": flops}}
+
+
+@pytest.mark.parametrize(
+    ("off", "tokens", "flops", "told"),
+    [(False, 9.0, 1.0, True), (False, 8.0, 1.0, False), (True, 9.0, 1.0, False), (False, 9.0, 2.0, False)],
+)
+def test_a_method_that_skips_nothing_is_a_no_op_unless_switched_off(off, tokens, flops, told):
+    made = replace(cell("m", "method"), off=off)
+    assert bool(no_op(made, sample(9.0), sample(tokens, flops))) == told
