@@ -60,6 +60,11 @@ class RALU:
         if self.last is not None and self.last.steps is not None:
             raise ValueError(f"last.steps={self.last.steps}: the last stage has its own; leave it null")
 
+    def check(self, grid: tuple[int, int]):
+        """ValueError for a grid (rows, columns) of tokens that cannot be halved."""
+        if len(self.outline().steps) > 1 and any(size % 2 for size in grid):
+            raise ValueError(f"{grid[0]} x {grid[1]} tokens cannot be halved: both must be even")
+
     @torch.no_grad()
     def __call__(self, flow, on_step=None):
         chosen, stages = self.schedule(flow)

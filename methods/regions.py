@@ -15,8 +15,8 @@ def scores(flow, x, grid, selection: Selection, as_released: bool = False) -> Te
     tie = torch.stack(ties).to(x.device)  # (b, m)
     if selection == "random":
         return tie
-    if selection == "edges":
-        return edges(flow, x, grid, as_released).to(x.device) + 1e-6 * tie
+    if selection == "edges":  # an edge pixel counts 255
+        return edges(flow, x, grid, as_released).to(x.device) + (1e-6 if as_released else 1) * tie
     latent = unpatched(x.float(), grid, flow.pixels)
     field = gradient(latent) if selection == "latent_gradient" else variance(latent)
     return F.avg_pool2d(field, round(flow.pixels**0.5)).flatten(1) + 1e-6 * tie

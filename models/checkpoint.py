@@ -49,6 +49,12 @@ class Checkpoint:
     negative: str = ""
     max_sequence_length: Annotated[int, Field(gt=0, le=512)] | None = None
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of tokens of an image."""
+        side = cell(self.local_folder if self.weights == "pretrained" else None)
+        return self.height // side, self.width // side
+
     def __post_init__(self) -> None:
         if self.weights == "random" and self.architecture is None:
             raise ValueError("weights=random needs a full-size architecture: model=sd3, sd35, lumina or flux")

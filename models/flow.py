@@ -100,17 +100,17 @@ class Flow:
         self.decoded.append(grid or self.grid)
         return (self.model.decoded if raw else self.model.decode)(x, grid or self.grid)
 
-    def of(self, image: int, since: int = 0) -> list[Work]:
-        """What ran for one image, from the entry `since` of the list on."""
-        return [w for w in self.work[since:] if image in w.images]
+    def of(self, image: int, since: int = 0, until: int | None = None) -> list[Work]:
+        """What ran for one image, between two entries of the list."""
+        return [w for w in self.work[since:until] if image in w.images]
 
-    def blocks(self, image: int = 0, since: int = 0) -> int:
+    def blocks(self, image: int = 0, since: int = 0, until: int | None = None) -> int:
         """Executions of transformer blocks for one image."""
-        return sum(w.blocks for w in self.of(image, since))
+        return sum(w.blocks for w in self.of(image, since, until))
 
-    def tokens(self, image: int = 0, since: int = 0) -> float:
+    def tokens(self, image: int = 0, since: int = 0, until: int | None = None) -> float:
         """Evaluations of one token by the whole transformer, its blocks counted as equal shares of it."""
-        return sum(w.k * w.blocks for w in self.of(image, since)) / len(self.model.blocks)
+        return sum(w.k * w.blocks for w in self.of(image, since, until)) / len(self.model.blocks)
 
     def flops(self, image: int = 0) -> int:
         """FLOPs of the transformer for one image so far, by the closed form, and of decoding on the way."""

@@ -94,7 +94,8 @@ def _cells(
         steps = base["steps"] if "model" not in point else _steps(overrides, point)
         dense = _dense(model | {"steps": steps}, settings, picked, "model" in point)
         models.append(dense)
-        label = _label(point.get("method", picked["method"]), point)
+        cached = {} if "method" in point else {"cache": picked.get("method/cache")}
+        label = _label(point.get("method", picked["method"]), cached | point)
         methods.append(_cell(label, "method", model, method, settings, point, dense.id))
     yield from models
     yield from methods
@@ -102,7 +103,8 @@ def _cells(
         for steps in sweep.curve_steps(dense.model["steps"]):
             method = {"_target_": "methods.Steps", "steps": steps, "solver": sweep.solver}
             axes = dense.axes | {"method.steps": steps}
-            yield _cell(f"{steps} steps", "steps", *_checked(dense.model, method), settings, axes, dense.id)
+            label = f"{dense.label.removeprefix('dense').strip()} {steps} steps".strip()
+            yield _cell(label, "steps", *_checked(dense.model, method), settings, axes, dense.id)
 
 
 def _dense(model: Node, settings: Settings, picked: Mapping[str, str], several: bool) -> Cell:
@@ -117,7 +119,15 @@ def _checked(model: Node, method: Node) -> tuple[Node, Node]:
     are no model's own."""
     known = {*options("method"), *options("method/cache")}
     model = {key: v for key, v in model.items() if not (isinstance(v, Mapping) and key in known)}
-    return _full(model, check(model, "model", "models")), _full(method, check(method, "method", "methods"))
+    checkpoint, made = check(model, "model", "models"), check(method, "method", "methods")
+    if hasattr(made, "check"):
+        try:
+            made.check(checkpoint.grid)
+        except ValueError as error:
+            raise Refused(
+                f"method with model.height={model['height']}, model.width={model['width']}: {error}"
+            ) from None
+    return _full(model, checkpoint), _full(method, made)
 
 
 def _full(node: Node, made: Any) -> Node:
@@ -179,6 +189,7 @@ def _label(method: str, point: Mapping[str, Any]) -> str:
     """ras ratio=0.5; the cache's name for caching; the model in front where several are swept."""
     shown = {NESTED.get(key, key): value for key, value in point.items()}
     cache = shown.pop("method/cache", None)
+    cache = None if cache in (None, "None") or method.endswith("_caching") else cache
     swept = shown.pop("model", None)
     shown.pop("method", None)
     name = cache if cache and method == "caching" else f"{method} {cache}" if cache else method
