@@ -80,9 +80,20 @@ def test_ssim_is_the_formula(samples):
     score = SSIM()(samples)[0]
     for i in range(3):
         assert score.per_image[i] == pytest.approx(
-            ssim_by_hand(samples.images[i], samples.dense[i]), abs=1e-5
+            ssim_by_hand(samples.images[i], samples.dense[i]), abs=1e-9
         )
     assert score.value == pytest.approx(sum(score.per_image) / 10)
+
+
+def test_ssim_where_images_are_bright_and_flat(samples):
+    images = samples.images.clone()
+    images[..., :24, :] = 255
+    for score in SSIM()(pair(images, images.clone()))[0].per_image:
+        assert score == 1
+    dense = (images.int() - (torch.rand(images.shape) < 0.1).int()).clamp(0).to(torch.uint8)
+    score = SSIM()(pair(images, dense))[0]
+    for i in range(3):
+        assert score.per_image[i] == pytest.approx(ssim_by_hand(images[i], dense[i]), abs=1e-9)
 
 
 def test_ssim_at_the_ends_of_uint8():
