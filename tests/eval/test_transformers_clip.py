@@ -30,7 +30,7 @@ def metric(folder):
 
 
 def torchmetrics_model(folder):
-    """A model and a processor as torchmetrics takes them; it needs tensors where transformers 5 gives objects."""
+    """What torchmetrics takes, which wants tensors where transformers 5 has objects."""
     model = CLIPModel.from_pretrained(folder).eval()
     like = SimpleNamespace(
         config=model.config,

@@ -1,0 +1,81 @@
+"""CLIP-IQA: whether an image looks good, asked of CLIP in pairs of opposite prompts (arXiv:2207.12396)."""
+
+from functools import partial
+from typing import Literal
+
+import torch
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn.functional import normalize
+
+from eval import Better, Samples, Score, Unavailable, quality
+from eval.backbone import Backbone, Encoder
+from eval.judged import mean_score
+from eval.network import CENTRE, SPREAD, in_batches
+
+PROMPTS = {  # good, bad
+    "pyiqa": (
+        *("Good image", "bad image", "Sharp image", "blurry image", "sharp edges", "blurry edges"),
+        *("High resolution image", "low resolution image", "Noise-free image", "noisy image"),
+    ),
+    "torchmetrics": ("Good photo.", "Bad photo."),
+}
+RN50 = Backbone("RN50-quickgelu", "openai", "RN50/openai", batch=4)
+
+
+def features(encoder: Encoder, images: Tensor) -> Tensor:
+    """(n, d) of images (n, 3, H, W) at their own size: the attention pool is given no positions."""
+    visual = encoder.network.visual
+    if not hasattr(visual, "attnpool"):
+        reason = "CLIP-IQA takes images at their own size, for which this backbone has no attention pool"
+        raise Unavailable(reason, "use one of open_clip's RN models")
+    positions = torch.zeros_like(visual.attnpool.positional_embedding[:1])
+    centre, spread = (torch.tensor(x)[:, None, None] for x in (CENTRE, SPREAD))
+
+    def run(images: Tensor) -> Tensor:
+        x = ((images / 255 - centre) / spread).to(encoder.device)
+        return functional_call(visual, {"attnpool.positional_embedding": positions}, x)
+
+    return in_batches(run, len(images), encoder.batch, images.cpu())
+
+
+def goodness(encoder: Encoder, texts: Tensor, scale: float, images: Tensor) -> tuple[float, ...]:
+    """The probability of the good prompt, mean over pairs: of images (n, 3, H, W), and texts (2 pairs, d)."""
+    cosine = normalize(features(encoder, images).double()) @ normalize(texts.double()).T  # (n, 2 pairs)
+    good = (scale * cosine).unflatten(1, (-1, 2)).softmax(-1)[..., 0]  # (n, pairs)
+    return tuple(good.mean(1).tolist())
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class CLIPIQA:
+    """The probability, from 0 to 1, that an image is good rather than bad, mean over images.
+
+    prompts: `pyiqa` averages over five pairs, as RALU and most recent papers use it, and is named
+    `clip_iqa[pyiqa,RN50/openai]`; `torchmetrics` asks one pair. The numbers do not compare. The prompt of the
+    image has no part in it. difference: to the dense images of the same keys, bootstrapped in pairs.
+    """
+
+    backbone: Backbone = RN50
+    prompts: Literal["pyiqa", "torchmetrics"] = "pyiqa"
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"clip_iqa[{self.prompts},{self.backbone.label}]"
+
+    @property
+    def better(self) -> dict[str, Better]:
+        return {self.name: "higher"}
+
+    def check(self) -> None:
+        self.backbone.weights()
+
+    @quality
+    def __call__(self, samples: Samples) -> list[Score]:
+        encoder = self.backbone.load()
+        # torchmetrics writes the scale as 100, which it is in OpenAI's models
+        scale = encoder.network.logit_scale.double().exp().item() if self.prompts == "pyiqa" else 100.0
+        judge = partial(goodness, encoder, encoder.texts(PROMPTS[self.prompts]), scale)
+        return [mean_score(self.name, "higher", judge, samples, self.seed)]

@@ -1,0 +1,105 @@
+"""ImageReward: how much people would like an image for its prompt (Xu et al. 2023, arXiv:2304.05977)."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, cast
+
+import torch
+from PIL import Image
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from eval import Better, Samples, Score, Unavailable, quality
+from eval.hub import folder, single
+from eval.judged import mean_score
+from eval.network import CENTRE, SPREAD, Device, in_batches, place
+
+REPOSITORY, CACHES = "THUDM/ImageReward", (Path("~/.cache/ImageReward"),)
+WORDS = ("vocab.txt", "tokenizer.json")
+LENGTH = 35  # tokens of a prompt, the rest is cut off
+
+
+class Judge(NamedTuple):
+    network: Any
+    tokenizer: Any
+    device: str
+
+
+@lru_cache(maxsize=1)
+def load(weights: Path, words: Path, device: Device) -> Judge:
+    from transformers import BertTokenizer
+
+    from eval.blip import RewardNetwork
+
+    try:
+        tensors = torch.load(weights, map_location="cpu", weights_only=True)
+        tokenizer = BertTokenizer.from_pretrained(words, local_files_only=True, do_lower_case=True)
+    except Exception as e:  # files that are not what they should be fail in torch, pickle, json or tokenizers
+        raise Unavailable(f"cannot load {weights} or {words} ({e})", "check or fetch the files again") from e
+    return Judge(RewardNetwork(tensors).to(place(device)), tokenizer, place(device))
+
+
+def pixels(image: Image.Image, side: int) -> Tensor:
+    """(3, side, side): short side resized with PIL, middle of the long one, normalised as for CLIP."""
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms import functional as F
+
+    resized = F.resize(cast(Any, image), [side], InterpolationMode.BICUBIC)
+    square: Any = F.center_crop(resized, [side, side])
+    return F.normalize(F.to_tensor(square), [*CENTRE], [*SPREAD])
+
+
+def rewards(judge: Judge, prompts: Sequence[str], images: Tensor, batch: int) -> tuple[float, ...]:
+    """One reward for each prompt and image, uint8 (n, 3, H, W)."""
+    words = judge.tokenizer(
+        list(prompts), padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
+    )
+
+    def run(images: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        pictures = [Image.fromarray(x.permute(1, 2, 0).numpy(force=True)) for x in images]
+        batch = torch.stack([pixels(picture, judge.network.side) for picture in pictures])
+        return judge.network(*(x.to(judge.device) for x in (batch, ids, mask)))
+
+    return tuple(in_batches(run, len(images), batch, images, words.input_ids, words.attention_mask).tolist())
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class ImageReward:
+    """The reward of image and prompt, mean over images: 0 and 1 are mean and deviation of its authors' set.
+
+    weights: ImageReward.pt as published, a path or in the caches of the hub and of the image-reward package.
+    tokenizer: bert-base-uncased, a folder or in the hub's cache. difference: to the dense images of the same
+    keys, bootstrapped in pairs.
+    """
+
+    weights: Path = Path("ImageReward.pt")
+    tokenizer: str = "google-bert/bert-base-uncased"
+    device: Device = "auto"
+    batch: Annotated[int, Field(ge=1)] = 16
+    seed: int = 0
+
+    @property
+    def better(self) -> dict[str, Better]:
+        return {"image_reward": "higher"}
+
+    def files(self) -> tuple[Path, Path]:
+        """The weights, and the folder of the tokenizer. Raises Unavailable."""
+        weights = single(self.weights, REPOSITORY, CACHES, "weights")
+        with suppress(Unavailable):  # as the repository was called before
+            return weights, folder(self.tokenizer.removeprefix("google-bert/"), WORDS, "tokenizer")
+        return weights, folder(self.tokenizer, WORDS, "tokenizer")
+
+    def check(self) -> None:
+        self.files()
+
+    @quality
+    def __call__(self, samples: Samples) -> list[Score]:
+        judge = load(*self.files(), self.device)
+
+        def of(images: Tensor) -> tuple[float, ...]:
+            return rewards(judge, samples.prompts, images, self.batch)
+
+        return [mean_score("image_reward", "higher", of, samples, self.seed)]

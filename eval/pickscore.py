@@ -1,0 +1,55 @@
+"""PickScore: which image people would pick for a prompt (Kirstain et al. 2023, arXiv:2305.01569)."""
+
+from functools import partial
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from eval import Better, Samples, Score, quality
+from eval.backbone import Encoder
+from eval.judged import mean_score
+from eval.network import Device
+from eval.transformers_clip import TransformersCLIP
+
+
+def preference(encoder: Encoder, texts: Tensor, images: Tensor) -> tuple[float, ...]:
+    """exp(logit scale) cos of each image (n, 3, H, W) and the features (n, d) of its text."""
+    scale = encoder.network.clip.logit_scale.double().exp().item()
+    return tuple((scale * cosine_similarity(encoder.images(images).double(), texts.double())).tolist())
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class PickScore:
+    """The logit of image and prompt in a fine-tuned CLIP ViT-H/14, mean over images: some 18 to 24.
+
+    Not the probability of being picked, which is a softmax of these logits over the images that compete.
+    model: a folder, or `owner/name` in the hub's cache. processor: where the tokenizer and the preprocessing
+    are; the published weights were used with those of the CLIP that they were tuned from. difference: to the
+    dense images of the same keys, bootstrapped in pairs.
+    """
+
+    model: str = "yuvalkirstain/PickScore_v1"
+    processor: str | None = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+    device: Device = "auto"
+    batch: Annotated[int, Field(ge=1)] = 16
+    seed: int = 0
+
+    @property
+    def backbone(self) -> TransformersCLIP:
+        return TransformersCLIP(self.model, self.processor, None, self.device, self.batch)
+
+    @property
+    def better(self) -> dict[str, Better]:
+        return {"pick_score": "higher"}
+
+    def check(self) -> None:
+        self.backbone.weights()
+
+    @quality
+    def __call__(self, samples: Samples) -> list[Score]:
+        encoder = self.backbone.load()
+        judge = partial(preference, encoder, encoder.texts(samples.prompts))
+        return [mean_score("pick_score", "higher", judge, samples, self.seed)]
