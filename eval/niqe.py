@@ -1,0 +1,80 @@
+"""NIQE: how far an image's local statistics are from those of undistorted photographs (Mittal et al. 2013).
+
+"Making a 'completely blind' image quality analyzer", IEEE Signal Processing Letters 20(3): the distance
+between two Gaussians of 36 features (naturalness.py), over the image's blocks and over those of photographs.
+"""
+
+import math
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from eval import Better, Samples, Score, Unavailable, quality
+from eval.judged import mean_score
+from eval.naturalness import BLOCK, block_features
+from eval.weights import located
+
+
+def distance(found: Tensor, mean: Tensor, covariance: Tensor) -> float:
+    """Of features (m, 36) from the Gaussian of photographs (eq. 10); blocks that are flat, NaN, are left out.
+
+    NaN if that leaves fewer than two.
+    """
+    whole = found[~found.isnan().any(1)]
+    if len(whole) < 2:
+        return math.nan
+    apart = mean - found.nanmean(0)
+    return float((apart @ torch.linalg.pinv((covariance + whole.T.cov()) / 2, hermitian=True) @ apart).sqrt())
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class NIQE:
+    """The distance, lower is better, mean over images: `niqe[gray]`. Neither prompts nor dense images matter.
+
+    parameters: a safetensors file with `mean` (36,) and `covariance` (36, 36): the published ones, or those
+    that `python -m scripts.niqe_parameters` fits to a folder of photographs. luma: what luminance is, see
+    LUMA. An image needs two blocks, at least 96 x 192 pixels, that are not flat.
+    """
+
+    parameters: Path = Path("eval/niqe.safetensors")
+    luma: Literal["gray", "ycbcr"] = "gray"
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"niqe[{self.luma}]"
+
+    @property
+    def better(self) -> dict[str, Better]:
+        return {self.name: "lower"}
+
+    def check(self) -> None:
+        if not located(self.parameters).is_file():
+            remedy = "`python -m scripts.niqe_parameters` writes them; or give `parameters=FILE`"
+            raise Unavailable(f"no parameters of photographs in {self.parameters}", remedy)
+
+    @quality
+    def __call__(self, samples: Samples) -> list[Score]:
+        from safetensors.torch import load_file
+
+        self.check()
+        photographs = load_file(located(self.parameters))
+
+        def judge(images: Tensor) -> tuple[float, ...]:
+            found = (block_features(image, self.luma) for image in images)
+            each = tuple(distance(x, photographs["mean"], photographs["covariance"]) for x in found)
+            if flat := sum(map(math.isnan, each)):
+                reason = f"{flat} of {len(each)} images are flat in all but one of their blocks"
+                raise Unavailable(reason, "NIQE is for photographs; leave it out for these prompts")
+            return each
+
+        height, width = samples.images.shape[2:]
+        if (height // BLOCK) * (width // BLOCK) < 2:
+            raise Unavailable(
+                f"NIQE needs two blocks of 96 x 96 pixels, not {height} x {width}", "make larger images"
+            )
+        return [mean_score(self.name, "lower", judge, samples, self.seed)]
