@@ -1,0 +1,118 @@
+"""conf/metric of text alignment, preference, image quality and likeness to the dense image."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from pydantic import ValidationError
+
+from eval import Samples, Unavailable
+from eval.clipiqa import CLIPIQA
+from eval.hpsv2 import HPSv2
+from eval.imagereward import ImageReward
+from eval.lpips import LPIPS
+from eval.network import place
+from eval.niqe import NIQE
+from eval.pickscore import PickScore
+from eval.similarity import DINO, Similarity
+from eval.transformers_clip import TransformersCLIP
+from study.light import light
+
+CONF = Path(__file__).parents[2] / "conf" / "metric"
+NAMES = {
+    "psnr": ["psnr", "identical"],
+    "ssim": ["ssim"],
+    "lpips": ["lpips[alex]"],
+    "lpips_vgg": ["lpips[vgg]"],
+    "similarity": ["similarity[ViT-B-32/openai]"],
+    "dino_similarity": ["similarity[dinov2-base]"],
+    "clip_score": ["clip_score[ViT-B-32/openai]"],
+    "clip_score_l14": ["clip_score[ViT-L-14/openai]"],
+    "clip_score_g14": ["clip_score[ViT-g-14/laion2b_s34b_b88k]"],
+    "clip_score_transformers": ["clip_score[transformers/clip-vit-base-patch32]"],
+    "clip_score_emoji": ["clip_score[emoji]"],
+    "image_reward": ["image_reward"],
+    "pick_score": ["pick_score"],
+    "hpsv2": ["hpsv2[v2.1]"],
+    "clip_iqa": ["clip_iqa[pyiqa,RN50/openai]"],
+    "niqe": ["niqe[gray]"],
+}
+WEIGHTLESS = {"psnr", "ssim", "clip_score_emoji", "niqe"}
+
+
+@pytest.fixture(params=NAMES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def node(name):
+    return OmegaConf.load(CONF / f"{name}.yaml")
+
+
+def test_each_builds_and_names_its_scores(name, node):
+    assert list(instantiate(node).better) == NAMES[name]
+
+
+def test_each_can_be_read_without_torch(node):
+    assert light(node._target_) is not None
+
+
+def test_without_weights_each_is_unavailable_with_a_remedy(name, node, samples, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("eval.lpips.CACHE", tmp_path)
+    monkeypatch.setattr("eval.lpips.HUB", tmp_path)
+    metric = instantiate(node)
+    if name in WEIGHTLESS:
+        return metric.check()
+    with pytest.raises(Unavailable):
+        metric.check()
+    for score in metric(samples):
+        assert score.value is None
+        assert len(score.unavailable) > 10
+        assert len(score.remedy) > 10
+        if "eval.backbone" in str(node):  # a tag that open_clip knows, and not a misspelt one
+            assert "create_model" in score.remedy
+
+
+def test_random_weights_get_no_number(node, samples):
+    for score in instantiate(node)(replace(samples, random_weights=True)):
+        assert score.value is None
+        assert "random" in score.unavailable
+
+
+@pytest.mark.parametrize(
+    ("cls", "arguments"),
+    [
+        (ImageReward, {"wieghts": "x"}),
+        (ImageReward, {"batch": 0}),
+        (PickScore, {"batch": 0}),
+        (HPSv2, {"version": "v3"}),
+        (CLIPIQA, {"prompts": "mine"}),
+        (NIQE, {"luma": "red"}),
+        (LPIPS, {"net": "squeeze"}),
+        (Similarity, {"backbone": {"modell": "x"}}),
+        (DINO, {"batch": 0}),
+        (TransformersCLIP, {"model": "x", "device": "tpu"}),
+    ],
+)
+def test_configs_are_closed_and_ranged(cls, arguments):
+    with pytest.raises(ValidationError, match=list(arguments)[-1]):
+        cls(**arguments)
+
+
+def test_a_gpu_that_is_not_there_is_unavailable(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert place("auto") == "cpu"
+    with pytest.raises(Unavailable, match="no GPU"):
+        place("cuda")
+
+
+def test_one_image_has_a_score_without_an_error():
+    image = torch.arange(3 * 192 * 96, dtype=torch.int32).remainder(251).to(torch.uint8).view(1, 3, 192, 96)
+    score = NIQE()(Samples(image, ["x"], ["x/0"]))[0]
+    assert (score.n, score.se) == (1, None)
