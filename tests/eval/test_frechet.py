@@ -175,7 +175,7 @@ def test_one_image_no_reference_or_no_weights_is_unavailable(metric, samples, tm
     one = Samples(samples.images[:1], samples.prompts[:1], samples.keys[:1])
     assert "two images" in metric(one)[0].remedy
     for broken, says in (
-        (replace(metric, reference=tmp_path / "none"), "reference=FOLDER"),
+        (replace(metric, reference=tmp_path / "none"), "as the reference"),
         (replace(metric, backbone=Backbone(model=f"local-dir:{tmp_path}", name="tiny")), "backbone.model"),
     ):
         score = broken(samples)[0]

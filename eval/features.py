@@ -1,0 +1,121 @@
+"""Features of a set of images on disk: safetensors, one row per image, with what they were made from in the
+header.
+
+Features and not only their mean and covariance, so that kernels, extrapolations and errors can be had as
+well.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from eval import Unavailable
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+AGAIN = "make it again with `python -m scripts.reference_stats`"
+
+
+class Source(Protocol):
+    """What gives features: an `eval.extractor.Extractor`, or what behaves like one.
+
+    identity: all that features depend on besides the images. pictures: n of any sizes -> {name: (n, d)}.
+    """
+
+    @property
+    def identity(self) -> dict[str, Any]: ...
+    def pictures(self, pictures: Iterable[Image.Image], /) -> dict[str, Tensor]: ...
+
+
+class Known:
+    """Features of a set by name, (m, d) each, and what they were made from."""
+
+    def __init__(self, features: dict[str, Tensor], made_from: dict[str, Any]):
+        self.features, self.made_from = features, made_from
+
+
+def images_in(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+
+
+def computed(
+    source: Source,
+    files: Sequence[Path],
+    opened: Callable[[Path], Image.Image] = Image.open,
+    provenance: dict[str, Any] | None = None,
+) -> Known:
+    """Of image files, each opened, and cropped if need be, by `opened`."""
+    sizes = set()
+
+    def pictures() -> Iterator[Image.Image]:
+        for file in files:
+            with opened(file) as picture:
+                sizes.add((picture.height, picture.width))
+                yield picture.convert("RGB")
+
+    features = source.pictures(pictures())
+    made_from = {
+        "count": len(files),
+        "resolution": list(*sizes) if len(sizes) == 1 else None,  # None: of several
+        "images": hashlib.sha256("".join(contents(files)).encode()).hexdigest(),
+        "versions": {name: version(name) for name in ("torch", "pillow", "numpy")},
+    }
+    return Known(features, {**source.identity, **made_from, **(provenance or {})})
+
+
+def contents(files: Sequence[Path]) -> list[str]:
+    return sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+
+
+def of_folder(folder: Path, cache: Path | None, source: Source) -> Known:
+    """Kept in `cache` under the hash of all that they depend on, the contents of the images included."""
+    files = images_in(folder)
+    if cache is None:
+        return computed(source, files)
+    key = json.dumps([source.identity, contents(files)], sort_keys=True)
+    kept = cache.expanduser() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
+    if kept.is_file():
+        return of_file(kept)
+    found = computed(source, files)
+    with suppress(OSError):  # a folder that cannot be written to costs time, not the score
+        save(found, kept)
+    return found
+
+
+def save(known: Known, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    half_written = file.with_suffix(f".{os.getpid()}")
+    tensors = {name: x.contiguous() for name, x in known.features.items()}
+    save_file(tensors, half_written, {"made_from": json.dumps(known.made_from)})
+    half_written.replace(file)
+
+
+@lru_cache(maxsize=4)
+def of_file(file: Path) -> Known:
+    """Raises Unavailable if it is none."""
+    made_from = header(file)
+    return Known(load_file(file), made_from)
+
+
+def header(file: Path) -> dict[str, Any]:
+    """What a file of features was made from. Raises Unavailable if it does not say, or has not as many
+    rows."""
+    try:
+        with safe_open(file, "pt") as opened:
+            made_from = json.loads(opened.metadata()["made_from"])
+            rows = {opened.get_slice(key).get_shape()[0] for key in opened.keys()}  # noqa: SIM118
+    except Exception as e:  # no file, no safetensors, no header or no JSON
+        raise Unavailable(f"{file} is not a file of reference features ({e})", AGAIN) from e
+    if rows != {made_from.get("count")}:
+        raise Unavailable(f"{file} says count={made_from.get('count')} and has {sorted(rows)} rows", AGAIN)
+    return made_from

@@ -1,0 +1,153 @@
+"""KID: the kernel distance in the features of the Inception-v3 (Binkowski, arXiv:1801.01401).
+
+    mean_{i!=j} k(x_i, x_j) + mean_{i!=j} k(y_i, y_j) - 2 mean_{ij} k(x_i, y_j),  k(x, y) = (x.y / d + 1)^3
+
+of features x of the images and y of the reference: the unbiased estimate of a squared distance, which may
+therefore be negative, at any n.
+
+The standard error is the jackknife's: what each image adds is its pseudo-value, n KID - (n - 1) KID without
+it. Simulated, it was right where the sets differ; where they do not, it was up to 40 % too large, as Efron
+and Stein (1981) say it must be.
+"""
+
+from dataclasses import replace
+from functools import partial
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from eval import Better, Samples, Score, Unavailable, quality
+from eval.extractor import Extractor
+from eval.inception import Inception
+from eval.reference import Reference, distance_score
+
+Array = NDArray[np.float64]
+ROWS = 1024  # of a kernel matrix in memory at once
+
+
+def kernel_sums(x: Array, y: Array) -> Array:
+    """sum_j k(x_i, y_j), (n,), of (n, d) and (m, d)."""
+    parts = np.split(x, range(ROWS, len(x), ROWS))
+    return np.concatenate([((part @ y.T / x.shape[1] + 1) ** 3).sum(1) for part in parts])
+
+
+def within(x: Array) -> Array:
+    """mean_{j != i} k(x_i, x_j), (n,), of (n, d)."""
+    own = ((x**2).sum(1) / x.shape[1] + 1) ** 3
+    return (kernel_sums(x, x) - own) / (len(x) - 1)
+
+
+def pseudo_values(features: ArrayLike, reference: ArrayLike) -> Array:
+    """What each of n > 2 images adds to the KID of features (n, d) from (m, d): their mean is KID."""
+    x, y = np.asarray(features, np.float64), np.asarray(reference, np.float64)
+    n, own = len(x), within(x)
+    pairs = own.mean() + 2 * (n - 1) / (n - 2) * (own - own.mean())
+    return pairs + within(y).mean() - 2 * kernel_sums(x, y) / len(y)
+
+
+def subset_kids(features: ArrayLike, reference: ArrayLike, subsets: int, size: int, seed: int) -> Array:
+    """KID of `subsets` draws of `size` from each set: the draws of torch-fidelity with the same seed."""
+    x, y = np.asarray(features, np.float64), np.asarray(reference, np.float64)
+    draw = np.random.RandomState(seed)
+    pairs = (
+        (x[draw.choice(len(x), size, False)], y[draw.choice(len(y), size, False)]) for _ in range(subsets)
+    )
+    return np.array(
+        [within(a).mean() + within(b).mean() - 2 * kernel_sums(a, b).mean() / size for a, b in pairs]
+    )
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class KID:
+    """Over all pairs of images, named after how they are resized: `kid[clean]`; not multiplied by 1000.
+
+    It is what the mean over random subsets, which papers print, fluctuates about. The reference set counts as
+    given. per_image: what each image adds. difference: to the dense images of the same keys.
+    """
+
+    inception: Inception = Inception()
+    reference: Reference = Reference()
+
+    @property
+    def name(self) -> str:
+        return f"kid[{self.inception.resize}]"
+
+    @property
+    def better(self) -> dict[str, Better]:
+        return {self.name: "lower"}
+
+    def check(self) -> None:
+        self.source()
+        self.reference.check(self.source)
+
+    def source(self) -> Extractor:
+        return self.inception.load()
+
+    @quality
+    def __call__(self, samples: Samples) -> list[Score]:
+        if samples.n < 3:
+            raise Unavailable(
+                "KID has no standard error below three images", "make more, better some hundreds"
+            )
+        extractor = self.source()
+        adds = partial(
+            pseudo_values, reference=self.reference.known(extractor, samples.images).features["pool"]
+        )
+        mine = extractor.images(samples.images)["pool"]
+        dense = None if samples.dense is None else extractor.images(samples.dense)["pool"]
+        return [distance_score(self.name, adds, mine, dense, biased=False)]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class SubsetKID:
+    """As papers print it, the mean over random subsets of both sets: `kid[clean,100x1000]`.
+
+    With the defaults the number of torch-fidelity. The spread over subsets that papers print after a +- is
+    not its error: the standard error here is that of `KID`, with the chance of the draw on top. per_image and
+    difference as there; a method and the dense model are drawn alike.
+    """
+
+    inception: Inception = Inception()
+    reference: Reference = Reference()
+    subsets: Annotated[int, Field(ge=2)] = 100
+    size: Annotated[int, Field(ge=3)] = 1000
+    seed: int = 2020
+
+    @property
+    def name(self) -> str:
+        return f"kid[{self.inception.resize},{self.subsets}x{self.size}]"
+
+    @property
+    def better(self) -> dict[str, Better]:
+        return {self.name: "lower"}
+
+    def check(self) -> None:
+        self.source()
+        self.reference.check(self.source)
+
+    def source(self) -> Extractor:
+        return self.inception.load()
+
+    @quality
+    def __call__(self, samples: Samples) -> list[Score]:
+        extractor = self.source()
+        known = self.reference.known(extractor, samples.images).features["pool"]
+        if min(samples.n, len(known)) < self.size:
+            reason = f"subsets of {self.size} of {samples.n} images and {len(known)} reference images"
+            raise Unavailable(reason, "make more images, or take `kid`, which needs no subsets")
+
+        kids: list[Array] = []
+
+        def adds(features: ArrayLike) -> Array:
+            kids.append(subset_kids(features, known, self.subsets, self.size, self.seed))
+            each = pseudo_values(features, known)
+            return each - each.mean() + kids[-1].mean()
+
+        mine = extractor.images(samples.images)["pool"]
+        dense = None if samples.dense is None else extractor.images(samples.dense)["pool"]
+        score = distance_score(self.name, adds, mine, dense, biased=False)
+        drawn = kids[0].std(ddof=1) / np.sqrt(self.subsets)
+        return [replace(score, se=float(np.hypot(score.se or 0, drawn)))]

@@ -1,0 +1,99 @@
+"""The images that methods are judged against: a folder, or a file of features that was made of one before.
+
+Refused, and never used in silence, where network, weights, resize mode, count or resolution of the reference
+are not those that it is used with.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from eval import Score, Unavailable
+from eval.features import AGAIN, Known, Source, header, images_in, of_file, of_folder
+from eval.statistics import paired_difference, pooled, standard_error
+from eval.weights import located
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "fovea"
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Reference:
+    """Which images, and what they have to be.
+
+    path: a folder of images, or a file by `python -m scripts.reference_stats`. count: how many there must be;
+    null takes what there is. size: `same`, they must have the resolution of the images to be judged; `any`,
+    each is resized from its own. cache: a folder to keep the features of folders in, or null.
+    """
+
+    path: Path | None = None
+    count: Annotated[int, Field(ge=2)] | None = None
+    size: Literal["same", "any"] = "same"
+    cache: Path | None = CACHE
+
+    def check(self, load: Callable[[], Source]) -> None:
+        """Raises Unavailable if it is missing, or is not what it should be as far as can be known by now."""
+        place = self.place()
+        if place.suffix != ".safetensors":
+            return self.counted(len(images_in(place)))
+        made_from = header(place)
+        for key, value in load().identity.items():
+            if json.dumps(made_from.get(key)) != json.dumps(value):
+                reason = f"{place.name} was made with {key}={made_from.get(key)}, not {value}"
+                raise Unavailable(reason, AGAIN)
+        self.counted(made_from["count"])
+
+    def known(self, source: Source, images: Tensor) -> Known:
+        """The features. Raises Unavailable if they are no reference for `source` of images (n, 3, H, W)."""
+        self.check(lambda: source)
+        place = self.place()
+        known = of_file(place) if place.suffix == ".safetensors" else of_folder(place, self.cache, source)
+        size, ours = known.made_from["resolution"], list(images.shape[2:])
+        if self.size == "same" and size != ours:
+            theirs = "of several sizes" if size is None else "{} x {}".format(*size)
+            raise Unavailable(
+                f"the reference images are {theirs}, those to be judged {ours[0]} x {ours[1]}",
+                "make the reference anew (scripts.reference_stats --side), or set `reference.size=any`",
+            )
+        return known
+
+    def place(self) -> Path:
+        if self.path is None:
+            raise Unavailable(
+                "no reference images are given",
+                "give a folder of some as the reference, or a file of their features",
+            )
+        return located(self.path)
+
+    def counted(self, n: int) -> None:
+        if n < 2:
+            raise Unavailable(f"{n} images in {self.path}", "give a folder of some as the reference")
+        if self.count is not None and n != self.count:
+            raise Unavailable(f"{n} images in {self.path}, not {self.count}", "correct `reference.count`")
+
+
+def distance_score(
+    name: str,
+    adds: Callable[[Tensor], NDArray[np.float64]],
+    mine: Tensor,
+    dense: Tensor | None,
+    biased: bool,
+) -> Score:
+    """The distance of features (n, d) to a reference: the mean over images of what each adds to it, the
+    standard error of that mean, and its difference to the dense images' in pairs.
+
+    Raises Unavailable if n < 2.
+    """
+    if len(mine) < 2:
+        raise Unavailable("one image has no covariance", "make at least two images, better some hundreds")
+    each = adds(mine)
+    difference = None if dense is None else paired_difference(each, adds(dense))
+    value, se, per_image = float(pooled(each)), standard_error(each), tuple(each.tolist())
+    return Score(name, "lower", value, se, len(each), per_image, difference=difference, biased=biased)

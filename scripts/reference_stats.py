@@ -1,0 +1,94 @@
+"""Features of reference images, computed once and kept with what they were made from.
+
+python -m scripts.reference_stats fid --images FOLDER --out val2014.safetensors
+python -m scripts.reference_stats sfid --images val2014 --annotations captions_val2014.json \\
+    --count 10000 --side 256 --out coco.safetensors inception.batch=64
+
+The first word names the metric that is to use them, conf/metric/NAME.yaml; words KEY=VALUE at the end change
+its keys. Then `eval.metrics.NAME.reference.path=FILE`.
+"""
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from PIL import Image
+
+from eval.features import computed, images_in, save
+from eval.weights import digest
+
+CONF = Path(__file__).parents[1] / "conf" / "metric"
+
+
+def annotated(annotations: Path, images: Path) -> list[Path]:
+    """The images that a COCO annotation file (captions or instances, 2014 or 2017) names, by ascending id.
+
+    Raises FileNotFoundError if any of them is not there.
+    """
+    listed = sorted(json.loads(annotations.read_text("utf-8"))["images"], key=lambda image: image["id"])
+    files = [images / image["file_name"] for image in listed]
+    if missing := [file for file in files if not file.is_file()]:
+        raise FileNotFoundError(f"{len(missing)} of {len(files)} images are not there, such as {missing[0]}")
+    return files
+
+
+def chosen(files: list[Path], count: int | None, seed: int) -> list[Path]:
+    """`count` of them, drawn without replacement, in their order. Raises ValueError if there are fewer."""
+    if count is None:
+        return files
+    if count > len(files):
+        raise ValueError(f"--count {count} of {len(files)} images")
+    return [files[i] for i in sorted(np.random.default_rng(seed).permutation(len(files))[:count])]
+
+
+def squared(file: Path, side: int) -> Image.Image:
+    """The central square of an image, side x side by Pillow's bicubic filter."""
+    picture = Image.open(file).convert("RGB")
+    width, height = picture.size
+    edge = min(width, height)
+    left, top = (width - edge) // 2, (height - edge) // 2
+    square = picture.crop((left, top, left + edge, top + edge))
+    return square.resize((side, side), Image.Resampling.BICUBIC)
+
+
+def source(metric: str, changes: list[str]) -> Any:
+    """What makes the features that conf/metric/NAME.yaml looks at."""
+    node = OmegaConf.merge(OmegaConf.load(CONF / f"{metric}.yaml"), OmegaConf.from_dotlist(changes))
+    return instantiate(node).source()
+
+
+def main(words: list[str] | None = None) -> None:
+    metrics = sorted(file.stem for file in CONF.glob("*.yaml") if "reference" in OmegaConf.load(file))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("metric", choices=metrics)
+    parser.add_argument("--images", type=Path, required=True, help="folder, with all that is below it")
+    parser.add_argument("--out", type=Path, required=True, help="file, .safetensors")
+    parser.add_argument("--annotations", type=Path, help="COCO: only the images that it names")
+    parser.add_argument("--count", type=int, help="so many of them, drawn with --seed")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--side", type=int, help="the central square of each, at this many pixels a side")
+    parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="keys of the metric")
+    args = parser.parse_intermixed_args(words)
+    found = annotated(args.annotations, args.images) if args.annotations else images_in(args.images)
+    files = chosen(found, args.count, args.seed)
+    provenance = {
+        "source": args.images.name,
+        "annotations": digest(args.annotations) if args.annotations else None,
+        "drawn": {"of": len(found), "seed": args.seed} if args.count else None,
+        "side": args.side,
+    }
+    opened = partial(squared, side=args.side) if args.side else Image.open
+    known = computed(source(args.metric, args.changes), files, opened, provenance)
+    save(known, args.out)
+    print(json.dumps(known.made_from, indent=2))
+
+
+if __name__ == "__main__":
+    main()

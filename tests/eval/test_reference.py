@@ -1,0 +1,144 @@
+"""Reference features: kept with what they were made from, and refused where they do not fit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from eval import Unavailable
+from eval.extractor import Extractor
+from eval.features import computed, header, images_in, save
+from eval.reference import Reference, distance_score
+
+
+def extractor(**identity):
+    """Three features of an image: its mean colour."""
+    return Extractor(
+        lambda x: {"colour": x.mean((2, 3))},
+        lambda image: image[:, :8, :8].float(),
+        {"network": "colour", "weights": "none", "resize": "crop"} | identity,
+        "cpu",
+        batch=4,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "images" / "below").mkdir(parents=True)
+    for name in ("0.png", "1.PNG", "below/2.png", "3.webp", "4.png"):
+        picture = Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8))
+        picture.save(tmp_path / "images" / name, lossless=True)
+    (tmp_path / "images" / "notes.txt").write_text("not an image")
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def file(folder, tmp_path):
+    out = tmp_path / "kept" / "reference.safetensors"
+    save(computed(extractor(), images_in(folder), provenance={"source": "images"}), out)
+    return out
+
+
+JUDGED = torch.zeros(2, 3, 24, 32, dtype=torch.uint8)
+
+
+def test_a_file_says_what_it_was_made_from(file):
+    found = header(file)
+    assert (found["count"], found["resolution"], found["source"]) == (5, [24, 32], "images")
+    assert (found["network"], found["resize"]) == ("colour", "crop")
+    assert {"torch", "pillow", "numpy"} == set(found["versions"])
+    assert len(found["images"]) == 64
+
+
+def test_a_folder_and_its_file_are_the_same_reference(folder, file, tmp_path):
+    kept = Reference(file).known(extractor(), JUDGED).features["colour"]
+    for cache in (None, tmp_path / "cache", tmp_path / "cache"):
+        known = Reference(folder, count=5, cache=cache).known(extractor(), JUDGED)
+        assert torch.equal(known.features["colour"], kept)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_a_folder_is_known_by_its_contents(folder, tmp_path):
+    reference = Reference(folder, cache=tmp_path / "cache")
+    before = reference.known(extractor(), JUDGED)
+    (folder / "0.png").rename(folder / "renamed.png")
+    assert reference.known(extractor(), JUDGED).made_from["images"] == before.made_from["images"]
+    Image.new("RGB", (32, 24)).save(folder / "4.png")
+    assert not torch.equal(reference.known(extractor(), JUDGED).features["colour"], before.features["colour"])
+    assert reference.known(extractor(resize="other"), JUDGED).made_from["resize"] == "other"
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"resize": "clean"}, "made with resize=crop, not clean"),
+        ({"weights": "abc"}, "made with weights=none, not abc"),
+        ({"network": "other"}, "made with network=colour, not other"),
+    ],
+)
+def test_features_of_another_kind_are_refused(file, changes, says):
+    for ask in (lambda r, e: r.check(lambda: e), lambda r, e: r.known(e, JUDGED)):
+        with pytest.raises(Unavailable, match=says) as found:
+            ask(Reference(file), extractor(**changes))
+        assert "scripts.reference_stats" in found.value.remedy
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_another_count_or_resolution_is_refused(kind, request):
+    reference = Reference(request.getfixturevalue(kind), cache=None)
+    with pytest.raises(Unavailable, match=r"5 images in .*, not 6"):
+        replace(reference, count=6).check(extractor)
+    with pytest.raises(Unavailable, match="are 24 x 32, those to be judged 48 x 64"):
+        reference.known(extractor(), torch.zeros(2, 3, 48, 64, dtype=torch.uint8))
+    larger = torch.zeros(2, 3, 48, 64, dtype=torch.uint8)
+    assert len(replace(reference, size="any", count=5).known(extractor(), larger).features["colour"]) == 5
+
+
+def test_images_of_several_sizes_have_no_resolution(folder):
+    Image.new("RGB", (32, 32)).save(folder / "5.png")
+    with pytest.raises(Unavailable, match="of several sizes"):
+        Reference(folder, cache=None).known(extractor(), JUDGED)
+    assert (
+        Reference(folder, size="any", cache=None).known(extractor(), JUDGED).made_from["resolution"] is None
+    )
+
+
+def test_what_is_no_reference_is_refused_with_the_way_out(tmp_path, file):
+    tensors = load_file(file)
+    save_file(tensors, tmp_path / "bare.safetensors")
+    save_file({k: x[:4].contiguous() for k, x in tensors.items()}, file, {"made_from": '{"count": 5}'})
+    (tmp_path / "text.safetensors").write_text("not a tensor")
+    for path, says in (
+        (None, "no reference images are given"),
+        (tmp_path / "nowhere", "0 images"),
+        (tmp_path / "nowhere.safetensors", "not a file of reference features"),
+        (tmp_path / "bare.safetensors", "not a file of reference features"),
+        (tmp_path / "text.safetensors", "not a file of reference features"),
+        (file, r"says count=5 and has \[4\] rows"),
+    ):
+        with pytest.raises(Unavailable, match=says):
+            Reference(path).check(extractor)
+
+
+def test_features_do_not_depend_on_batch_or_order(folder):
+    files = images_in(folder)
+    assert [file.name for file in files] == ["0.png", "1.PNG", "3.webp", "4.png", "2.png"]
+    forwards = computed(extractor(), files)
+    backwards = computed(extractor(), files[::-1])
+    assert torch.equal(forwards.features["colour"], backwards.features["colour"].flip(0))
+    assert forwards.made_from == backwards.made_from
+
+
+def test_a_score_is_the_mean_of_what_images_add():
+    mine, dense = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([1.0, 1.0, 4.0])
+    score = distance_score("x", lambda f: f.double().numpy(), mine, dense, biased=True)
+    assert (score.value, score.n, score.per_image) == (3.0, 3, (1.0, 2.0, 6.0))
+    assert score.se == pytest.approx(np.std([1, 2, 6], ddof=1) / 3**0.5)
+    assert score.difference.value == 1
+    with pytest.raises(Unavailable, match="one image"):
+        distance_score("x", lambda f: f.numpy(), mine[:1], None, biased=True)
