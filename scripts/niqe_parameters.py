@@ -71,12 +71,10 @@ if __name__ == "__main__":
     parser.add_argument("--target", type=Path, default=ROOT / "eval" / "niqe.safetensors")
     args = parser.parse_args()
     if args.source:
-        (mean, covariance), about = published(args.source), {"source": MEMBER, "notice": NOTICE.read_text()}
+        (mean, covariance), source = published(args.source), f"{MEMBER}\n{NOTICE.read_text()}"
     else:
         files = sorted(f for f in args.folder.rglob("*") if f.suffix.lower() in SUFFIXES)
-        (mean, covariance), about = (
-            fitted(files, args.luma),
-            {"source": f"{len(files)} photographs, {args.luma}"},
-        )
-    save_file({"mean": mean.contiguous(), "covariance": covariance.contiguous()}, args.target, about)
+        (mean, covariance), source = fitted(files, args.luma), f"{len(files)} photographs, {args.luma}"
+    tensors = {"mean": mean.contiguous(), "covariance": covariance.contiguous()}
+    save_file(tensors, args.target, {"source": source})
     print(args.target)
