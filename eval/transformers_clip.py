@@ -24,7 +24,8 @@ class TransformersCLIP:
     `model` unless given. batch: images or texts per call.
 
     Images are resized with PIL, as CLIP was published and as open_clip does; transformers' default, on
-    tensors, moves features by about a thousandth.
+    tensors, moves features by about a thousandth. A prompt that is too long is cut but keeps its end, whose
+    feature counts, as in open_clip; torchmetrics cuts the end off as well, and scores the first token.
     """
 
     model: str
