@@ -1,11 +1,12 @@
-"""methods/forecast.py: Taylor series whose derivatives are backward differences."""
+"""methods/forecast.py: Taylor series whose derivatives are backward differences; and of tokens with histories
+of their own."""
 
 from math import factorial
 
 import pytest
 import torch
 
-from methods.forecast import Forecast
+from methods.forecast import Forecast, TokenForecast
 
 EVEN, UNEVEN = (0, 3, 6, 9, 12), (0, 1, 2, 5, 9)
 
@@ -77,3 +78,33 @@ def test_children_inherit_the_series_of_their_parent():
     before = series.at(11)[0]
     series.carry(parents)
     assert torch.equal(series.at(11)[0], before[:, parents[0]])
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_each_token_is_forecast_from_its_own_last_two_values(order):
+    generator = torch.Generator().manual_seed(3)
+    memory, known = TokenForecast(order), [[[] for _ in range(6)] for _ in range(2)]
+    for step, k in ((0, 6), (1, 2), (2, 6), (4, 3), (5, 1), (9, 3)):
+        rows = torch.stack([torch.randperm(6, generator=generator)[:k] for _ in range(2)])
+        value = torch.randn(2, k, 4, generator=generator)
+        if k == 6:
+            rows = torch.arange(6).expand(2, -1)
+        memory.update(step, value, None if k == 6 else rows)
+        for b, i in ((b, i) for b in range(2) for i in range(k)):
+            known[b][rows[b, i]].append((step, value[b, i]))
+        for ahead in (0, 1, 3):
+            found = memory.at(step + ahead, order)
+            for b, n in ((b, n) for b in range(2) for n in range(6)):
+                (seen, last), *before = known[b][n][::-1]
+                expected = last
+                if order and before:
+                    expected = last + (last - before[0][1]) / (seen - before[0][0]) * (step + ahead - seen)
+                torch.testing.assert_close(found[b, n], expected, rtol=0, atol=1e-5)
+
+
+def test_a_memory_of_order_one_still_has_the_last_values():
+    memory = TokenForecast(1)
+    for step in (0, 1):
+        memory.update(step, torch.full((1, 3, 2), float(step)))
+    assert torch.equal(memory.at(5, 0), torch.ones(1, 3, 2))
+    assert torch.equal(memory.at(5, 1), torch.full((1, 3, 2), 5.0))

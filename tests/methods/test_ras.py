@@ -4,7 +4,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from methods import RAS, Baseline, Random
+from methods import RAS, Baseline, Caching, Random
+from methods.caches import TaylorOutput
+from methods.ras import kept_for_next
 from tests.methods.gaussian import GaussianFlow
 
 
@@ -101,7 +103,8 @@ def test_an_image_does_not_depend_on_its_batch(method, seeds):
 @pytest.mark.parametrize(
     "wrong",
     [{"ratio": 0}, {"ratio": -1}, {"ratio": "abc"}, {"start": 0}, {"high_ratio": 2}, {"ratoi": 0.5},
-     {"steps": 4, "start": 4}, {"steps": 20, "resets": (12, 22)}, {"selection": "mean"}],
+     {"steps": 4, "start": 4}, {"steps": 20, "resets": (12, 22)}, {"selection": "mean"}, {"stale": "forget"},
+     {"cache": TaylorOutput(order=2)}],
 )  # fmt: skip
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ValidationError):
@@ -109,8 +112,75 @@ def test_wrong_settings_are_refused(wrong):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"starvation": 1.0}, {"high_ratio": 0.0}, {"ratio": 0.999, "high_ratio": 1.0}]
+    "wrong",
+    [{"starvation": 1.0}, {"high_ratio": 0.0}, {"ratio": 0.999, "high_ratio": 1.0}, {"selection": "random"}],
 )
 def test_the_released_rule_is_refused_where_it_is_undefined(wrong):
     with pytest.raises(ValueError, match="released"):
         RAS(**{"steps": 12, "resets": (), "as_released": True} | wrong)(GaussianFlow())
+
+
+class LineFlow(GaussianFlow):
+    """A velocity that is a line in the number of the step, for each entry its own."""
+
+    steps = 12
+
+    def velocity(self, x, sigma, kv=None, rows=None, places=None):
+        i = self.sigmas(self.steps).tolist().index(sigma.item())
+        v = self.line(i).expand(len(x), -1, -1)
+        v = v if rows is None else v.gather(1, rows[..., None].expand(-1, -1, 16))
+        self.evaluated.append(v.shape[1])
+        return v
+
+    def line(self, i):
+        a, b = torch.randn(2, self.n, 16, generator=torch.Generator().manual_seed(7))
+        return a + i * b
+
+
+@pytest.mark.parametrize("cache", [None, TaylorOutput(3, 1, 2)])
+@pytest.mark.parametrize("selection", ["std", "random"])
+def test_a_line_is_forecast_exactly_for_tokens_left_out(selection, cache):
+    flow = LineFlow()
+    settings = {"ratio": 0.25, "start": 2, "resets": (), "selection": selection, "cache": cache}
+    _, steps = trace(RAS(steps=12, stale="taylor", **settings), flow)
+    for step in steps:
+        torch.testing.assert_close(step["v"], flow.line(step["i"]).expand(2, -1, -1), rtol=0, atol=2e-5)
+    _, reused = trace(RAS(steps=12, stale="reuse", **settings), LineFlow())
+    assert max((step["v"] - flow.line(step["i"])).abs().max() for step in reused) > 1
+
+
+@pytest.mark.parametrize(
+    "cache", [TaylorOutput(3, 1, 2), TaylorOutput(4, 0, 3), TaylorOutput(2, 1, 1, "paper")]
+)
+@pytest.mark.parametrize("stale", ["reuse", "taylor"])
+def test_at_ratio_one_with_a_cache_it_is_the_cache_bit_for_bit(cache, stale):
+    ours, theirs = GaussianFlow(), GaussianFlow()
+    x = RAS(steps=14, ratio=1, stale=stale, cache=cache)(ours)
+    assert torch.equal(x, Caching(cache, steps=14)(theirs))
+    assert ours.evaluated == theirs.evaluated
+
+
+def test_a_step_that_is_forecast_runs_no_token():
+    flow = GaussianFlow()
+    cache = TaylorOutput(3, 1, 2)
+    _, steps = trace(RAS(steps=12, ratio=0.5, start=4, resets=(9,), cache=cache), flow)
+    runs = [i for i in range(12) if cache.runs(i)]
+    assert runs == [0, 1, 3, 6, 9]
+    assert [i for i, step in enumerate(steps) if step["rows"] is None or step["rows"].numel()] == runs
+    assert flow.evaluated == [64, 64, 64, 32, 64]
+    assert all(step["rows"].shape == (2, 0) for i, step in enumerate(steps) if i not in runs)
+
+
+def test_keys_and_values_are_kept_for_the_next_step_that_is_evaluated():
+    """Dense, dense, forecast, sparse, dense, forecast, dense, sparse."""
+    ends = [(0, 0), (0, 0), (3, 1), (3, 1), (0, 0), (0, 0), (0, 0), (4, 0)]
+    runs = [True, True, False, True, True, False, True, True]
+    kept = kept_for_next(ends, runs)
+    assert [kept[i] for i, run in enumerate(runs) if run] == [False, True, False, False, True, False]
+
+
+def test_random_scores_without_starvation_are_the_control():
+    settings = {"steps": 14, "ratio": 0.3, "start": 3}
+    x = RAS(**settings, selection="random", starvation=0.0)(GaussianFlow())
+    assert torch.equal(x, Random(**settings)(GaussianFlow()))
+    assert not torch.equal(x, RAS(**settings, starvation=0.0)(GaussianFlow()))
