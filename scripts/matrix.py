@@ -1,0 +1,146 @@
+"""The matrix studies as one table and one figure: which method gains over step reduction, on which model.
+
+    for m in lumina sd3 flux; do
+        python run.py sweep=matrix model=${m}_tiny cost=flops results=results/embedded name=matrix-$m
+    done
+    python -m scripts.matrix results/embedded matrix
+
+Reads FOLDER/NAME-*/table.parquet; writes FOLDER/NAME/table.md and gain.png, .svg. A method's gain is its
+score minus what step reduction gets at the same FLOPs, with its 95 % interval; methods at less than 2.9 times
+fewer FLOPs than dense stand in the first part, the others in the second.
+"""
+
+import argparse
+import re
+from collections.abc import Sequence
+from math import isnan, nan
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from study.store import write
+from study.style import COLOURS, FAINT, INK, MUTED, figure, save
+
+SPLIT = 2.9  # times fewer FLOPs: between the twofold and the fourfold settings
+PARTS = ("about 2 times fewer FLOPs", "about 4 times fewer FLOPs")
+SCORES = ("psnr", "clip_score[emoji]", "fd[emoji]")
+KINDS = {"steps": 0, "ras": 2, "random": 2, "ralu": 1}  # colour by family of methods; caches take the rest
+VARIANT = re.compile(r"(?:solver|stale|selection)=(\S+)")
+Row = dict[str, Any]
+
+
+def read(folder: Path, name: str) -> list[Row]:
+    """The method rows of every study, with the model, the part and a name that they share between models."""
+    rows = []
+    for file in sorted(folder.glob(f"{name}-*/table.parquet")):
+        model = file.parent.name.removeprefix(f"{name}-")
+        for row in pd.read_parquet(file).to_dict("records"):
+            if row["role"] == "method" and row["flops_ratio"] == row["flops_ratio"]:
+                part = PARTS[row["flops_ratio"] >= SPLIT]
+                rows.append(
+                    {str(k): v for k, v in row.items()} | {"model": model, "part": part, "name": brief(row)}
+                )
+    if not rows:
+        raise SystemExit(f"no {name}-*/table.parquet in {folder}: run the studies first, see --help")
+    return rows
+
+
+def brief(row: Row) -> str:
+    """ras ratio=0.25 stale=taylor -> ras taylor; the settings stand in the studies' own tables."""
+    variants = VARIANT.findall(row["label"])
+    fewer = ["of 15 steps"] if "steps=15" in row["label"] else []
+    return " ".join([row["label"].split()[0], *variants, *fewer])
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    models, lines = sorted({row["model"] for row in rows}), []
+    for part in PARTS:
+        group = [row for row in rows if row["part"] == part]
+        head = [f"{model}: FLOPs, PSNR, CLIP, FD" for model in models]
+        lines += [
+            f"At {part}, gain over step reduction in {', '.join(SCORES)} (+ is better, bold: 95 % sure):",
+            "",
+        ]
+        lines += [f"| method | {' | '.join(head)} |", "| :-- |" + " --: |" * len(models)]
+        for name in ranked(group):
+            lines.append(f"| {name} | {' | '.join(cell(group, name, model) for model in models)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def ranked(group: Sequence[Row]) -> list[str]:
+    """Names by their mean gain in PSNR over the models; those beyond the curve last."""
+    gains: dict[str, list[float]] = {}
+    for row in group:
+        gains.setdefault(row["name"], []).append(gain(row, "psnr")[0])
+    known = {name: [g for g in found if not isnan(g)] for name, found in gains.items()}
+    return sorted(known, key=lambda name: -fmean(known[name]) if known[name] else float("inf"))
+
+
+def gain(row: Row, score: str) -> tuple[float, float, float]:
+    """Value and bounds; NaN where the study has none."""
+    value, low, high = (row.get(f"{score}_gain{end}") for end in ("", "_low", "_high"))
+    return tuple(nan if x is None else float(x) for x in (value, low, high))  # type: ignore[return-value]
+
+
+def cell(group: Sequence[Row], name: str, model: str) -> str:
+    found = [row for row in group if (row["name"], row["model"]) == (name, model)]
+    if not found:
+        return "–"
+    return ", ".join([f"{found[0]['flops_ratio']:.2f}×", *(said(found[0], score) for score in SCORES)])
+
+
+def said(row: Row, score: str) -> str:
+    value, low, high = gain(row, score)
+    if isnan(value):
+        return "–"
+    text = f"{value:+.{0 if score.startswith('fd') else 1}f}".replace("-", "−")
+    return f"**{text}**" if low * high > 0 else text
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Gains in PSNR with their intervals, a panel per model and part; below zero is worse than fewer steps."""
+    models = sorted({row["model"] for row in rows})
+    names = {part: ranked([row for row in rows if row["part"] == part])[::-1] for part in PARTS}
+    heights = [max(len(found), 1) for found in names.values()]
+    with figure(9.5, 0.19 * sum(heights) + 1.4) as made:
+        axes = made.subplots(len(PARTS), len(models), sharex="col", squeeze=False, height_ratios=heights)
+        for line, part in zip(axes, PARTS, strict=True):
+            for axis, model in zip(line, models, strict=True):
+                here = [row for row in rows if (row["part"], row["model"]) == (part, model)]
+                panel(axis, here, names[part])
+                axis.set_title(f"{model}_tiny, {part}", size=8)
+            for axis in line[1:]:
+                axis.tick_params(labelleft=False)
+        made.supxlabel("gain in PSNR (dB) over step reduction at equal FLOPs; bars: 95 %", size=8.5)
+        save(made, path, "png", "svg")
+
+
+def panel(axis: Any, rows: Sequence[Row], names: Sequence[str]) -> None:
+    axis.axvline(0, color=MUTED, linewidth=0.8)
+    axis.grid(axis="x", color=FAINT, linewidth=0.4)
+    for row in rows:
+        value, low, high = gain(row, "psnr")
+        y, colour = names.index(row["name"]), COLOURS[KINDS.get(row["name"].split()[0].split("_")[0], 3)]
+        axis.plot([low, high], [y, y], color=colour, linewidth=1.2)
+        axis.plot(value, y, "o", color=colour, markersize=3.6)
+    axis.set_yticks(range(len(names)), names, size=7.5, color=INK)
+    axis.set_ylim(-0.7, len(names) - 0.3)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("results/embedded"))
+    parser.add_argument("name", nargs="?", default="matrix")
+    given = parser.parse_args()
+    rows = read(given.folder, given.name)
+    write(given.folder / given.name / "table.md", markdown(rows))
+    draw(rows, given.folder / given.name / "gain")
+
+
+if __name__ == "__main__":
+    main()
