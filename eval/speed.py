@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from eval.interval import Interval, median_interval
 from eval.memory import Memory, peak
-from eval.statistics import Interval, median_interval
 
 T = TypeVar("T")
 

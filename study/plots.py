@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from eval import Score
-from eval.statistics import Interval
+from eval.interval import Interval
 from study.row import Row
 from study.style import COLOURS, FAINT, INK, MUTED, figure, save
 from study.table import headline
@@ -134,8 +134,12 @@ def series(rows: Sequence[Row]) -> dict[str, list[Row]]:
         key: {str(row.cell.axes.get(key)) for row in methods} for row in methods for key in row.cell.axes
     }
     swept = max(values, key=lambda key: len(values[key]), default="")
+    written_out = len({frozenset(row.cell.axes) for row in methods}) > 1  # sweep.points: one curve per method
     found: dict[str, list[Row]] = {"step reduction": [row for row in rows if row.cell.role == "steps"]}
     for row in methods:
+        if written_out:
+            found.setdefault(row.cell.label.split(" ")[0], []).append(row)
+            continue
         fixed = [f"{k.split('.')[-1]}={v}" for k, v in row.cell.axes.items() if k not in (swept, "method")]
         name = " ".join([row.cell.label.split(" ")[0], *fixed])
         unit = f" ({swept.split('.')[-1]})" if swept else ""

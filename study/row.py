@@ -1,15 +1,14 @@
 """One row of the table per cell: what was measured, paired with the dense baseline of the same prompts and
 seeds."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from eval import Score
-from eval.statistics import Interval, basic, median_interval, pooled, resamples
+from eval.interval import Interval, median_interval
 from study.plan import Cell
 
 Record = dict[str, Any]
@@ -22,7 +21,8 @@ class Row:
     run over time of this one, batch by batch. flops: of an image, the mean of all; flops_ratio: those of the
     dense run over it. counted: FLOPs of one image as torch counts them over those of the closed form. memory:
     peak, in bytes. gain: each score minus what step reduction gets at the same cost, signed so that more is
-    better."""
+    better. keys, prompts: of the images, in the order of a score's `per_image`. relative: cost over that of
+    the dense run, by batch for time, by image for FLOPs."""
 
     cell: Cell
     n: int
@@ -37,6 +37,9 @@ class Row:
     cost: Cost = "time"
     gain: Mapping[str, Interval] = field(default_factory=dict)
     failure: str | None = None
+    keys: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    relative: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def cheaper(self) -> float:
@@ -66,9 +69,16 @@ def seconds(records: Mapping[str, Record]) -> Interval | None:
     return median_interval([b["seconds"] / b["size"] for b in timed]) if timed else None
 
 
-def speedup(dense: Mapping[str, Record], records: Mapping[str, Record]) -> Interval | None:
+def relative(dense: Mapping[str, Record], records: Mapping[str, Record], cost: Cost) -> dict[str, float]:
+    """Cost over that of the dense run, of what both have: batches for time, images for FLOPs."""
+    if cost == "flops":
+        return {key: r["flops"] / dense[key]["flops"] for key, r in records.items() if key in dense}
     a, b = batches(dense), batches(records)
-    ratios = [a[name]["seconds"] / b[name]["seconds"] for name in a if name in b]
+    return {name: b[name]["seconds"] / a[name]["seconds"] for name in a if name in b}
+
+
+def speedup(dense: Mapping[str, Record], records: Mapping[str, Record]) -> Interval | None:
+    ratios = [1 / share for share in relative(dense, records, "time").values()]
     return median_interval(ratios) if ratios else None
 
 
@@ -93,53 +103,3 @@ def no_op(cell: Cell, dense: Mapping[str, Record], records: Mapping[str, Record]
     if any(records[key]["flops"] > dense[key]["flops"] for key in both):  # a costlier solver, say
         return None
     return "no-op: it is switched on, and nothing was skipped; other settings, or a run of its off settings"
-
-
-def with_gain(rows: Sequence[Row], cost: Cost = "time") -> list[Row]:
-    """The rows with their gain over the step-reduction curve of the same baseline, at equal time or FLOPs."""
-    rows = [replace(row, cost=cost) for row in rows]
-    return [row if row.cell.role != "method" else _gained(row, _curve(row, rows)) for row in rows]
-
-
-def _curve(row: Row, rows: Sequence[Row]) -> list[Row]:
-    curve = [r for r in rows if r.cell.dense == row.cell.dense and r.cell.role != "method" and r.cheaper]
-    return sorted(curve, key=lambda r: r.cheaper)
-
-
-def _gained(row: Row, curve: Sequence[Row]) -> Row:
-    if not row.cheaper or len(curve) < 2:
-        return row
-    for slower, quicker in pairwise(curve):
-        x, a, b = row.cheaper, slower.cheaper, quicker.cheaper
-        if a <= x <= b:
-            share = _share(x, a, b)
-            named = {name: _difference(row, slower, quicker, name, share) for name in row.scores}
-            gain = {name: interval for name, interval in named.items() if interval is not None}
-            return replace(row, gain=gain)
-    return row
-
-
-def _share(x: float, a: float, b: float) -> float:
-    """How far x lies from a to b, linear in the cost: 1 / speedup."""
-    return 0.0 if a == b else (1 / a - 1 / x) / (1 / a - 1 / b)
-
-
-def _difference(row: Row, slower: Row, quicker: Row, name: str, share: float) -> Interval | None:
-    scores = [r.scores.get(name) for r in (row, slower, quicker)]
-    values = [s.value for s in scores if s is not None and s.value is not None and np.isfinite(s.value)]
-    if len(values) < 3:
-        return None
-    sign = 1 if row.scores[name].better == "higher" else -1
-    mix = np.array([1, share - 1, -share]) * sign
-    value = float(mix @ values)
-    images = [s.per_image for s in scores if s is not None and s.per_image is not None]
-    n = row.scores[name].n
-    if len(images) < 3 or n < 2 or any(len(x) != n for x in images):
-        return Interval(value, float("nan"), float("nan"), 0.0)
-    weights = resamples(n)
-    drawn = sum(m * pooled(x, weights, row.scores[name].pool) for m, x in zip(mix, images, strict=True))
-    return (
-        basic(value, drawn, n)
-        if np.isfinite(drawn).all()
-        else Interval(value, float("nan"), float("nan"), 0.0)
-    )

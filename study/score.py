@@ -2,6 +2,7 @@
 generating."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 
 from eval import Samples, Score, require_equal_n
 from study.build import build
+from study.checks import keyed
+from study.gain import with_gain
 from study.picture import pixels
 from study.plan import Cell, Plan
 from study.row import (
@@ -18,16 +21,18 @@ from study.row import (
     flops_ratio,
     mean_flops,
     no_op,
+    relative,
     seconds,
     speedup,
-    with_gain,
 )
 from study.store import Store
+
+Metrics = Mapping[str, Callable[[Samples], list[Score]]]
 
 
 def rows(plan: Plan, store: Store) -> list[Row]:
     """One row per cell, in the plan's order, with what is there."""
-    metrics = [build(node, f"eval.metrics.{name}", "eval") for name, node in plan.metrics.items()]
+    metrics = {name: build(node, f"metric.{name}", "eval") for name, node in plan.metrics.items()}
     keys = [s.key for s in plan.samples]
     records = {cell.id: _present(store.samples(cell.id), keys) for cell in plan.cells}
     found = with_gain([_row(plan, store, cell, records, metrics) for cell in plan.cells], plan.settings.cost)
@@ -41,7 +46,7 @@ def _present(records: Mapping[str, Record], keys: Sequence[str]) -> dict[str, Re
 
 
 def _row(
-    plan: Plan, store: Store, cell: Cell, records: Mapping[str, Mapping[str, Record]], metrics: Sequence
+    plan: Plan, store: Store, cell: Cell, records: Mapping[str, Mapping[str, Record]], metrics: Metrics
 ) -> Row:
     mine, dense = records[cell.id], records[cell.dense]
     known = store.described(cell.id)
@@ -61,6 +66,9 @@ def _row(
         failure=f"{failures[-1]['type']}: {failures[-1]['message']}"
         if failures
         else no_op(cell, dense, mine),
+        keys=tuple(mine),
+        prompts=tuple(r["prompt"] for r in mine.values()),
+        relative=relative(dense, mine, plan.settings.cost),
     )
 
 
@@ -70,12 +78,13 @@ def _scores(
     cell: Cell,
     mine: Mapping[str, Record],
     dense: Mapping[str, Record],
-    metrics: Sequence[Callable[[Samples], list[Score]]],
+    metrics: Metrics,
 ) -> dict[str, Score]:
     samples = _samples(plan, store, cell.id, mine)
     if cell.id != cell.dense and set(mine) <= set(dense):
         samples = samples.against(_samples(plan, store, cell.dense, dense))
-    return {score.name: score for metric in metrics for score in metric(samples)}
+    found = [(name, score) for name, metric in metrics.items() for score in metric(samples)]
+    return {s.name: replace(s, remedy=s.remedy and keyed(name, s.remedy)) for name, s in found}
 
 
 def _samples(plan: Plan, store: Store, cell: str, records: Mapping[str, Record]) -> Samples:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from eval import Score
-from eval.statistics import Interval
+from eval.interval import Interval
 from study.row import Row
 
 RANDOM = "RANDOM WEIGHTS: the speed is valid, the images are noise"

@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 from scipy.special import stdtrit
+from scipy.stats import t, ttest_rel
 
-from eval.statistics import basic, median_interval, paired_difference, pooled, resamples, standard_error
+from eval.interval import basic, median_interval, two_sided
+from eval.statistics import mean_interval, paired_difference, pooled, resamples, standard_error
 
 RNG = np.random.default_rng(0)
 
@@ -107,3 +109,49 @@ def test_median_interval_covers_at_least_its_level():
     hits = np.mean([i.low <= math.log(2) <= i.high for i in intervals])
     assert intervals[0].level >= 0.95
     assert hits == pytest.approx(intervals[0].level, abs=0.015)
+
+
+def test_p_is_students():
+    a, b = RNG.normal(0.4, 1, 30), RNG.normal(0, 1, 30)
+    assert paired_difference(a, b).p == pytest.approx(ttest_rel(a, b).pvalue)
+    assert paired_difference(a, a).p == 1
+    assert two_sided(1.0, 0.0, 9) == 0
+
+
+def test_mean_interval_is_students():
+    x = RNG.normal(5, 2, 12)
+    low, high = t.interval(0.95, 11, x.mean(), np.std(x, ddof=1) / math.sqrt(12))
+    found = mean_interval(x)
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert mean_interval([3.0]).level == 0
+
+
+def test_images_of_one_prompt_count_as_one_draw():
+    """Several seeds of a prompt that agree say no more than one of them."""
+    prompts = np.repeat(np.arange(10), 4)
+    one = RNG.normal(size=10)
+    assert standard_error(one[prompts], groups=prompts) == pytest.approx(standard_error(one))
+    assert mean_interval(one[prompts], groups=prompts).high == pytest.approx(mean_interval(one).high)
+    weights = resamples(40, 100, groups=prompts)
+    assert np.allclose(weights.sum(1), 40)
+    assert (weights.reshape(100, 10, 4) == weights.reshape(100, 10, 4)[:, :, :1]).all()
+    b = np.zeros(10)
+    each, single = paired_difference(one[prompts], b[prompts], groups=prompts), paired_difference(one, b)
+    assert (each.low, each.p) == pytest.approx((single.low, single.p))
+
+
+def test_groups_of_one_are_no_groups():
+    x, y = RNG.normal(size=(2, 15))
+    assert paired_difference(x, y, groups=range(15)) == paired_difference(x, y)
+    with pytest.raises(ValueError, match="two or more prompts"):
+        paired_difference(x, y, groups=["p"] * 15)
+
+
+def test_intervals_over_seeds_of_few_prompts_cover():
+    hits, prompts = [], np.repeat(np.arange(12), 3)
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(0.3, 1, 12)[prompts] + rng.normal(0, 0.5, 36)
+        interval = paired_difference(x, np.zeros(36), replicates=400, groups=prompts)
+        hits.append(interval.low <= 0.3 <= interval.high)
+    assert 0.92 <= np.mean(hits) <= 0.98

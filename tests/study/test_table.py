@@ -10,10 +10,11 @@ import pytest
 from rich.console import Console
 
 from eval import Score
-from eval.statistics import Interval
+from eval.interval import Interval
 from study import forms, table
+from study.gain import with_gain
 from study.plan import Cell
-from study.row import Row, batches, no_op, seconds, speedup, with_gain
+from study.row import Row, batches, no_op, seconds, speedup
 
 
 def cell(name, role, **axes):
