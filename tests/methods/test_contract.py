@@ -1,30 +1,111 @@
-"""What every method keeps to, on every family: each conf/method/*.yaml is tested by being there."""
+"""What every method keeps to, on every family: each conf/method/*.yaml is tested by being there, and each
+conf/method/cache/*.yaml under `Caching`."""
 
-from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
-import yaml
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 
-from methods import Baseline
-from models import generate
+from eval.speed import count_flops
+from methods import RALU, Caching
+from models import adapt, generator
+from models.flow import Flow
 from tests.pipelines import PIPELINES
 
-STEPS = 6
+CONF = Path("conf").resolve()
+STEPS = 7
 PROMPTS = ["a fox", "two red apples on a table", ""]
+MODEL = {
+    "steps": STEPS,
+    "magcache": {"ratios": [1.0, 0.99, 1.01, 0.98]},
+    "teacache": {"coefficients": [1.0, 0.0]},
+    "ralu": {"preset": "flux_7x"},
+}  # what a model's file holds for its methods
+EASY = {"threshold": 9.0}  # random weights change more from step to step than trained ones
+DENSE = ("baseline", "steps")
 
 
-def configured():
-    """Each conf/method/*.yaml with the settings it writes out; what the model sets stays at its default."""
-    for path in sorted(Path("conf/method").glob("*.yaml")):
-        node = yaml.safe_load(path.read_text())
-        module, name = node.pop("_target_").rsplit(".", 1)
-        written = {key: value for key, value in node.items() if "${" not in str(value)}
-        yield path.stem, getattr(import_module(module), name)(**written, steps=STEPS)
+def configured(*overrides):
+    """The method of the composed config, its nested nodes too."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(overrides=[*overrides, f"+model={MODEL}".replace("'", "")])
+        return instantiate(config.method, _convert_="all")
 
 
-METHODS = dict(configured())
+def every():
+    """Methods by name, caches as caching/NAME."""
+    for path in sorted(CONF.glob("method/*.yaml")):
+        yield path.stem, configured(f"+method={path.stem}")
+    for path in sorted(CONF.glob("method/cache/*.yaml")):
+        method = configured("+method=caching", f"method/cache={path.stem}")
+        easy = {key: value for key, value in EASY.items() if hasattr(method.cache, key)}
+        yield f"caching/{path.stem}", Caching(type(method.cache)(**vars(method.cache) | easy), STEPS)
+
+
+METHODS = dict(every())
+
+
+class Run(NamedTuple):
+    """Final tokens (b, n, c), the flow that made them, what `on_step` was told, and how long the flow's log
+    was then; counted: FLOPs by torch."""
+
+    x: torch.Tensor
+    flow: Flow
+    steps: list[dict]
+    logged: list[int]
+    counted: int
+
+
+def run(pipe, method, prompts=PROMPTS, count=False, height=64, width=96, guidance=4.0) -> Run:
+    limits = {} if "Lumina" in type(pipe).__name__ else {"max_sequence_length": 16}
+    if "Flux" in type(pipe).__name__ and guidance > 1:
+        limits["true_cfg_scale"] = 2.0
+    steps, logged, counted = [], [0], 0
+    with adapt(pipe) as model:
+        generators = [generator(prompt, 0) for prompt in prompts]
+        size = {"height": height, "width": width, "guidance": guidance}
+        flow = model.flow(prompts, generators=generators, **size, **limits)
+
+        def on_step(**step):
+            steps.append(step)
+            logged.append(len(flow.work))
+
+        if count:
+            x, counted = count_flops(lambda: method(flow, on_step=on_step))
+        else:
+            x = method(flow, on_step=on_step)
+    return Run(x, flow, steps, logged, counted)
+
+
+def stock(pipe):
+    """The pipeline's own call."""
+    limits = {} if "Lumina" in type(pipe).__name__ else {"max_sequence_length": 16}
+    options = {"num_inference_steps": 2, "height": 64, "width": 64, "output_type": "latent"}
+    return pipe(PROMPTS[0], generator=generator(PROMPTS[0], 0), **options, **limits).images
+
+
+def parts(pipe):
+    """What a method might leave behind: forwards, hooks and processors of the modules."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks")
+    return [
+        (
+            vars(m).get("forward"),
+            getattr(m, "processor", None),
+            *(list(vars(m)[hook].values()) for hook in hooks),
+        )
+        for m in pipe.transformer.modules()
+    ]
+
+
+def ran(step, n):
+    """Tokens that ran at a step, for the first image, as `on_step` tells it."""
+    if step.get("density") is not None:
+        return step["density"][0].sum().item()
+    return n if step["rows"] is None else step["rows"].shape[1]
 
 
 @pytest.fixture(scope="module", params=PIPELINES)
@@ -32,59 +113,91 @@ def pipe(request):
     return PIPELINES[request.param]()
 
 
+@pytest.fixture(params=METHODS)
+def name(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def dense(pipe):
-    return tokens(pipe, Baseline(steps=STEPS))
+def before(pipe):
+    """What the pipeline's own call gives before anything else ran on it."""
+    return stock(pipe)
 
 
-def tokens(pipe, method, prompts=PROMPTS, **options):
-    limits = {} if "Lumina" in type(pipe).__name__ else {"max_sequence_length": 16}
-    options = {"height": 64, "width": 96, "batch": 3, "guidance": 4.0} | limits | options
-    return torch.stack(generate(pipe, prompts, method=method, output="latent", **options)).float()
+@pytest.fixture(scope="module")
+def runs(pipe, before):
+    """The first run of each method on the three prompts."""
+    return {name: run(pipe, method) for name, method in METHODS.items()}
 
 
-def processors(pipe):
-    return [m.processor for m in pipe.transformer.modules() if hasattr(m, "set_processor")]
+def test_the_trace_says_what_ran(runs, name):
+    x, flow, steps, logged, _ = runs[name]
+    n = flow.grid.n
+    assert [step["i"] for step in steps] == list(range(len(steps)))
+    assert torch.equal(steps[-1]["x"], x)
+    assert x.shape[:2] == (3, n)
+    assert all(step["v"].shape == step["x"].shape for step in steps)
+    levels = [step["sigma"].item() for step in steps]
+    assert levels[0] == 1
+    assert isinstance(METHODS[name], RALU) or levels == sorted(levels, reverse=True)
+    for step in steps:
+        if step["rows"] is not None:
+            assert all(len(own.unique()) == len(own) for own in step["rows"])
+    executed = [flow.blocks(0, first) - flow.blocks(0, last) for first, last in pairwise(logged)]
+    shares = [count / len(flow.model.blocks) for count in executed]
+    told = sum(ran(step, n) * share for step, share in zip(steps, shares, strict=True))
+    assert told == pytest.approx(flow.tokens(0), abs=1e-6)
+    assert (flow.tokens(0) < n * len(steps)) == (name not in DENSE)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_contract(pipe, name):
-    """The trace says what ran; neither batch nor an earlier crash changes an image; nothing stays behind."""
-    method, steps, flows, own = METHODS[name], [], [], processors(pipe)
+def test_an_image_does_not_depend_on_its_batch_and_its_flops_are_counted(pipe, runs, name):
+    batch = runs[name]
+    for i, prompt in enumerate(PROMPTS):
+        alone = run(pipe, METHODS[name], [prompt], count=i == 0)
+        torch.testing.assert_close(alone.x[0], batch.x[i], rtol=0, atol=2e-5)
+        assert alone.flow.tokens() == batch.flow.tokens(i)
+        if i == 0:
+            assert alone.flow.flops() == pytest.approx(alone.counted, rel=5e-3)
 
-    def watched(flow, on_step=None):
-        flows.append(flow)
-        return method(flow, on_step=on_step)
 
-    def crash(i, **step):
-        if i == STEPS - 1:
+def test_nothing_stays_behind_even_after_a_crash_within_a_step(pipe, before, runs, name):
+    own, calls = parts(pipe), 0
+
+    def crash(*_):
+        nonlocal calls
+        calls += 1
+        if calls == 2:
             raise KeyboardInterrupt
 
-    x = tokens(pipe, watched, on_step=lambda **step: steps.append(step))
-    assert [step["i"] for step in steps] == list(range(STEPS))
-    assert torch.equal(steps[-1]["x"].float(), x)
-    assert all(step["v"].shape == x.shape for step in steps)
-    rows = [step["rows"] for step in steps]
-    assert sum(x.shape[1] if r is None else r.shape[1] for r in rows) <= sum(flows[0].evaluated)
-    assert all(len(own.unique()) == len(own) for r in rows if r is not None for own in r)
-
+    with adapt(pipe) as model:
+        hook = model.blocks[0].register_forward_pre_hook(crash)
     with pytest.raises(KeyboardInterrupt):
-        tokens(pipe, method, on_step=crash)
-    assert torch.equal(tokens(pipe, method), x)
-    assert all(a is b for a, b in zip(processors(pipe), own, strict=True))
-    torch.testing.assert_close(tokens(pipe, method, PROMPTS[1:2]), x[1:2], rtol=0, atol=2e-5)
+        run(pipe, METHODS[name])
+    hook.remove()
+    assert torch.equal(run(pipe, METHODS[name]).x, runs[name].x)
+    assert parts(pipe) == own
+    assert torch.equal(stock(pipe), before)
 
 
-@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if hasattr(method, "ratio")])
-def test_all_tokens_at_every_step_is_the_baseline_bit_for_bit(pipe, dense, name):
-    off = type(METHODS[name])(**vars(METHODS[name]) | {"ratio": 1.0})
-    assert torch.equal(tokens(pipe, off), dense)
+@pytest.mark.parametrize("off_name", [name for name in METHODS if name not in DENSE])
+def test_off_is_the_baseline_bit_for_bit(pipe, runs, off_name):
+    x = run(pipe, off(METHODS[off_name])).x
+    assert torch.equal(x, runs["baseline"].x)
+
+
+def off(method):
+    """The method with the settings that leave nothing of it."""
+    if isinstance(method, Caching):
+        return Caching(off(method.cache), STEPS)
+    one_stage = {"stages": (STEPS,), "cache": None, "last": None}
+    return type(method)(**vars(method) | (one_stage if isinstance(method, RALU) else method.off))
 
 
 @pytest.mark.parametrize("family", PIPELINES)
 def test_without_guidance_in_bfloat16_on_a_tall_image(family):
     pipe = PIPELINES[family](torch.bfloat16)
     for method in METHODS.values():
-        x = tokens(pipe, method, PROMPTS[:1], guidance=1.0, height=160, width=64)
+        x = run(pipe, method, PROMPTS[:1], guidance=1.0, height=160, width=64).x
+        assert x.dtype == torch.bfloat16
         assert x.isfinite().all()
-        assert x.std() > 0.1
+        assert x.float().std() > 0.1
