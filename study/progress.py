@@ -1,5 +1,6 @@
 """Progress with the time left, on stderr: a bar on a terminal, plain lines elsewhere."""
 
+import logging
 import sys
 import time
 from collections.abc import Mapping
@@ -30,11 +31,13 @@ class Progress:
         self.bar = Bar(*columns, console=self.console, transient=True) if self.console.is_terminal else None
 
     def __enter__(self) -> "Progress":
+        self.told = Told(self)
         if self.bar:
             self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.told.close()
         if self.bar:
             self.bar.stop()
 
@@ -75,6 +78,23 @@ class Progress:
         known = list(self.cost.values()) or [0.0]
         typical = sum(known) / len(known)
         return sum(images * self.cost.get(cell, typical) for cell, images in self.left.items())
+
+
+class Told(logging.Handler):
+    """Says what methods log: what they settle for themselves, such as a schedule matched to a model."""
+
+    def __init__(self, progress: Progress):
+        super().__init__(logging.INFO)
+        self.progress, self.logger = progress, logging.getLogger("methods")
+        self.logger.addHandler(self)
+        self.logger.setLevel(logging.INFO)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.progress.say(record.getMessage())
+
+    def close(self) -> None:
+        self.logger.removeHandler(self)
+        super().close()
 
 
 def clock(seconds: float) -> str:
