@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from models.attention import FluxAttention
-from models.model import Entered, Model, weights
-from models.opened import Context, Hidden, Modules
+from models.family import Entered, weights
+from models.hidden import Context, Hidden
+from models.model import Model
+from models.opened import Modules
 from models.tokens import Conditioning, Grid, Places
 
 

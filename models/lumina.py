@@ -9,8 +9,10 @@ from diffusers.utils.import_utils import is_bs4_available, is_ftfy_available
 from torch import Tensor
 
 from models.attention import LuminaAttention, keys_values
-from models.model import Entered, Model, weights
-from models.opened import Context, Hidden, Modules
+from models.family import Entered, weights
+from models.hidden import Context, Hidden
+from models.model import Model
+from models.opened import Modules
 from models.tokens import Conditioning, Grid, Places, channels_first, pack, unpack
 
 

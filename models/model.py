@@ -2,35 +2,25 @@
 
 import inspect
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from diffusers.utils.torch_utils import randn_tensor
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.family import Entered, Family, weights
 from models.flow import Flow
 from models.kv import KV, Call, flat
-from models.opened import Context, Hidden, Modules
 from models.tokens import Conditioning, Grid, Places, pack, take, unpack
 from models.work import Work
 
-Entered = tuple[Hidden, Context]
 
-
-def weights(*modules: nn.Module | None) -> int:
-    """Multiply-adds per token of all linear maps in `modules`."""
-    inner = [m for module in modules if module is not None for m in module.modules()]
-    linear = sum(m.in_features * m.out_features for m in inner if isinstance(m, nn.Linear))
-    return linear + sum(m.weight.numel() for m in inner if isinstance(m, nn.Conv2d))
-
-
-class Model(ABC):
+class Model(Family):
     """A diffusion transformer as a velocity field on tokens; made by `adapt`.
 
     It calls the modules of the pipeline that the user loaded. Nothing of a trajectory is kept here: keys and
@@ -38,20 +28,13 @@ class Model(ABC):
     `Conditioning`.
     """
 
-    family: ClassVar[Literal["sd3", "lumina", "flux"]]
-    processor: ClassVar[type]
-    max_shift: ClassVar[float] = 1.15
-    patch = 2
-    channels: int
-    blank_shape: ClassVar[tuple[int, ...]] = (1, 1, 1)
-
     def __init__(self, pipe: Any, call: Call, dense: Literal["tokens", "stock"] = "tokens") -> None:
         self.pipe, self.call, self.dense = pipe, call, dense
         self.dit = pipe.transformer
         self.dtype, self.device = self.dit.dtype, pipe._execution_device
-        # not pipe.vae_scale_factor, which LuminaPipeline fixes at 8
         self.blocks = self.stack()
         self._decode_flops: dict[Grid, int] = {}
+        # not pipe.vae_scale_factor, which LuminaPipeline fixes at 8
         self.cell = 2 ** (len(pipe.vae.config.block_out_channels) - 1) * self.patch
 
     def grid(self, height: int, width: int) -> Grid:
@@ -178,6 +161,7 @@ class Model(ABC):
         """FLOPs for one image, 2 per multiply-add, in linear maps and attention. text: text tokens. Agrees
         with torch's flop counter."""
         macs = self.outer_macs(work.k, text) if work.ends else 0
+        macs += weights(self.blocks[0].norm1) if work.looked else 0
         for block in self.blocks[work.first : work.last]:
             parts = self.block_macs(block, work.k, work.n, text)
             macs += sum(count for part, count in parts.items() if part not in work.held)
@@ -217,65 +201,3 @@ class Model(ABC):
         grid = self.grid(height or side, width or side)
         cond = self.encode(prompts, negative, guidance, **limits)
         return Flow(self, cond, grid, generators, steps or self.default("num_inference_steps"))
-
-    # what a family adds
-
-    @abstractmethod
-    def encode(
-        self, prompts: Sequence[str], negative=None, guidance: float | None = None, **limits
-    ) -> Conditioning:
-        """Prompts, their guidance halves included. negative: one string for all or one each, "" if None.
-        guidance: the pipeline's default if None; at most 1 is no guidance, as in the pipeline.
-        limits: `max_sequence_length` (Lumina's is fixed and it is ignored, as in its pipeline),
-        `true_cfg_scale` (FLUX)."""
-
-    @abstractmethod
-    def places(self, grid: Grid, positions: Float[Tensor, "b n 2"] | None = None) -> Places:
-        """Positional encodings, once per trajectory. positions: (row, column) in units of the cells of
-        `grid`, per image or shared, possibly fractional; None is every cell of the grid."""
-
-    @abstractmethod
-    def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> Entered:
-        """Tokens x (b', k, c) as the state before the first block, and what the blocks are given besides."""
-
-    def blank(self, *args, **kwargs) -> Tensor:
-        """What a module that need not run gives: nothing that anything depends on."""
-        return torch.zeros(self.blank_shape, dtype=self.dtype, device=self.device)
-
-    @abstractmethod
-    def stack(self) -> list[Any]:
-        """The blocks in order."""
-
-    @abstractmethod
-    def step(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
-        """One block."""
-
-    @abstractmethod
-    def leave(self, hidden: Hidden, context: Context) -> Tensor:
-        """Velocity (b', k, c) from the state after the last block, without guidance."""
-
-    @abstractmethod
-    def modulated(self, hidden: Hidden, context: Context) -> Tensor:
-        """The image tokens (b', n, d) as the first block's attention sees them."""
-
-    @abstractmethod
-    def sites(self, modules: Modules) -> tuple[list[nn.Module], list[nn.Module]]:
-        """The modules whose outputs a cache may answer, and those that need not run then. modules: the
-        attentions, or all of attentions and MLPs."""
-
-    @abstractmethod
-    def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places) -> Tensor:
-        """The same for all tokens of a grid, by the transformer's own forward."""
-
-    @abstractmethod
-    def joint(self, rows: Tensor, n: int, text: int) -> Tensor:
-        """Rows (b, k + text) of one image's joint memory that its image rows (b, k) and its text occupy."""
-
-    @abstractmethod
-    def outer_macs(self, k: int, text: int) -> int:
-        """Multiply-adds before and after the blocks, of one image on k tokens."""
-
-    @abstractmethod
-    def block_macs(self, block: Any, k: int, n: int, text: int) -> dict[str, int]:
-        """Multiply-adds of one block of one image on k of n tokens: of "attention", of "mlp" (what runs
-        besides when the attentions alone are held), and of the "modulation", which no cache answers."""

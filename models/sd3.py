@@ -7,8 +7,10 @@ from diffusers.models.embeddings import get_1d_sincos_pos_embed_from_grid
 from torch import Tensor
 
 from models.attention import SD3Attention
-from models.model import Entered, Model, weights
-from models.opened import Context, Hidden, Modules
+from models.family import Entered, weights
+from models.hidden import Context, Hidden
+from models.model import Model
+from models.opened import Modules
 from models.tokens import Conditioning, Grid, Places, channels_first, pack, unpack
 
 

@@ -10,7 +10,7 @@ class Work(NamedTuple):
 
     k, n: tokens that ran, and that were attended over, of each image. first, last: blocks first to last - 1.
     images: which of the batch. ends: embedding and readout are counted here. held: parts of every block that
-    a cache answered in their stead.
+    a cache answered in their stead. looked: the first block's input was normalised for a look at it alone.
     """
 
     k: int
@@ -20,6 +20,7 @@ class Work(NamedTuple):
     images: tuple[int, ...]
     ends: bool = False
     held: tuple[Part, ...] = ()
+    looked: bool = False
 
     @property
     def blocks(self) -> int:

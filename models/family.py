@@ -1,0 +1,101 @@
+"""What one family of models adds to `Model`: its own modules in their own order, and what they cost."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.hidden import Context, Hidden
+from models.opened import Modules
+from models.tokens import Conditioning, Grid, Places
+
+Entered = tuple[Hidden, Context]
+
+
+def weights(*modules: nn.Module | None) -> int:
+    """Multiply-adds per token of all linear maps in `modules`."""
+    inner = [m for module in modules if module is not None for m in module.modules()]
+    linear = sum(m.in_features * m.out_features for m in inner if isinstance(m, nn.Linear))
+    return linear + sum(m.weight.numel() for m in inner if isinstance(m, nn.Conv2d))
+
+
+class Family(ABC):
+    """The transformer of a pipeline, taken apart: embedding, blocks, readout.
+
+    processor: class of the attention processors. max_shift: default of the pipeline's schedule. patch: side
+    of a token in latent pixels. channels: of the latent. blocks: in order. blank_shape: see `blank`.
+    """
+
+    family: ClassVar[Literal["sd3", "lumina", "flux"]]
+    processor: ClassVar[type]
+    max_shift: ClassVar[float] = 1.15
+    blank_shape: ClassVar[tuple[int, ...]] = (1, 1, 1)
+    patch = 2
+    channels: int
+    dit: Any
+    dtype: torch.dtype
+    device: torch.device
+    blocks: list[Any]
+
+    @abstractmethod
+    def encode(
+        self, prompts: Sequence[str], negative=None, guidance: float | None = None, **limits
+    ) -> Conditioning:
+        """Prompts, their guidance halves included. negative: one string for all or one each, "" if None.
+        guidance: the pipeline's default if None; at most 1 is no guidance, as in the pipeline.
+        limits: `max_sequence_length` (Lumina's is fixed and it is ignored, as in its pipeline),
+        `true_cfg_scale` (FLUX)."""
+
+    @abstractmethod
+    def places(self, grid: Grid, positions: Float[Tensor, "b n 2"] | None = None) -> Places:
+        """Positional encodings, once per trajectory. positions: (row, column) in units of the cells of
+        `grid`, per image or shared, possibly fractional; None is every cell of the grid."""
+
+    @abstractmethod
+    def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> Entered:
+        """Tokens x (b', k, c) as the state before the first block, and what the blocks are given besides."""
+
+    def blank(self, *args, **kwargs) -> Tensor:
+        """What a module that need not run gives: nothing that anything depends on."""
+        return torch.zeros(self.blank_shape, dtype=self.dtype, device=self.device)
+
+    @abstractmethod
+    def stack(self) -> list[Any]:
+        """The blocks in order."""
+
+    @abstractmethod
+    def step(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
+        """One block."""
+
+    @abstractmethod
+    def leave(self, hidden: Hidden, context: Context) -> Tensor:
+        """Velocity (b', k, c) from the state after the last block, without guidance."""
+
+    @abstractmethod
+    def modulated(self, hidden: Hidden, context: Context) -> Tensor:
+        """The image tokens (b', n, d) as the first block's attention sees them."""
+
+    @abstractmethod
+    def sites(self, modules: Modules) -> tuple[list[nn.Module], list[nn.Module]]:
+        """The modules whose outputs a cache may answer, and those that need not run then. modules: the
+        attentions, or all of attentions and MLPs."""
+
+    @abstractmethod
+    def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places) -> Tensor:
+        """The same for all tokens of a grid, by the transformer's own forward."""
+
+    @abstractmethod
+    def joint(self, rows: Tensor, n: int, text: int) -> Tensor:
+        """Rows (b, k + text) of one image's joint memory that its image rows (b, k) and its text occupy."""
+
+    @abstractmethod
+    def outer_macs(self, k: int, text: int) -> int:
+        """Multiply-adds before and after the blocks, of one image on k tokens."""
+
+    @abstractmethod
+    def block_macs(self, block: Any, k: int, n: int, text: int) -> dict[str, int]:
+        """Multiply-adds of one block of one image on k of n tokens: of "attention", of "mlp" (what runs
+        besides when the attentions alone are held), and of the "modulation", which no cache answers."""

@@ -1,0 +1,56 @@
+"""What passes from block to block of a transformer, and what every block is given besides."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Hidden:
+    """The state between two blocks, or a difference of two: image tokens (b', n, d) and text tokens
+    (b', text, d), where b' counts the halves of guidance. text is None where the family's text does not
+    change (Lumina), and after the last block of SD3, which drops it."""
+
+    image: Tensor
+    text: Tensor | None
+
+    def __sub__(self, other: "Hidden") -> "Hidden":
+        return self._with(other, torch.sub)
+
+    def __add__(self, other: "Hidden") -> "Hidden":
+        return self._with(other, torch.add)
+
+    def _with(self, other: "Hidden", of: Callable[[Tensor, Tensor], Tensor]) -> "Hidden":
+        text = None if self.text is None or other.text is None else of(self.text, other.text)
+        return Hidden(of(self.image, other.image), text)
+
+    def take(self, rows: Tensor) -> "Hidden":
+        """The given rows of the batch b'."""
+        return Hidden(self.image[rows], None if self.text is None else self.text[rows])
+
+    def put(self, rows: Tensor, other: "Hidden") -> "Hidden":
+        """This state with `other` in the given rows."""
+        text = None if self.text is None or other.text is None else self.text.index_copy(0, rows, other.text)
+        return Hidden(self.image.index_copy(0, rows, other.image), text)
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What every block of one evaluation is given besides the state, with b' in front.
+
+    vector: modulation. tables: positional encodings, (1 or b', ...) each. text, mask, keys: Lumina's prompt.
+    """
+
+    vector: Tensor
+    tables: tuple[Tensor, ...]
+    text: Tensor | None = None
+    mask: Tensor | None = None
+    keys: dict[int, tuple[Tensor, Tensor]] | None = None
+
+    def take(self, rows: Tensor) -> "Context":
+        tables = tuple(t if len(t) == 1 else t[rows] for t in self.tables)
+        keys = self.keys and {layer: (k[rows], v[rows]) for layer, (k, v) in self.keys.items()}
+        text, mask = (t if t is None else t[rows] for t in (self.text, self.mask))
+        return Context(self.vector[rows], tables, text, mask, keys)
