@@ -105,7 +105,7 @@ def calibrate(arguments: Sequence[str]) -> str:
     node = {
         key: value for key, value in config["model"].items() if not isinstance(value, Mapping)
     }  # no hints
-    drawn = samples(read(config["prompts"], config["n"]), config["seeds"])
+    drawn = samples(read(config["prompts"]).all[: config["n"]], config["seeds"])
     checkpoint = build(node, "model", "models")
     obtainable([node])
     if is_random(node):

@@ -45,11 +45,16 @@ def check(node: Mapping[str, Any], where: str, package: str) -> Any:
 
 def obstacle(node: Mapping[str, Any], where: str, package: str) -> str | None:
     """Why the object's own `check()` says that it cannot do its work here, or None."""
+    return asked(node, where, package, _complaint)
+
+
+def asked(node: Mapping[str, Any], where: str, package: str, question: Callable[[Any], Any]) -> Any:
+    """The question's answer for the object, of its light form where that can tell."""
     made = check(node, where, package)
     try:
-        return _complaint(made)
+        return question(made)
     except (NameError, AttributeError, TypeError):
-        return _complaint(build(node, where, package))
+        return question(build(node, where, package))
 
 
 def _complaint(made: Any) -> str | None:

@@ -1,25 +1,45 @@
 """Can it run here? Asked of weights and metrics before any work: each class knows what it needs."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from study import identity
-from study.build import check, obstacle
-from study.refused import Refused
+from study.build import asked, check, obstacle
+from study.refused import Refused, nearest
 from study.store import read_json
 
 Node = dict[str, Any]
 
 
-def unavailable(suite: Node) -> dict[str, str]:
-    """Metrics that lack their weights, and why; refused if eval.strict."""
-    metrics = suite.get("metrics") or {}
-    found = {name: obstacle(node, f"eval.metrics.{name}", "eval") for name, node in metrics.items()}
-    missing = {name: why for name, why in found.items() if why is not None}
-    if missing and suite.get("strict"):
-        lines = [f"eval.metrics.{name}: {why} (eval.strict=true)" for name, why in missing.items()]
+def unavailable(config: Node) -> dict[str, str]:
+    """Metrics that lack their weights, and why; refused if eval.strict, or if two give one score."""
+    metrics = config["metric"]
+    found = {name: obstacle(node, f"metric.{name}", "eval") for name, node in metrics.items()}
+    _distinct(metrics, config["eval"].get("margin") or {})
+    missing = {name: keyed(name, why) for name, why in found.items() if why is not None}
+    if missing and config["eval"].get("strict"):
+        lines = [f"metric.{name}: {why} (eval.strict=true)" for name, why in missing.items()]
         raise Refused("\n".join(lines))
     return missing
+
+
+def keyed(metric: str, text: str) -> str:
+    """A remedy with the keys of the command line: `weights=FILE` is `metric.NAME.weights=FILE`."""
+    return re.sub(r"`(?=[a-z_]+(\.[a-z_]+)*=)", f"`metric.{metric}.", text)
+
+
+def _distinct(metrics: dict[str, Node], margin: dict[str, float]) -> None:
+    """Each score is given by one metric, and each margin is of a score that is given."""
+    giving: dict[str, str] = {}
+    for name, node in metrics.items():
+        for score in asked(node, f"metric.{name}", "eval", lambda made: list(made.better)):
+            if score in giving:
+                raise Refused(f"eval.metrics: {giving[score]} and {name} both give {score}; leave one out")
+            giving[score] = name
+    for score in margin:
+        if score not in giving and score not in (known := {name.partition("[")[0] for name in giving}):
+            raise Refused(f"eval.margin.{score}: no metric gives such a score; {nearest(score, known)}")
 
 
 def obtainable(models: Iterable[Node]) -> None:

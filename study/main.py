@@ -4,7 +4,10 @@ import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from study import rescore
+from study.build import build
 from study.plan import Plan, make
 from study.preview import preview
 from study.store import Store, write_json
@@ -12,6 +15,8 @@ from study.store import Store, write_json
 
 def study(arguments: list[str]) -> int:
     """Exit code 0, or 3 if a cell failed. Raises Refused before anything is loaded or made."""
+    if folder := rescore.folder(arguments):
+        return _scored_again(folder, arguments)
     plan = make(arguments)
     if plan.settings.plan:
         return preview(plan)
@@ -21,12 +26,11 @@ def study(arguments: list[str]) -> int:
 
 
 def _work(plan: Plan, store: Store, arguments: list[str]) -> int:
-    from study.build import build
     from study.progress import Progress
+    from study.provenance import provenance
 
     with Progress() as progress:
-        for name, why in plan.unavailable.items():
-            progress.say(f"{name} will be unavailable: {why}")
+        _say_unavailable(plan, progress)
         keys = {s.key for s in plan.samples}
         if len(keys) < (asked := plan.settings.n * len(plan.settings.seeds)):
             progress.say(
@@ -38,7 +42,36 @@ def _work(plan: Plan, store: Store, arguments: list[str]) -> int:
         progress.say("scoring and reporting")
         from study.report import report
 
-        rows, summary = report(plan, store, arguments)
+        rows, summary = report(plan, store, provenance(plan, arguments))
+    return _end(plan, store, rows, summary)
+
+
+def _scored_again(folder: Path, arguments: list[str]) -> int:
+    from study.progress import Progress
+
+    plan, stored = rescore.plan(folder, arguments)
+    store = Store(folder)
+    with store.lock(), Progress() as progress:
+        _say_unavailable(plan, progress)
+        keys = {s.key for s in plan.samples}
+        images = [len(keys & set(store.samples(cell.id))) for cell in plan.cells]
+        now, before = (", ".join(m) or "nothing" for m in (plan.metrics, stored["config"]["metric"]))
+        progress.say(
+            f"nothing is generated: scoring {sum(images)} stored images of {len(images)} cells "
+            f"with {now} (before: {before})"
+        )
+        from study.report import report
+
+        rows, summary = report(plan, store, rescore.note(stored, plan.config, arguments))
+    return _end(plan, store, rows, summary | {"rescored": list(plan.metrics)})
+
+
+def _say_unavailable(plan: Plan, progress: Any) -> None:
+    for name, why in plan.unavailable.items():
+        progress.say(f"{name} will be unavailable: {why}")
+
+
+def _end(plan: Plan, store: Store, rows: Any, summary: dict[str, Any]) -> int:
     from rich.console import Console
 
     from study.forms import show

@@ -9,11 +9,12 @@ from typing import Any, Literal
 from study import identity
 from study.build import build, check
 from study.checks import is_random, obtainable, unavailable
-from study.config import NESTED, choices, load, options, resolved, whole
+from study.config import choices, load, options, resolved, whole
 from study.light import light
+from study.override import NESTED
 from study.prompts import Sample, read, samples
 from study.refused import Refused
-from study.settings import Settings, Sweep
+from study.settings import Settings, Suite, Sweep
 
 # of the model's settings: one loading serves all values of these
 GENERATION = ("height", "width", "steps", "guidance", "negative", "max_sequence_length")
@@ -43,12 +44,13 @@ class Plan:
     name: str
     cells: list[Cell]
     samples: list[Sample]
+    prompts: dict[str, Any]  # the set that the samples are of
     random_weights: bool
     unavailable: dict[str, str]  # metric -> why it will give no number
 
     @property
     def metrics(self) -> dict[str, Node]:
-        return self.config["eval"].get("metrics") or {}
+        return self.config["metric"]
 
     @property
     def folder(self) -> Path:
@@ -58,23 +60,33 @@ class Plan:
 def make(overrides: Sequence[str]) -> Plan:
     """The whole study, checked: nothing is loaded, and nothing that can be refused comes later."""
     config, picked = whole(load(overrides)), choices(overrides)
-    settings: Settings = _own(Settings, {key: value for key, value in config.items() if key not in picked})
-    sweep: Sweep = _own(Sweep, config["sweep"], "sweep")
+    nodes = {*picked, "metric"}
+    settings: Settings = own(Settings, {key: v for key, v in config.items() if key not in nodes})
+    sweep: Sweep = own(Sweep, config["sweep"], "sweep")
+    own(Suite, config["eval"], "eval")
     _checked(config["model"], config["method"])
     for group in ("logger", "launcher"):
         check(config[group], group, "study")
-    drawn = samples(read(settings.prompts, settings.n), settings.seeds)
+    prompts = read(settings.prompts)
+    drawn = samples(prompts.all[: settings.n], settings.seeds)
     cells = _unique(_cells(overrides, sweep, settings, picked))
     cached = [picked["method/cache"]] if picked["method"] == "caching" else []
     name = settings.name or "-".join([picked["method"], *cached, picked["model"], picked["sweep"]])
     models = [cell.model for cell in cells]
     obtainable(models)
     return Plan(
-        settings, config, name, cells, drawn, any(map(is_random, models)), unavailable(config["eval"])
+        settings,
+        config,
+        name,
+        cells,
+        drawn,
+        prompts.origin,
+        any(map(is_random, models)),
+        unavailable(config),
     )
 
 
-def _own(kind: Any, node: Mapping[str, Any], where: str = "") -> Any:
+def own(kind: Any, node: Mapping[str, Any], where: str = "") -> Any:
     return build({"_target_": f"study.settings.{kind.__name__}"} | dict(node), where, "study")
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from study.identity import digest, threads
-from study.plan import Plan
+from study.plan import Cell, Plan
 
 ROOT = Path(__file__).resolve().parent.parent
+OF_CELL = ("label", "role", "axes", "dense", "off")
 SHOWN = (
     "torch",
     "diffusers",
@@ -36,14 +37,22 @@ def provenance(plan: Plan, command: list[str]) -> dict[str, Any]:
         "threads": threads(),
         "seeds": list(plan.settings.seeds),
         "prompts": {
-            "source": plan.settings.prompts,
             "n": len(plan.samples),
-            "hash": digest([s.key for s in plan.samples]),
+            "drawn": digest([s.key for s in plan.samples]),
+            "set": plan.prompts,
         },
         "random_weights": plan.random_weights,
         "config": plan.config,
-        "cells": {cell.id: {"label": cell.label, **cell.identity} for cell in plan.cells},
+        "cells": {cell.id: described(cell) for cell in plan.cells},
+        "samples": {
+            s.key: {"id": s.prompt.id, "prompt": s.prompt.text, "seed": s.seed} for s in plan.samples
+        },
     }
+
+
+def described(cell: Cell) -> dict[str, Any]:
+    """All there is to a cell but its id: study/rescore.py makes it again of this."""
+    return {key: getattr(cell, key) for key in OF_CELL} | cell.identity
 
 
 def git() -> dict[str, Any]:

@@ -9,7 +9,6 @@ from study.forms import save
 from study.identity import digest
 from study.plan import Plan
 from study.plots import pareto
-from study.provenance import provenance
 from study.row import Row
 from study.score import per_sample, rows
 from study.sheet import sheet
@@ -19,9 +18,9 @@ from study.table import records
 STUDY = ("commit", "dirty", "packages", "config", "cells", "seeds", "prompts", "random_weights")
 
 
-def report(plan: Plan, store: Store, command: list[str]) -> tuple[list[Row], dict[str, Any]]:
-    """Writes every output into the study's folder. Gives the rows, and the summary that run.py prints
-    last."""
+def report(plan: Plan, store: Store, origin: dict[str, Any]) -> tuple[list[Row], dict[str, Any]]:
+    """Writes every output into the study's folder, its provenance among them. Gives the rows, and the summary
+    that run.py prints last."""
     found = rows(plan, store)
     samples = per_sample(plan, store, found)
     save(store.folder, found, samples, plan.random_weights)
@@ -30,7 +29,7 @@ def report(plan: Plan, store: Store, command: list[str]) -> tuple[list[Row], dic
         for stale in store.folder.glob("focus.*"):
             stale.unlink()
     sheet(plan, store, store.folder)
-    origin = provenance(plan, command) | {"noise": {r["key"]: r["noise"] for r in samples}}
+    origin = origin | {"noise": {r["key"]: r["noise"] for r in samples}}
     write_json(store.folder / "provenance.json", origin)
     return found, summary(plan, found, store.folder, origin)
 

@@ -14,7 +14,7 @@ FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 class Settings:
     """name: folder under `results`; null makes it from the choices. n: the first n prompts of the set.
     Raising n, or adding seeds, goes on where the study stands. cost: what a method has to be cheaper in than
-    step reduction at the same quality; gains and plots are by it."""
+    step reduction at the same quality; gains and plots are by it. rescore: see study/rescore.py."""
 
     prompts: str
     name: str | None = None
@@ -24,6 +24,7 @@ class Settings:
     batch: Annotated[int, Field(ge=1)] = 4
     cost: Literal["time", "flops"] = "time"
     plan: bool = False
+    rescore: str | None = None
 
     def __post_init__(self):
         if self.name is not None and not FOLDER.fullmatch(self.name):
@@ -32,6 +33,17 @@ class Settings:
             )
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds={list(self.seeds)}: a seed is there twice")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """metrics: files of conf/metric. strict: refuse to start when one of them cannot give a number. margin: by
+    score, `clip_score` or `clip_score[emoji]`, the loss to the dense images that is accepted; of a likeness to
+    them, psnr, ssim, lpips, the worst value that is."""
+
+    metrics: tuple[str, ...] | None = ()
+    strict: bool = False
+    margin: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
