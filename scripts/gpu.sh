@@ -33,9 +33,7 @@ for wanted in ${*:-data vae clip lumina sd3 flux timing}; do
     lumina | sd3 | flux) dit "$wanted" ;;
     timing) # full-size architectures with random weights: speed only, and every record says so
       for model in sd3 lumina flux; do
-        for method in ras steps; do
-          part "timing.$model.$method" "$PYTHON" run.py model=$model model.weights=random method=$method
-        done
+        part "timing.$model" "$PYTHON" run.py model=$model model.weights=random sweep=speed eval=none n=4 batch=1
       done
       ;;
     *) echo "unknown part: $wanted" && exit 2 ;;
