@@ -68,7 +68,7 @@ class Reference:
         if self.path is None:
             raise Unavailable(
                 "no reference images are given",
-                "give a folder of some as the reference, or a file of their features",
+                "give a folder of some, or a file of their features, as `reference.path=PLACE`",
             )
         return located(self.path)
 
