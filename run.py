@@ -4,10 +4,13 @@ cost?
     python run.py                                        the embedded default, on a CPU, in minutes
     python run.py method=ras model=lumina sweep=ratio    conf/ has the models, methods, sweeps and metrics
     python run.py plan=true                              what would run, what is done, how long it takes
+    python run.py rescore=results/NAME eval=full         other metrics over stored images; no model needed
 
 Any key of conf/ can be set: method.ratio=0.3 n=48 seeds=[0,1] model.weights=random logger=wandb
-results=FOLDER The last line of stdout is one JSON object. Exit: 0 done, 2 refused, 3 a cell failed, 130
-interrupted."""
+results=FOLDER prompts=coco2014 eval.metrics=[psnr,fid] metric.fid.reference.path=FOLDER
+
+The last line of stdout is one JSON object. Exit: 0 done, 2 refused, 3 a cell failed, 130 interrupted.
+"""
 
 import sys
 

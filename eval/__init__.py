@@ -8,7 +8,8 @@ A metric is one file here with a frozen, closed dataclass: its fields are its co
 
 A number never travels without its n and its standard error, and what cannot be computed is never a number: a
 metric raises `Unavailable` with the reason and the remedy, and `@quality` around its `__call__` makes of that
-scores that say so. To add one: `eval/x.py`, its node in `conf/eval/`, `tests/eval/test_x.py`, nothing else.
+scores that say so. To add one: `eval/x.py`, its node `conf/metric/x.yaml`, `tests/eval/test_x.py`, nothing
+else.
 """
 
 import math

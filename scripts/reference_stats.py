@@ -5,7 +5,7 @@ python -m scripts.reference_stats sfid --images val2014 --annotations captions_v
     --count 10000 --side 256 --out coco.safetensors inception.batch=64
 
 The first word names the metric that is to use them, conf/metric/NAME.yaml; words KEY=VALUE at the end change
-its keys. Then `eval.metrics.NAME.reference.path=FILE`.
+its keys. Then `metric.NAME.reference.path=FILE`.
 """
 
 import argparse
