@@ -42,7 +42,7 @@ def axes(overrides: list[Override]) -> dict[str, list]:
     """The keys that take several values, and these."""
     found = {o.key_or_group.removeprefix(GRID): o for o in overrides if is_axis(o)}
     for key, override in found.items():
-        if key.split(".")[0] == "eval":
+        if key.split(".")[0] in ("eval", "metric"):
             raise Refused(
                 f"{override.input_line}: every cell is scored alike; several metrics are one list, "
                 "eval.metrics=[psnr,ssim]"

@@ -39,3 +39,13 @@ def prompts(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def small(weights, prompts) -> list[str]:
     return [*SMALL, f"model.path={weights}", f"prompts={prompts}"]
+
+
+@pytest.fixture(scope="session")
+def finished(small, tmp_path_factory) -> Path:
+    """A study made without interruption."""
+    import run
+
+    results = tmp_path_factory.mktemp("results")
+    assert run.main([*small, f"results={results}", "name=whole"]) == 0
+    return results / "whole"

@@ -61,6 +61,7 @@ REFUSED = {
     "metric.sim.window=3": "there is no metric sim; did you mean ssim? allowed: clip_score_emoji",
     "metric.kid.batch=3": "kid is not used; add it, eval.metrics=[psnr,ssim,fd_emoji,clip_score_emoji,kid]",
     "metric.psnr=3": "metric.psnr=3: write metric.NAME.KEY=VALUE",
+    "sweep.grid.metric.psnr.window=[1,2]": "every cell is scored alike",
     "metric.fd_emoji.cache=a,b": "a metric's key takes one value",
     "logger.mode=loud": "must be one of offline, online, disabled",
     "method.ratio=[1,": "is not understood: write key=value",

@@ -39,14 +39,6 @@ def go(capsys, *arguments):
     return code, json.loads(out.splitlines()[-1]), out, err
 
 
-@pytest.fixture(scope="module")
-def finished(small, tmp_path_factory):
-    """A study made without interruption."""
-    results = tmp_path_factory.mktemp("results")
-    assert run.main([*small, f"results={results}", "name=whole"]) == 0
-    return results / "whole"
-
-
 def table(folder):
     return pd.read_parquet(folder / "table.parquet").set_index("label")
 
