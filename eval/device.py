@@ -92,7 +92,7 @@ def query(what: str, fields: list[str], card: str) -> list[list[Any]] | None:
 
 def number(cell: str) -> int | float | str | None:
     """A cell of nvidia-smi's table: [N/A] and the like are None."""
-    if cell.startswith("["):
+    if cell.startswith("[") or cell == "N/A":
         return None
     for kind in (int, float):
         try:

@@ -1,13 +1,15 @@
 """What an image costs: seconds, FLOPs, memory. The timed region is the body of `timed`, and nothing else.
 
 Text encoding, denoising and decoding are timed apart, with a call each. Methods under comparison take turns
-in the order of `interleaved`, so that a drift of clocks or of other load meets them alike, and their speedup
-is the median of paired ratios. Warm-up is a first call whose figures are thrown away by name, never the first
-of the kept ones.
+in the order of `turn`, so that a drift of clocks or of other load meets them alike, and their speedup is the
+median of paired ratios. Warm-up is a first call whose figures are kept apart as the cold start, never among
+the repetitions.
 """
 
+import math
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -16,18 +18,22 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from eval.interval import Interval, median_interval
 from eval.memory import Memory, peak
+from eval.watch import State, watch
 
 T = TypeVar("T")
 
 
 class Timed(NamedTuple):
+    """state: what else went on meanwhile, see eval/watch.py."""
+
     result: Any
     seconds: float
     memory: Memory
+    state: State
 
 
 def timed(fn: Callable[[], Any], device: torch.device | str) -> Timed:
-    """One call of `fn`, all of its work done when the clock stops, with its peak memory.
+    """One call of `fn`, all of its work done when the clock stops, with its peak memory and what went on.
 
     On CUDA the clock is a pair of events on an idle stream: what `fn` does on the host before, between and
     after its kernels lies between them and counts. On a CPU it is `perf_counter`.
@@ -35,9 +41,9 @@ def timed(fn: Callable[[], Any], device: torch.device | str) -> Timed:
     device = torch.device(device)
     if device.type not in CLOCKS:
         raise ValueError(f"device={device}: only {' and '.join(CLOCKS)} can be timed")
-    with peak(device) as memory:
+    with peak(device) as memory, watch(device) as state:
         result, seconds = CLOCKS[device.type](fn, device)
-    return Timed(result, seconds, memory())
+        return Timed(result, seconds, memory(), state())
 
 
 def by_clock(fn: Callable[[], Any], device: torch.device) -> tuple[Any, float]:
@@ -60,10 +66,24 @@ def by_events(fn: Callable[[], Any], device: torch.device) -> tuple[Any, float]:
 CLOCKS = {"cpu": by_clock, "cuda": by_events}
 
 
-def interleaved(names: Sequence[T], repetitions: int) -> Iterator[T]:
-    """Each name `repetitions` times, there and back: A B C, C B A, A B C, ..."""
-    for i in range(repetitions):
-        yield from names if i % 2 == 0 else names[::-1]
+def turn(names: Sequence[T], repetition: int) -> Sequence[T]:
+    """The order of a repetition, there and back: A B C, C B A, A B C, ..."""
+    return names if repetition % 2 == 0 else names[::-1]
+
+
+def compile_seconds() -> float:
+    """What torch.compile has taken in this process so far."""
+    utils = sys.modules.get("torch._dynamo.utils")
+    return (
+        0.0 if utils is None else float(sum(utils.compilation_time_metrics.get("_compile.compile_inner", ())))
+    )
+
+
+def break_even(extra: float, dense: float, method: float) -> int | None:
+    """Images after which a method has made up for the `extra` seconds of its first call over a usual one, by
+    what it saves per image; None if it saves nothing."""
+    saved = dense - method
+    return None if saved <= 0 else math.ceil(max(extra, 0.0) / saved)
 
 
 def speedup(baseline: Sequence[float], method: Sequence[float], level: float = 0.95) -> Interval:

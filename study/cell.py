@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eval.memory import Memory
 from eval.speed import count_flops, timed
+from eval.watch import State
 from models import Flow, Model, generator
 from study.plan import GENERATION, Cell
 from study.prompts import Sample
@@ -24,7 +26,7 @@ class NotFinite(ArithmeticError):
 @dataclass(frozen=True)
 class Made:
     """One timed call: images uint8 (b, h, w, 3); seconds of the method, the text encoding and the decoding;
-    peak memory of the method in bytes, of torch's allocator on CUDA, of the process on a CPU. Per image: the
+    peak memory of the method; what went on meanwhile (eval/watch.py). Per image: the
     tokens that went through the transformer, the blocks executed, FLOPs by the closed form. focus: how much
     of the transformer each token of the image had at each step, (b, steps, n), None where all had all."""
 
@@ -32,7 +34,8 @@ class Made:
     seconds: float
     encode: float
     decode: float
-    memory: int
+    memory: Memory
+    state: State
     tokens: list[float]
     blocks: list[int]
     flops: list[int]
@@ -86,10 +89,10 @@ def make(model: Model, method: Method, cell: Cell, batch: Sequence[Sample]) -> M
     decoding = timed(lambda: model.decode(x, ready.grid), model.device)
     images = (decoding.result * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()  # (b, h, w, 3)
     times = run.seconds, encoding.seconds, decoding.seconds
-    memory = run.memory.process if run.memory.allocator is None else run.memory.allocator
     each = range(len(batch))
     tokens, blocks, flops = ([of(i) for i in each] for of in (ready.tokens, ready.blocks, ready.flops))
-    return Made(images, *times, memory, tokens, blocks, flops, focus.array(), tuple(ready.grid), noise)
+    work = tokens, blocks, flops
+    return Made(images, *times, run.memory, run.state, *work, focus.array(), tuple(ready.grid), noise)
 
 
 def noise_hashes(model: Model, cell: Cell, batch: Sequence[Sample]) -> list[str]:
@@ -101,8 +104,7 @@ def noise_hashes(model: Model, cell: Cell, batch: Sequence[Sample]) -> list[str]
 
 
 def count(model: Model, method: Method, cell: Cell, sample: Sample) -> dict[str, Any]:
-    """FLOPs of one image, counted in a pass of its own, and by the closed form. It is the cell's warm-up
-    too."""
+    """FLOPs of one image, counted in a pass of its own, and by the closed form."""
     ready = flow(model, cell, [sample])
-    run = timed(lambda: count_flops(lambda: method(ready)), model.device)
-    return {"flops": run.result[1], "flops_closed": ready.flops(), "counted_in": run.seconds}
+    flops = count_flops(lambda: method(ready))[1]
+    return {"flops": flops, "flops_closed": ready.flops()}

@@ -1,6 +1,7 @@
 """Cells of one baseline resampled together: what each costs and what it is worth, had other prompts and other
 batches been drawn."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,7 +32,8 @@ def drawn_costs(rows: Sequence[Row], kind: Cost, seed: int = 1) -> Array:
         return replicated(shares, seed=0, replicates=REPLICATES, groups=groups(rows[0]) if same else None)
     draw = np.random.default_rng(seed)
     turns = (draw.integers(0, len(units), len(units)) for _ in range(REPLICATES))
-    return np.array([np.median(shares[turn], axis=0) for turn in turns])
+    medians, middle = np.array([np.median(shares[turn], axis=0) for turn in turns]), np.median(shares, axis=0)
+    return middle + (medians - middle) * math.sqrt(len(units) / (len(units) - 1))  # few are too narrow
 
 
 def qualities(rows: Sequence[Row], name: str) -> Array:

@@ -13,6 +13,7 @@ import diffusers
 import torch
 import transformers
 
+from eval.speed import compile_seconds, turn
 from models import Model, adapt
 from study.build import build
 from study.cell import Made, Method, count, make
@@ -87,7 +88,7 @@ def _run_group(run: Run, cells: Sequence[Cell], todo: dict[str, set[str]]) -> No
         for cell in work:
             _guarded(run, cell, partial(_warm_up, run, model, methods[cell.id], cell))
         for i, batch in enumerate(_rounds(run.plan, todo)):
-            for cell in work if i % 2 == 0 else work[::-1]:  # A B C, then C B A: drift falls on all alike
+            for cell in turn(work, i):
                 missing = todo[cell.id] & {s.key for s in batch}
                 if missing and cell.id not in run.failed:
                     _guarded(run, cell, partial(_batch, run, model, methods[cell.id], cell, batch, missing))
@@ -121,11 +122,13 @@ def _guarded(run: Run, cell: Cell, work: Callable[[], None]) -> None:
 
 
 def _warm_up(run: Run, model: Model, method: Method, cell: Cell) -> None:
-    counted = count(model, method, cell, run.plan.samples[0])
-    if model.device.type == "cuda":  # there, the first call of a shape chooses kernels
-        make(model, method, cell, run.plan.samples[: run.plan.settings.batch])
-    run.store.describe(cell.id, {k: v for k, v in counted.items() if k != "counted_in"})
-    run.progress.expect(cell, counted["counted_in"])
+    """One call of a full batch, timed as the cold start, and the pass that counts FLOPs; neither is kept
+    among the repetitions."""
+    batch, compiled = run.plan.samples[: run.plan.settings.batch], compile_seconds()
+    first = make(model, method, cell, batch)
+    cold = {"seconds": first.seconds, "size": len(batch), "compile_seconds": compile_seconds() - compiled}
+    run.progress.expect(cell, (first.seconds + first.encode + first.decode) / len(batch))
+    run.store.describe(cell.id, {"cold": cold} | count(model, method, cell, run.plan.samples[0]))
 
 
 def _batch(
@@ -149,7 +152,7 @@ def _record(
         "seed": sample.seed,
         "noise": made.noise[i],
         "time": now(),
-        "batch": {"id": digest([s.key for s in batch]), "size": len(batch), **times, "memory": made.memory},
+        "batch": {"id": digest([s.key for s in batch]), "size": len(batch), **times, **_around(made)},
         "tokens": made.tokens[i],
         "blocks": made.blocks[i],
         "flops": made.flops[i],
@@ -157,6 +160,18 @@ def _record(
         "random_weights": run.plan.random_weights,
     }
     return png(made.images[i], run.plan.random_weights), record
+
+
+def _around(made: Made) -> dict[str, Any]:
+    """Peak memory in bytes, of torch's allocator on CUDA and of the process everywhere; the machine's
+    state."""
+    of_gpu, of_process, since_start = made.memory
+    return {
+        "memory": of_process if of_gpu is None else of_gpu,
+        "memory_process": of_process,
+        "memory_since_start": since_start,
+        "state": made.state,
+    }
 
 
 def now() -> str:

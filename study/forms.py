@@ -12,6 +12,7 @@ from rich.text import Text
 from study.row import Row
 from study.store import write
 from study.table import RANDOM, cells, notes, records
+from study.verdict import volumes
 
 WIDE = 150  # columns of a terminal that the whole table needs
 TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
@@ -77,10 +78,11 @@ def escaped(text: str) -> str:
 def save(
     folder: Path, rows: Sequence[Row], samples: Sequence[Mapping[str, Any]], random_weights: bool
 ) -> None:
-    """table.md, .csv, .tex, .parquet and samples.parquet."""
+    """table.md, .csv, .tex, .parquet, hypervolume.csv and samples.parquet."""
     table = pd.DataFrame(records(rows, random_weights))
     write(folder / "table.md", markdown(rows, random_weights))
     write(folder / "table.tex", latex(rows, random_weights))
     write(folder / "table.csv", table.to_csv(index=False))
+    write(folder / "hypervolume.csv", pd.DataFrame(volumes(rows)).to_csv(index=False))
     for name, frame in (("table", table), ("samples", pd.DataFrame(list(samples)))):
         write(folder / f"{name}.parquet", frame.to_parquet(index=False))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
@@ -22,8 +23,12 @@ NAMES = {
 }
 WIDTH, HEIGHT = 3.5, 2.7  # of one panel, inches
 Z = 1.96  # standard errors to a 95 % interval
-BARS = "bars: 95 %, of the difference to the dense images for scores that have one of their own"
+BARS = (
+    "bars: 95 %, of the difference to the dense images for scores that have one of their own\n"
+    "the fuller a point, the surer it is on the Pareto front"
+)
 Point = tuple[float, float]
+Colour = tuple[float, float, float]
 
 
 def pareto(rows: Sequence[Row], folder: Path, random_weights: bool) -> None:
@@ -82,7 +87,9 @@ def _curve(axis: Axes, rows: Sequence[Row], metric: str, colour: str) -> None:
             elinewidth=0.7,
             alpha=0.6,
         )
-    axis.plot([x for x, _ in points], [y for _, y in points], "o-", color=colour, markersize=3.8)
+    axis.plot([x for x, _ in points], [y for _, y in points], "-", color=colour)
+    for row, point in zip(rows, points, strict=True):
+        axis.plot(*point, "o", color=colour, markersize=4.2, markerfacecolor=_filled(row, metric, colour))
     worse = (
         colour == MUTED
     )  # labels stand on the better side of a method's points, the worse one of step reduction's
@@ -92,6 +99,13 @@ def _curve(axis: Axes, rows: Sequence[Row], metric: str, colour: str) -> None:
         place = {"xytext": (-4, y), "ha": "right"} if worse else {"xytext": (4, y), "ha": "left"}
         text = axis.annotate(mark(row), point, textcoords="offset points", color=colour, size=7, **place)
         text.set_path_effects([withStroke(linewidth=1.6, foreground="white")])
+
+
+def _filled(row: Row, metric: str, colour: str) -> Colour:
+    """Full where the cell is sure to be on the Pareto front, white where it is sure not to be."""
+    share = row.front.get(metric, 1.0)
+    red, green, blue = (1 - share * (1 - part) for part in to_rgb(colour))
+    return red, green, blue
 
 
 def _spread(score: Score) -> list[list[float]]:

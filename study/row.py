@@ -3,15 +3,16 @@ seeds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from eval import Score
+from eval.decisions import Verdict
 from eval.interval import Interval, median_interval
 from study.plan import Cell
+from study.speed import Record, Speed, batches
 
-Record = dict[str, Any]
 Cost = Literal["time", "flops"]
 
 
@@ -22,7 +23,9 @@ class Row:
     dense run over it. counted: FLOPs of one image as torch counts them over those of the closed form. memory:
     peak, in bytes. gain: each score minus what step reduction gets at the same cost, signed so that more is
     better. keys, prompts: of the images, in the order of a score's `per_image`. relative: cost over that of
-    the dense run, by batch for time, by image for FLOPs."""
+    the dense run, by batch for time, by image for FLOPs. holm, gain_holm: p-values of the scores' differences
+    to dense and of the gains, adjusted for the table. verdicts: whether a score is within its margin. front:
+    how probably the cell is on the Pareto front. floor: what a lossless change does to a score: floor.py."""
 
     cell: Cell
     n: int
@@ -40,6 +43,12 @@ class Row:
     keys: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
     relative: Mapping[str, float] = field(default_factory=dict)
+    speed: Speed | None = None
+    holm: Mapping[str, float] = field(default_factory=dict)
+    gain_holm: Mapping[str, float] = field(default_factory=dict)
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    front: Mapping[str, float] = field(default_factory=dict)
+    floor: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
 
     @property
     def cheaper(self) -> float:
@@ -54,19 +63,6 @@ class Row:
         if self.speedup is None or self.flops_ratio is None:
             return False
         return abs(self.speedup.value / self.flops_ratio - 1) > 0.1
-
-
-def batches(records: Mapping[str, Record]) -> dict[str, Record]:
-    """The timed calls behind a cell's samples. A smaller last batch is timed for itself: seconds per image
-    would not compare, so it counts only where there is no full one."""
-    found = {r["batch"]["id"]: r["batch"] for r in records.values()}
-    largest = max((b["size"] for b in found.values()), default=0)
-    return {name: b for name, b in found.items() if b["size"] == largest}
-
-
-def seconds(records: Mapping[str, Record]) -> Interval | None:
-    timed = batches(records).values()
-    return median_interval([b["seconds"] / b["size"] for b in timed]) if timed else None
 
 
 def relative(dense: Mapping[str, Record], records: Mapping[str, Record], cost: Cost) -> dict[str, float]:

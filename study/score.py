@@ -9,36 +9,42 @@ import numpy as np
 import torch
 
 from eval import Samples, Score, require_equal_n
+from eval.selftest import trusted
 from study.build import build
 from study.checks import keyed
+from study.floor import floor
 from study.gain import with_gain
 from study.picture import pixels
 from study.plan import Cell, Plan
-from study.row import (
-    Record,
-    Row,
-    batches,
-    flops_ratio,
-    mean_flops,
-    no_op,
-    relative,
-    seconds,
-    speedup,
-)
+from study.row import Record, Row, flops_ratio, mean_flops, no_op, relative, speedup
+from study.speed import batches, seconds, speed
 from study.store import Store
+from study.verdict import with_verdicts
 
 Metrics = Mapping[str, Callable[[Samples], list[Score]]]
 
 
 def rows(plan: Plan, store: Store) -> list[Row]:
     """One row per cell, in the plan's order, with what is there."""
-    metrics = {name: build(node, f"metric.{name}", "eval") for name, node in plan.metrics.items()}
+    metrics = build_metrics(plan)
     keys = [s.key for s in plan.samples]
     records = {cell.id: _present(store.samples(cell.id), keys) for cell in plan.cells}
     found = with_gain([_row(plan, store, cell, records, metrics) for cell in plan.cells], plan.settings.cost)
     complete = [row for row in found if row.n == row.planned]
     require_equal_n([score for row in complete for score in row.scores.values()])
-    return found
+    found = with_verdicts(found, plan.config["eval"].get("margin") or {})
+    return [replace(row, floor=floor(store, row.cell)) if row.cell.role == "dense" else row for row in found]
+
+
+def build_metrics(plan: Plan) -> Metrics:
+    """Each as it is, or, where it fails its self-test, as scores that say so."""
+    built = {name: build(node, f"metric.{name}", "eval") for name, node in plan.metrics.items()}
+    return {name: metric if plan.random_weights else trusted(metric) for name, metric in built.items()}
+
+
+def stored(plan: Plan, store: Store, cell: Cell) -> Samples:
+    """The images of the plan that a cell has."""
+    return _samples(plan, store, cell.id, _present(store.samples(cell.id), [s.key for s in plan.samples]))
 
 
 def _present(records: Mapping[str, Record], keys: Sequence[str]) -> dict[str, Record]:
@@ -69,6 +75,7 @@ def _row(
         keys=tuple(mine),
         prompts=tuple(r["prompt"] for r in mine.values()),
         relative=relative(dense, mine, plan.settings.cost),
+        speed=speed(mine, known.get("cold"), seconds(dense) if cell.role != "dense" else None),
     )
 
 

@@ -37,13 +37,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Suite:
-    """metrics: files of conf/metric. strict: refuse to start when one of them cannot give a number. margin: by
-    score, `clip_score` or `clip_score[emoji]`, the loss to the dense images that is accepted; of a likeness to
-    them, psnr, ssim, lpips, the worst value that is."""
+    """metrics: files of conf/metric. strict: refuse to start when one of them cannot give a number. margin:
+    by score, `clip_score` or `clip_score[emoji]`, the loss to the dense images that is accepted; of a
+    likeness to them, psnr, ssim, lpips, the worst value that is."""
 
     metrics: tuple[str, ...] | None = ()
     strict: bool = False
-    margin: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
+    margin: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = None
 
 
 @dataclass(frozen=True)

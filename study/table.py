@@ -7,9 +7,16 @@ from typing import Any
 
 from eval import Score
 from eval.interval import Interval
+from study.remarks import floors, measuring
 from study.row import Row
+from study.speed import Speed
 
 RANDOM = "RANDOM WEIGHTS: the speed is valid, the images are noise"
+LEVEL = 0.05  # of the whole table
+STAR = (
+    "* differs from dense, or a gain from none, after Holm's correction for all differences, or all gains, "
+    "of the table: with 95 % none of them is there by chance."
+)
 UP_DOWN = {"higher": "↑", "lower": "↓"}
 
 
@@ -34,15 +41,40 @@ def records(rows: Sequence[Row], random_weights: bool) -> list[dict[str, Any]]:
             "flops_ratio": row.flops_ratio,
             "time_and_flops_disagree": row.disagrees,
             "memory_bytes": row.memory,
+            **_speed(row.speed),
         }
         for name, score in row.scores.items():
             record |= {name: score.value, f"{name}_se": score.se, f"{name}_n": score.n}
             record |= {f"{name}_unavailable": score.unavailable} | _interval(
                 f"{name}_to_dense", score.difference
             )
+            record |= {f"{name}_to_dense_holm": row.holm.get(name), f"{name}_front": row.front.get(name)}
             record |= _interval(f"{name}_gain", row.gain.get(name))
+            record |= {
+                f"{name}_gain_holm": row.gain_holm.get(name),
+                f"{name}_verdict": row.verdicts.get(name),
+            }
         out.append(record | {"failure": row.failure})
     return out
+
+
+def _speed(speed: Speed | None) -> dict[str, Any]:
+    """The rest of what the timings hold, in seconds, joules, bytes and calls."""
+    if speed is None:
+        return {}
+    return {
+        **_interval("encode_seconds", speed.encode),
+        **_interval("decode_seconds", speed.decode),
+        **_interval("joules", speed.joules),
+        "joules_unavailable": speed.joules_unavailable,
+        "memory_process_bytes": speed.memory_process,
+        "repetitions": speed.repetitions,
+        "repetitions_throttled": speed.throttled,
+        "repetitions_contended": speed.contended,
+        "cold_start_seconds": speed.first,
+        "compile_seconds": speed.compiling,
+        "break_even_images": speed.pays_off,
+    }
 
 
 def _interval(name: str, interval: Interval | None) -> dict[str, float | None]:
@@ -61,6 +93,7 @@ def cells(rows: Sequence[Row], brief: bool = False) -> list[list[str]]:
     """The header and the body as text. brief: without intervals, errors and gains, for a narrow terminal."""
     shown = [s.name for s in headline(rows)]
     gains = [name for name in shown if any(name in row.gain for row in rows)]
+    judged = [name for name in shown if any(name in row.verdicts for row in rows)]
     arrows = {s.name: UP_DOWN[s.better] for s in headline(rows)}
     head = [
         "method",
@@ -69,13 +102,15 @@ def cells(rows: Sequence[Row], brief: bool = False) -> list[list[str]]:
         "FLOPs ratio",
         *(f"{short(name)} {arrows[name]}" for name in shown),
     ]
-    head += [*(f"gain {short(name)}" for name in gains), "memory", "n"]
-    table = [head, *(_line(row, shown, gains) for row in rows)]
+    energy = any(row.speed is not None and row.speed.joules is not None for row in rows)
+    head += [*(f"gain {short(name)}" for name in gains), *(f"margin {short(name)}" for name in judged)]
+    head += [*(["J/image"] if energy else []), "memory", "n"]
+    table = [head, *(_line(row, shown, gains, judged, energy) for row in rows)]
     if not brief:
         return table
-    kept = [i for i, name in enumerate(head) if not name.startswith(("gain ", "memory"))]
+    kept = [i for i, name in enumerate(head) if not name.startswith(("gain ", "memory", "J/"))]
     return [
-        [re.sub(r" (\[.*\]|± .*)", "", line[i]) if line is not head else line[i] for i in kept]
+        [re.sub(r" (\[.*\]|± [^*]*[^* ])", "", line[i]) if line is not head else line[i] for i in kept]
         for line in table
     ]
 
@@ -84,14 +119,23 @@ def short(metric: str) -> str:
     return metric.upper() if metric in ("psnr", "ssim") else metric
 
 
-def _line(row: Row, shown: Sequence[str], gains: Sequence[str]) -> list[str]:
+def _line(
+    row: Row, shown: Sequence[str], gains: Sequence[str], judged: Sequence[str], energy: bool
+) -> list[str]:
     speedup = _between(row.speedup, "×") + ("†" if row.disagrees else "")
     ratio = "–" if row.flops_ratio is None else f"{row.flops_ratio:.2f}×"
-    scores = [_score(row, name) for name in shown]
-    gained = [_gain(row.gain.get(name)) for name in gains]
+    scores = [_score(row, name) + star(row.holm.get(name)) for name in shown]
+    gained = [_gain(row.gain.get(name)) + star(row.gain_holm.get(name)) for name in gains]
+    gained += [row.verdicts.get(name, "–") for name in judged]
+    gained += [_between(row.speed and row.speed.joules)] if energy else []
     memory = "–" if row.memory is None else f"{row.memory / 2**30:.2f} GiB"
     n = str(row.n) if row.n == row.planned else f"{row.n}/{row.planned}"
     return [row.cell.label, _between(row.seconds), speedup, ratio, *scores, *gained, memory, n]
+
+
+def star(p: float | None) -> str:
+    """A difference that survives the number of comparisons in the table."""
+    return " *" if p is not None and p <= LEVEL else ""
 
 
 def _between(interval: Interval | None, unit: str = "") -> str:
@@ -140,6 +184,9 @@ def notes(rows: Sequence[Row], random_weights: bool) -> list[str]:
         "batch. Scores: value ± standard error over n images; gain: over step reduction at the same "
         f"{'FLOPs' if any(row.cost == 'flops' for row in rows) else 'speedup'}, + is better."
     )
+    if any(star(p) for row in rows for p in (*row.holm.values(), *row.gain_holm.values())):
+        out.append(STAR)
+    out += [*measuring(rows), *floors(rows)]
     if any(row.disagrees for row in rows):
         out.append("† time and FLOPs disagree by more than 10 %.")
     for row in rows:
@@ -148,11 +195,8 @@ def notes(rows: Sequence[Row], random_weights: bool) -> list[str]:
         if row.cell.off:
             out.append(f"{row.cell.label}: switched off, the baseline by another way.")
     for score in headline(rows):
-        reasons = {
-            r.scores[score.name].unavailable
-            for r in rows
-            if score.name in r.scores and r.cell.role != "dense"
-        }
-        out += [f"{score.name} unavailable: {reason}" for reason in sorted(filter(None, reasons))]
+        given = [r.scores[score.name] for r in rows if score.name in r.scores and r.cell.role != "dense"]
+        reasons = {": ".join(filter(None, (s.unavailable, s.remedy))) for s in given if s.unavailable}
+        out += [f"{score.name} unavailable: {reason}" for reason in sorted(reasons)]
     out += [f"{row.cell.label} failed: {row.failure}" for row in rows if row.failure]
     return out

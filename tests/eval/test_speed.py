@@ -6,14 +6,15 @@ import pytest
 import torch
 from torch.nn.functional import conv2d, scaled_dot_product_attention
 
-from eval.speed import count_flops, interleaved, speedup, timed
+from eval.speed import break_even, compile_seconds, count_flops, speedup, timed, turn
 
 
 def test_all_of_the_work_is_timed_and_the_result_given():
-    result, seconds, memory = timed(lambda: time.sleep(0.05) or "made", "cpu")
+    result, seconds, memory, state = timed(lambda: time.sleep(0.05) or "made", "cpu")
     assert result == "made"
     assert 0.05 <= seconds < 0.5
     assert memory.allocator is None
+    assert state["cores_used"] < 1
     assert memory.process > 1e7
 
 
@@ -31,9 +32,24 @@ def test_peak_memory_is_of_the_region():
 
 
 def test_turns_go_there_and_back():
-    assert "".join(interleaved("AB", 4)) == "ABBAABBA"
-    assert "".join(interleaved("ABC", 2)) == "ABCCBA"
-    assert list(interleaved(["dense"], 2)) == ["dense", "dense"]
+    assert "".join("".join(turn("ABC", i)) for i in range(3)) == "ABCCBAABC"
+    assert list(turn(["dense"], 1)) == ["dense"]
+
+
+def test_a_slow_first_call_pays_off_by_what_is_saved():
+    assert break_even(10.0, 2.0, 1.0) == 10
+    assert break_even(0.1, 2.0, 1.0) == 1
+    assert break_even(-0.1, 2.0, 1.0) == 0
+    assert break_even(10.0, 1.0, 1.0) is None
+
+
+def test_compiling_is_timed():
+    compiled = torch.compile(lambda x: x + 1, backend="eager")
+    before = compile_seconds()
+    compiled(torch.ones(2))
+    first = compile_seconds()
+    compiled(torch.ones(2))
+    assert before < first == compile_seconds()
 
 
 def test_speedup_is_paired():

@@ -14,7 +14,8 @@ from eval.interval import Interval
 from study import forms, table
 from study.gain import with_gain
 from study.plan import Cell
-from study.row import Row, batches, no_op, seconds, speedup
+from study.row import Row, no_op, speedup
+from study.speed import batches, seconds
 
 
 def cell(name, role, **axes):

@@ -1,0 +1,136 @@
+"""What else went on while something was timed: energy, clocks, heat, others' work. Plain data, for the record
+of every repetition.
+
+Nothing is read within the timed region, where it would cost time: counters before and after, clocks and
+temperature right after it. A repetition in which heat or the hardware held the clocks down is `throttled`,
+and no measurement; one at the cap of the card's power is, since that is how fast the card is.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import psutil
+import torch
+
+from eval import Unavailable, nvml, rapl
+from eval.device import query
+from eval.nvml import Card, card
+
+State = dict[str, Any]
+SMI = {
+    "clocks.sm": "clock_sm_mhz",
+    "clocks.mem": "clock_memory_mhz",
+    "power.draw": "power_w",
+    "temperature.gpu": "temperature_c",
+}
+
+
+@contextmanager
+def watch(device: torch.device | str) -> Iterator[Callable[[], State]]:
+    """Gives a function that, right after the region, says how it was."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)  # what ran before costs energy of its own
+        yield watch_card(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+    else:
+        yield watch_cpu()
+
+
+def watch_cpu() -> Callable[[], State]:
+    began, energy = (time.perf_counter(), *busy()), Meter()
+
+    def so_far() -> State:
+        seconds, machine, own = (b - a for a, b in zip(began, (time.perf_counter(), *busy()), strict=True))
+        return {
+            **energy(),
+            "cores_used": own / seconds,
+            "cores_used_by_others": max(machine - own, 0.0) / seconds,
+            "cores": psutil.cpu_count(),
+            "throttled": None,
+        }
+
+    return so_far
+
+
+def busy() -> tuple[float, float]:
+    """Processor seconds spent since the start: by the whole machine, its host's taking included; by us."""
+    machine = psutil.cpu_times()
+    idle = machine.idle + getattr(machine, "iowait", 0.0) + getattr(machine, "guest", 0.0)
+    own = os.times()
+    return sum(machine) - idle - getattr(machine, "guest_nice", 0.0), own.user + own.system
+
+
+class Meter:
+    """Joules of the processor from here to the call."""
+
+    def __init__(self) -> None:
+        self.before, self.why = _counted()
+
+    def __call__(self) -> State:
+        after, why = _counted()
+        if self.before is None or after is None:
+            return {"joules": None, "joules_unavailable": self.why or why}
+        return {"joules": rapl.joules(self.before, after), "joules_unavailable": None}
+
+
+def _counted() -> tuple[Any, str | None]:
+    try:
+        return rapl.counters(), None
+    except Unavailable as e:
+        return None, str(e)
+
+
+def watch_card(uuid: str) -> Callable[[], State]:
+    try:
+        found = known_card(uuid)
+    except Unavailable as e:
+        return lambda why=str(e): by_smi(uuid) | {"joules": None, "joules_unavailable": why}
+    joules, hot, slowed = found.joules(), found.too_hot(), found.slowed()
+
+    def so_far() -> State:
+        after = found.joules()  # first of all: the card is idle from here on
+        now = found.slowed()
+        reasons: list[str] | None = None if now is None else sorted({*(slowed or []), *now})
+        heated = hot is not None and (found.too_hot() or 0.0) > hot
+        missing = "this card has no energy counter" if after is None or joules is None else None
+        return {
+            "joules": None if after is None or joules is None else after - joules,
+            "joules_unavailable": missing,
+            **found.state(),
+            "slowed_by": reasons,
+            "throttled": throttled(reasons, heated),
+            "other_processes": nvml.others(found.processes(), os.getpid()),
+        }
+
+    return so_far
+
+
+@lru_cache(maxsize=8)
+def known_card(uuid: str) -> Card:
+    return card(uuid)
+
+
+def throttled(reasons: list[str] | None, heated: bool = False) -> bool | None:
+    if reasons is None:
+        return heated or None
+    return heated or bool(set(reasons) - nvml.STEADY)
+
+
+def by_smi(uuid: str) -> State:
+    """Without NVML's bindings: by nvidia-smi, a process per repetition, and no energy."""
+    state = query("--query-gpu", list(SMI), uuid)
+    active = query("--query-gpu", ["clocks_event_reasons.active"], uuid)
+    active = active or query("--query-gpu", ["clocks_throttle_reasons.active"], uuid)  # of old drivers
+    reasons = nvml.slowed_by(int(str(active[0][0]), 16)) if active and active[0][0] is not None else None
+    processes = query("--query-compute-apps", ["pid"], uuid)
+    pids = None if processes is None else [int(row[0]) for row in processes if isinstance(row[0], int)]
+    return {
+        **dict(zip(SMI.values(), state[0] if state else [None] * len(SMI), strict=True)),
+        "slowed_by": reasons,
+        "throttled": throttled(reasons),
+        "other_processes": nvml.others(pids, os.getpid()),
+    }

@@ -1,0 +1,75 @@
+"""The lossless floor of a study: its dense model against itself with another dtype, one image at a time, and,
+as the other extreme, from other seeds. Every metric of the study; the table's notes then show it.
+
+    python -m scripts.floor model=lumina_tiny n=24 eval=emoji
+
+takes what run.py takes, and writes floor.json and the images into the same study's folder. What has a PSNR of
+40 dB to its dense image under bfloat16 was changed by no more than a rounding; a method above it is lossless.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from study.execute import execute
+from study.floor import save
+from study.plan import Cell, Plan, make
+from study.progress import Progress
+from study.refused import Refused
+from study.store import Store
+
+OTHER = {"float32": "bfloat16", "bfloat16": "float32", "float16": "float32"}
+FURTHER = 10**6  # to seeds that no study uses beside its own
+
+
+def changes(plan: Plan, overrides: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """What is changed, in words and as overrides."""
+    from study.build import build
+
+    _, dtype = build(dense(plan).model, "model", "models").placed()
+    yield f"dtype {OTHER[dtype]}", [f"model.dtype={OTHER[dtype]}"]
+    if plan.settings.batch > 1:
+        yield "batches of 1", ["batch=1"]
+    seeds = [seed + FURTHER for seed in plan.settings.seeds]
+    yield "other seeds", [f"seeds={seeds}".replace(" ", "")]
+
+
+def dense(plan: Plan) -> Cell:
+    return next(cell for cell in plan.cells if cell.role == "dense")
+
+
+def made(plan: Plan, store: Store, progress: Progress) -> Any:
+    """The dense cell's samples by key, made if they are missing."""
+    from study.score import stored
+
+    if execute(replace(plan, cells=[dense(plan)]), store, progress):
+        raise Refused(f"the dense run failed: {store.failures(dense(plan).id)[-1]['message']}")
+    return stored(plan, store, dense(plan))
+
+
+def main(overrides: list[str]) -> Mapping[str, Any]:
+    from study.score import build_metrics
+
+    plan = make(overrides)
+    store, found = Store(plan.folder), {}
+    metrics = build_metrics(plan)
+    with store.lock(), Progress() as progress:
+        own = made(plan, store, progress)
+        for change, more in changes(plan, overrides):
+            progress.say(f"dense with {change}")
+            other = made(make([*overrides, *more]), store, progress)
+            beside = replace(other, keys=own.keys).against(own)  # prompts pair, also where seeds differ
+            found[change] = {s.name: s for metric in metrics.values() for s in metric(beside)}
+        save(store, dense(plan), found)
+    for change, scores in found.items():
+        values = [f"{s.name} {s.value:.4g} ± {s.se:.2g}" for s in scores.values() if s.value is not None]
+        print(f"{change}: {', '.join(values)}")
+    return found
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except Refused as refusal:
+        sys.exit(f"refused: {refusal}")

@@ -1,0 +1,103 @@
+"""The self-test passes what is right, and catches each of the mistakes that metrics elsewhere have made."""
+
+import json
+from dataclasses import dataclass, replace
+from io import StringIO
+
+import pytest
+
+from eval import Samples, Score, Unavailable, selftest
+from eval.clipscore import CLIPScore
+from eval.fidelity import PSNR, SSIM
+from eval.frechet import FrechetDistance
+from eval.statistics import paired_difference, pooled, standard_error
+
+
+@dataclass(frozen=True)
+class Fake:
+    """The mean brightness, said to be `name`, with one mistake."""
+
+    mistake: str = ""
+    name: str = "brightness"
+    better = {"brightness": "higher"}  # noqa: RUF012
+
+    def check(self):
+        if self.mistake == "no weights":
+            raise Unavailable("no weights", "fetch them")
+
+    def each(self, images):
+        return images.float().mean((1, 2, 3)).tolist()
+
+    def __call__(self, samples: Samples):
+        mine, dense = self.each(samples.images), self.each(samples.dense)
+        if self.mistake == "order":
+            mine = [x * (i + 1) for i, x in enumerate(mine)]
+        if self.mistake == "batch":
+            mine = [x - sum(mine) / len(mine) for x in mine]
+        if self.mistake == "crash":
+            raise IndexError("out of range")
+        difference = paired_difference(mine, dense) if samples.n > 1 else None
+        if self.mistake == "sign" and difference is not None:
+            difference = replace(difference, value=abs(difference.value))
+        name = "darkness" if self.mistake == "name" else "brightness"
+        value = float(pooled(mine))
+        each = tuple(mine)
+        return [Score(name, "higher", value, standard_error(mine), samples.n, each, difference=difference)]
+
+
+def test_what_is_right_passes(backbone, reference):
+    fd = FrechetDistance(backbone=backbone, reference=reference, cache=None)
+    for metric in (PSNR(), SSIM(), CLIPScore(backbone=backbone), fd, Fake()):
+        assert selftest.verdict(metric) == ("passed", "")
+        assert selftest.trusted(metric) is metric
+
+
+@pytest.mark.parametrize(
+    ("mistake", "says"),
+    [
+        ("order", "order"),
+        ("batch", "alone"),
+        ("sign", "better than dense"),
+        ("name", "promised"),
+        ("crash", "IndexError: out of range"),
+    ],
+)
+def test_each_mistake_is_caught_and_disables(mistake, says, samples):
+    metric = Fake(mistake)
+    outcome, why = selftest.verdict(metric)
+    assert outcome == "failed"
+    assert says in why
+    score = selftest.trusted(metric)(samples)[0]
+    assert score.value is None
+    assert "self-test" in score.unavailable
+    assert says in score.unavailable
+
+
+def test_a_psnr_that_wraps_is_caught(monkeypatch):
+    """As cache-dit's does: the difference of uint8 images, squared in uint8."""
+
+    def wrapped(self, samples):
+        mse = ((samples.images - samples.dense) ** 2).double().mean((1, 2, 3)).clamp(min=1e-9)
+        each = tuple((10 * (255**2 / mse).log10()).tolist())
+        same = tuple([0.0] * samples.n)
+        return [
+            Score("psnr", "higher", float(pooled(each, pool="decibel")), 0.0, samples.n, each, "decibel"),
+            Score("identical", "higher", 0.0, 0.0, samples.n, same),
+        ]
+
+    monkeypatch.setattr(PSNR, "__call__", wrapped)
+    assert selftest.verdict(PSNR())[0] == "failed"
+
+
+def test_without_weights_it_is_unavailable_and_no_failure():
+    assert selftest.verdict(Fake("no weights")) == ("unavailable", "no weights: fetch them")
+    assert selftest.fault(Fake("no weights")) is None
+
+
+def test_command_line(monkeypatch, capsys):
+    assert selftest.main(["psnr", "ssim"]) == 0
+    assert capsys.readouterr().out.split() == ["psnr", "passed", "ssim", "passed"]
+    broken = {"x": {"_target_": "tests.eval.test_selftest.Fake", "mistake": "order"}}
+    monkeypatch.setattr("sys.stdin", StringIO(json.dumps(broken)))
+    assert selftest.main(["-"]) == 1
+    assert json.loads(capsys.readouterr().out)["x"][0] == "failed"
