@@ -31,7 +31,7 @@ class Fake:
     def __call__(self, samples: Samples):
         mine, dense = self.each(samples.images), self.each(samples.dense)
         if self.mistake == "order":
-            mine = [x * (i + 1) for i, x in enumerate(mine)]
+            mine, dense = ([x * (i + 1) for i, x in enumerate(each)] for each in (mine, dense))
         if self.mistake == "batch":
             mine = [x - sum(mine) / len(mine) for x in mine]
         if self.mistake == "crash":
