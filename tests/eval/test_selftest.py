@@ -33,7 +33,7 @@ class Fake:
         if self.mistake == "order":
             mine, dense = ([x * (i + 1) for i, x in enumerate(each)] for each in (mine, dense))
         if self.mistake == "batch":
-            mine = [x - sum(mine) / len(mine) for x in mine]
+            mine, dense = ([x * len(each) for x in each] for each in (mine, dense))
         if self.mistake == "crash":
             raise IndexError("out of range")
         difference = paired_difference(mine, dense) if samples.n > 1 else None
