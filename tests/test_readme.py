@@ -13,6 +13,12 @@ def test_the_table_is_the_stored_studys():
     assert [line for line in readme if line in rows] == rows
 
 
+def test_the_matrix_is_the_stored_studies():
+    stored = (ROOT / "results/embedded/matrix/table.md").read_text().strip()
+    assert stored.count("|") > 100
+    assert stored in (ROOT / "README.md").read_text()
+
+
 def test_every_picture_and_link_is_there():
     text = (ROOT / "README.md").read_text()
     links = [part.split(")")[0] for part in text.split("](")[1:]]

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 from torch.nn.functional import conv2d, pad
-from torchmetrics.functional.image import peak_signal_noise_ratio
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from eval import Samples
-from eval.fidelity import PSNR, SSIM
+from eval.fidelity import PSNR, SSIM, similarity
 
 
 def pair(images, dense):
@@ -114,3 +114,13 @@ def test_without_dense_images_there_is_no_fidelity(samples, metric):
     for score in metric(replace(samples, dense=None)):
         assert score.value is None
         assert "baseline" in score.remedy
+
+
+def test_ssim_is_torchmetrics_in_double_precision():
+    draw = torch.Generator().manual_seed(0)
+    a = torch.randint(0, 256, (3, 40, 57), generator=draw, dtype=torch.uint8)
+    b = (a.int() + torch.randint(-30, 30, a.shape, generator=draw)).clamp(0, 255).byte()
+    theirs = structural_similarity_index_measure(
+        a[None].double(), b[None].double(), sigma=1.5, kernel_size=11, data_range=255.0, k1=0.01, k2=0.03
+    )
+    assert similarity(a, b) == pytest.approx(float(theirs), abs=1e-12)

@@ -43,7 +43,9 @@ def test_what_a_cache_answers_is_not_counted(pipe, flow_of, modules):
         e.run(e.hidden, 1, 2, images=[1])
         assert flow.blocks(1) == flow.blocks(0) + 1
         assert torch.equal(flow.velocity(x, sigma), v)  # nothing stays rerouted
-    work = Work(54, 54, 0, e.blocks, (0,), held=("attention",) if modules == "attention" else ("attention", "mlp"))
+    work = Work(
+        54, 54, 0, e.blocks, (0,), held=("attention",) if modules == "attention" else ("attention", "mlp")
+    )
     held = model.flops(work, text=flow.cond.text, guided=True)
     readout = counted(lambda: e.velocity(e.hidden)) // 2
     assert found == 2 * held + 2 * readout
