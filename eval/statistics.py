@@ -22,7 +22,7 @@ Pool = Literal["mean", "decibel"]
 
 
 def pooled(values: ArrayLike, weights: ArrayLike | None = None, pool: Pool = "mean") -> Array:
-    """One figure of per-image values (n,), or of each column of (n, k), per row of weights (..., n) summing to n.
+    """One figure of values (n,), or of each column of (n, k); one per row of weights (..., n) of sum n.
 
     decibel: 10 log10 of the mean of the powers that the values stand for, -10 log10 mean(10^(-x/10)), in
     which an infinite value (an error of zero) counts like any other.
