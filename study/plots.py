@@ -11,6 +11,7 @@ from matplotlib.patheffects import withStroke
 
 from eval import Score
 from eval.interval import Interval
+from study.curves import Curve, curves, mark
 from study.row import Row
 from study.style import COLOURS, FAINT, INK, MUTED, figure, save
 from study.table import headline
@@ -44,10 +45,18 @@ def pareto(rows: Sequence[Row], folder: Path, random_weights: bool) -> None:
         for axis in axes[len(scores) :]:
             axis.set_axis_off()
         if scores:
-            named = [Line2D([], [], color=c, marker="o", markersize=4, label=n) for n, _, c in _curves(timed)]
+            named = [
+                Line2D([], [], color=c.colour, marker=c.marker, markersize=4, label=c.name)
+                for c in curves(timed)
+            ]
             dense = Line2D([], [], color=INK, marker="D", markersize=4, linestyle=(0, (4, 3)), label="dense")
             made.legend(
-                handles=[dense, *named], loc="outside lower center", ncols=6, frameon=False, title=BARS
+                handles=[dense, *named],
+                loc="outside lower center",
+                ncols=min(6, 4 + (len(named) < 12)),
+                fontsize=7.5,
+                frameon=False,
+                title=BARS,
             )
         else:
             axes[0].set_axis_on()
@@ -67,14 +76,16 @@ def _panel(axis: Axes, rows: Sequence[Row], score: Score) -> None:
         if row.cell.role == "dense" and point:
             axis.axhline(point[1], color=INK, linewidth=0.7, linestyle=(0, (4, 3)))
             axis.plot(*point, "D", color=INK, markersize=4, zorder=3)
-    for _, group, colour in _curves(rows):
-        _curve(axis, [row for row in group if _point(row, score.name)], score.name, colour)
+    for curve in curves(rows):
+        known = [row for row in curve.rows if _point(row, score.name)]
+        _curve(axis, curve._replace(rows=known), score.name)
     axis.margins(0.14, 0.2)
     axis.xaxis.set_major_formatter(lambda x, _: f"{x:g}×")
 
 
-def _curve(axis: Axes, rows: Sequence[Row], metric: str, colour: str) -> None:
+def _curve(axis: Axes, curve: Curve, metric: str) -> None:
     """The points in the order of the sweep, each with its interval and what tells it apart."""
+    rows, colour = curve.rows, curve.colour
     points = [_point(row, metric) or (0.0, 0.0) for row in rows]
     for row, (x, y) in zip(rows, points, strict=True):
         axis.errorbar(
@@ -87,9 +98,13 @@ def _curve(axis: Axes, rows: Sequence[Row], metric: str, colour: str) -> None:
             elinewidth=0.7,
             alpha=0.6,
         )
-    axis.plot([x for x, _ in points], [y for _, y in points], "-", color=colour)
+    if curve.joined:
+        axis.plot([x for x, _ in points], [y for _, y in points], "-", color=colour)
     for row, point in zip(rows, points, strict=True):
-        axis.plot(*point, "o", color=colour, markersize=4.2, markerfacecolor=_filled(row, metric, colour))
+        fill = _filled(row, metric, colour)
+        axis.plot(*point, curve.marker, color=colour, markersize=4.2, markerfacecolor=fill)
+    if not curve.joined:
+        return
     worse = (
         colour == MUTED
     )  # labels stand on the better side of a method's points, the worse one of step reduction's
@@ -133,37 +148,6 @@ def _arms(interval: Interval | None) -> list[list[float]]:
     if interval is None:
         return [[0.0], [0.0]]
     return [[interval.value - interval.low], [interval.high - interval.value]]
-
-
-def _curves(rows: Sequence[Row]) -> list[tuple[str, list[Row], str]]:
-    named = [(name, group) for name, group in series(rows).items() if group]
-    colours = iter(COLOURS * len(named))
-    return [(n, group, MUTED if n == "step reduction" else next(colours)) for n, group in named]
-
-
-def series(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Step reduction, and the methods: cells that differ only in the key with most values make one curve."""
-    methods = [row for row in rows if row.cell.role == "method"]
-    values = {
-        key: {str(row.cell.axes.get(key)) for row in methods} for row in methods for key in row.cell.axes
-    }
-    swept = max(values, key=lambda key: len(values[key]), default="")
-    written_out = len({frozenset(row.cell.axes) for row in methods}) > 1  # sweep.points: one curve per method
-    found: dict[str, list[Row]] = {"step reduction": [row for row in rows if row.cell.role == "steps"]}
-    for row in methods:
-        if written_out:
-            found.setdefault(row.cell.label.split(" ")[0], []).append(row)
-            continue
-        fixed = [f"{k.split('.')[-1]}={v}" for k, v in row.cell.axes.items() if k not in (swept, "method")]
-        name = " ".join([row.cell.label.split(" ")[0], *fixed])
-        unit = f" ({swept.split('.')[-1]})" if swept else ""
-        found.setdefault(f"{name}{unit}", []).append(row)
-    return found
-
-
-def mark(row: Row) -> str:
-    """What tells a point from the others of its curve: a ratio, a number of steps."""
-    return str(list(row.cell.axes.values())[-1]) if row.cell.axes else ""
 
 
 def title(metric: str) -> str:
