@@ -20,8 +20,9 @@ CONF = Path(__file__).parents[2] / "conf" / "eval"
 
 
 def suite(name):
-    nodes = OmegaConf.load(CONF / f"{name}.yaml").metrics
-    return {key: instantiate(node) for key, node in nodes.items()}
+    """A suite's metrics by name, each from its own file."""
+    names = OmegaConf.load(CONF / f"{name}.yaml").metrics
+    return {key: instantiate(OmegaConf.load(CONF.parent / "metric" / f"{key}.yaml")) for key in names}
 
 
 @pytest.fixture(params=["psnr", "ssim", "fd", "clip_score"])

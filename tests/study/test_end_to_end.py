@@ -117,7 +117,8 @@ def test_killed_and_continued_gives_the_same_table(small, finished, tmp_path, ca
     code, summary, _, _ = go(capsys, *arguments)
     assert (code, summary["done"]) == (0, 4)
     assert all(f.stat().st_mtime_ns == at for f, at in kept.items())
-    timings = table(finished).filter(regex="seconds|speedup|memory|gain|disagree").columns
+    measured = "seconds|speedup|memory|gain|disagree|break_even|front|joules|contended|throttled"
+    timings = table(finished).filter(regex=measured).columns
     pd.testing.assert_frame_equal(
         table(tmp_path / "whole").drop(columns=timings), table(finished).drop(columns=timings)
     )
