@@ -4,7 +4,7 @@ Inception's."""
 import importlib
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from eval import Better, Samples, Score, Unavailable, quality
+from eval import Unavailable
+from eval.distance import Distance
 from eval.extractor import Extractor
-from eval.frechet import contributions, gaussian
 from eval.network import Device, place
-from eval.reference import Reference, distance_score
+from eval.reference import Reference
 from eval.weights import digest, located
 
 SIDE, PATCH = 224, 14
@@ -112,19 +112,17 @@ def at_224(embedding: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class DINOv2Distance:
+class DINOv2Distance(Distance):
     """`fd[dinov2]` with the large model, `fd[dinov2-base]` and so on with others. Else as `eval.fid.FID`."""
 
     backbone: DINOv2 = DINOv2()
     reference: Reference = Reference()
 
+    features: ClassVar[str] = "class"
+
     @property
     def name(self) -> str:
         return "fd[dinov2]" if self.backbone.size == "large" else f"fd[dinov2-{self.backbone.size}]"
-
-    @property
-    def better(self) -> dict[str, Better]:
-        return {self.name: "lower"}
 
     def check(self) -> None:
         self.backbone.file()
@@ -132,12 +130,3 @@ class DINOv2Distance:
 
     def source(self) -> Extractor:
         return self.backbone.load()
-
-    @quality
-    def __call__(self, samples: Samples) -> list[Score]:
-        extractor = self.source()
-        known = self.reference.known(extractor, samples.images)
-        adds = partial(contributions, reference=gaussian(known, "class"))
-        mine = extractor.images(samples.images)["class"]
-        dense = None if samples.dense is None else extractor.images(samples.dense)["class"]
-        return [distance_score(self.name, adds, mine, dense, biased=True)]

@@ -12,19 +12,20 @@ take at 50,000 images, it was off by more. With subsets smaller than d the line 
 better than FID: they are refused.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
+from torch import Tensor
 
-from eval import Better, Samples, Score, Unavailable, quality
-from eval.extractor import Extractor
+from eval import Unavailable
+from eval.distance import InceptionDistance
+from eval.features import Known
 from eval.frechet import Gaussian, contributions, gaussian
-from eval.inception import Inception
-from eval.reference import Reference, distance_score
 
 Array = NDArray[np.float64]
 DIMENSIONS = 2048
@@ -52,33 +53,22 @@ def extrapolated(features: ArrayLike, reference: Gaussian, sizes: ArrayLike, see
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class FIDInfinity:
+class FIDInfinity(InceptionDistance):
     """`fid_inf[clean]`. Unlike FID it compares sets of different n; it is less certain by a half.
 
     points: how many sizes, evenly from `smallest`, a share of the images, to all of them. seed: of the
     subsets, the same for the dense images. It takes `points` times as long as FID: minutes at 10,000 images.
     """
 
-    inception: Inception = Inception()
-    reference: Reference = Reference()
     points: Annotated[int, Field(ge=3)] = 15
     smallest: Annotated[float, Field(gt=0, lt=1)] = 0.5
     seed: int = 0
 
+    biased: ClassVar[bool] = False
+
     @property
     def name(self) -> str:
         return f"fid_inf[{self.inception.resize}]"
-
-    @property
-    def better(self) -> dict[str, Better]:
-        return {self.name: "lower"}
-
-    def check(self) -> None:
-        self.source()
-        self.reference.check(self.source)
-
-    def source(self) -> Extractor:
-        return self.inception.load()
 
     def sizes(self, n: int) -> NDArray[np.int64]:
         """Raises Unavailable if the smallest subset does not exceed the number of features."""
@@ -88,12 +78,9 @@ class FIDInfinity:
             raise Unavailable(reason, f"make {need} images or more, or take `fid` at equal n, or `kid`")
         return np.linspace(n * self.smallest, n, self.points).astype(np.int64)
 
-    @quality
-    def __call__(self, samples: Samples) -> list[Score]:
-        sizes = self.sizes(samples.n)
-        extractor = self.source()
-        known = gaussian(self.reference.known(extractor, samples.images), "pool")
-        adds = partial(extrapolated, reference=known, sizes=sizes, seed=self.seed)
-        mine = extractor.images(samples.images)["pool"]
-        dense = None if samples.dense is None else extractor.images(samples.dense)["pool"]
-        return [distance_score(self.name, adds, mine, dense, biased=False)]
+    def require(self, n: int) -> None:
+        self.sizes(n)
+
+    def adds(self, known: Known, n: int) -> Callable[[Tensor], Array]:
+        whole = gaussian(known, self.features)
+        return partial(extrapolated, reference=whole, sizes=self.sizes(n), seed=self.seed)

@@ -10,19 +10,21 @@ it. Simulated, it was right where the sets differ; where they do not, it was up 
 and Stein (1981) say it must be.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
+from torch import Tensor
 
-from eval import Better, Samples, Score, Unavailable, quality
-from eval.extractor import Extractor
-from eval.inception import Inception
-from eval.reference import Reference, distance_score
+from eval import Samples, Score, Unavailable
+from eval.distance import InceptionDistance
+from eval.features import Known
+from eval.reference import distance_score
 
 Array = NDArray[np.float64]
 ROWS = 1024  # of a kernel matrix in memory at once
@@ -61,48 +63,31 @@ def subset_kids(features: ArrayLike, reference: ArrayLike, subsets: int, size: i
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class KID:
+class KID(InceptionDistance):
     """Over all pairs of images, named after how they are resized: `kid[clean]`; not multiplied by 1000.
 
     It is what the mean over random subsets, which papers print, fluctuates about. The reference set counts as
     given. per_image: what each image adds. difference: to the dense images of the same keys.
     """
 
-    inception: Inception = Inception()
-    reference: Reference = Reference()
+    biased: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
         return f"kid[{self.inception.resize}]"
 
-    @property
-    def better(self) -> dict[str, Better]:
-        return {self.name: "lower"}
-
-    def check(self) -> None:
-        self.source()
-        self.reference.check(self.source)
-
-    def source(self) -> Extractor:
-        return self.inception.load()
-
-    @quality
-    def __call__(self, samples: Samples) -> list[Score]:
-        if samples.n < 3:
+    def require(self, n: int) -> None:
+        if n < 3:
             raise Unavailable(
                 "KID has no standard error below three images", "make more, better some hundreds"
             )
-        extractor = self.source()
-        adds = partial(
-            pseudo_values, reference=self.reference.known(extractor, samples.images).features["pool"]
-        )
-        mine = extractor.images(samples.images)["pool"]
-        dense = None if samples.dense is None else extractor.images(samples.dense)["pool"]
-        return [distance_score(self.name, adds, mine, dense, biased=False)]
+
+    def adds(self, known: Known, n: int) -> Callable[[Tensor], Array]:
+        return partial(pseudo_values, reference=known.features[self.features])
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class SubsetKID:
+class SubsetKID(InceptionDistance):
     """As papers print it, the mean over random subsets of both sets: `kid[clean,100x1000]`.
 
     With the defaults the number of torch-fidelity. The spread over subsets that papers print after a +- is
@@ -110,35 +95,22 @@ class SubsetKID:
     difference as there; a method and the dense model are drawn alike.
     """
 
-    inception: Inception = Inception()
-    reference: Reference = Reference()
     subsets: Annotated[int, Field(ge=2)] = 100
     size: Annotated[int, Field(ge=3)] = 1000
     seed: int = 2020
+
+    biased: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
         return f"kid[{self.inception.resize},{self.subsets}x{self.size}]"
 
-    @property
-    def better(self) -> dict[str, Better]:
-        return {self.name: "lower"}
-
-    def check(self) -> None:
-        self.source()
-        self.reference.check(self.source)
-
-    def source(self) -> Extractor:
-        return self.inception.load()
-
-    @quality
-    def __call__(self, samples: Samples) -> list[Score]:
+    def score(self, samples: Samples) -> Score:
         extractor = self.source()
-        known = self.reference.known(extractor, samples.images).features["pool"]
+        known = self.reference.known(extractor, samples.images).features[self.features]
         if min(samples.n, len(known)) < self.size:
             reason = f"subsets of {self.size} of {samples.n} images and {len(known)} reference images"
             raise Unavailable(reason, "make more images, or take `kid`, which needs no subsets")
-
         kids: list[Array] = []
 
         def adds(features: ArrayLike) -> Array:
@@ -146,8 +118,8 @@ class SubsetKID:
             each = pseudo_values(features, known)
             return each - each.mean() + kids[-1].mean()
 
-        mine = extractor.images(samples.images)["pool"]
-        dense = None if samples.dense is None else extractor.images(samples.dense)["pool"]
-        score = distance_score(self.name, adds, mine, dense, biased=False)
+        mine = extractor.images(samples.images)[self.features]
+        dense = None if samples.dense is None else extractor.images(samples.dense)[self.features]
+        score = distance_score(self.name, adds, mine, dense, biased=self.biased)
         drawn = kids[0].std(ddof=1) / np.sqrt(self.subsets)
-        return [replace(score, se=float(np.hypot(score.se or 0, drawn)))]
+        return replace(score, se=float(np.hypot(score.se or 0, drawn)))

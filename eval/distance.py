@@ -1,0 +1,75 @@
+"""What the distances of a set of images to a reference set share: they differ in the features, and in what
+each image adds."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from eval import Better, Samples, Score, quality
+from eval.extractor import Extractor
+from eval.features import Known
+from eval.frechet import contributions, gaussian
+from eval.inception import Inception
+from eval.reference import Reference, distance_score
+
+
+class Distance:
+    """A Fréchet distance, unless a class has an `adds` of its own.
+
+    features: which of the extractor's. biased: see `Score`.
+    """
+
+    features: ClassVar[str]
+    biased: ClassVar[bool] = True
+    name: Any
+    reference: Any
+
+    @property
+    def better(self) -> dict[str, Better]:
+        return {self.name: "lower"}
+
+    def check(self) -> None:
+        self.source()
+        self.reference.check(self.source)
+
+    def source(self) -> Extractor:
+        """The network. Raises Unavailable without its weights."""
+        raise TypeError(f"{type(self).__name__} has no network")
+
+    def require(self, n: int) -> None:
+        """Raises Unavailable if n images are too few."""
+
+    def adds(self, known: Known, n: int) -> Callable[[Tensor], NDArray]:
+        """What each of n images adds to the distance, of their features (n, d)."""
+        return partial(contributions, reference=gaussian(known, self.features))
+
+    @quality
+    def __call__(self, samples: Samples) -> list[Score]:
+        return [self.score(samples)]
+
+    def score(self, samples: Samples) -> Score:
+        """Raises Unavailable."""
+        self.require(samples.n)
+        extractor = self.source()
+        adds = self.adds(self.reference.known(extractor, samples.images), samples.n)
+        mine = extractor.images(samples.images)[self.features]
+        dense = None if samples.dense is None else extractor.images(samples.dense)[self.features]
+        return distance_score(self.name, adds, mine, dense, biased=self.biased)
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class InceptionDistance(Distance):
+    """In features of the Inception-v3."""
+
+    inception: Inception = Inception()
+    reference: Reference = Reference()
+
+    features: ClassVar[str] = "pool"
+
+    def source(self) -> Extractor:
+        return self.inception.load()
