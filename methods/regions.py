@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from methods.resolution import unpatched
+
 Selection = Literal["edges", "latent_gradient", "variance", "random"]
 
 
@@ -53,10 +55,3 @@ def variance(latent: Tensor) -> Tensor:
     padded = F.pad(latent, (1, 1, 1, 1), mode="replicate")
     mean, square = F.avg_pool2d(padded, 3, 1), F.avg_pool2d(padded**2, 3, 1)
     return (square - mean**2).clamp(min=0).sum(1, keepdim=True)
-
-
-def unpatched(x: Tensor, grid, pixels: int) -> Tensor:
-    """Tokens (b, m, c) as a latent (b, channels, h, w)."""
-    p = round(pixels**0.5)
-    latent = x.unflatten(2, (-1, p, p)).unflatten(1, (grid.rows, grid.columns))
-    return latent.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)

@@ -21,9 +21,15 @@ def halved(x: Tensor, grid: tuple[int, int], pixels: int) -> Tensor:
             f"{rows} x {columns} tokens cannot be halved: height and width must be multiples of 2 tokens"
         )
     p = round(pixels**0.5)
-    latent = x.unflatten(2, (-1, p, p)).unflatten(1, (rows, columns)).permute(0, 3, 1, 4, 2, 5)
-    half = latent.flatten(4).flatten(2, 3)[..., ::2, ::2]  # (b, channels, rows p / 2, columns p / 2)
+    half = unpatched(x, grid, pixels)[..., ::2, ::2]  # (b, channels, rows p / 2, columns p / 2)
     return half.unflatten(3, (-1, p)).unflatten(2, (-1, p)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+def unpatched(x: Tensor, grid: tuple[int, int], pixels: int) -> Tensor:
+    """Tokens (b, n, c) as a latent (b, channels, h, w)."""
+    p = round(pixels**0.5)
+    latent = x.unflatten(2, (-1, p, p)).unflatten(1, grid)  # (b, rows, columns, channels, p, p)
+    return latent.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
 
 
 def split(x: Tensor, at: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:

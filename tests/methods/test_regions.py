@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from methods import regions
-from methods.regions import edges, gradient, scores, unpatched, variance
-from models.tokens import Grid, unpack
+from methods.regions import edges, gradient, scores, variance
+from methods.resolution import unpatched
+from models.tokens import Grid
 
 GRID = Grid(4, 6)
 
@@ -48,12 +49,6 @@ def test_patch_sums_are_those_of_canny(as_released):
         for token, (row, column) in enumerate(product(range(GRID.rows), range(GRID.columns))):
             patch = canny[16 * row : 16 * row + 16, 16 * column : 16 * column + 16]
             assert found[b, token].item() == patch.sum(dtype=np.int64)
-
-
-@pytest.mark.parametrize(("rows", "columns", "channels", "p"), [(4, 6, 16, 2), (2, 3, 4, 1), (3, 2, 5, 4)])
-def test_tokens_as_a_latent(rows, columns, channels, p):
-    x = torch.randn(2, rows * columns, channels * p * p)
-    assert torch.equal(unpatched(x, Grid(rows, columns), p * p), unpack(x, Grid(rows, columns), p))
 
 
 def windows(latent):

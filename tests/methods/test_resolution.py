@@ -4,12 +4,18 @@ import pytest
 import torch
 
 from methods import ntdm
-from methods.resolution import CHILDREN, coupled, halved, split
+from methods.resolution import CHILDREN, coupled, halved, split, unpatched
 from models.tokens import Grid, pack, unpack
 
 
 def generators(*seeds):
     return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+@pytest.mark.parametrize(("rows", "columns", "channels", "p"), [(4, 6, 16, 2), (2, 3, 4, 1), (3, 2, 5, 4)])
+def test_tokens_as_a_latent(rows, columns, channels, p):
+    x = torch.randn(2, rows * columns, channels * p * p)
+    assert torch.equal(unpatched(x, Grid(rows, columns), p * p), unpack(x, Grid(rows, columns), p))
 
 
 @pytest.mark.parametrize(
