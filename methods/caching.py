@@ -1,14 +1,13 @@
 """Caching: every Euler step is taken, and some of the evaluations are answered from earlier ones."""
 
-from itertools import pairwise
 from typing import Annotated
 
 import torch
 from pydantic import Field, InstanceOf
 from pydantic.dataclasses import dataclass
 
+from methods import solvers
 from methods.cache import Cache
-from methods.tokens import euler
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})
@@ -25,9 +24,4 @@ class Caching:
     def __call__(self, flow, on_step=None):
         x, sigmas = flow.noise(), flow.sigmas(self.steps)
         velocity = self.cache.start(flow, len(sigmas) - 1)
-        for i, (s, s_next) in enumerate(pairwise(sigmas)):
-            v = velocity(x, s)
-            x = euler(x, v, s_next - s)
-            if on_step:
-                on_step(i=i, sigma=s, x=x, v=v, rows=None)
-        return x
+        return solvers.euler(velocity, x, sigmas, on_step or solvers.silent)

@@ -1,6 +1,7 @@
 """Solvers of the probability flow dx/dsigma = velocity(x, sigma), from sigma 1 (noise) to 0 (image).
 
 Each takes the state x (b, n, c) at sigmas[0] through all of sigmas (steps + 1,) and returns it at sigmas[-1].
+velocity(x, sigma): a flow's, or a cache in front of it. on_step: see methods/__init__.py.
 """
 
 from itertools import pairwise
@@ -9,21 +10,25 @@ from math import expm1, inf, log
 from methods import tokens
 
 
-def euler(flow, x, sigmas, on_step):
+def silent(**step):
+    """on_step where nobody listens."""
+
+
+def euler(velocity, x, sigmas, on_step):
     """One evaluation a step."""
     for i, (s, s_next) in enumerate(pairwise(sigmas)):
-        v = flow.velocity(x, s)
+        v = velocity(x, s)
         x = tokens.euler(x, v, s_next - s)
         on_step(i=i, sigma=s, x=x, v=v, rows=None)
     return x
 
 
-def heun(flow, x, sigmas, on_step):
+def heun(velocity, x, sigmas, on_step):
     """Trapezoidal rule; the last step, to sigma = 0, is Euler's."""
     for i, (s, s_next) in enumerate(pairwise(sigmas)):
-        v = flow.velocity(x, s)
+        v = velocity(x, s)
         if i < len(sigmas) - 2:
-            v = (v + flow.velocity(tokens.euler(x, v, s_next - s), s_next)) / 2
+            v = (v + velocity(tokens.euler(x, v, s_next - s), s_next)) / 2
         x = tokens.euler(x, v, s_next - s)
         on_step(i=i, sigma=s, x=x, v=v, rows=None)
     return x
@@ -34,11 +39,11 @@ def log_snr(s):
     return log((1 - s) / s) if 0 < s < 1 else inf if s == 0 else -inf
 
 
-def dpmpp_2m(flow, x, sigmas, on_step):
+def dpmpp_2m(velocity, x, sigmas, on_step):
     """DPM-Solver++(2M), arXiv:2211.01095, algorithm 2, with alpha = 1 - sigma; first order at both ends."""
     image_last, h_last = x, 1.0  # of the step before
     for i, (s, s_next) in enumerate(pairwise(sigmas.tolist())):
-        v = flow.velocity(x, sigmas[i])
+        v = velocity(x, sigmas[i])
         image = x.float() - s * v
         h = log_snr(s_next) - log_snr(s)
         ahead = image
@@ -50,7 +55,7 @@ def dpmpp_2m(flow, x, sigmas, on_step):
     return x
 
 
-def unipc(flow, x, sigmas, on_step):
+def unipc(velocity, x, sigmas, on_step):
     """UniPC of second order (arXiv:2302.04867), as diffusers has it."""
     # imported here, since diffusers takes seconds
     from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
@@ -58,7 +63,7 @@ def unipc(flow, x, sigmas, on_step):
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
     scheduler.set_timesteps(sigmas=sigmas[:-1].cpu().numpy(), device=x.device)
     for i, t in enumerate(scheduler.timesteps):
-        v = flow.velocity(x, sigmas[i])
+        v = velocity(x, sigmas[i])
         x = scheduler.step(v.float(), t, x.float(), return_dict=False)[0].to(v.dtype)
         on_step(i=i, sigma=sigmas[i], x=x, v=v, rows=None)
     return x

@@ -22,6 +22,5 @@ class Steps:
 
     @torch.no_grad()
     def __call__(self, flow, on_step=None):
-        return solvers.SOLVERS[self.solver](
-            flow, flow.noise(), flow.sigmas(self.steps), on_step or (lambda **_: None)
-        )
+        solve = solvers.SOLVERS[self.solver]
+        return solve(flow.velocity, flow.noise(), flow.sigmas(self.steps), on_step or solvers.silent)
