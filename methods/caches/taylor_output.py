@@ -1,12 +1,12 @@
 """TaylorSeer at the output: forecast the velocity itself (arXiv:2503.06923; "lite" in diffusers)."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from methods.cache import Cache
-from methods.caches.taylorseer import TaylorSeer
+from methods.caches.taylorseer import Phase, refreshes
 from methods.forecast import Forecast
 
 
@@ -21,13 +21,13 @@ class TaylorOutput(Cache):
     interval: Annotated[int, Field(ge=1)] = 3
     order: Annotated[int, Field(ge=0, le=3)] = 1
     warmup: Annotated[int, Field(ge=1)] = 2
-    phase: Literal["diffusers", "paper"] = "diffusers"
+    phase: Phase = "diffusers"
 
     off: ClassVar = {"interval": 1}
 
     def runs(self, i: int) -> bool:
         """Whether step i is evaluated."""
-        return TaylorSeer(self.interval, self.order, self.warmup, self.phase).runs(i)
+        return refreshes(i, self.interval, self.warmup, self.phase)
 
     def start(self, flow, steps):
         return Series(self, flow)

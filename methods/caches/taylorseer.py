@@ -9,6 +9,14 @@ from pydantic.dataclasses import dataclass
 from methods.cache import Cache
 from methods.forecast import Forecast
 
+Phase = Literal["diffusers", "paper"]
+
+
+def refreshes(i: int, interval: int, warmup: int, phase: Phase) -> bool:
+    """Whether step i is evaluated, and the series goes on from there; see `TaylorSeer`."""
+    lead = 1 if phase == "diffusers" else -1
+    return i < warmup or (i - warmup - lead) % interval == 0
+
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class TaylorSeer(Cache):
@@ -23,15 +31,14 @@ class TaylorSeer(Cache):
     interval: Annotated[int, Field(ge=1)] = 5
     order: Annotated[int, Field(ge=0, le=3)] = 1
     warmup: Annotated[int, Field(ge=1)] = 3
-    phase: Literal["diffusers", "paper"] = "diffusers"
+    phase: Phase = "diffusers"
     modules: Literal["all", "attention"] = "all"
 
     off: ClassVar = {"interval": 1}
 
     def runs(self, i: int) -> bool:
         """Whether step i is evaluated."""
-        lead = 1 if self.phase == "diffusers" else -1
-        return i < self.warmup or (i - self.warmup - lead) % self.interval == 0
+        return refreshes(i, self.interval, self.warmup, self.phase)
 
     def start(self, flow, steps):
         series, i = defaultdict(lambda: Forecast(self.order)), -1
