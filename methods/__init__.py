@@ -8,7 +8,8 @@ It sees a flow (`models.Flow`: noise, sigmas, velocity, decode) and nothing of t
 guidance, number format and layout are the adapter's business. All its memory is local variables and the keys
 and values it asks for with `flow.new_kv()`, so nothing outlives the trajectory. After each step it reports to
 `on_step(i=, sigma=, x=, v=, rows=)`: the step's number, the noise level it started from, the new state and
-the velocity (b, n, c), and the rows that were evaluated, (b, k), None for all.
+the velocity (b, n, c), and the rows that were evaluated, (b, k), None for all. A method in stages tells more
+(`methods.notes`).
 
 Settings are checked when the object is made; `ValueError` names the setting, its value and the remedy.
 """

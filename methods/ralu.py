@@ -1,6 +1,6 @@
 """RALU: begin at half resolution, refine edges first, then all (Jeong et al. 2025, arXiv:2507.08422)."""
 
-from itertools import count, pairwise
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import torch
@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from methods import ntdm
 from methods.cache import Cache
 from methods.caches.taylor_output import TaylorOutput
+from methods.notes import Notes
 from methods.ralu_presets import PRESETS, Preset, matched
 from methods.ras import RAS
 from methods.regions import Selection, scores
@@ -69,34 +70,37 @@ class RALU:
     def __call__(self, flow, on_step=None):
         chosen, stages = self.schedule(flow)
         half = flow.grid._replace(rows=flow.grid.rows // 2, columns=flow.grid.columns // 2)
-        note = numbered(on_step, flow.grid)
+        note = Notes(on_step, flow.grid)
         stage = self.stage(flow, note)
         x, parents, k = flow.noise(), None, 0
         if len(stages) > 1:
             x = halved(x, flow.grid, flow.pixels)  # (b, m, c)
             at = half.positions(x.device).expand(len(x), -1, -1)
             fine = torch.zeros_like(at[..., 0])  # (b, m): 1 where at full resolution
-            x, v = stage(x, stages[0], flow.places(grid=half), fine)
+            note.begin(x, at, fine)
+            x, v = stage(x, stages[0], flow.places(grid=half))
             if len(stages) == 3:
                 k = self.regions(half.n, chosen.ratio)
                 image = (x.float() - stages[0][-1] * v).to(x.dtype)  # Tweedie's estimate
                 score = scores(flow, image, half, self.selection, self.as_released)
                 rows = score.topk(k).indices.sort().values
                 x, at, parents = self.refined(flow, x, at, rows, chosen.ends[0], chosen.c)
-                x, v = stage(x, stages[1], flow.places(at, half), fine.scatter(1, rows, 1.0), parents)
+                note.begin(x, at, fine.scatter(1, rows, 1.0), score)
+                x, v = stage(x, stages[1], flow.places(at, half), parents)
             coarse = torch.arange(half.n - k, device=x.device).expand(len(x), -1)  # they stand in front
             x, at, parents = self.refined(flow, x, at, coarse, chosen.ends[-2], chosen.c)
             order = (at[..., 0] * flow.grid.columns + at[..., 1]).argsort()  # row by row again
             x, parents = take(x, order), parents.gather(1, order)
+        note.begin(x)
         if self.last is not None:
             return self.last.sample(flow, x, stages[-1], note)
-        return stage(x, stages[-1], None, None, parents)[0]
+        return stage(x, stages[-1], None, parents)[0]
 
     def stage(self, flow, note):
-        """The Euler steps of one stage, the same for all: (x, sigmas, places, fine, parents) -> (x, v)."""
+        """The Euler steps of one stage, the same for all: (x, sigmas, places, parents) -> (x, v)."""
         velocity: Any = flow.velocity
 
-        def run(x, sigmas, places, fine, parents=None):
+        def run(x, sigmas, places, parents=None):
             nonlocal velocity
             if self.carry and parents is not None:
                 velocity.carry(parents)
@@ -105,8 +109,7 @@ class RALU:
             for s, s_next in pairwise(sigmas):
                 v = velocity(x, s, places=places)
                 x = euler(x, v, s_next - s)
-                if note:
-                    note(sigma=s, x=x, v=v, rows=None, fine=fine)
+                note(sigma=s, x=x, v=v, rows=None)
             return x, v
 
         return run
@@ -137,20 +140,3 @@ class RALU:
     def outline(self) -> Preset:
         """The preset with the settings given in its stead; shifts are empty where to be matched."""
         return PRESETS[self.preset].but(self.steps, self.stages, self.ends, self.shifts, self.c, self.ratio)
-
-
-def numbered(on_step, grid):
-    """on_step with steps counted through all stages, and how many tokens stand for each token of `grid`."""
-    steps = count()
-
-    def note(fine=None, **step):
-        density = None if fine is None else spread(0.25 + 0.75 * fine, grid)
-        on_step(**step | {"i": next(steps), "density": density})
-
-    return note if on_step else None
-
-
-def spread(density, grid):
-    """Of half-resolution tokens (b, m), for each token of the full grid: (b, n)."""
-    cells = density.unflatten(1, (grid.rows // 2, grid.columns // 2))
-    return cells.repeat_interleave(2, 1).repeat_interleave(2, 2).flatten(1)
