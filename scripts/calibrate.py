@@ -25,9 +25,9 @@ from torch import Tensor
 from methods.tokens import euler
 from models import Flow, Model, adapt, generator
 from study.build import build
+from study.cells import GENERATION
 from study.checks import is_random, obtainable
 from study.config import load, whole
-from study.plan import GENERATION
 from study.prompts import Sample, read, samples
 from study.refused import Refused
 

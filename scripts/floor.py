@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from study.cells import Cell
 from study.execute import execute
 from study.floor import save
-from study.plan import Cell, Plan, make
+from study.plan import Plan, make
 from study.progress import Progress
 from study.refused import Refused
 from study.store import Store

@@ -13,7 +13,7 @@ from eval.memory import Memory
 from eval.speed import count_flops, timed
 from eval.watch import State
 from models import Flow, Model, generator
-from study.plan import GENERATION, Cell
+from study.cells import GENERATION, Cell
 from study.prompts import Sample
 
 Method = Callable[..., Tensor]

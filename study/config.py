@@ -69,8 +69,27 @@ def resolved(config: DictConfig, key: str) -> Any:
     return whole(config)[key]
 
 
+def stand_in(overrides: Sequence[str], model: str) -> str:
+    """What a model goes by: with the scale's name where that puts another in its place."""
+    config, picked = _composed(tuple(metrics.split(overrides)[0]))
+    return f"{model} ({picked['scale']})" if model in config.scale.models else model
+
+
 @cache
 def _composed(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
+    """The config at its scale. What the scale keeps of the model that was asked for, it takes from there."""
+    config, picked = _given(overrides)
+    small = config.scale.models.get(picked["model"])
+    if small is None:
+        return config, picked
+    _is_option(parsed(f"model={small}"))
+    scaled = _given((*overrides, f"model={small}"))[0]
+    for key in set(config.scale.kept) & set(config.model):
+        scaled.model[key] = config.model[key]
+    return scaled, picked
+
+
+def _given(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
     all_given = [parsed(text) for text in overrides]
     chosen = [o for o in all_given if o.key_or_group in groups()]
     plain_values = [o for o in all_given if o.key_or_group not in groups()]

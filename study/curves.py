@@ -41,7 +41,7 @@ def _swept(methods: Sequence[Row]) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for row in methods:
         fixed = [f"{k.split('.')[-1]}={v}" for k, v in row.cell.axes.items() if k not in (swept, "method")]
-        name = " ".join([row.cell.label.split(" ")[0], *fixed])
+        name = " ".join([row.cell.series, *fixed])
         unit = f" ({swept.split('.')[-1]})" if swept else ""
         found.setdefault(f"{name}{unit}", []).append(row)
     return found
@@ -50,7 +50,7 @@ def _swept(methods: Sequence[Row]) -> dict[str, list[Row]]:
 def _written_out(methods: Sequence[Row]) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for row in methods:
-        found.setdefault(row.cell.label.split(" ")[0], []).append(row)
+        found.setdefault(row.cell.series, []).append(row)
     return found
 
 

@@ -17,9 +17,10 @@ from eval.speed import compile_seconds, turn
 from models import Model, adapt
 from study.build import build
 from study.cell import Made, Method, count, make
+from study.cells import GENERATION, Cell
 from study.identity import digest, threads
 from study.picture import packed, png
-from study.plan import GENERATION, Cell, Plan
+from study.plan import Plan
 from study.progress import Progress
 from study.prompts import Sample
 from study.store import Store

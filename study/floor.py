@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from eval import Score
-from study.plan import Cell
+from study.cells import Cell
 from study.store import Store, read_json, write_json
 
 FILE = "floor.json"

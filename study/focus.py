@@ -8,8 +8,9 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 
+from study.cells import Cell
 from study.picture import pixels, unpacked
-from study.plan import Cell, Plan
+from study.plan import Plan
 from study.store import Store
 from study.style import INK, MUTED, figure, save
 

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from study.plan import Cell, Plan
+from study.cells import Cell
+from study.plan import Plan
 from study.progress import clock
 from study.store import Store
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from study.plan import Cell
+from study.cells import Cell
 
 EVERY = 10.0  # seconds between plain lines
 

@@ -8,11 +8,12 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+from study.cells import Cell
 from study.identity import digest, threads
-from study.plan import Cell, Plan
+from study.plan import Plan
 
 ROOT = Path(__file__).resolve().parent.parent
-OF_CELL = ("label", "role", "axes", "dense", "off")
+OF_CELL = ("label", "role", "series", "axes", "dense", "off")
 SHOWN = (
     "torch",
     "diffusers",

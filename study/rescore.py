@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from study.build import check
+from study.cells import Cell, Node
 from study.checks import unavailable
 from study.config import load, whole
-from study.plan import Cell, Node, Plan, own
+from study.plan import Plan, own
 from study.prompts import Prompt, Sample
 from study.refused import Refused
 from study.settings import Settings, Suite
@@ -111,5 +112,8 @@ def _of(text: str) -> str:
 
 def _cell(name: str, record: dict[str, Any]) -> Cell:
     of_cell = {f.name: record[f.name] for f in fields(Cell) if f.name in record}
+    if "series" not in of_cell:  # a study of before it was recorded
+        known = {"dense": "dense", "steps": "step reduction"}
+        of_cell["series"] = known.get(record["role"], record["label"].split(" ")[0])
     rest = {key: value for key, value in record.items() if key in ("model", "method") or key not in of_cell}
     return Cell(id=name, identity=rest, **of_cell)

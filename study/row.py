@@ -10,7 +10,7 @@ import numpy as np
 from eval import Score
 from eval.decisions import Verdict
 from eval.interval import Interval, median_interval
-from study.plan import Cell
+from study.cells import Cell
 from study.speed import Record, Speed, batches
 
 Cost = Literal["time", "flops"]

@@ -11,11 +11,12 @@ import torch
 from eval import Samples, Score, require_equal_n
 from eval.selftest import trusted
 from study.build import build
+from study.cells import Cell
 from study.checks import keyed
 from study.floor import floor
 from study.gain import with_gain
 from study.picture import pixels
-from study.plan import Cell, Plan
+from study.plan import Plan
 from study.row import Record, Row, flops_ratio, mean_flops, no_op, relative, speedup
 from study.speed import batches, seconds, speed
 from study.store import Store

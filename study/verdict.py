@@ -117,14 +117,10 @@ def volumes(rows: Sequence[Row]) -> list[dict[str, object]]:
         for group in _rivals(rows, name):
             group = [row for row in group if row.cell.role != "dense"]
             curve = [i for i, row in enumerate(group) if row.cell.role == "steps"]
-            for label in {_series(row): None for row in group}:
-                own = [i for i, row in enumerate(group) if _series(row) == label]
+            for label in {row.cell.series: None for row in group}:
+                own = [i for i, row in enumerate(group) if row.cell.series == label]
                 out.append(_volume(group, name, label, own, curve))
     return [record for record in out if record]
-
-
-def _series(row: Row) -> str:
-    return "step reduction" if row.cell.role == "steps" else row.cell.label.split(" ")[0]
 
 
 def _volume(

@@ -7,8 +7,8 @@ import torch
 
 from models import adapt, generator
 from study.build import build
+from study.cells import checked
 from study.config import load, options, whole
-from study.plan import _checked
 
 MODELS = sorted(path.stem for path in Path("conf/model").glob("*_tiny.yaml"))
 CHOICES = [f"method={name}" for name in options("method")]
@@ -20,7 +20,7 @@ PROMPTS = ["a fox on a blue ground"]
 @pytest.fixture(scope="module", params=MODELS)
 def loaded(request):
     node = whole(load([f"model={request.param}", *SMALL]))["model"]
-    node, _ = _checked(node, {"_target_": "methods.Baseline"})
+    node, _ = checked(node, {"_target_": "methods.Baseline"})
     return request.param, build(node, "model", "models").load()
 
 
@@ -32,7 +32,7 @@ def noise(loaded):
 def made(loaded, overrides):
     name, pipe = loaded
     config = whole(load([f"model={name}", *SMALL, *overrides]))
-    model, method = _checked(config["model"], config["method"])
+    model, method = checked(config["model"], config["method"])
     limit = {"max_sequence_length": model["max_sequence_length"]} if model["max_sequence_length"] else {}
     with adapt(pipe) as adapted:
         generators = [generator(prompt, 0) for prompt in PROMPTS]

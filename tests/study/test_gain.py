@@ -9,8 +9,8 @@ from eval import Score
 from eval.interval import Interval, median_interval
 from eval.statistics import paired_difference, standard_error
 from study import draws, verdict
+from study.cells import Cell
 from study.gain import bend, line, with_gain
-from study.plan import Cell
 from study.row import Row
 
 
@@ -18,7 +18,8 @@ def row(name, role, shares, values, name_of="s", difference=None):
     """A cell whose batches took these shares of the dense run's time."""
     relative = {str(i): share for i, share in enumerate(shares)}
     speed = median_interval([1 / share for share in shares])
-    cell = Cell(name, name, role, {}, {"_target_": "methods.X"}, {}, "dense", False, {})
+    series = "step reduction" if role == "steps" else name.split(" ")[0]
+    cell = Cell(name, name, role, series, {}, {"_target_": "methods.X"}, {}, "dense", False, {})
     values = tuple(map(float, values))
     score = Score(
         name_of,

@@ -12,14 +12,25 @@ from rich.console import Console
 from eval import Score
 from eval.interval import Interval
 from study import forms, table
+from study.cells import Cell
 from study.gain import with_gain
-from study.plan import Cell
 from study.row import Row, no_op, speedup
 from study.speed import batches, seconds
 
 
 def cell(name, role, **axes):
-    return Cell(name, name, role, {}, {"_target_": "methods.X", "steps": 9}, axes, "dense", False, {})
+    return Cell(
+        name,
+        name,
+        role,
+        name.split(" ")[0],
+        {},
+        {"_target_": "methods.X", "steps": 9},
+        axes,
+        "dense",
+        False,
+        {},
+    )
 
 
 def score(name, values, better="higher"):
