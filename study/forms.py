@@ -6,15 +6,13 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from study import terminal
 from study.row import Row
 from study.store import write
 from study.table import RANDOM, cells, notes, records
 from study.verdict import volumes
 
-WIDE = 150  # columns of a terminal that the whole table needs
 TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -35,17 +33,10 @@ TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
 
 
 def show(rows: Sequence[Row], random_weights: bool, console: Console) -> None:
-    head, *body = cells(rows, brief=console.width < WIDE)
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for i, name in enumerate(head):
-        table.add_column(Text(name), justify="left" if i == 0 else "right", no_wrap=i == 0)
-    for line, row in zip(body, rows, strict=True):
-        table.add_row(
-            *map(Text, line), style="red" if row.failure else "dim" if row.cell.role == "steps" else ""
-        )
-    console.print(table)
+    styles = ["red" if row.failure else "dim" if row.cell.role == "steps" else "" for row in rows]
+    terminal.show(cells(rows, brief=console.width < terminal.WIDE), console, styles=styles)
     for note in notes(rows, random_weights):
-        console.print(note, style="dim", markup=False, highlight=False, soft_wrap=True)
+        terminal.say(note, console, "dim")
 
 
 def markdown(rows: Sequence[Row], random_weights: bool) -> str:

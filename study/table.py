@@ -1,7 +1,6 @@
 """The table: rows as records with every figure, and as text with the digits that mean something."""
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from eval.interval import Interval
 from study.remarks import floors, measuring
 from study.row import Row
 from study.speed import Speed
+from study.terminal import narrow
 
 RANDOM = "RANDOM WEIGHTS: the speed is valid, the images are noise"
 LEVEL = 0.05  # of the whole table
@@ -106,13 +106,7 @@ def cells(rows: Sequence[Row], brief: bool = False) -> list[list[str]]:
     head += [*(f"gain {short(name)}" for name in gains), *(f"margin {short(name)}" for name in judged)]
     head += [*(["J/image"] if energy else []), "memory", "n"]
     table = [head, *(_line(row, shown, gains, judged, energy) for row in rows)]
-    if not brief:
-        return table
-    kept = [i for i, name in enumerate(head) if not name.startswith(("gain ", "memory", "J/"))]
-    return [
-        [re.sub(r" (\[.*\]|± [^*]*[^* ])", "", line[i]) if line is not head else line[i] for i in kept]
-        for line in table
-    ]
+    return narrow(table) if brief else table
 
 
 def short(metric: str) -> str:
