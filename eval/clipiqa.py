@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import normalize
 
-from eval import Better, Samples, Score, Unavailable, quality
+from eval import Samples, Unavailable
 from eval.backbone import Backbone, Encoder
-from eval.judged import mean_score
+from eval.judged import Judge, Judged
 from eval.network import CENTRE, SPREAD, in_batches
 
 PROMPTS = {  # good, bad
@@ -49,7 +49,7 @@ def goodness(encoder: Encoder, texts: Tensor, scale: float, images: Tensor) -> t
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class CLIPIQA:
+class CLIPIQA(Judged):
     """The probability, from 0 to 1, that an image is good rather than bad, mean over images.
 
     prompts: `pyiqa` averages over five pairs, as RALU and most recent papers use it, and is named
@@ -65,17 +65,11 @@ class CLIPIQA:
     def name(self) -> str:
         return f"clip_iqa[{self.prompts},{self.backbone.label}]"
 
-    @property
-    def better(self) -> dict[str, Better]:
-        return {self.name: "higher"}
-
     def check(self) -> None:
         self.backbone.weights()
 
-    @quality
-    def __call__(self, samples: Samples) -> list[Score]:
+    def judge(self, samples: Samples) -> Judge:
         encoder = self.backbone.load()
         # torchmetrics writes the scale as 100, which it is in OpenAI's models
         scale = encoder.network.logit_scale.double().exp().item() if self.prompts == "pyiqa" else 100.0
-        judge = partial(goodness, encoder, encoder.texts(PROMPTS[self.prompts]), scale)
-        return [mean_score(self.name, "higher", judge, samples, self.seed)]
+        return partial(goodness, encoder, encoder.texts(PROMPTS[self.prompts]), scale)

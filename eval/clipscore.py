@@ -7,9 +7,9 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from eval import Better, Samples, Score, quality
+from eval import Samples
 from eval.backbone import EMOJI, Backbone, Encoder
-from eval.judged import mean_score
+from eval.judged import Judge, Judged
 from eval.transformers_clip import TransformersCLIP
 
 
@@ -20,7 +20,7 @@ def agreement(encoder: Encoder, texts: Tensor, images: Tensor) -> tuple[float, .
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class CLIPScore:
+class CLIPScore(Judged):
     """100 max(cos, 0) of image and prompt, mean over images, named after its backbone: `clip_score[emoji]`.
 
     On torchmetrics' scale, not Hessel's 2.5 max(cos, 0), and with no prefix before the prompt. (torchmetrics
@@ -35,15 +35,9 @@ class CLIPScore:
     def name(self) -> str:
         return f"clip_score[{self.backbone.label}]"
 
-    @property
-    def better(self) -> dict[str, Better]:
-        return {self.name: "higher"}
-
     def check(self) -> None:
         self.backbone.weights()
 
-    @quality
-    def __call__(self, samples: Samples) -> list[Score]:
+    def judge(self, samples: Samples) -> Judge:
         encoder = self.backbone.load()
-        judge = partial(agreement, encoder, encoder.texts(samples.prompts))
-        return [mean_score(self.name, "higher", judge, samples, self.seed)]
+        return partial(agreement, encoder, encoder.texts(samples.prompts))

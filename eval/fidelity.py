@@ -3,7 +3,7 @@
 Both are computed image by image, so that no score depends on a batch, and never on uint8, which wraps.
 """
 
-from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -12,17 +12,11 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from eval import Better, Samples, Score, Unavailable, quality
+from eval.judged import Compared, beside
 from eval.statistics import pooled, standard_error
 
 CLOSED = ConfigDict(extra="forbid")
 WINDOW, SIGMA = 11, 1.5  # of SSIM, in pixels
-
-
-def pairs(samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each image with its dense one, (3, H, W) uint8."""
-    if samples.dense is None:
-        raise Unavailable("there are no dense images to compare with", "run the baseline on the same keys")
-    return zip(samples.images, samples.dense, strict=True)
 
 
 @dataclass(frozen=True, config=CLOSED)
@@ -44,7 +38,8 @@ class PSNR:
 
     @quality
     def __call__(self, samples: Samples) -> list[Score]:
-        mse = torch.stack([(a.double() - b.double()).square().mean() for a, b in pairs(samples)])  # (n,)
+        pairs = zip(samples.images, beside(samples), strict=True)
+        mse = torch.stack([(a.double() - b.double()).square().mean() for a, b in pairs])  # (n,)
         psnr = tuple((10 * torch.log10(255**2 / mse)).tolist())
         same = tuple((mse == 0).double().tolist())
         value, se = float(pooled(psnr, pool="decibel")), standard_error(psnr, "decibel")
@@ -78,7 +73,7 @@ def blurred(maps: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, config=CLOSED)
-class SSIM:
+class SSIM(Compared):
     """Structural similarity (Wang et al. 2004), 1 for identical images.
 
     Implementations differ by more than methods do, so this one is pinned: torchmetrics' figure, RGB channels
@@ -86,18 +81,14 @@ class SSIM:
     position with the image mirrored at its borders (scikit-image leaves these positions out).
     """
 
-    @property
-    def better(self) -> dict[str, Better]:
-        return {"ssim": "higher"}
+    name: ClassVar[str] = "ssim"
 
     def check(self) -> None:
         """Nothing to miss: it needs no weights."""
 
-    @quality
-    def __call__(self, samples: Samples) -> list[Score]:
-        height, width = samples.images.shape[2:]
+    def compare(self, images: Tensor, dense: Tensor) -> tuple[float, ...]:
+        height, width = images.shape[2:]
         if min(height, width) < WINDOW:
             reason = f"the window of SSIM, {WINDOW} x {WINDOW} pixels, does not fit {height} x {width}"
             raise Unavailable(reason, "make larger images")
-        each = tuple(similarity(a, b) for a, b in pairs(samples))
-        return [Score("ssim", "higher", float(pooled(each)), standard_error(each), samples.n, each)]
+        return tuple(similarity(a, b) for a, b in zip(images, dense, strict=True))

@@ -10,10 +10,10 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from eval import Better, Samples, Score, quality
+from eval import Samples
 from eval.backbone import Backbone, Encoder
 from eval.hub import single
-from eval.judged import mean_score
+from eval.judged import Judge, Judged
 from eval.network import CENTRE, SPREAD, Device
 
 ARCHITECTURE, REPOSITORY = "ViT-H-14", "xswu/HPSv2"
@@ -50,7 +50,7 @@ def preference(encoder: Encoder, texts: Tensor, images: Tensor) -> tuple[float, 
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class HPSv2:
+class HPSv2(Judged):
     """100 cos of image and prompt in a fine-tuned open_clip ViT-H-14, mean over images: `hpsv2[v2.1]`.
 
     As the papers print it; the hpsv2 package gives a hundredth of it. The package computes in half precision
@@ -71,18 +71,12 @@ class HPSv2:
     def name(self) -> str:
         return f"hpsv2[{self.version}{'' if self.antialias else ',aliased'}]"
 
-    @property
-    def better(self) -> dict[str, Better]:
-        return {self.name: "higher"}
-
     def file(self) -> Path:
         return single(self.weights or FILES[self.version], REPOSITORY, CACHES, "weights")
 
     def check(self) -> None:
         self.file()
 
-    @quality
-    def __call__(self, samples: Samples) -> list[Score]:
+    def judge(self, samples: Samples) -> Judge:
         encoder = load(self.file(), self.antialias, self.device, self.batch)
-        judge = partial(preference, encoder, encoder.texts(samples.prompts))
-        return [mean_score(self.name, "higher", judge, samples, self.seed)]
+        return partial(preference, encoder, encoder.texts(samples.prompts))

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, cast
+from typing import Annotated, Any, ClassVar, NamedTuple, cast
 
 import torch
 from PIL import Image
@@ -12,9 +12,9 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from eval import Better, Samples, Score, Unavailable, quality
+from eval import Samples, Unavailable
 from eval.hub import folder, single
-from eval.judged import mean_score
+from eval.judged import Judge, Judged
 from eval.network import CENTRE, SPREAD, Device, in_batches, place
 
 REPOSITORY, CACHES = "THUDM/ImageReward", (Path("~/.cache/ImageReward"),)
@@ -22,14 +22,14 @@ WORDS = ("vocab.txt", "tokenizer.json")
 LENGTH = 35  # tokens of a prompt, the rest is cut off
 
 
-class Judge(NamedTuple):
+class Loaded(NamedTuple):
     network: Any
     tokenizer: Any
     device: str
 
 
 @lru_cache(maxsize=1)
-def load(weights: Path, words: Path, device: Device) -> Judge:
+def load(weights: Path, words: Path, device: Device) -> Loaded:
     from transformers import BertTokenizer
 
     from eval.blip import RewardNetwork
@@ -39,7 +39,7 @@ def load(weights: Path, words: Path, device: Device) -> Judge:
         tokenizer = BertTokenizer.from_pretrained(words, local_files_only=True, do_lower_case=True)
     except Exception as e:  # files that are not what they should be fail in torch, pickle, json or tokenizers
         raise Unavailable(f"cannot load {weights} or {words} ({e})", "check or fetch the files again") from e
-    return Judge(RewardNetwork(tensors).to(place(device)), tokenizer, place(device))
+    return Loaded(RewardNetwork(tensors).to(place(device)), tokenizer, place(device))
 
 
 def pixels(image: Image.Image, side: int) -> Tensor:
@@ -52,22 +52,22 @@ def pixels(image: Image.Image, side: int) -> Tensor:
     return F.normalize(F.to_tensor(square), [*CENTRE], [*SPREAD])
 
 
-def rewards(judge: Judge, prompts: Sequence[str], images: Tensor, batch: int) -> tuple[float, ...]:
+def rewards(loaded: Loaded, prompts: Sequence[str], batch: int, images: Tensor) -> tuple[float, ...]:
     """One reward for each prompt and image, uint8 (n, 3, H, W)."""
-    words = judge.tokenizer(
+    words = loaded.tokenizer(
         list(prompts), padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
     )
 
     def run(images: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         pictures = [Image.fromarray(x.permute(1, 2, 0).numpy(force=True)) for x in images]
-        batch = torch.stack([pixels(picture, judge.network.side) for picture in pictures])
-        return judge.network(*(x.to(judge.device) for x in (batch, ids, mask)))
+        batch = torch.stack([pixels(picture, loaded.network.side) for picture in pictures])
+        return loaded.network(*(x.to(loaded.device) for x in (batch, ids, mask)))
 
     return tuple(in_batches(run, len(images), batch, images, words.input_ids, words.attention_mask).tolist())
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class ImageReward:
+class ImageReward(Judged):
     """The reward of image and prompt, mean over images: 0 and 1 are mean and deviation of its authors' set.
 
     weights: ImageReward.pt as published, a path or in the caches of the hub and of the image-reward package.
@@ -81,9 +81,7 @@ class ImageReward:
     batch: Annotated[int, Field(ge=1)] = 16
     seed: int = 0
 
-    @property
-    def better(self) -> dict[str, Better]:
-        return {"image_reward": "higher"}
+    name: ClassVar[str] = "image_reward"
 
     def files(self) -> tuple[Path, Path]:
         """The weights, and the folder of the tokenizer. Raises Unavailable."""
@@ -95,11 +93,5 @@ class ImageReward:
     def check(self) -> None:
         self.files()
 
-    @quality
-    def __call__(self, samples: Samples) -> list[Score]:
-        judge = load(*self.files(), self.device)
-
-        def of(images: Tensor) -> tuple[float, ...]:
-            return rewards(judge, samples.prompts, images, self.batch)
-
-        return [mean_score("image_reward", "higher", of, samples, self.seed)]
+    def judge(self, samples: Samples) -> Judge:
+        return partial(rewards, load(*self.files(), self.device), samples.prompts, self.batch)

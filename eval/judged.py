@@ -1,24 +1,69 @@
-"""The score of a metric that judges each image by itself: a mean, and its difference to the dense images'."""
+"""What metrics share that have a figure of every image, whose mean is the score.
+
+They judge each image by itself (`Judged`), or compare it with the dense one of its key (`Compared`).
+"""
 
 from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from eval import Better, Samples, Score
+from eval import Better, Samples, Score, Unavailable, quality
 from eval.statistics import paired_difference, pooled, standard_error
 
+Judge = Callable[[Tensor], Sequence[float]]  # images, uint8 (n, 3, H, W), to n figures
 
-def mean_score(
-    name: str, better: Better, judge: Callable[[Tensor], Sequence[float]], samples: Samples, seed: int = 0
-) -> Score:
-    """The mean of judge(images), uint8 (n, 3, H, W) -> n values, one per image in the order of the samples.
 
-    difference: to what `judge` says of the dense images of the same keys, bootstrapped in pairs.
-    """
-    each, difference = tuple(judge(samples.images)), None
-    if samples.dense is not None and samples.n > 1:
-        dense = each if torch.equal(samples.images, samples.dense) else judge(samples.dense)
-        difference = paired_difference(each, dense, seed=seed)
-    value, se = float(pooled(each)), standard_error(each)
-    return Score(name, better, value, se, samples.n, each, difference=difference)
+class Single:
+    """A metric of one score, `name`, the higher the better unless its class says otherwise (`way`)."""
+
+    way: ClassVar[Better] = "higher"
+    name: Any
+
+    @property
+    def better(self) -> dict[str, Better]:
+        return {self.name: self.way}
+
+    def mean(self, each: Sequence[float], **more: Any) -> Score:
+        """Of one figure per image, in the order of the samples."""
+        value, se = float(pooled(each)), standard_error(each)
+        return Score(self.name, self.way, value, se, len(each), tuple(each), **more)
+
+
+class Judged(Single):
+    """difference: to what is said of the dense images of the same keys, bootstrapped in pairs."""
+
+    seed: Any
+
+    def judge(self, samples: Samples) -> Judge:
+        """Of images that come in the order of the samples: theirs, or the dense ones. Raises Unavailable."""
+        raise TypeError(f"{type(self).__name__} does not say how it judges")
+
+    @quality
+    def __call__(self, samples: Samples) -> list[Score]:
+        judge = self.judge(samples)
+        each, difference = judge(samples.images), None
+        if samples.dense is not None and samples.n > 1:
+            dense = each if torch.equal(samples.images, samples.dense) else judge(samples.dense)
+            difference = paired_difference(each, dense, seed=self.seed)
+        return [self.mean(each, difference=difference)]
+
+
+class Compared(Single):
+    """It needs the dense images."""
+
+    def compare(self, images: Tensor, dense: Tensor) -> Sequence[float]:
+        """From uint8 (n, 3, H, W) each to n figures. Raises Unavailable."""
+        raise TypeError(f"{type(self).__name__} does not say how it compares")
+
+    @quality
+    def __call__(self, samples: Samples) -> list[Score]:
+        return [self.mean(self.compare(samples.images, beside(samples)))]
+
+
+def beside(samples: Samples) -> Tensor:
+    """The dense images. Raises Unavailable."""
+    if samples.dense is None:
+        raise Unavailable("there are no dense images to compare with", "run the baseline on the same keys")
+    return samples.dense

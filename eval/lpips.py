@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import ConfigDict, Field
@@ -17,9 +17,9 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import conv2d, max_pool2d, relu
 
-from eval import Better, Samples, Score, Unavailable, quality
+from eval import Better, Unavailable
+from eval.judged import Compared
 from eval.network import Device, in_batches, place
-from eval.statistics import pooled, standard_error
 from eval.weights import located
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "fovea"
@@ -97,7 +97,7 @@ def load(net: Net, file: Path, device: Device) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class LPIPS:
+class LPIPS(Compared):
     """The perceptual distance to the dense image, mean over images: `lpips[alex]`; 0 for identical images.
 
     At the images' own size, which published numbers are not always at. weights: a file, or left out: what
@@ -109,13 +109,11 @@ class LPIPS:
     device: Device = "auto"
     batch: Annotated[int, Field(ge=1)] = 4
 
+    way: ClassVar[Better] = "lower"
+
     @property
     def name(self) -> str:
         return f"lpips[{self.net}]"
-
-    @property
-    def better(self) -> dict[str, Better]:
-        return {self.name: "lower"}
 
     def file(self) -> Path:
         """Raises Unavailable if no weights are on this machine."""
@@ -133,12 +131,6 @@ class LPIPS:
     def check(self) -> None:
         self.file()
 
-    @quality
-    def __call__(self, samples: Samples) -> list[Score]:
-        if samples.dense is None:
-            raise Unavailable(
-                "there are no dense images to compare with", "run the baseline on the same keys"
-            )
+    def compare(self, images: Tensor, dense: Tensor) -> tuple[float, ...]:
         run = partial(distances, self.net, load(self.net, self.file(), self.device))
-        each = tuple(in_batches(run, samples.n, self.batch, samples.images, samples.dense).tolist())
-        return [Score(self.name, "lower", float(pooled(each)), standard_error(each), samples.n, each)]
+        return tuple(in_batches(run, len(images), self.batch, images, dense).tolist())

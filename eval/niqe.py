@@ -5,18 +5,22 @@ between two Gaussians of 36 features (naturalness.py), over the image's blocks a
 """
 
 import math
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from eval import Better, Samples, Score, Unavailable, quality
-from eval.judged import mean_score
+from eval import Better, Samples, Unavailable
+from eval.judged import Judge, Judged
 from eval.naturalness import BLOCK, block_features
 from eval.weights import located
+
+Luma = Literal["gray", "ycbcr"]
 
 
 def distance(found: Tensor, mean: Tensor, covariance: Tensor) -> float:
@@ -31,8 +35,18 @@ def distance(found: Tensor, mean: Tensor, covariance: Tensor) -> float:
     return float((apart @ torch.linalg.pinv((covariance + whole.T.cov()) / 2, hermitian=True) @ apart).sqrt())
 
 
+def distances(photographs: Mapping[str, Tensor], luma: Luma, images: Tensor) -> tuple[float, ...]:
+    """Of each of (n, 3, H, W). Raises Unavailable where one is NaN."""
+    found = (block_features(image, luma) for image in images)
+    each = tuple(distance(x, photographs["mean"], photographs["covariance"]) for x in found)
+    if flat := sum(map(math.isnan, each)):
+        reason = f"{flat} of {len(each)} images are flat in all but one of their blocks"
+        raise Unavailable(reason, "NIQE is for photographs; leave it out for these prompts")
+    return each
+
+
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class NIQE:
+class NIQE(Judged):
     """The distance, lower is better, mean over images: `niqe[gray]`. Neither prompts nor dense images matter.
 
     parameters: a safetensors file with `mean` (36,) and `covariance` (36, 36): the published ones, or those
@@ -41,40 +55,27 @@ class NIQE:
     """
 
     parameters: Path = Path("eval/niqe.safetensors")
-    luma: Literal["gray", "ycbcr"] = "gray"
+    luma: Luma = "gray"
     seed: int = 0
+
+    way: ClassVar[Better] = "lower"
 
     @property
     def name(self) -> str:
         return f"niqe[{self.luma}]"
-
-    @property
-    def better(self) -> dict[str, Better]:
-        return {self.name: "lower"}
 
     def check(self) -> None:
         if not located(self.parameters).is_file():
             remedy = "`python -m scripts.niqe_parameters` writes them; or give `parameters=FILE`"
             raise Unavailable(f"no parameters of photographs in {self.parameters}", remedy)
 
-    @quality
-    def __call__(self, samples: Samples) -> list[Score]:
+    def judge(self, samples: Samples) -> Judge:
         from safetensors.torch import load_file
 
         self.check()
-        photographs = load_file(located(self.parameters))
-
-        def judge(images: Tensor) -> tuple[float, ...]:
-            found = (block_features(image, self.luma) for image in images)
-            each = tuple(distance(x, photographs["mean"], photographs["covariance"]) for x in found)
-            if flat := sum(map(math.isnan, each)):
-                reason = f"{flat} of {len(each)} images are flat in all but one of their blocks"
-                raise Unavailable(reason, "NIQE is for photographs; leave it out for these prompts")
-            return each
-
         height, width = samples.images.shape[2:]
         if (height // BLOCK) * (width // BLOCK) < 2:
             raise Unavailable(
                 f"NIQE needs two blocks of 96 x 96 pixels, not {height} x {width}", "make larger images"
             )
-        return [mean_score(self.name, "lower", judge, samples, self.seed)]
+        return partial(distances, load_file(located(self.parameters)), self.luma)

@@ -1,16 +1,16 @@
 """PickScore: which image people would pick for a prompt (Kirstain et al. 2023, arXiv:2305.01569)."""
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from eval import Better, Samples, Score, quality
+from eval import Samples
 from eval.backbone import Encoder
-from eval.judged import mean_score
+from eval.judged import Judge, Judged
 from eval.network import Device
 from eval.transformers_clip import TransformersCLIP
 
@@ -22,7 +22,7 @@ def preference(encoder: Encoder, texts: Tensor, images: Tensor) -> tuple[float, 
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class PickScore:
+class PickScore(Judged):
     """The logit of image and prompt in a fine-tuned CLIP ViT-H/14, mean over images: some 18 to 24.
 
     Not the probability of being picked, which is a softmax of these logits over the images that compete.
@@ -37,19 +37,15 @@ class PickScore:
     batch: Annotated[int, Field(ge=1)] = 16
     seed: int = 0
 
+    name: ClassVar[str] = "pick_score"
+
     @property
     def backbone(self) -> TransformersCLIP:
         return TransformersCLIP(self.model, self.processor, None, self.device, self.batch)
 
-    @property
-    def better(self) -> dict[str, Better]:
-        return {"pick_score": "higher"}
-
     def check(self) -> None:
         self.backbone.weights()
 
-    @quality
-    def __call__(self, samples: Samples) -> list[Score]:
+    def judge(self, samples: Samples) -> Judge:
         encoder = self.backbone.load()
-        judge = partial(preference, encoder, encoder.texts(samples.prompts))
-        return [mean_score("pick_score", "higher", judge, samples, self.seed)]
+        return partial(preference, encoder, encoder.texts(samples.prompts))

@@ -10,11 +10,11 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from eval import Better, Samples, Score, Unavailable, quality
+from eval import Unavailable
 from eval.backbone import EMOJI, Backbone, Encoder
 from eval.hub import WEIGHTS, digests, folder
+from eval.judged import Compared
 from eval.network import Device, place
-from eval.statistics import pooled, standard_error
 from eval.transformers_clip import TransformersCLIP
 
 
@@ -83,7 +83,7 @@ def load(backbone: DINO) -> Encoder:
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Similarity:
+class Similarity(Compared):
     """The cosine, at most 1, of the features of each image and its dense one, mean over images.
 
     Named after its backbone: `similarity[dinov2-base]`, `similarity[ViT-B-32/openai]`. Identical images give
@@ -96,20 +96,10 @@ class Similarity:
     def name(self) -> str:
         return f"similarity[{self.backbone.label}]"
 
-    @property
-    def better(self) -> dict[str, Better]:
-        return {self.name: "higher"}
-
     def check(self) -> None:
         self.backbone.weights()
 
-    @quality
-    def __call__(self, samples: Samples) -> list[Score]:
-        if samples.dense is None:
-            raise Unavailable(
-                "there are no dense images to compare with", "run the baseline on the same keys"
-            )
+    def compare(self, images: Tensor, dense: Tensor) -> tuple[float, ...]:
         encoder = self.backbone.load()
-        a, b = (encoder.images(x).double() for x in (samples.images, samples.dense))  # (n, d) each
-        each = tuple(cosine_similarity(a, b).tolist())
-        return [Score(self.name, "higher", float(pooled(each)), standard_error(each), samples.n, each)]
+        a, b = (encoder.images(x).double() for x in (images, dense))  # (n, d) each
+        return tuple(cosine_similarity(a, b).tolist())
