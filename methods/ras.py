@@ -11,7 +11,7 @@ from methods import released
 from methods.caches.taylor_output import TaylorOutput
 from methods.forecast import TokenForecast
 from methods.sparsity import Sparsity
-from methods.tokens import euler
+from methods.tokens import euler, take
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})
@@ -26,6 +26,8 @@ class RAS(Sparsity):
     stale: the velocity of a token left out is its last ("reuse"), or goes on as it changed between its last
         two evaluations ("taylor"): not in the paper.
     cache: steps that are not evaluated at all: every token's velocity is forecast.
+    kv: tokens that run attend to all, through the keys and values kept; else to one another alone, as in the
+        paper's ablation.
     """
 
     selection: Literal["std", "l2norm", "random"] = "std"
@@ -34,6 +36,7 @@ class RAS(Sparsity):
     as_released: bool = False
     stale: Literal["reuse", "taylor"] = "reuse"
     cache: TaylorOutput | None = None
+    kv: bool = True
 
     off: ClassVar[dict[str, Any]] = {"ratio": 1.0, "cache": None}
 
@@ -63,18 +66,25 @@ class RAS(Sparsity):
             if self.cache and not runs[i]:
                 rows, v = debt.new_empty(b, 0, dtype=torch.long), memory.at(i, self.cache.order)
             elif low + high == 0:
-                rows, v = None, flow.velocity(x, s, kv=kv if kept[i] else None)
+                rows, v = None, flow.velocity(x, s, kv=kv if kept[i] and self.kv else None)
                 memory.update(i, v)
             else:
                 order = (self.score(v, flow) * (self.starvation * debt).exp()).argsort(-1)  # (b, n)
                 debt.scatter_add_(1, order[:, :low], up).scatter_add_(1, order[:, n - high :], down)
                 rows = order[:, low : n - high]  # (b, k)
-                memory.update(i, flow.velocity(x, s, kv=kv, rows=rows), rows)
+                memory.update(i, self.velocity(flow, x, s, kv, rows), rows)
                 v = memory.at(i, stale)
             x = euler(x, v, s_next - s)
             if on_step:
                 on_step(i=i, sigma=s, x=x, v=v, rows=rows)
         return x
+
+    def velocity(self, flow, x, s, kv, rows):
+        """Of the tokens `rows` (b, k): (b, k, c)."""
+        if self.kv:
+            return flow.velocity(x, s, kv=kv, rows=rows)
+        at = flow.grid.positions(x.device).expand(len(x), -1, -1)
+        return flow.velocity(take(x, rows), s, places=flow.places(take(at, rows)))
 
     def score(self, v, flow):
         """Spread of each token's velocity, averaged over its latent pixels: (b, n, c) -> (b, n)."""

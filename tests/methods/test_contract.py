@@ -40,6 +40,7 @@ def every():
     """Methods by name, caches as caching/NAME."""
     for path in sorted(CONF.glob("method/*.yaml")):
         yield path.stem, configured(f"+method={path.stem}")
+    yield "ras/alone", configured("+method=ras", "method.kv=false")
     for path in sorted(CONF.glob("method/cache/*.yaml")):
         method = configured("+method=caching", f"method/cache={path.stem}")
         easy = {key: value for key, value in EASY.items() if hasattr(method.cache, key)}

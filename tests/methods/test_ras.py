@@ -7,7 +7,10 @@ from pydantic import ValidationError
 from methods import RAS, Baseline, Caching, Random
 from methods.caches import TaylorOutput
 from methods.ras import kept_for_next
+from methods.tokens import take
+from models import adapt, generator
 from tests.methods.gaussian import GaussianFlow
+from tests.pipelines import PIPELINES
 
 
 def trace(method, flow=None):
@@ -118,6 +121,24 @@ def test_wrong_settings_are_refused(wrong):
 def test_the_released_rule_is_refused_where_it_is_undefined(wrong):
     with pytest.raises(ValueError, match="released"):
         RAS(**{"steps": 12, "resets": (), "as_released": True} | wrong)(GaussianFlow())
+
+
+@pytest.mark.parametrize("family", sorted(PIPELINES))
+def test_without_keys_the_tokens_in_focus_are_a_picture_of_their_own(family):
+    """Where all of the others are left out of attention, they may be anything."""
+    with adapt(PIPELINES[family](torch.float32)) as model:
+        flow = model.flow(["a fox", ""], generators=[generator("a fox", 0), generator("", 1)], steps=4)
+        x, sigma = flow.noise(), flow.sigmas()[1]
+        rows = torch.stack([torch.randperm(flow.grid.n)[:9] for _ in range(2)])
+        alone = RAS(kv=False).velocity(flow, x, sigma, None, rows)
+        others = x.clone().fill_(7.0).scatter(1, rows[..., None].expand(-1, -1, x.shape[-1]), take(x, rows))
+        assert torch.equal(alone, RAS(kv=False).velocity(flow, others, sigma, None, rows))
+        kv = flow.new_kv()
+        flow.velocity(x, sigma, kv=kv)
+        assert not torch.allclose(alone, RAS().velocity(flow, x, sigma, kv, rows), rtol=1e-2)
+        everyone = torch.arange(flow.grid.n).expand(2, -1)
+        whole = RAS(kv=False).velocity(flow, x, sigma, None, everyone)
+        torch.testing.assert_close(whole, flow.velocity(x, sigma), rtol=1e-4, atol=1e-5)
 
 
 class LineFlow(GaussianFlow):
