@@ -92,6 +92,12 @@ SD35_TRANSFORMER = SD3_TRANSFORMER | {
     "qk_norm": "rms_norm",
     "dual_attention_layers": tuple(range(13)),
 }
+SD35_LARGE_TRANSFORMER = SD3_TRANSFORMER | {
+    "num_layers": 38,
+    "num_attention_heads": 38,
+    "caption_projection_dim": 2432,
+    "qk_norm": "rms_norm",
+}
 LUMINA: Architecture = {
     "pipeline": ("LuminaPipeline", {}),
     "transformer": (
@@ -122,9 +128,15 @@ FLUX: Architecture = {
     "tokenizer": CLIP_TOKENIZER,
     "tokenizer_2": T5_TOKENIZER,
 }
+SCHNELL: Architecture = FLUX | {
+    "transformer": ("FluxTransformer2DModel", {"guidance_embeds": False}),
+    "scheduler": ("FlowMatchEulerDiscreteScheduler", {"shift": 1.0}),
+}
 ARCHITECTURES = {
     "sd3": SD3,
     "sd35": SD3 | {"transformer": ("SD3Transformer2DModel", SD35_TRANSFORMER)},
+    "sd35_large": SD3 | {"transformer": ("SD3Transformer2DModel", SD35_LARGE_TRANSFORMER)},
     "lumina": LUMINA,
     "flux": FLUX,
+    "flux_schnell": SCHNELL,
 }

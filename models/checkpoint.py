@@ -17,8 +17,15 @@ PIPELINES = {
     ),  # the second is the first's name in old checkpoints
     "flux": ("FluxPipeline",),
 }
-BILLIONS = {"sd3": 7.7, "sd35": 7.9, "lumina": 4.4, "flux": 16.9}  # parameters of the whole pipelines
-RANDOM_BILLIONS = {"sd3": 2.8, "sd35": 3.0, "lumina": 2.1, "flux": 12.4}  # with text encoders of two layers
+Size = Literal["sd3", "sd35", "sd35_large", "lumina", "flux", "flux_schnell"]
+BILLIONS: dict[str | None, tuple[float, float]] = {  # parameters: of the pipeline; with small text encoders
+    "sd3": (7.7, 2.6),
+    "sd35": (7.9, 2.8),
+    "sd35_large": (13.7, 8.6),
+    "lumina": (4.4, 2.1),
+    "flux": (16.9, 12.4),
+    "flux_schnell": (16.9, 12.4),
+}
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -39,7 +46,7 @@ class Checkpoint:
     family: Literal["sd3", "lumina", "flux"]
     path: Annotated[str, Field(min_length=1)]
     weights: Literal["pretrained", "random"] = "pretrained"
-    architecture: Literal["sd3", "sd35", "lumina", "flux"] | None = None
+    architecture: Size | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     height: Annotated[int, Field(gt=0)] = 1024
@@ -57,7 +64,8 @@ class Checkpoint:
 
     def __post_init__(self) -> None:
         if self.weights == "random" and self.architecture is None:
-            raise ValueError("weights=random needs a full-size architecture: model=sd3, sd35, lumina or flux")
+            names = ", ".join(filter(None, BILLIONS))
+            raise ValueError(f"weights=random needs a full-size architecture, model.architecture={names}")
         side = cell(self.local_folder if self.weights == "pretrained" else None)
         for name, size in (("height", self.height), ("width", self.width)):
             if size % side:
@@ -91,11 +99,11 @@ class Checkpoint:
     def check(self) -> None:
         """MissingWeights if `load` cannot succeed. Takes seconds and loads nothing."""
         if self.weights == "random":
-            return self.check_memory(RANDOM_BILLIONS[self.architecture or ""])
+            return self.check_memory(BILLIONS[self.architecture][1])
         folder = self.folder
         if folder is None:
             self.check_hub()
-            return self.check_memory(BILLIONS.get(self.architecture or "", 0.0))
+            return self.check_memory(BILLIONS.get(self.architecture, (0.0,))[0])
         reason = fault(folder, PIPELINES[self.family])
         if reason:
             raise self.missing(reason)

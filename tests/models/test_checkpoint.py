@@ -139,10 +139,10 @@ except RuntimeError as error:
     assert run.stdout.endswith("False\n")
 
 
-SIZES = [("sd3", 2028), ("sd35", 2243), ("lumina", 1755), ("flux", 11901)]
+SIZES = {"sd3": 2028, "sd35": 2243, "sd35_large": 8057, "lumina": 1755, "flux": 11901, "flux_schnell": 11891}
 
 
-@pytest.mark.parametrize(("name", "millions"), SIZES)
+@pytest.mark.parametrize(("name", "millions"), SIZES.items())
 def test_architectures_have_the_published_sizes(name, millions):
     kind, config = architectures.ARCHITECTURES[name]["transformer"]
     with torch.device("meta"):
