@@ -1,4 +1,4 @@
-"""Run one cell on one batch: the timed region, what was in focus, and the pass that counts FLOPs."""
+"""Run one cell on one batch: the timed region, and what was in focus."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from eval.memory import Memory
-from eval.speed import count_flops, timed
+from eval.speed import timed
 from eval.watch import State
 from models import Flow, Model, generator
 from study.cells import GENERATION, Cell
@@ -96,15 +96,12 @@ def make(model: Model, method: Method, cell: Cell, batch: Sequence[Sample]) -> M
 
 
 def noise_hashes(model: Model, cell: Cell, batch: Sequence[Sample]) -> list[str]:
-    """Of the initial noise at full resolution, from generators of their own: the same for every cell of a
-    pair."""
-    grid = model.grid(cell.model["height"], cell.model["width"])
-    x = model.noise([generator(s.prompt.text, s.seed) for s in batch], grid).float().cpu().numpy()
+    """Of the initial noise at full resolution: the same for every cell of a pair."""
+    x = noise(model, cell, batch).float().cpu().numpy()
     return [hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in x]
 
 
-def count(model: Model, method: Method, cell: Cell, sample: Sample) -> dict[str, Any]:
-    """FLOPs of one image, counted in a pass of its own, and by the closed form."""
-    ready = flow(model, cell, [sample])
-    flops = count_flops(lambda: method(ready))[1]
-    return {"flops": flops, "flops_closed": ready.flops()}
+def noise(model: Model, cell: Cell, batch: Sequence[Sample]) -> Tensor:
+    """The initial noise at full resolution, from generators of its own."""
+    grid = model.grid(cell.model["height"], cell.model["width"])
+    return model.noise([generator(s.prompt.text, s.seed) for s in batch], grid)

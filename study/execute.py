@@ -16,7 +16,7 @@ import transformers
 from eval.speed import compile_seconds, turn
 from models import Model, adapt
 from study.build import build
-from study.cell import Made, Method, count, make
+from study.cell import Made, Method, make
 from study.cells import GENERATION, Cell
 from study.identity import digest, threads
 from study.picture import packed, png
@@ -24,6 +24,7 @@ from study.plan import Plan
 from study.progress import Progress
 from study.prompts import Sample
 from study.store import Store
+from study.tracing import Tracing
 
 
 @dataclass
@@ -86,8 +87,9 @@ def _run_group(run: Run, cells: Sequence[Cell], todo: dict[str, set[str]]) -> No
     with adapt(pipe) as model:
         methods = {cell.id: build(cell.method, "method", "methods") for cell in work}
         run.progress.start({cell.id: len(todo[cell.id]) for cell in work})
+        tracing = Tracing(run.plan, run.store, model)
         for cell in work:
-            _guarded(run, cell, partial(_warm_up, run, model, methods[cell.id], cell))
+            _guarded(run, cell, partial(_warm_up, run, tracing, methods[cell.id], cell))
         for i, batch in enumerate(_rounds(run.plan, todo)):
             for cell in turn(work, i):
                 missing = todo[cell.id] & {s.key for s in batch}
@@ -122,14 +124,15 @@ def _guarded(run: Run, cell: Cell, work: Callable[[], None]) -> None:
             torch.cuda.empty_cache()
 
 
-def _warm_up(run: Run, model: Model, method: Method, cell: Cell) -> None:
-    """One call of a full batch, timed as the cold start, and the pass that counts FLOPs; neither is kept
-    among the repetitions."""
+def _warm_up(run: Run, tracing: Tracing, method: Method, cell: Cell) -> None:
+    """One call of a full batch, timed as the cold start, and the pass that counts FLOPs and makes traces;
+    neither is kept among the repetitions."""
     batch, compiled = run.plan.samples[: run.plan.settings.batch], compile_seconds()
-    first = make(model, method, cell, batch)
+    first = make(tracing.model, method, cell, batch)
     cold = {"seconds": first.seconds, "size": len(batch), "compile_seconds": compile_seconds() - compiled}
     run.progress.expect(cell, (first.seconds + first.encode + first.decode) / len(batch))
-    run.store.describe(cell.id, {"cold": cold} | count(model, method, cell, run.plan.samples[0]))
+    run.store.describe(cell.id, {"cold": cold})
+    tracing(cell, method)
 
 
 def _batch(
