@@ -10,8 +10,8 @@ def measuring(rows: Sequence[Row]) -> list[str]:
     out = []
     if any(row.speed is not None and row.speed.first is not None for row in rows):
         out.append(
-            "Warm-up: one call of a full batch per cell, its cold start, and up to four images to count FLOPs "
-            f"and trace them; neither is among the repetitions.{_cold(rows)}"
+            "Warm-up: one call of a full batch per cell, its cold start, and up to four images to count "
+            f"FLOPs and trace them; neither is among the repetitions.{_cold(rows)}"
         )
     hot = [(row.cell.label, row.speed) for row in rows if row.speed and row.speed.throttled]
     out += [
