@@ -12,6 +12,7 @@ from diffusers.hooks import MagCacheConfig
 from methods.caches import MagCache, TeaCache
 from models import adapt, generator
 from scripts import calibrate
+from tests import pipelines
 from tests.pipelines import PIPELINES
 
 PROMPTS = ["a fox", "two red apples on a table", "a map"]
@@ -21,11 +22,7 @@ STEPS = 8
 @pytest.fixture(scope="module", params=["flux", "lumina"])
 def saved(request, tmp_path_factory):
     """A stock pipeline on disk that does not say that its weights are random, and prompts; as arguments."""
-    folder = tmp_path_factory.mktemp(request.param)
-    PIPELINES[request.param]().save_pretrained(folder)
-    index = json.loads((folder / "model_index.json").read_text())
-    index.pop("weights", None)
-    (folder / "model_index.json").write_text(json.dumps(index))
+    folder = pipelines.saved(PIPELINES[request.param](), tmp_path_factory.mktemp(request.param))
     (folder / "prompts.txt").write_text("\n".join(PROMPTS))
     size = ["model.height=64", "model.width=96", f"model.steps={STEPS}", "model.guidance=3.5"]
     files = [f"model.path={folder}", f"prompts={folder / 'prompts.txt'}"]

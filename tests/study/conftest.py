@@ -1,6 +1,5 @@
 """One tiny Lumina pipeline on disk, and a study of it that runs in seconds."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -14,17 +13,12 @@ SMALL = [
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory) -> Path:
-    """A stock pipeline of random weights, saved as any user would; not declared so, to be scored."""
+    """A stock pipeline of random weights that does not say so."""
     import torch
 
-    from tests.pipelines import PIPELINES
+    from tests.pipelines import PIPELINES, saved
 
-    folder = tmp_path_factory.mktemp("lumina")
-    PIPELINES["lumina"](torch.float32).save_pretrained(folder)
-    index = json.loads((folder / "model_index.json").read_text())
-    index.pop("weights", None)
-    (folder / "model_index.json").write_text(json.dumps(index))
-    return folder
+    return saved(PIPELINES["lumina"](torch.float32), tmp_path_factory.mktemp("lumina"))
 
 
 @pytest.fixture(scope="session")
