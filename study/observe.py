@@ -100,7 +100,7 @@ class Observer:
         if self.lost or not self.steps:
             return {}
         had, score, level = self.focus.array(), self._all("score"), self._all("level")
-        error = None if self.steps[0].error is None else self._all("error")
+        error, end = (None, None) if self.steps[0].error is None else (self._all("error"), self._end())
         mixed = bool((level != 1).any())
         grid, sigma = self.flow.grid, np.array([step.sigma for step in self.steps])
         return {
@@ -110,11 +110,17 @@ class Observer:
                 np.ones_like(score[i]) if had is None else had[i],
                 score[i],
                 None if error is None else error[i],
+                None if end is None else end[i],
                 level[i] if mixed else None,
                 None if self.regions is None else self.regions[i].view(grid.rows // 2, -1).cpu().numpy(),
             )
             for i, key in enumerate(keys)
         }
+
+    def _end(self) -> np.ndarray:
+        """Departure of the finished images, (b, n)."""
+        x = self.state.float().cpu()
+        return (self.dense.departure(x, 0.0) if self.dense else torch.zeros(x.shape[:2])).numpy()
 
     def _all(self, name: str) -> np.ndarray:
         """Of all steps, (b, s, n)."""

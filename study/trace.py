@@ -30,6 +30,8 @@ class Trace:
         sigma, divided by the root mean square of the dense image's whole latent: 0.1 is a tenth of it.
         Euler's x0 stands still between two steps, so it is known at any sigma. None where the dense baseline
         could not be run.
+    end (n,): the same of the finished image, at sigma 0. It is error[-1] where the last step starts no higher
+        than the dense one's. None where error is.
     level (s, n): 1 where a place was at full resolution, 2 where one token stood for 2 x 2 places. None where
         all were at full resolution throughout.
     regions (rows / 2, columns / 2): what RALU chose the regions by that it refined first, the highest first
@@ -41,6 +43,7 @@ class Trace:
     had: np.ndarray
     score: np.ndarray
     error: np.ndarray | None = None
+    end: np.ndarray | None = None
     level: np.ndarray | None = None
     regions: np.ndarray | None = None
 
@@ -76,6 +79,7 @@ def save(store: Store, cell: str, traces: Mapping[str, Trace]) -> None:
         }
         optional = {
             "error": (trace.error, _half),
+            "end": (trace.end, _half),
             "level": (trace.level, np.uint8),
             "regions": (trace.regions, np.float32),
         }
