@@ -14,46 +14,50 @@ who scored them."""
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from study.again import planned
 from study.build import check
-from study.cells import Cell, Node
-from study.checks import unavailable
+from study.cells import Node
 from study.config import load, whole
+from study.deeds import Deed
+from study.ending import end, say_unavailable
 from study.plan import Plan, own
-from study.prompts import Prompt, Sample
 from study.refused import Refused
-from study.settings import Settings, Suite
-from study.store import Store, read_json
+from study.settings import Suite
+from study.store import Store
+from study.stored import Stored, find
 
 KEYS = ("eval", "metric", "cost", "logger")
 
 
-def folder(arguments: Sequence[str]) -> Path | None:
-    """The study to score again, if that is what the command line asks for."""
-    asked = [text.partition("=")[2] for text in arguments if text.startswith("rescore=")]
-    return Path(asked[-1]).expanduser() if asked and asked[-1] not in ("", "null") else None
+def run(deed: Deed) -> int:
+    from study.progress import Progress
+
+    study = find(deed.said, deed.value, deed.plain("results", "results")).folder
+    made, stored = plan(study, deed.arguments)
+    store = Store(study)
+    with store.lock(), Progress() as progress:
+        say_unavailable(made, progress)
+        keys = {s.key for s in made.samples}
+        images = [len(keys & set(store.samples(cell.id))) for cell in made.cells]
+        now, before = (", ".join(m) or "nothing" for m in (made.metrics, stored["config"]["metric"]))
+        progress.say(
+            f"nothing is generated: scoring {sum(images)} stored images of {len(images)} cells "
+            f"with {now} (before: {before})"
+        )
+        from study.report import report
+
+        rows, summary = report(made, store, note(stored, made.config, deed.arguments))
+    return end(made, store, rows, summary | {"rescored": list(made.metrics)})
 
 
 def plan(study: Path, arguments: Sequence[str]) -> tuple[Plan, dict[str, Any]]:
-    """The study as it was, with the metrics of now; and its provenance. Refused if there is no such study."""
-    stored = _provenance(study)
-    config = stored["config"] | _config(stored["config"], arguments)
-    names = {f.name for f in fields(Settings)}
-    plain = {key: value for key, value in config.items() if key in names}
-    made = Plan(
-        own(Settings, plain | {"results": str(study.parent), "name": None}),
-        config,
-        study.resolve().name,
-        [_cell(name, record) for name, record in stored["cells"].items()],
-        [Sample(key, Prompt(r["id"], r["prompt"]), r["seed"]) for key, r in stored["samples"].items()],
-        stored["prompts"]["set"],
-        stored["random_weights"],
-        unavailable(config),
-    )
+    """The study as it was, with the metrics of now; and its provenance."""
+    stored = Stored(study).provenance
+    made = planned(study, stored, stored["config"] | _config(stored["config"], arguments))
     store = Store(study)
     if not any(store.samples(cell.id) for cell in made.cells):
         raise Refused(f"rescore={study}: its images are not here, only what was written of them")
@@ -71,17 +75,6 @@ def note(stored: dict[str, Any], config: Node, arguments: Sequence[str]) -> dict
         "packages": packages(),
     }
     return stored | {"config": config, "rescored": now}
-
-
-def _provenance(study: Path) -> dict[str, Any]:
-    """Of the last report, or else of the last start."""
-    starts = sorted((study / "runs").glob("*.json"), reverse=True)
-    for file in (study / "provenance.json", *starts):
-        record = read_json(file)
-        if record is not None and {"config", "cells", "samples", "prompts"} <= record.keys():
-            return record
-    older = " that this version can read" if (study / "provenance.json").is_file() else ""
-    raise Refused(f"rescore={study}: no study{older}; give the folder that run.py made, results/NAME")
 
 
 def _config(stored: Node, arguments: Sequence[str]) -> Node:
@@ -108,12 +101,3 @@ def _config(stored: Node, arguments: Sequence[str]) -> Node:
 def _of(text: str) -> str:
     """The group or plain key that an argument is of."""
     return text.lstrip("+~").partition("=")[0].split(".")[0]
-
-
-def _cell(name: str, record: dict[str, Any]) -> Cell:
-    of_cell = {f.name: record[f.name] for f in fields(Cell) if f.name in record}
-    if "series" not in of_cell:  # a study of before it was recorded
-        known = {"dense": "dense", "steps": "step reduction"}
-        of_cell["series"] = known.get(record["role"], record["label"].split(" ")[0])
-    rest = {key: value for key, value in record.items() if key in ("model", "method") or key not in of_cell}
-    return Cell(id=name, identity=rest, **of_cell)

@@ -14,7 +14,8 @@ FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 class Settings:
     """name: folder under `results`; null makes it from the choices. n: the first n prompts of the set.
     Raising n, or adding seeds, goes on where the study stands. cost: what a method has to be cheaper in than
-    step reduction at the same quality; gains and plots are by it. rescore: see study/rescore.py."""
+    step reduction at the same quality; gains and plots are by it. The last five ask for other things than a
+    study: study/deeds.py has them."""
 
     prompts: str
     name: str | None = None
@@ -25,6 +26,10 @@ class Settings:
     cost: Literal["time", "flops"] = "time"
     plan: bool = False
     rescore: str | None = None
+    list: str | None = None
+    show: str | None = None
+    merge: tuple[str, ...] | None = None
+    compare: tuple[str, ...] | None = None
 
     def __post_init__(self):
         if self.name is not None and not FOLDER.fullmatch(self.name):

@@ -16,16 +16,14 @@ def terminal(width: int = 200) -> Console:
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() else width)
 
 
-def show(
-    lines: Sequence[Sequence[str]], console: Console, left: int = 1, styles: Sequence[str] = (), fold: int = 0
-) -> None:
+def show(lines: Sequence[Sequence[str]], console: Console, left: int = 1, styles: Sequence[str] = ()) -> None:
     """lines: the header and the body. left: how many columns stand on the left; the others are numbers.
-    styles: of the body's lines. fold: the first columns from here on whose text may be broken."""
+    styles: of the body's lines."""
     head, *body = lines
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for i, name in enumerate(head):
         justify = "left" if i < left else "right"
-        table.add_column(Text(name), justify=justify, no_wrap=i < (fold or 1), overflow="fold")
+        table.add_column(Text(name), justify=justify, no_wrap=i == 0, overflow="fold")
     for line, style in zip(body, styles or [""] * len(body), strict=True):
         table.add_row(*map(Text, line), style=style)
     console.print(table)

@@ -101,7 +101,7 @@ def test_a_folder_that_is_no_study_is_refused_and_left_alone(study, tmp_path, ca
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "empty", tmp_path / "none"):
         assert run.main([f"rescore={folder}"]) == 2
-        assert "no study; give the folder that run.py made" in capsys.readouterr().err
+        assert "no study; " in capsys.readouterr().err
     assert not list((tmp_path / "empty").iterdir())
     shutil.rmtree(study / "cells")
     assert run.main([f"rescore={study}"]) == 2

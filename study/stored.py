@@ -1,0 +1,136 @@
+"""A study as it lies in its folder: what was written of it, readable without its images and in no time."""
+
+import math
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from study.refused import Refused, nearest
+from study.store import Store, read_json
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORD = {"config", "cells", "samples", "prompts"}
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """records: the table, a record per cell; samples: one per image and cell. Empty where there are none."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    @cached_property
+    def provenance(self) -> Record:
+        """Of the last report, or else of the last start."""
+        starts = sorted((self.folder / "runs").glob("*.json"), reverse=True)
+        found = (read_json(file) for file in (self.folder / "provenance.json", *starts))
+        return next((record for record in found if record is not None and record.keys() >= RECORD), {})
+
+    @cached_property
+    def records(self) -> list[Record]:
+        return _parquet(self.folder / "table.parquet")
+
+    @cached_property
+    def samples(self) -> list[Record]:
+        return _parquet(self.folder / "samples.parquet")
+
+    @cached_property
+    def scores(self) -> list[str]:
+        """Names of the quality scores, in the table's order."""
+        return [key for key in (self.records or [{}])[0] if f"{key}_se" in self.records[0]]
+
+    @property
+    def random_weights(self) -> bool:
+        return bool(self.provenance.get("random_weights"))
+
+    def image(self, cell: str, key: str) -> Path | None:
+        file = Store(self.folder).image(cell, key)
+        return file if file.is_file() else None
+
+    @cached_property
+    def done(self) -> tuple[int, int]:
+        """Cells finished and planned: by the table, or else by the images that are there."""
+        if self.records:
+            return sum(r["n"] == r["planned"] for r in self.records), len(self.records)
+        wanted, store = set(self.provenance["samples"]), Store(self.folder)
+        return sum(wanted <= set(store.samples(cell)) for cell in self.provenance["cells"]), len(
+            self.provenance["cells"]
+        )
+
+    @cached_property
+    def made(self) -> str:
+        """When: as recorded; of older studies when they were last started, or committed."""
+        if time := self.provenance.get("time"):
+            return str(time)
+        if starts := sorted((self.folder / "runs").glob("*.json")):
+            return datetime.strptime(starts[-1].stem[:15], "%Y%m%dT%H%M%S").isoformat() + "+00:00"
+        committed = _git("log", "-1", "--format=%cI", "--", "provenance.json", within=self.folder)
+        return f"{committed} (committed)" if committed else "unknown"
+
+    @property
+    def commit(self) -> str:
+        """Short, with a mark where the working tree was another."""
+        commit, dirty = self.provenance.get("commit"), self.provenance.get("dirty")
+        short = " / ".join(part[:7] for part in str(commit).split(" / ")) if commit else "unknown"
+        return f"{short}, changed" if dirty else short
+
+
+def find(said: str, value: str, results: str = "results") -> Stored:
+    """The study in this folder, or of this name below `results`. Refused with those that there are. said: the
+    argument, for the message."""
+    for folder in (Path(value).expanduser(), Path(results).expanduser() / value):
+        if value and folder.is_dir() and (stored := Stored(folder)).provenance:
+            return stored
+    there = [str(study.folder) for study in studies(Path(results))]
+    older = Path(value).expanduser()
+    why = "no study that this version can read" if (older / "provenance.json").is_file() else "no study"
+    hint = nearest(value, there) if there else f"there is none in {results}/ either"
+    raise Refused(f"{said}: {why}; {hint}")
+
+
+def studies(results: Path) -> list[Stored]:
+    """Those in the folder, and one step below."""
+    folders = sorted({*results.glob("*"), *results.glob("*/*")})
+    hidden = (folder for folder in folders if folder.is_dir() and not folder.name.startswith("."))
+    return [found for found in map(Stored, hidden) if found.provenance]
+
+
+def brief(record: Mapping[str, Any], scores: Iterable[str]) -> Record:
+    """A line of the table as the last line of stdout has it: five digits; infinity, which JSON cannot say, as
+    text."""
+    keys = ["label", "n", "seconds", "speedup", "flops_ratio", *scores]
+    failure = {"failure": record["failure"]} if record.get("failure") else {}
+    return {key: rounded(record.get(key)) for key in keys} | failure
+
+
+def rounded(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.5g}") if math.isfinite(value) else str(value)
+
+
+def _parquet(file: Path) -> list[Record]:
+    """Its lines, None where there is nothing."""
+    if not file.is_file():
+        return []
+    from pyarrow.parquet import read_table
+
+    lines = read_table(file).to_pylist()
+    return [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in r.items()} for r in lines]
+
+
+def _git(*arguments: str, within: Path) -> str:
+    command = ["git", "-C", str(within), *arguments]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return run.stdout.strip() if run.returncode == 0 else ""
