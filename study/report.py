@@ -7,6 +7,7 @@ from typing import Any
 from study.focus import focus
 from study.forms import save
 from study.identity import digest
+from study.page import page
 from study.plan import Plan
 from study.plots import pareto
 from study.row import Row
@@ -31,6 +32,7 @@ def report(plan: Plan, store: Store, origin: dict[str, Any]) -> tuple[list[Row],
     sheet(plan, store, store.folder)
     origin = origin | {"noise": {r["key"]: r["noise"] for r in samples}}
     write_json(store.folder / "provenance.json", origin)
+    page(plan, store, found, origin)
     return found, summary(plan, found, store.folder, origin)
 
 

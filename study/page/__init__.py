@@ -1,0 +1,106 @@
+"""report.html: a study in one file that opens from the disk, with no network and no server.
+
+What is there is collected as plain data, put once into a template, and drawn by the scripts beside it, which
+are inlined. Text, table and a figure are there without scripts too."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from study.page.aside import beside
+from study.page.data import collected
+from study.page.failures import failures
+from study.page.origin import head, origins
+from study.page.tables import entry, table
+from study.page.words import verdict
+from study.plan import Plan
+from study.row import Row
+from study.store import Store, write
+from study.table import RANDOM, notes
+
+HERE = Path(__file__).parent
+SCRIPTS = ("page.js", "table.js", "plot.js", "images.js", "maps.js", "latency.js", "copy.js")
+BESIDE = ("table.csv", "table.tex", "table.md", "table.parquet", "samples.parquet", "hypervolume.csv")
+FIGURES = ("pareto.svg", "pareto.png", "focus.svg", "focus.png", "grid.png")
+ESCAPES = {"<": r"\u003c", ">": r"\u003e", "&": r"\u0026", "\u2028": r"\u2028", "\u2029": r"\u2029"}
+
+
+def page(
+    plan: Plan,
+    store: Store,
+    rows: Sequence[Row],
+    origin: Mapping[str, Any],
+    printed: Sequence[Sequence[str]] = (),
+    said: Sequence[str] = (),
+) -> None:
+    """Writes report.html, last of a study's files, which it links to. origin: the study's provenance.
+    printed: a paper's figures beside the measured ones as text, the header first, for a table of their own;
+    said: what a reader must know of it."""
+    style = (HERE / "page.css").read_text("utf-8")
+    script = "\n".join((HERE / name).read_text("utf-8") for name in SCRIPTS)
+    data = collected(plan, store, rows)
+    text = _template().render(
+        head=head(plan, rows, origin),
+        random=RANDOM if plan.random_weights else "",
+        verdict=verdict(plan, rows),
+        beside=beside(rows),
+        table=table(rows),
+        notes=notes(rows, False),
+        printed=[list(map(entry, line)) for line in printed],
+        said=said,
+        data=data,
+        json=escaped(data),
+        failures=failures(plan, store, rows),
+        origins=origins(plan, origin),
+        files=_there(store.folder, (*BESIDE, *FIGURES, "provenance.json")),
+        figure=_figure(store.folder / "pareto.png"),
+        policy=policy(style, script),
+        style=Markup(style),
+        script=Markup(script),
+    )
+    write(store.folder / "report.html", text)
+
+
+def _template() -> Any:
+    room = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return room.get_template("page.html")
+
+
+def escaped(data: Any) -> Markup:
+    """JSON that nothing in it can end: no tag, no entity, no line that a script would not take."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character, escape in ESCAPES.items():
+        text = text.replace(character, escape)
+    return Markup(text)
+
+
+def policy(style: str, script: str) -> str:
+    """Nothing is fetched, and no script or style runs but these two, whatever a prompt may hold."""
+    allowed = {"style-src": style, "script-src": script}
+    hashes = (f"{rule} 'sha256-{_hash(text)}'" for rule, text in allowed.items())
+    return "; ".join(
+        ["default-src 'none'", "img-src data:", *hashes, "base-uri 'none'", "form-action 'none'"]
+    )
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _there(folder: Path, names: Sequence[str]) -> list[str]:
+    return [name for name in names if (folder / name).is_file()]
+
+
+def _figure(path: Path) -> str:
+    """For readers without scripts; as it is, since it is small."""
+    if not path.is_file():
+        return ""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

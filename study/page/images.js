@@ -1,0 +1,163 @@
+// Two cells' images of one prompt: under a slider, side by side, or as their difference; and all cells in a strip.
+
+(() => {
+  if (!withImages.length) {
+    live("images", element("p", {}, "No image was made."));
+    return;
+  }
+  const view = { kind: "slider", split: 50, factor: 4 };
+  const { width, height } = data.scope;
+  const stage = element("div", { class: "stage" });
+  const adjust = element("div", { class: "adjust" });
+  const said = element("p", { class: "caption", role: "status" });
+  const strip = element("div", { class: "strip", role: "group", "aria-label": "All cells; press one to set it on the right" });
+  const prompt = element("blockquote", { class: "prompt", dir: "auto", tabindex: 0, "aria-label": "Prompt" });
+  const options = withImages.map((cell) => [cell.id, cell.label]);
+  const prompts = data.samples.map((sample, i) => [i, `${i + 1}. ${sample.prompt}`]);
+  const lists = {
+    prompt: selection("Prompt", prompts, chosen.prompt, (value) => choose({ prompt: +value })),
+    left: selection("Left", options, chosen.left, (left) => choose({ left })),
+    right: selection("Right", options, chosen.right, (right) => choose({ right })),
+  };
+  const kinds = [["slider", "Slider"], ["pair", "Side by side"], ["difference", "Difference"]];
+
+  live(
+    "images",
+    element("div", { class: "controls" }, lists.prompt, lists.left, lists.right),
+    element("div", { class: "controls" }, segments("View", kinds, view.kind, (kind) => ((view.kind = kind), draw()))),
+    prompt,
+    element(
+      "div",
+      { class: "viewer" },
+      element("div", {}, stage, adjust, said),
+      element("div", {}, element("h3", {}, "All cells, this prompt"), strip),
+    ),
+    element("p", { class: "caption" }, data.scope.note),
+  );
+
+  const source = (id) => data.images[id][chosen.prompt];
+  const label = (id) => cells.get(id).label;
+
+  function picture(id) {
+    const uri = source(id);
+    if (!uri) return element("div", { class: "absent" }, `${label(id)}: not made`);
+    return element("img", { src: uri, alt: `${label(id)}, this prompt`, draggable: "false", width, height });
+  }
+
+  const VIEWS = {
+    slider() {
+      const over = element("div", { class: "over" }, picture(chosen.right));
+      const box = element("div", { class: "overlaid" }, picture(chosen.left), over, element("div", { class: "divide" }));
+      const move = (split) => {
+        view.split = split;
+        over.style.clipPath = `inset(0 0 0 ${split}%)`;
+        box.lastChild.style.left = `${split}%`;
+      };
+      const range = slider("Divide", { min: 0, max: 100, value: view.split }, (x) => `${x} %`, move);
+      const drag = (event) => {
+        if (event.type === "pointermove" && !event.buttons) return;
+        const { left, width: wide } = box.getBoundingClientRect();
+        const input = range.querySelector("input");
+        input.value = Math.round((100 * (event.clientX - left)) / wide);
+        input.dispatchEvent(new Event("input"));
+      };
+      box.addEventListener("pointerdown", drag);
+      box.addEventListener("pointermove", drag);
+      move(view.split);
+      stage.replaceChildren(named(chosen.left, "left"), box, named(chosen.right, "right"));
+      adjust.replaceChildren(range);
+    },
+    pair() {
+      const both = [chosen.left, chosen.right].map((id) =>
+        element("figure", {}, picture(id), element("figcaption", {}, label(id))),
+      );
+      stage.replaceChildren(...both);
+      adjust.replaceChildren();
+    },
+    difference() {
+      const canvas = element("canvas", { width, height, role: "img", "aria-label": "Difference of the two images" });
+      stage.replaceChildren(canvas);
+      const change = (factor) => ((view.factor = factor), subtract(canvas));
+      adjust.replaceChildren(
+        slider("Gain", { min: 1, max: 16, value: view.factor }, (x) => `× ${x}`, change),
+      );
+      subtract(canvas);
+    },
+  };
+
+  function named(id, side) {
+    return element("span", { class: `side ${side}` }, side === "left" ? `← ${label(id)}` : `${label(id)} →`);
+  }
+
+  function loaded(uri) {
+    return new Promise((done, failed) => {
+      const image = new Image();
+      image.onload = () => done(image);
+      image.onerror = failed;
+      image.src = uri;
+    });
+  }
+
+  async function bytes(uri) {
+    const canvas = element("canvas", { width, height });
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    context.drawImage(await loaded(uri), 0, 0, width, height);
+    return context.getImageData(0, 0, width, height);
+  }
+
+  /** |right - left| per channel, times the gain. */
+  async function subtract(canvas) {
+    if (!source(chosen.left) || !source(chosen.right)) {
+      said.textContent = "One of the two was not made.";
+      return;
+    }
+    const [a, b] = await Promise.all([source(chosen.left), source(chosen.right)].map(bytes));
+    let total = 0;
+    let most = 0;
+    for (let i = 0; i < a.data.length; i++) {
+      if (i % 4 === 3) continue;
+      const away = Math.abs(a.data[i] - b.data[i]);
+      total += away;
+      most = Math.max(most, away);
+      b.data[i] = Math.min(255, away * view.factor);
+    }
+    canvas.getContext("2d").putImageData(b, 0, 0);
+    const mean = total / (width * height * 3);
+    said.textContent =
+      `${label(chosen.right)} minus ${label(chosen.left)}, absolute, per channel, times ${view.factor}: black is ` +
+      `equal. Before that gain ${mean.toFixed(2)} of 255 on average, ${most} at most.`;
+  }
+
+  function nearness(id) {
+    const near = Object.entries(cells.get(id).near).map(([name, values]) => [name, values[chosen.prompt]]);
+    const known = near.filter(([, value]) => value !== null && value !== undefined);
+    return known.map(([name, value]) => `${name} ${value}`).join(", ");
+  }
+
+  function draw() {
+    VIEWS[view.kind]();
+    stage.className = `stage ${view.kind}`;
+    const near = nearness(chosen.right);
+    if (view.kind !== "difference") said.textContent = near && `${label(chosen.right)}, this image against dense: ${near}.`;
+    const { prompt: text, seed } = data.samples[chosen.prompt];
+    prompt.replaceChildren(element("p", {}, text || "(empty prompt)"), element("footer", {}, `seed ${seed}`));
+    for (const [name, list] of Object.entries(lists)) list.querySelector("select").value = chosen[name];
+    for (const button of strip.children) {
+      const id = button.dataset.cell;
+      button.setAttribute("aria-pressed", id === chosen.right);
+      button.firstChild.replaceWith(picture(id));
+    }
+  }
+
+  strip.append(
+    ...withImages.map((cell) =>
+      element(
+        "button",
+        { type: "button", class: cell.role, "data-cell": cell.id, onclick: () => choose({ right: cell.id }) },
+        element("span"),
+        element("span", { class: "name" }, cell.label),
+      ),
+    ),
+  );
+  heed(["prompt", "left", "right"], draw);
+})();

@@ -1,0 +1,60 @@
+// Every timed repetition as a dot, the median and its interval as a line: one row per cell.
+
+(() => {
+  const ROW = 24;
+  const timed = data.cells.filter((cell) => cell.repetitions.length);
+  if (!timed.length) {
+    live("latency", element("p", {}, "Nothing was timed."));
+    return;
+  }
+  const frame = element("div", { class: "frame" });
+  const flagged = new Set(timed.flatMap((cell) => cell.repetitions.map(([, mark]) => mark)).filter(Boolean));
+  const explained = {
+    throttled: "crosses: held down by heat or hardware, left out of the median",
+    shared: "hollow: the device was shared with others’ work",
+  };
+  const said = ["Seconds per image of every full batch; the line is the median, the band its interval."];
+  for (const [mark, text] of Object.entries(explained)) if (flagged.has(mark)) said.push(`${text}.`);
+  live("latency", frame, element("p", { class: "caption" }, said.join(" ").replace(/\. (\w)/g, (_, c) => `. ${c.toUpperCase()}`)));
+
+  function row(cell, i, x, left) {
+    const y = (i + 0.5) * ROW + 8;
+    const { seconds, repetitions, role, label } = cell;
+    const values = repetitions.map(([s]) => s.toPrecision(3)).join(", ");
+    const group = drawn("g", { class: `row ${role}`, role: "img", "aria-label": `${label}: ${values} s per image` });
+    group.append(drawn("title", {}, `${label}\n${cell.texts[1]} s per image`));
+    group.append(drawn("text", { x: left - 12, y: y + 4, class: "name" }, shortened(label, Math.floor(left / 6.4))));
+    if (seconds) {
+      const [median, low, high] = seconds.map(x);
+      group.append(drawn("rect", { x: low, y: y - 6, width: Math.max(high - low, 1), height: 12, class: "interval" }));
+      group.append(drawn("line", { x1: median, x2: median, y1: y - 9, y2: y + 9, class: "median" }));
+    }
+    repetitions.forEach(([s, mark], k) => {
+      const at = [x(s), y + (((k * 7) % 5) - 2) * 1.8]; // a little apart, the same every time
+      group.append(
+        mark === "throttled"
+          ? drawn("path", { d: `M${at[0] - 3},${at[1] - 3}l6,6m0,-6l-6,6`, class: "repetition throttled" })
+          : drawn("circle", { cx: at[0], cy: at[1], r: 2.8, class: `repetition ${mark}` }),
+      );
+    });
+    return group;
+  }
+
+  function draw(width) {
+    const longest = Math.max(...timed.map((cell) => cell.label.length));
+    const left = Math.min(longest * 6.6 + 16, width * 0.36);
+    const most = Math.max(...timed.flatMap((cell) => cell.repetitions.map(([s]) => s)));
+    const height = timed.length * ROW + 44;
+    const x = (s) => left + (s / (most * 1.03)) * (width - left - 12);
+    const picture = drawn("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": "Seconds per image, every repetition" });
+    for (const v of ticks(0, most, width / 130)) {
+      picture.append(drawn("line", { x1: x(v), x2: x(v), y1: 4, y2: height - 36, class: "grid" }));
+      picture.append(drawn("text", { x: x(v), y: height - 20, class: "tick middle" }, plain(v)));
+    }
+    picture.append(drawn("text", { x: width - 12, y: height - 4, class: "axis-name end" }, "s per image →"));
+    picture.append(...timed.map((cell, i) => row(cell, i, x, left)));
+    frame.replaceChildren(picture);
+  }
+
+  fitted(frame, draw);
+})();

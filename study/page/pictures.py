@@ -1,0 +1,75 @@
+"""The images that a report holds: a few prompts, every cell, as data of the page."""
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from study.plan import Plan
+from study.prompts import Sample
+from study.store import Store
+
+PROMPTS, SIDE = 8, 512  # at most
+PIXELS = 24_000_000  # in all: a report of many cells shows fewer prompts, and opens as fast
+SMALL = 128  # up to here nothing is lost
+QUALITY = 85
+
+
+def shown(plan: Plan, store: Store) -> list[Sample]:
+    """The first prompts that any cell has an image of."""
+    made = {cell.id: set(store.samples(cell.id)) for cell in plan.cells}
+    there = [s for s in plan.samples if any(s.key in keys for keys in made.values())]
+    if not there:
+        return []
+    width, height = _fitted(_size(plan, store, there[0]))
+    fit = PIXELS // (width * height * len(plan.cells))
+    return there[: max(1, min(PROMPTS, fit))]
+
+
+def pictures(plan: Plan, store: Store, samples: Sequence[Sample]) -> dict[str, list[str | None]]:
+    """Cell id to one data URI per sample, None where the cell has no image of it."""
+    found: dict[str, list[str | None]] = {}
+    for cell in plan.cells:
+        files = [store.image(cell.id, s.key) for s in samples]
+        found[cell.id] = [webp(file) if file.is_file() else None for file in files]
+    return found
+
+
+def webp(path: Path) -> str:
+    with Image.open(path) as stored:
+        image = stored.convert("RGB")
+    image = image.resize(_fitted(image.size), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    image.save(stream, "WEBP", lossless=max(image.size) <= SMALL, quality=QUALITY, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def scope(plan: Plan, store: Store, samples: Sequence[Sample]) -> dict[str, Any]:
+    """Their size, and what a reader must know of what is left out."""
+    if not samples:
+        return {"width": 1, "height": 1, "note": "No image was made."}
+    stored = _size(plan, store, samples[0])
+    width, height = _fitted(stored)
+    told = []
+    if len(samples) < len(plan.samples):
+        told.append(f"{len(samples)} of {len(plan.samples)} images per cell are in this file")
+    if (width, height) != stored:
+        told.append(f"at {width} × {height} of {stored[0]} × {stored[1]} pixels")
+    if max(width, height) > SMALL:
+        told.append(f"as WebP of quality {QUALITY}")
+    tail = "; the stored images lie beside it in cells/*/samples." if told else ""
+    return {"width": width, "height": height, "note": ", ".join(told) + tail}
+
+
+def _size(plan: Plan, store: Store, sample: Sample) -> tuple[int, int]:
+    file = next(f for cell in plan.cells if (f := store.image(cell.id, sample.key)).is_file())
+    with Image.open(file) as image:
+        return image.size
+
+
+def _fitted(size: tuple[int, int]) -> tuple[int, int]:
+    scale = min(1, SIDE / max(size))
+    return round(size[0] * scale), round(size[1] * scale)
