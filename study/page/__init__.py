@@ -25,7 +25,7 @@ from study.store import Store, write
 from study.table import RANDOM, notes
 
 HERE = Path(__file__).parent
-SCRIPTS = ("page.js", "table.js", "plot.js", "images.js", "maps.js", "latency.js", "copy.js")
+SCRIPTS = ("page.js", "table.js", "plot.js", "pixels.js", "images.js", "maps.js", "latency.js", "copy.js")
 BESIDE = ("table.csv", "table.tex", "table.md", "table.parquet", "samples.parquet", "hypervolume.csv")
 FIGURES = ("pareto.svg", "pareto.png", "focus.svg", "focus.png", "grid.png")
 ESCAPES = {"<": r"\u003c", ">": r"\u003e", "&": r"\u0026", "\u2028": r"\u2028", "\u2029": r"\u2029"}

@@ -89,29 +89,13 @@
     return element("span", { class: `side ${side}` }, side === "left" ? `← ${label(id)}` : `${label(id)} →`);
   }
 
-  function loaded(uri) {
-    return new Promise((done, failed) => {
-      const image = new Image();
-      image.onload = () => done(image);
-      image.onerror = failed;
-      image.src = uri;
-    });
-  }
-
-  async function bytes(uri) {
-    const canvas = element("canvas", { width, height });
-    const context = canvas.getContext("2d", { willReadFrequently: true });
-    context.drawImage(await loaded(uri), 0, 0, width, height);
-    return context.getImageData(0, 0, width, height);
-  }
-
   /** |right - left| per channel, times the gain. */
   async function subtract(canvas) {
     if (!source(chosen.left) || !source(chosen.right)) {
       said.textContent = "One of the two was not made.";
       return;
     }
-    const [a, b] = await Promise.all([source(chosen.left), source(chosen.right)].map(bytes));
+    const [a, b] = await Promise.all([source(chosen.left), source(chosen.right)].map(pixels));
     let total = 0;
     let most = 0;
     for (let i = 0; i < a.data.length; i++) {

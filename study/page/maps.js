@@ -2,24 +2,38 @@
 
 (() => {
   if (!document.getElementById("maps-live")) return;
+  if (!("DecompressionStream" in window)) {
+    live("maps", element("p", {}, "This browser cannot unpack the maps; focus.png beside this file shows some."));
+    return;
+  }
+  // name of the map, of the figure of each step, how it reads; what a reader must know
   const KINDS = {
-    ran: ["Tokens that ran", "Left out is pale. On the right the share of the steps that each token ran."],
-    error: [
-      "Distance to dense",
-      "Distance of the image that the state points to from the dense run’s at the same noise level, relative to " +
-        "the dense image. On the right the mean over the steps.",
-    ],
-    score: ["Score", "What tokens are chosen by, per token. On the right the mean over the steps."],
+    ran: {
+      name: "Tokens that ran",
+      curve: "Share of a full step’s work",
+      said: (x) => `${Math.round(100 * x)} %`,
+      told: "Faded: left out. In the middle the share of the steps that each token ran.",
+    },
+    error: {
+      name: "Distance to dense",
+      curve: "Mean distance to dense",
+      said: (x) => (x ? x.toPrecision(2) : "0"),
+      told:
+        "The image that the state points to against the dense run’s at the same noise level, relative to the size of " +
+        "the dense image. In the middle the mean over the steps. One scale for all cells, to the 99th percentile.",
+    },
+    score: {
+      name: "Score",
+      curve: "Rank correlation with the step before",
+      said: (x) => x.toFixed(2).replace("-", "−"),
+      told:
+        "What RAS chooses tokens by: the standard deviation of the velocity over its channels; a token left out keeps " +
+        "its own. In the middle the mean over the steps. One scale for all cells, to the 99th percentile.",
+    },
   };
-  const VIRIDIS = [
-    [68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141],
-    [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37],
-  ];
   const view = { kind: Object.keys(data.maps)[0], cell: null, step: null, playing: null };
   const { width, height } = data.scope;
   const scale = Math.max(1, Math.round(320 / Math.max(width, height))); // canvas pixels per stored one
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const unpacked = new Map();
   let frames = []; // of the map in view: one Uint8Array per step
   let now = null; // its record
   let image = null; // its pixels
@@ -33,6 +47,7 @@
   const bar = element("canvas", { class: "bar", width: 256, height: 1, "aria-hidden": "true" });
   const ends = element("div", { class: "ends" });
   const strip = element("div", { class: "steps", role: "group", "aria-label": "Steps; press one to see it large" });
+  const chart = element("figure", { class: "frame per-step" });
   const caption = element("p", { class: "caption" });
   const controls = element("div", { class: "controls" });
   const adjust = element("div", { class: "adjust" });
@@ -45,58 +60,11 @@
     element("div", { class: "map" }, element("figure", {}, step, stepName), totals, whole),
     adjust,
     strip,
+    chart,
     caption,
   );
 
-  async function inflated(text) {
-    if (!unpacked.has(text)) {
-      const packed = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-      const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-      unpacked.set(text, new Uint8Array(await new Response(stream).arrayBuffer()));
-    }
-    return unpacked.get(text);
-  }
-
-  function heat(share) {
-    const place = Math.min(1, Math.max(0, share)) * (VIRIDIS.length - 1);
-    const below = Math.min(VIRIDIS.length - 2, Math.floor(place));
-    return VIRIDIS[below].map((x, i) => x + (place - below) * (VIRIDIS[below + 1][i] - x));
-  }
-
-  /** levels: 0 to 255, one per token. As in the figures: tokens left out are pale; other maps are heat. */
-  function paint(context, levels, how) {
-    const { width: w, height: h } = context.canvas;
-    const made = context.createImageData(w, h);
-    for (let y = 0; y < h; y++) {
-      const row = Math.floor((y / h) * now.rows) * now.columns;
-      const line = Math.floor((y / h) * height) * width;
-      for (let x = 0; x < w; x++) {
-        const share = levels[row + Math.floor((x / w) * now.columns)] / 255;
-        const from = 4 * (line + Math.floor((x / w) * width));
-        const to = 4 * (y * w + x);
-        const grey = (image[from] + image[from + 1] + image[from + 2]) / 3;
-        const colour = how === "pale" ? null : heat(share);
-        const pale = dark.matches ? 26 + 0.1 * grey : 219 + 0.12 * grey;
-        for (let i = 0; i < 3; i++) {
-          const under = how === "pale" ? image[from + i] : 0.5 * 255 + 0.4 * (grey - 128);
-          made.data[to + i] = how === "pale" ? share * under + (1 - share) * pale : 0.28 * under + 0.72 * colour[i];
-        }
-        made.data[to + 3] = 255;
-      }
-    }
-    context.putImageData(made, 0, 0);
-  }
-
   const manner = () => (view.kind === "ran" ? "pale" : "heat");
-
-  async function pixels(uri) {
-    const loaded = new Image();
-    loaded.src = uri;
-    await loaded.decode();
-    const context = element("canvas", { width, height }).getContext("2d");
-    context.drawImage(loaded, 0, 0, width, height);
-    return context.getImageData(0, 0, width, height).data;
-  }
 
   /** Another kind, cell or prompt: its frames, the slider over them, the strip. */
   async function load() {
@@ -104,24 +72,25 @@
     now = each[chosen.prompt] || null;
     const there = now && data.images[view.cell][chosen.prompt];
     const wanted = [view.kind, view.cell, chosen.prompt].join();
-    whole.hidden = totals.hidden = step.hidden = strip.hidden = adjust.hidden = !there;
+    whole.hidden = totals.hidden = step.hidden = strip.hidden = chart.hidden = adjust.hidden = !there;
     if (!there) {
       stop();
       stepName.textContent = "";
       caption.textContent = "Not kept for this prompt: choose another.";
       return;
     }
-    const [levels, data_] = await Promise.all([inflated(now.levels), pixels(there)]);
+    const [levels, under] = await Promise.all([inflated(now.levels), pixels(there)]);
     if (wanted !== [view.kind, view.cell, chosen.prompt].join()) return; // chosen anew meanwhile
-    image = data_;
+    image = under;
     plainImage.src = there;
     const n = now.rows * now.columns;
     frames = Array.from({ length: now.steps }, (_, i) => levels.subarray(i * n, (i + 1) * n));
     view.step = Math.min(view.step ?? frames.findIndex(uneven), frames.length - 1);
-    caption.textContent = KINDS[view.kind][1];
+    caption.textContent = KINDS[view.kind].told;
     range();
     overall();
     steps();
+    curve();
     show(view.step);
   }
 
@@ -138,7 +107,7 @@
 
   function overall() {
     const mean = frames[0].map((_, token) => sum(frames.map((frame) => frame[token])) / frames.length);
-    paint(total.getContext("2d"), mean, "heat");
+    paint(total, mean, now, image, "heat");
     const context = bar.getContext("2d");
     for (let x = 0; x < 256; x++) {
       context.fillStyle = `rgb(${heat(x / 255).map(Math.round).join(" ")})`;
@@ -150,14 +119,41 @@
   }
 
   function share(i) {
-    const mean = sum(frames[i]) / frames[i].length / 255;
-    return view.kind === "ran" ? `${Math.round(100 * mean)} %` : (mean * now.top).toPrecision(2);
+    const value = now.curve[i];
+    return value === null ? "–" : KINDS[view.kind].said(value);
+  }
+
+  /** The figure of every step as a line, the step in view marked. */
+  function curve() {
+    const width = Math.min(chart.clientWidth || 600, 684);
+    const [height, left, bottom] = [120, 40, 22];
+    const known = now.curve.filter((value) => value !== null);
+    const [low, high] = [Math.min(0, ...known), Math.max(view.kind === "error" ? 0 : 1, ...known)];
+    const x = (i) => left + 6 + (i / Math.max(1, now.steps - 1)) * (width - left - 16);
+    const y = (value) => height - bottom - ((value - low) / (high - low || 1)) * (height - bottom - 12);
+    const picture = drawn("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img" });
+    picture.setAttribute("aria-label", `${KINDS[view.kind].curve}: ${now.curve.map((_, i) => share(i)).join(", ")}`);
+    for (const value of ticks(low, high, 3)) {
+      picture.append(drawn("line", { x1: left, x2: width, y1: y(value), y2: y(value), class: "grid" }));
+      picture.append(drawn("text", { x: left - 6, y: y(value) + 4, class: "tick end" }, plain(value)));
+    }
+    for (let i = 0; i < now.steps; i += Math.ceil(now.steps / 12)) {
+      picture.append(drawn("text", { x: x(i), y: height - 4, class: "tick middle" }, `${i + 1}`));
+    }
+    picture.append(drawn("line", { class: "cursor", y1: 6, y2: height - bottom }));
+    let path = "";
+    now.curve.forEach((value, i) => {
+      if (value !== null) path += `${now.curve[i - 1] === undefined || now.curve[i - 1] === null ? "M" : "L"}${x(i)},${y(value)}`;
+    });
+    picture.append(drawn("path", { d: path, class: "curve colour-0" }));
+    chart.replaceChildren(element("figcaption", {}, `${KINDS[view.kind].curve}, step by step`), picture);
+    chart.at = x;
   }
 
   function steps() {
     const small = frames.map((levels, i) => {
       const thumb = element("canvas", { width: Math.min(96, width), height: Math.min(96, (96 * height) / width), "aria-hidden": "true" });
-      paint(thumb.getContext("2d"), levels, manner());
+      paint(thumb, levels, now, image, manner());
       const name = `Step ${i + 1}: ${share(i)}`;
       const press = () => {
         stop();
@@ -177,9 +173,10 @@
 
   function show(i) {
     view.step = i;
-    paint(step.getContext("2d"), frames[i], manner());
-    const what = { ran: "of the work of a full step", error: "on average", score: "on average" }[view.kind];
-    stepName.textContent = `Step ${i + 1}: ${share(i)} ${what}`;
+    paint(step, frames[i], now, image, manner());
+    const noise = now.sigma ? `noise level ${now.sigma[i].toFixed(2)}, ` : "";
+    stepName.textContent = `Step ${i + 1}: ${noise}${KINDS[view.kind].curve.toLowerCase()} ${share(i)}`;
+    for (const end of ["x1", "x2"]) chart.querySelector(".cursor").setAttribute(end, chart.at(i));
     [...strip.children].forEach((button, at) => button.setAttribute("aria-current", at === i ? "step" : "false"));
   }
 
@@ -201,7 +198,7 @@
       const first = there.find((cell) => cell.id === chosen.right) || there[there.length - 1];
       view.cell = first.id;
     }
-    const kinds = Object.keys(data.maps).map((kind) => [kind, KINDS[kind][0]]);
+    const kinds = Object.keys(data.maps).map((kind) => [kind, KINDS[kind].name]);
     const cellList = selection("Cell", there.map((c) => [c.id, c.label]), view.cell, (cell) => ((view.cell = cell), load()));
     const prompts = data.samples.map((sample, i) => [i, `${i + 1}. ${sample.prompt}`]);
     const promptList = selection("Prompt", prompts, chosen.prompt, (value) => choose({ prompt: +value }));
@@ -220,5 +217,5 @@
     controls.prompts.value = chosen.prompt;
     load();
   });
-  dark.addEventListener("change", load);
+  darkness.addEventListener("change", load);
 })();

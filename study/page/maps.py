@@ -49,7 +49,12 @@ def _per_cell(plan: Plan, of: Callable[[str], list[Any]]) -> dict[str, list[Any]
 def _ran(store: Store, cell: str, samples: Sequence[Sample]) -> list[dict[str, Any] | None]:
     records = store.samples(cell)
     stored = [records.get(s.key, {}).get("focus") for s in samples]
-    return [{**f, "top": 1.0} if f and np.ptp(unpacked(f), axis=(1, 2)).any() else None for f in stored]
+    return [_shares(f) if f and np.ptp(unpacked(f), axis=(1, 2)).any() else None for f in stored]
+
+
+def _shares(focus: dict[str, Any]) -> dict[str, Any]:
+    """As it is stored. curve: how much of a full step's work each step was."""
+    return focus | {"top": 1.0, "curve": [round(float(x), 4) for x in unpacked(focus).mean((1, 2))]}
 
 
 def _top(every: Iterable[np.ndarray | None]) -> float:
@@ -60,12 +65,20 @@ def _top(every: Iterable[np.ndarray | None]) -> float:
 
 
 def _scaled(own: Trace, of: Callable[[Trace], np.ndarray | None], top: float) -> dict[str, Any] | None:
-    """Levels of 255 from 0 to `top`, above which they saturate; what is not finite does, too."""
+    """Levels of 255 from 0 to `top`, above which they saturate; what is not finite does, too. curve: one
+    figure per step, of the values as they are."""
     values = of(own)
     if values is None:
         return None
     share = np.nan_to_num(values / top, nan=1.0, posinf=1.0).clip(0, 1)
     levels = zlib.compress((share * 255).round().astype(np.uint8).tobytes())
-    rows, columns = own.grid
-    text = base64.b64encode(levels).decode()
-    return {"steps": len(values), "rows": rows, "columns": columns, "levels": text, "top": top}
+    curve = own.continuity() if values is own.score else values.mean(1)
+    return {
+        "steps": len(values),
+        "rows": own.grid[0],
+        "columns": own.grid[1],
+        "levels": base64.b64encode(levels).decode(),
+        "top": top,
+        "curve": [round(float(x), 4) if np.isfinite(x) else None for x in curve],
+        "sigma": [round(float(x), 4) for x in own.sigma],
+    }
