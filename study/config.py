@@ -17,7 +17,7 @@ from study.refused import Refused, nearest
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
-NAMED = {"metric", "prompt"}  # folders whose files are named by a key: eval.metrics=[...], prompts=...
+NAMED = {"metric", "prompt", "paper"}  # no choices: named by eval.metrics=[...], prompts=..., an experiment
 
 
 def options(group: str) -> list[str]:
@@ -71,8 +71,8 @@ def resolved(config: DictConfig, key: str) -> Any:
 
 def stand_in(overrides: Sequence[str], model: str) -> str:
     """What a model goes by: with the scale's name where that puts another in its place."""
-    config, picked = _composed(tuple(metrics.split(overrides)[0]))
-    return f"{model} ({picked['scale']})" if model in config.scale.models else model
+    scale = _composed(tuple(metrics.split(overrides)[0]))[0].scale
+    return f"{model} ({scale.name})" if model in scale.models else model
 
 
 @cache

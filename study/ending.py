@@ -17,10 +17,14 @@ def say_unavailable(plan: Plan, progress: Any) -> None:
 
 def end(plan: Plan, store: Store, rows: Any, summary: dict[str, Any]) -> int:
     """The exit code: 0, or 3 if a cell failed."""
+    from study import printed
     from study.forms import show
     from study.terminal import terminal
 
-    show(rows, plan.random_weights, terminal())
+    console = terminal()
+    show(rows, plan.random_weights, console)
+    if paper := printed.table(plan, rows):
+        printed.show(plan, paper, console)
     build(plan.config["logger"], "logger", "study")(store.folder)
     sys.stderr.flush()
     print(json.dumps(summary, ensure_ascii=False, allow_nan=False))

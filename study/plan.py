@@ -36,13 +36,13 @@ class Plan:
 def make(overrides: Sequence[str]) -> Plan:
     """The whole study, checked: nothing is loaded, and nothing that can be refused comes later."""
     config, picked = whole(load(overrides)), choices(overrides)
-    nodes = {*picked, "metric"}
+    nodes = {*picked, "metric", "paper"}
     settings: Settings = own(Settings, {key: v for key, v in config.items() if key not in nodes})
     sweep: Sweep = own(Sweep, config["sweep"], "sweep")
     own(Suite, config["eval"], "eval")
     checked(config["model"], config["method"])
-    for group in ("logger", "launcher"):
-        check(config[group], group, "study")
+    for node in ("logger", "launcher", *(["paper"] if "paper" in config else [])):
+        check(config[node], node, "study")
     prompts = read(settings.prompts)
     drawn = samples(prompts.all[: settings.n], settings.seeds)
     found = cells(overrides, sweep, settings, picked)

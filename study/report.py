@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from study.focus import focus
+from study import maps, printed
 from study.forms import save
 from study.identity import digest
 from study.page import page
@@ -26,13 +26,14 @@ def report(plan: Plan, store: Store, origin: dict[str, Any]) -> tuple[list[Row],
     samples = per_sample(plan, store, found)
     save(store.folder, found, samples, plan.random_weights)
     pareto(found, store.folder, plan.random_weights)
-    if not focus(plan, store, store.folder):
-        for stale in store.folder.glob("focus.*"):
-            stale.unlink()
+    maps.show(plan, store, store.folder)
     sheet(plan, store, store.folder)
     origin = origin | {"noise": {r["key"]: r["noise"] for r in samples}}
     write_json(store.folder / "provenance.json", origin)
-    page(plan, store, found, origin)
+    paper = printed.table(plan, found)
+    if paper:
+        printed.forms(plan, paper, store.folder)
+    page(plan, store, found, origin, *printed.text(plan, paper))
     return found, summary(plan, found, store.folder, origin)
 
 
