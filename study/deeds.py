@@ -9,6 +9,8 @@ from study.refused import Refused
 DEEDS = {
     "list": "study.listing",
     "show": "study.show",
+    "merge": "study.merge",
+    "compare": "study.compare",
     "rescore": "study.rescore",
 }
 

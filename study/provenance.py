@@ -4,6 +4,8 @@ import os
 import platform
 import shlex
 import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,11 @@ SHOWN = (
 )
 
 
-def provenance(plan: Plan, command: list[str]) -> dict[str, Any]:
+def provenance(plan: Plan, command: Sequence[str]) -> dict[str, Any]:
     """What a reviewer needs to run it again. Nothing of the user's environment beyond that."""
     return {
-        "command": shlex.join(["python", "run.py", *command]),
+        "command": said(command),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
         **git(),
         "python": platform.python_version(),
         "system": platform.platform(),
@@ -37,11 +40,7 @@ def provenance(plan: Plan, command: list[str]) -> dict[str, Any]:
         "machine": device(plan),
         "threads": threads(),
         "seeds": list(plan.settings.seeds),
-        "prompts": {
-            "n": len(plan.samples),
-            "drawn": digest([s.key for s in plan.samples]),
-            "set": plan.prompts,
-        },
+        "prompts": drawn([s.key for s in plan.samples], plan.prompts),
         "random_weights": plan.random_weights,
         "config": plan.config,
         "cells": {cell.id: described(cell) for cell in plan.cells},
@@ -51,8 +50,19 @@ def provenance(plan: Plan, command: list[str]) -> dict[str, Any]:
     }
 
 
+def said(command: Sequence[str]) -> str:
+    """As it can be typed again."""
+    return shlex.join(["python", "run.py", *command])
+
+
+def drawn(keys: Iterable[str], of: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the samples, and of the set that they are of."""
+    keys = list(keys)
+    return {"n": len(keys), "drawn": digest(keys), "set": of}
+
+
 def described(cell: Cell) -> dict[str, Any]:
-    """All there is to a cell but its id: study/rescore.py makes it again of this."""
+    """All there is to a cell but its id: study/again.py makes it again of this."""
     return {key: getattr(cell, key) for key in OF_CELL} | cell.identity
 
 

@@ -12,7 +12,6 @@ neither the model's weights nor the prompt files have to be there. What may be s
 Tables, plots and maps are written again; the provenance stays that of the images, with a note `rescored` on
 who scored them."""
 
-import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,10 +65,10 @@ def plan(study: Path, arguments: Sequence[str]) -> tuple[Plan, dict[str, Any]]:
 
 def note(stored: dict[str, Any], config: Node, arguments: Sequence[str]) -> dict[str, Any]:
     """The provenance of the images, and by what they were scored again."""
-    from study.provenance import git, packages
+    from study.provenance import git, packages, said
 
     now = {
-        "command": shlex.join(["python", "run.py", *arguments]),
+        "command": said(arguments),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         **git(),
         "packages": packages(),

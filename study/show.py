@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from study import terminal
 from study.deeds import Deed
 from study.stored import Stored, brief, find, studies
-from study.terminal import WIDE, narrow, say, show, terminal
 
 STYLES = {"steps": "dim"}
 
@@ -36,10 +36,10 @@ def every(deed: Deed) -> int:
         done, planned = study.done
         mark = "random weights" if study.random_weights else ""
         lines.append([str(study.folder), f"{done}/{planned}", study.commit, study.made, mark])
-    console = terminal(120)
-    show(lines, console, left=5)
+    console = terminal.terminal(120)
+    terminal.show(lines, console, left=5)
     if not found:
-        say(f"no study in {results}/", console)
+        terminal.say(f"no study in {results}/", console)
     rows = [
         {
             "study": str(study.folder),
@@ -82,19 +82,19 @@ def _logger(given: list[str]) -> Any:
 
 
 def _print(study: Stored) -> None:
-    console = terminal()
+    console = terminal.terminal()
     lines, notes = table(study)
     if lines:
         kinds = {record["label"]: record for record in study.records}
         found = [kinds.get(line[0], {}) for line in lines[1:]]
         styles = ["red" if r.get("failure") else STYLES.get(r.get("role", ""), "") for r in found]
-        show(narrow(lines) if console.width < WIDE else lines, console, styles=styles)
+        terminal.study(lines, console, styles)
     else:
         done, planned = study.done
-        say(f"no table yet: {done} of {planned} cells are done; the same command goes on", console)
+        terminal.say(f"no table yet: {done} of {planned} cells are done; the same command goes on", console)
     for note in notes:
-        say(note, console, "dim")
-    say("\n".join(origin(study)), console)
+        terminal.say(note, console, "dim")
+    terminal.say("\n".join(origin(study)), console)
 
 
 def table(study: Stored) -> tuple[list[list[str]], list[str]]:
