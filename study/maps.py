@@ -1,0 +1,31 @@
+"""All that shows a study token by token and step by step; what does not apply to it is not there."""
+
+from pathlib import Path
+
+from study.animation import animation
+from study.continuity import continuity
+from study.departure import departure
+from study.focus import focus, maps
+from study.plan import Plan
+from study.regions import regions
+from study.store import Store, write
+from study.traced import table, traced
+
+
+def show(plan: Plan, store: Store, folder: Path) -> None:
+    """focus, scores, departure, regions (.png and .svg), focus.webp and traces.parquet. What an earlier
+    report left and this one has not is taken away."""
+    found, traces = maps(plan, store), traced(plan, store)
+    written = {
+        "focus.png": focus(plan, store, found, folder),
+        "focus.webp": animation(plan, store, found, folder),
+        "scores.png": continuity(plan, store, traces, folder),
+        "departure.png": departure(plan, store, traces, folder),
+        "regions.png": regions(plan, store, traces, folder),
+        "traces.parquet": bool(traces),
+    }
+    if traces:
+        write(folder / "traces.parquet", table(traces, plan.random_weights))
+    for name in (name for name, there in written.items() if not there):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).with_suffix(".svg").unlink(missing_ok=True)
