@@ -17,8 +17,8 @@ PROMPTS, STEPS = 2, 9  # of the score maps
 WIDTH, LINES = 9.5, 2.9  # inches: of the figure; height of the axis
 MAPS = "Score maps of the dense run: how each token's velocity spreads over its channels (a scale per step)"
 RANKS = """\
-Rank correlation (Spearman) of each step's scores with those of the step before; mean over {} images, for dense
-the range too. A token left out keeps its velocity and its score: only dense tells how steady the ranking is"""
+Rank correlation (Spearman) of each step's scores with those of the step before; mean over {} images, and the
+range for dense. Tokens left out keep velocity and score: only the dense line tells how steady the ranking is"""
 
 
 def continuity(plan: Plan, store: Store, traces: Sequence[Traced], folder: Path) -> bool:
