@@ -18,7 +18,7 @@ WIDTH, LINES = 9.5, 2.9  # inches: of the figure; height of the axis
 MAPS = "Score maps of the dense run: how each token's velocity spreads over its channels (a scale per step)"
 RANKS = """\
 Rank correlation (Spearman) of each step's scores with those of the step before; mean over {} images, and the
-range for dense. Tokens left out keep velocity and score: only the dense line tells how steady the ranking is"""
+range for dense. Tokens left out keep velocity and score: only the dense line shows how steady a ranking is"""
 
 
 def continuity(plan: Plan, store: Store, traces: Sequence[Traced], folder: Path) -> bool:

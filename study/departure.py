@@ -35,7 +35,7 @@ def departure(plan: Plan, store: Store, traces: Sequence[Traced], folder: Path) 
     key = next(iter(shown[0].traces))
     close = [one for one in shown if one.cell in chosen(cells, store, MAPS) and key in one.traces]
     rows, columns = shown[0].traces[key].grid
-    below = ((WIDTH - NAMES - 0.6) / (STEPS + 1) * rows / columns + 0.2) * len(close) + 0.45
+    below = ((WIDTH - NAMES - 0.6) / (STEPS + 1) * rows / columns + 0.13) * len(close) + 0.45
     with figure(WIDTH, LINES + 0.75 + below, plan.random_weights) as made:
         top, bottom = made.subfigures(2, 1, squeeze=False, height_ratios=[LINES + 0.75, below]).flat
         images = max(len(one.traces) for one in shown)

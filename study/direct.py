@@ -1,6 +1,7 @@
 """Lines named at their ends instead of in a legend."""
 
 from collections.abc import Sequence
+from textwrap import shorten
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.typing import ColorType
 from study.style import FAINT
 
 SIZE = 7.5  # points
+LONGEST = 40  # characters of a name
 
 
 def by_sigma(axis: Axes) -> None:
@@ -35,7 +37,7 @@ def name_ends(axis: Axes, ends: Sequence[End], height: float) -> None:
     gap = 1.25 * SIZE / 72 / height
     for end, y in zip(ends, spaced(at, gap), strict=True):
         axis.annotate(
-            end.text,
+            shorten(end.text, LONGEST, placeholder=" …"),
             (end.x, end.y),
             (1.025, y),
             textcoords="axes fraction",
