@@ -46,7 +46,7 @@ function shortened(text, length = 72) {
 
 /** A labelled <select>; options are [value, text]. */
 function selection(label, options, value, change) {
-  const list = element("select", { onchange: () => change(list.value) });
+  const list = element("select", { "aria-label": label, onchange: () => change(list.value) });
   list.append(...options.map(([key, text]) => element("option", { value: key }, shortened(text))));
   list.value = value;
   return element("label", { class: "field" }, element("span", {}, label), list);
@@ -84,7 +84,7 @@ function live(id, ...children) {
   const place = document.getElementById(`${id}-live`);
   if (!place) return null;
   place.append(...children);
-  place.hidden = false;
+  place.closest("section").hidden = place.hidden = false;
   return place;
 }
 

@@ -12,8 +12,13 @@
     return "number" in cell.dataset ? +cell.dataset.number : null;
   }
 
+  /** Labels by their words and by the numbers in them: ratio=0.25 before ratio=0.5, 5 steps before 10. */
   function compare(a, b) {
-    return typeof a === "string" ? a.localeCompare(b, undefined, { numeric: true }) : a - b;
+    if (typeof a === "number") return a - b;
+    const [these, those] = [a, b].map((text) => text.split(/(\d+(?:\.\d+)?)/));
+    const i = these.findIndex((part, at) => part !== those[at]);
+    if (i < 0) return these.length - those.length;
+    return i % 2 ? these[i] - those[i] : these[i].localeCompare(those[i] || "");
   }
 
   function sort(column, order) {
