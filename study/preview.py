@@ -34,6 +34,9 @@ def preview(plan: Plan) -> int:
     known = sum(c * left[i] for i, c in cost.items() if c is not None)
     unknown = [cell.label for cell in plan.cells if cost[cell.id] is None and left[cell.id]]
     console.print(_sentence(plan, known, len(unknown)), markup=False, highlight=False, soft_wrap=True)
+    if paper := plan.config.get("paper"):
+        needs = f"re-runs {paper['source']}; in full it needs {'; '.join(paper['needs'])}"
+        console.print(needs, markup=False, highlight=False, soft_wrap=True)
     for name, why in plan.unavailable.items():
         console.print(f"{name} will be unavailable: {why}", markup=False, highlight=False, soft_wrap=True)
     print(json.dumps(_summary(plan, done, known, unknown), ensure_ascii=False))
