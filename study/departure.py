@@ -90,4 +90,5 @@ def limits(traces: Sequence[Trace]) -> tuple[float, float]:
     """Of a scale that all of them share: the middle 96 % of what is not 0."""
     every = np.concatenate([t.error[t.error > 0] for t in traces if t.error is not None])
     low, high = np.quantile(every, [0.02, 0.98])
-    return max(low, SMALLEST), max(high, 2 * SMALLEST)
+    low = max(low, SMALLEST)
+    return low, max(high, 2 * low)
