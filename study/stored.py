@@ -5,11 +5,12 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from study.refused import Refused, nearest
+from study.refused import Refused
 from study.store import Store, read_json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,11 +90,13 @@ def find(said: str, value: str, results: str = "results") -> Stored:
     for folder in (Path(value).expanduser(), Path(results).expanduser() / value):
         if value and folder.is_dir() and (stored := Stored(folder)).provenance:
             return stored
-    there = [str(study.folder) for study in studies(Path(results))]
-    older = Path(value).expanduser()
-    why = "no study that this version can read" if (older / "provenance.json").is_file() else "no study"
-    hint = nearest(value, there) if there else f"there is none in {results}/ either"
-    raise Refused(f"{said}: {why}; {hint}")
+    there = studies(Path(results))
+    close = get_close_matches(Path(value).name, [study.name for study in there], n=1, cutoff=0.5)
+    meant = next((f"did you mean {study.folder}? " for study in there if [study.name] == close), "")
+    known = f"{meant}allowed: {', '.join(str(study.folder) for study in there)}"
+    older = (Path(value).expanduser() / "provenance.json").is_file()
+    why = "no study that this version can read" if older else "no study"
+    raise Refused(f"{said}: {why}; {known if there else f'there is none in {results}/ either'}")
 
 
 def studies(results: Path) -> list[Stored]:
