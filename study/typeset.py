@@ -1,5 +1,6 @@
 """A table of text, head first, as Markdown and as LaTeX."""
 
+import unicodedata
 from collections.abc import Sequence
 
 Lines = Sequence[Sequence[str]]
@@ -10,7 +11,7 @@ TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"{\ttfamily\char34}",  # \textquotedbl is not in LaTeX's usual encoding
     "±": r"$\pm$",
     "×": r"$\times$",
     "∞": r"$\infty$",
@@ -20,7 +21,10 @@ TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "↓": r"$\downarrow$",
     "†": r"\textsuperscript{\dag}",
     "Δ": r"$\Delta$",
+    "σ": r"$\sigma$",
 }
+KNOWN = "‘’“”—…‡§°µ¼½¾·£€©®"  # to pdflatex without a package; accented letters are, too
+ACCENTS = "\u0300\u0301\u0302\u0303\u0308\u030a\u030c\u0327"
 
 
 def markdown(lines: Lines, notes: Sequence[str]) -> str:
@@ -35,11 +39,24 @@ def latex(lines: Lines, notes: Sequence[str], warning: str | None = None) -> str
     head, *body = [[escaped(text) for text in line] for line in lines]
     out = [f"% {escaped(' '.join(note.split()))}" for note in notes]
     out += [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", f"{' & '.join(head)} \\\\"]
-    out += [r"\midrule", *(f"{' & '.join(line)} \\\\" for line in body)]
+    out += [r"\midrule", *(f"{_guard(line)}{' & '.join(line)} \\\\" for line in body)]
     if warning:
         out += [r"\midrule", rf"\multicolumn{{{len(head)}}}{{l}}{{{escaped(warning)}}} \\"]
     return "\n".join([*out, r"\bottomrule", r"\end{tabular}", ""])
 
 
+def _guard(line: Sequence[str]) -> str:
+    """A line's end takes what follows in brackets, and a star, for its own."""
+    return "{}" if line[0][:1] in ("[", "*") else ""
+
+
 def escaped(text: str) -> str:
-    return "".join(TEX.get(c, c) for c in text)
+    """Hyphens stay hyphens, which LaTeX would join into dashes."""
+    return "".join("{}-" if c == "-" and text[i - 1 : i] == "-" else _glyph(c) for i, c in enumerate(text))
+
+
+def _glyph(c: str) -> str:
+    """What pdflatex has no glyph for is named by its number."""
+    base, *marks = unicodedata.normalize("NFD", c)
+    plain = base.isascii() and base.isprintable() and all(mark in ACCENTS for mark in marks)
+    return TEX.get(c, c if plain or c in KNOWN else rf"\texttt{{U+{ord(c):04X}}}")

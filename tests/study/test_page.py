@@ -1,7 +1,6 @@
 """report.html in a real browser: what is clicked, pressed and dragged, and what must never happen."""
 
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -15,6 +14,7 @@ from study.page.pictures import webp
 from study.picture import pixels
 from study.score import rows
 from study.store import Store
+from tests.programs import needed
 
 ARGUMENTS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 HOSTILE = [
@@ -23,15 +23,6 @@ HOSTILE = [
     "שלום עולם 🦊 مرحبا ‮ reversed 👩‍👩‍👧",
 ]
 LABEL = '<img src=x onerror=alert(2)> "ras" & co'
-
-
-def needed(*names: str) -> str:
-    """The first of these programs; without any the test is skipped, but not where CI promises them."""
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        reason = f"none of {', '.join(names)} is installed"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    return found
 
 
 @pytest.fixture(scope="session")
