@@ -13,7 +13,8 @@ from eval.statistics import Pool, paired_difference, pooled
 from study.stored import Record, Stored
 
 COSTS = ("seconds", "speedup", "flops", "memory_bytes")
-DISTANCES = ("fd", "fid", "sfid", "kid", "fid_inf")  # of a whole set of images, not a mean of theirs
+BIASED = ("fd", "fid", "sfid")  # their expectation depends on the number of images
+DISTANCES = (*BIASED, "kid", "fid_inf")  # of a whole set of images, not a mean of theirs
 Values = Mapping[str, float]
 
 
@@ -91,7 +92,7 @@ def _score(a: Stored, b: Stored, x: Record, y: Record, name: str) -> Change:
     mine, others = _images(a, x["cell"], name), _images(b, y["cell"], name)
     both = [key for key in mine if key in others]
     whole = len(both) == len(mine) == len(others)
-    if name.partition("[")[0] in DISTANCES and not whole and x["n"] != y["n"]:
+    if name.partition("[")[0] in BIASED and x["n"] != y["n"]:
         return replace(change, why=f"of {x['n']} and {y['n']} images: such distances do not compare")
     pool = _pool(mine, change.a) or _pool(others, change.b)
     if pool and len(both) > 1 and (whole or name.partition("[")[0] not in DISTANCES):
