@@ -26,8 +26,8 @@ from study.table import RANDOM, notes
 
 HERE = Path(__file__).parent
 SCRIPTS = ("page.js", "table.js", "plot.js", "pixels.js", "images.js", "maps.js", "latency.js", "copy.js")
-BESIDE = ("table.csv", "table.tex", "table.md", "table.parquet", "samples.parquet", "hypervolume.csv")
-FIGURES = ("pareto.svg", "pareto.png", "focus.svg", "focus.png", "grid.png")
+BESIDE = ("table", "printed", "samples", "hypervolume", "traces", "provenance")  # then the figures
+FORMS = (".csv", ".tex", ".md", ".parquet", ".json", ".svg", ".png", ".webp", ".gif")
 ESCAPES = {"<": r"\u003c", ">": r"\u003e", "&": r"\u0026", "\u2028": r"\u2028", "\u2029": r"\u2029"}
 
 
@@ -58,7 +58,7 @@ def page(
         json=escaped(data),
         failures=failures(plan, store, rows),
         origins=origins(plan, origin),
-        files=_there(store.folder, (*BESIDE, *FIGURES, "provenance.json")),
+        files=_there(store.folder),
         figure=_figure(store.folder / "pareto.png"),
         policy=policy(style, script),
         style=Markup(style),
@@ -95,8 +95,13 @@ def _hash(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _there(folder: Path, names: Sequence[str]) -> list[str]:
-    return [name for name in names if (folder / name).is_file()]
+def _there(folder: Path) -> dict[str, list[str]]:
+    """Name to the endings that there are of it; tables first."""
+    found: dict[str, list[str]] = {name: [] for name in BESIDE}
+    for ending in FORMS:
+        for file in sorted(folder.glob(f"[!.]*{ending}")):
+            found.setdefault(file.stem, []).append(ending)
+    return {name: endings for name, endings in found.items() if endings}
 
 
 def _figure(path: Path) -> str:

@@ -42,7 +42,7 @@ def _outside(own: Sequence[Row], rows: Sequence[Row]) -> list[Markup]:
         return []
     if not any(row.cell.role == "steps" and row.n for row in rows):
         return [Markup("There is no step reduction in this study, hence no gain over it.")]
-    whole = "No gain is given for {}: the step-reduction curve has no cells on both sides of its cost."
+    whole = "No gain is given for {}: step reduction has no cells on both sides of that cost."
     return [Markup(whole).format(cells_or_count(ungained))]
 
 

@@ -41,12 +41,14 @@ def collected(plan: Plan, store: Store, rows: Sequence[Row]) -> dict[str, Any]:
 
 def best(rows: Sequence[Row]) -> str | None:
     """The cell that gains most over step reduction in the first score that anything gains in; else the last
-    method's cell that has images."""
+    of the method's that has images; else the last at all."""
     for name in (score.name for score in headline(rows)):
         gained = [row for row in rows if name in row.gain]
         if gained:
             return max(gained, key=lambda row: row.gain[name].value).cell.id
-    return next((row.cell.id for row in reversed(rows) if row.n and row.cell.role != "dense"), None)
+    made = [row for row in rows if row.n]
+    last = [row for row in made if row.cell.role == "method" and not row.cell.off] or made
+    return last[-1].cell.id if last else None
 
 
 def _metric(score: Score, head: Sequence[str]) -> dict[str, Any]:
@@ -67,6 +69,7 @@ def _cell(store: Store, row: Row, line: Sequence[str], samples: Sequence[Sample]
         "id": row.cell.id,
         "label": row.cell.label,
         "role": row.cell.role,
+        "dense": row.cell.dense,
         "mark": mark(row),
         "n": row.n,
         "failed": row.failure is not None,

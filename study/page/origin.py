@@ -40,7 +40,8 @@ class Origins:
 def head(plan: Plan, rows: Sequence[Row], origin: Mapping[str, Any]) -> Head:
     """Model, method, how many images of what, device."""
     own = [row.cell for row in rows if row.cell.role == "method"]
-    names = list({cell.label.split(" ")[0]: None for cell in own})
+    dense = {row.cell.id: row.cell.label for row in rows}
+    names = list({_method(cell, dense.get(cell.dense, "")): None for cell in own})
     method = ", ".join(names) if len(names) <= 4 else f"{len(names)} methods"
     models = list({_model(row.cell.model): None for row in rows})
     seeds = origin.get("seeds") or plan.settings.seeds
@@ -54,6 +55,11 @@ def head(plan: Plan, rows: Sequence[Row], origin: Mapping[str, Any]) -> Head:
         ("Device", device(origin)),
     ]
     return Head(plan.name, facts)
+
+
+def _method(cell: Cell, dense: str) -> str:
+    """Its series, without the model that stands before it where several are swept."""
+    return cell.series.removeprefix(dense.removesuffix("dense")).strip()
 
 
 def _off(cells: Sequence[Cell]) -> str:
@@ -81,7 +87,8 @@ def device(origin: Mapping[str, Any]) -> str:
     if machine.get("gpu"):
         return f"{machine['gpu']}{f', {memory / 2**30:.0f} GiB' if memory else ''}"
     threads = origin.get("threads") or machine.get("threads_torch")
-    return f"{machine.get('cpu') or 'not recorded'}{f', {threads} threads' if threads else ''}"
+    cores = f", {threads} thread{'s' * (threads > 1)}" if threads else ""
+    return f"{machine.get('cpu') or 'not recorded'}{cores}"
 
 
 def origins(plan: Plan, origin: Mapping[str, Any]) -> Origins:

@@ -5,16 +5,18 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const cells = new Map(data.cells.map((cell) => [cell.id, cell]));
 const withImages = data.cells.filter((cell) => (data.images[cell.id] || []).some(Boolean));
-const dense = withImages.find((cell) => cell.role === "dense") || withImages[0];
-const chosen = {
-  prompt: 0,
-  left: dense && dense.id,
-  right: withImages.some((cell) => cell.id === data.best) ? data.best : dense && dense.id,
-};
+const first = withImages.find((cell) => cell.id === data.best) || withImages[0];
+const chosen = { prompt: 0, left: first && denseOf(first), right: first && first.id };
 
-// choose({prompt: 2}) tells everything that shows a prompt
+/** The id of the baseline of a cell, as far as it has images; else its own. */
+function denseOf(cell) {
+  return withImages.some(({ id }) => id === cell.dense) ? cell.dense : cell.id;
+}
+
+// choose({prompt: 2}) tells everything that shows a prompt. A cell is set beside a baseline of its own.
 const listeners = [];
 function choose(change) {
+  if ("right" in change && cells.get(chosen.left).role === "dense") change.left = denseOf(cells.get(change.right));
   Object.assign(chosen, change);
   for (const [keys, hear] of listeners) if (keys.some((key) => key in change)) hear();
 }

@@ -51,10 +51,15 @@
       .filter(({ x, y }) => Array.isArray(x) && Array.isArray(y));
   }
 
-  /** Those that no other is cheaper and better than, by their point estimates; the cheapest first. */
-  function front(all) {
+  /** Of each baseline's cells those that no other is cheaper and better than, by their point estimates. */
+  function fronts(all) {
+    const groups = [...new Set(all.map(({ cell }) => cell.dense))];
+    return groups.map((dense) => front(all.filter(({ cell }) => cell.dense === dense && !cell.failed)));
+  }
+
+  /** The cheapest first. */
+  function front(order) {
     const sign = view.metric.better === "higher" ? 1 : -1;
-    const order = all.filter(({ cell }) => !cell.failed);
     order.sort((a, b) => b.x[0] - a.x[0] || sign * (b.y[0] - a.y[0]));
     let best = -Infinity;
     return order.filter(({ y }) => sign * y[0] > best && ((best = sign * y[0]), true));
@@ -171,18 +176,18 @@
     const height = Math.round(Math.min(500, Math.max(320, width * 0.62)));
     const all = points();
     const at = scales(all, width, height);
-    const ends = front(all);
+    const ends = fronts(all);
     if (!all.some(({ cell }) => cell.id === view.cell)) view.cell = all.length ? all[0].cell.id : null;
     const label = `${view.metric.title} against ${AXES[view.axis]}; arrow keys go from point to point`;
     const picture = drawn("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": label });
     const inside = { x: MARGIN.left, y: 0, width: width - MARGIN.left - MARGIN.right + 14, height: height - MARGIN.bottom };
     picture.append(drawn("clipPath", { id: "inside" }, drawn("rect", inside)));
     axes(picture, at, width, height);
-    const marked = drawn("g", { "clip-path": "url(#inside)" }, stairs(ends, at));
+    const marked = drawn("g", { "clip-path": "url(#inside)" }, ...ends.map((one) => stairs(one, at)));
     const joined = series.filter((one) => one.joined);
     marked.append(...joined.map((one) => curve(one, all, at)));
     const sure = ({ cell }) => (view.axis === data.cost ? cell.front[view.metric.name] : undefined);
-    const share = (place) => sure(place) ?? (ends.includes(place) ? 1 : 0);
+    const share = (place) => sure(place) ?? (ends.flat().includes(place) ? 1 : 0);
     marked.append(...all.map((place) => point(place, at, share(place))));
     const taken = all.map(({ x, y }) => [at.x(x[0]) - 5, at.y(y[0]) - 5, at.x(x[0]) + 5, at.y(y[0]) + 5]);
     marked.append(...joined.flatMap((one) => marks(one, all, at, taken)));
@@ -242,8 +247,8 @@
     facts.push(["images", `${cell.n}`]);
     const list = element("dl", {});
     for (const [name, text] of facts) list.append(element("div", {}, element("dt", {}, name), element("dd", {}, text)));
-    const pictures = [[dense, "dense"], [cell, "this cell"]].map(([whose, said]) => {
-      const source = whose && (data.images[whose.id] || [])[chosen.prompt];
+    const pictures = [[denseOf(cell), "dense"], [cell.id, "this cell"]].map(([whose, said]) => {
+      const source = (data.images[whose] || [])[chosen.prompt];
       return source ? element("figure", {}, element("img", { src: source, alt: "" }), element("figcaption", {}, said)) : null;
     });
     const there = pictures.some(Boolean) && cell.role !== "dense";

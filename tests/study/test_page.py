@@ -479,5 +479,5 @@ def test_it_is_one_file_and_says_where_it_is_from(finished):
     origin = json.loads((finished / "provenance.json").read_text("utf-8"))
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#|[a-z.]+["'])""", text)
     assert (origin["commit"] or "made outside a checkout") in text
-    for link in re.findall(r'<a href="([^"#]+)">', text):
+    for link in re.findall(r'<a href="([^"#]+)"', text):
         assert (finished / link).is_file()
