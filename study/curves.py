@@ -20,12 +20,13 @@ class Curve(NamedTuple):
 
 
 def curves(rows: Sequence[Row]) -> list[Curve]:
-    """Step reduction, and the methods. A swept key makes curves; cells written out, a cloud per method."""
-    steps = [row for row in rows if row.cell.role == "steps"]
+    """Step reduction of each baseline, and the methods. A swept key makes curves; cells written out, a cloud
+    per method."""
+    steps = _written_out([row for row in rows if row.cell.role == "steps"])
     methods = [row for row in rows if row.cell.role == "method"]
     alike = len({frozenset(row.cell.axes) for row in methods}) <= 1
     named = _swept(methods) if alike else _written_out(methods)
-    found = [Curve("step reduction", steps, MUTED)] if steps else []
+    found = [Curve(name, group, MUTED) for name, group in steps.items()]
     for i, (name, group) in enumerate(named.items()):
         turn, colour = divmod(i, len(COLOURS))
         found.append(Curve(name, group, COLOURS[colour], MARKERS[turn % len(MARKERS)], alike))

@@ -12,7 +12,8 @@ def named(*labels_and_axes):
     for label, axes in labels_and_axes:
         made = row(label, "method", 2.0, [0.8, 0.9, 1.0])
         methods.append(replace(made, cell=replace(made.cell, axes=axes)))
-    return [*methods, row("4 steps", "steps", 1.5, [0.7, 0.8, 0.9])]
+    steps = row("4 steps", "steps", 1.5, [0.7, 0.8, 0.9])
+    return [*methods, replace(steps, cell=replace(steps.cell, series="step reduction"))]
 
 
 def test_a_swept_key_makes_one_joined_curve():
@@ -30,3 +31,15 @@ def test_cells_written_out_make_a_cloud_per_method_told_apart_by_colour_and_mark
     found = curves(named(*points))[1:]
     assert not any(c.joined for c in found)
     assert len({(c.colour, c.marker) for c in found}) == 14
+
+
+def test_each_baseline_has_a_step_reduction_curve_of_its_own():
+    rows = []
+    for model in ("sd3", "lumina"):
+        for n in (4, 8):
+            made = row(f"{model} {n} steps", "steps", 1.5, [0.7, 0.8, 0.9])
+            rows.append(replace(made, cell=replace(made.cell, series=f"{model} step reduction")))
+    assert [(c.name, len(c.rows)) for c in curves(rows)] == [
+        ("sd3 step reduction", 2),
+        ("lumina step reduction", 2),
+    ]
