@@ -3,7 +3,7 @@
 # and goes on where it was killed); finished parts are skipped. 40 GB are plenty.
 #
 #   scripts/gpu.sh            # all parts
-#   scripts/gpu.sh lumina     # one of: data vae clip lumina sd3 flux timing
+#   scripts/gpu.sh lumina     # one of: data vae clip lumina sd3 flux timing papers
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python}
@@ -22,7 +22,7 @@ dit() { # FAMILY: longer and in larger batches than on a CPU; 64, 128 and 256 px
   part "$1.card" "$PYTHON" -m scripts.card "$1" --hardware "$HARDWARE"
 }
 
-for wanted in ${*:-data vae clip lumina sd3 flux timing}; do
+for wanted in ${*:-data vae clip lumina sd3 flux timing papers}; do
   case $wanted in
     data) part data "$PYTHON" -m scripts.drawings ;;
     vae)
@@ -34,6 +34,11 @@ for wanted in ${*:-data vae clip lumina sd3 flux timing}; do
     timing) # full-size architectures with random weights: speed only, and every record says so
       for model in sd3 lumina flux; do
         part "timing.$model" "$PYTHON" run.py model=$model model.weights=random sweep=speed eval=none n=4 batch=1
+      done
+      ;;
+    papers) # the speed columns of the papers' tables, beside what they print; random weights again
+      for name in ras_table3 ralu_table1_sd3 ralu_table1_flux ras_table1 ralu_table2; do
+        part "papers.$name" "$PYTHON" run.py experiment=$name model.weights=random prompts=emoji n=4
       done
       ;;
     *) echo "unknown part: $wanted" && exit 2 ;;
