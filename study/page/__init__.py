@@ -25,6 +25,7 @@ from study.store import Store, write
 from study.table import RANDOM, notes
 
 HERE = Path(__file__).parent
+STYLES = ("page.css", "table.css", "controls.css", "plot.css", "images.css", "narrow.css")
 SCRIPTS = ("page.js", "table.js", "plot.js", "pixels.js", "images.js", "maps.js", "latency.js", "copy.js")
 BESIDE = ("table", "printed", "samples", "hypervolume", "traces", "provenance")  # then the figures
 FORMS = (".csv", ".tex", ".md", ".parquet", ".json", ".svg", ".png", ".webp", ".gif")
@@ -42,8 +43,9 @@ def page(
     """Writes report.html, last of a study's files, which it links to. origin: the study's provenance.
     printed: a paper's figures beside the measured ones as text, the header first, for a table of their own;
     said: what a reader must know of it."""
-    style = (HERE / "page.css").read_text("utf-8")
-    script = "\n".join((HERE / name).read_text("utf-8") for name in SCRIPTS)
+    style, script = (
+        "\n".join((HERE / name).read_text("utf-8") for name in names) for names in (STYLES, SCRIPTS)
+    )
     data = collected(plan, store, rows)
     text = _template().render(
         head=head(plan, rows, origin),

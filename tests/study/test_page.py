@@ -155,6 +155,20 @@ def crowded(finished, tmp_path_factory):
     return changed(source, source.parent / "crowded", origin=multiplied)
 
 
+@pytest.fixture(scope="session")
+def printed(finished, tmp_path_factory):
+    """With a paper's figures beside."""
+    folder = shutil.copytree(finished, tmp_path_factory.mktemp("printed") / "s")
+    plan, stored = rescore.plan(folder, [])
+    lines = [
+        ["cell", "FID, printed", "measured", "Δ"],
+        ["<b>RAS</b> ‡", "18.1", "19.0 [18.5, 19.5]", "+0.9 out"],
+    ]
+    told = ["Printed: a paper <i>of others</i>."]
+    write_page(plan, Store(folder), rows(plan, Store(folder)), stored, lines, told)
+    return folder
+
+
 def labels(page) -> list[str]:
     return [text.strip() for text in page.locator("#figures tbody th").all_inner_texts()]
 
@@ -439,6 +453,22 @@ def test_many_cells(crowded, visit):
     assert page.locator("#images .strip button").count() == 43
     assert page.locator("#latency .row").count() == 43
     assert page.locator("#verdict .lead").first.inner_text().startswith("41 settings run at")
+
+
+def test_printed_values_stand_apart(printed, visit):
+    page = visit(printed)
+    section = page.locator("#printed")
+    assert [text.split() for text in section.locator("tbody td").all_inner_texts()] == [
+        ["<b>RAS</b>", "‡"],
+        ["18.1"],
+        ["19.0", "[18.5,", "19.5]"],
+        ["+0.9", "out"],
+    ]
+    assert "a paper <i>of others</i>" in section.inner_text()
+    for other in ("#table", "#plot", "#verdict"):
+        assert "18.1" not in page.locator(other).inner_text()
+    page.locator("nav").get_by_text("Printed").click()
+    assert page.url.endswith("#printed")
 
 
 def test_without_scripts_there_is_text_a_table_and_a_figure(finished, visit):
