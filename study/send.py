@@ -11,17 +11,22 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
-import numpy as np
 import wandb
 from PIL import Image
 
-from study.store import Store
 from study.stored import Stored
 
 OWN = {"cells", "runs", "wandb"}  # folders of a study that are no part of its report
 SYSTEM = ("command", "commit", "dirty", "python", "system", "packages", "machine", "threads", "seeds")
+
+CURVES = {
+    "error_mean": "departure from the dense trajectory",
+    "tokens": "share of the model that the tokens had",
+    "rank_correlation": "rank correlation of the scores with those of the step before",
+}
 
 
 def send(asked: dict[str, Any]) -> dict[str, Any]:
@@ -99,12 +104,12 @@ def table(study: Stored) -> wandb.Table:
 
 
 def pictures(study: Stored) -> dict[str, Any]:
-    """Plots, focus maps and animations of the report, by their place in the folder."""
+    """Plots, focus maps and animations of the report, by their place in the folder, without .png."""
     found = {}
     for file in sorted(study.folder.rglob("*")):
         place = file.relative_to(study.folder)
         if file.suffix in (".png", ".webp", ".gif") and place.parts[0] not in OWN:
-            found[str(place.with_suffix(""))] = _picture(file)
+            found[str(place).removesuffix(".png")] = _picture(file)
     return found
 
 
@@ -129,23 +134,21 @@ def images(study: Stored, shown: int) -> dict[str, list[wandb.Image]]:
 
 
 def curves(study: Stored) -> dict[str, Any]:
-    """How far each cell is from the dense trajectory at each step: root mean square over tokens, mean over
-    the images that were traced. Nothing of studies without traces."""
-    from study.trace import read
+    """What the traces hold step by step: a line per cell, the mean of its traced images. Nothing of studies
+    without traces."""
+    charts = {f"curves/{name}": _chart(study, name, title) for name, title in CURVES.items()}
+    return {name: chart for name, chart in charts.items() if chart is not None}
 
-    lines = {}
-    for cell, known in study.provenance.get("cells", {}).items():
-        errors = [
-            trace.error for trace in read(Store(study.folder), cell).values() if trace.error is not None
-        ]
-        if errors:
-            lines[known["label"]] = np.sqrt(np.square(errors).mean(-1)).mean(0).tolist()  # (steps,)
+
+def _chart(study: Stored, name: str, title: str) -> Any:
+    lines: dict[str, dict[int, list[float]]] = {}
+    for record in study.traces:
+        if (value := record.get(name)) is not None:
+            lines.setdefault(record["label"], {}).setdefault(record["step"], []).append(value)
     if not lines:
-        return {}
-    steps = [list(range(1, len(line) + 1)) for line in lines.values()]
-    title = "departure from the dense trajectory"
-    chart = wandb.plot.line_series(steps, list(lines.values()), list(lines), title, "step")
-    return {"curves/error": chart}
+        return None
+    means = [[mean(values) for values in line.values()] for line in lines.values()]
+    return wandb.plot.line_series([list(line) for line in lines.values()], means, list(lines), title, "step")
 
 
 def page(study: Stored) -> dict[str, Any]:

@@ -20,7 +20,8 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Stored:
-    """records: the table, a record per cell; samples: one per image and cell. Empty where there are none."""
+    """records: the table, a record per cell; samples: one per image and cell; traces: one per step of some
+    images. Empty where there are none."""
 
     folder: Path
 
@@ -42,6 +43,10 @@ class Stored:
     @cached_property
     def samples(self) -> list[Record]:
         return _parquet(self.folder / "samples.parquet")
+
+    @cached_property
+    def traces(self) -> list[Record]:
+        return _parquet(self.folder / "traces.parquet")
 
     @cached_property
     def scores(self) -> list[str]:

@@ -12,9 +12,7 @@ from PIL import Image
 
 import run
 from study.log import Nothing, Wandb
-from study.store import Store
 from study.stored import Stored
-from study.trace import Trace, save
 from tests.study import offline
 
 
@@ -48,6 +46,8 @@ def test_a_run_logs_itself(small, finished, tmp_path, capsys):
     assert table["ssim"][1:].astype(float).tolist() == stored["ssim"][1:].tolist()
     for name in ("pareto", "focus", "grid"):
         assert media(folder, entries[f"{name}/path"]) == (folder / f"{name}.png").read_bytes()
+    assert b"data:image/webp;base64," in media(folder, entries["focus.webp/path"])
+    assert "report/path" in entries
     cell = stored.loc["ras ratio=0.5", "cell"]
     shown = [media(folder, name) for name in entries["images/ras ratio=0.5/filenames"]]
     assert shown == [
@@ -68,21 +68,19 @@ def test_a_finished_study_is_logged_later_with_all_that_its_report_has(study, ca
     frames[0].save(study / "focus" / "ras.webp", save_all=True, append_images=frames[1:])
     frames[0].save(study / "focus" / "still.webp")
     (study / "report.html").write_text("<h1>report</h1>", "utf-8")
-    cell = next(r["cell"] for r in Stored(study).records if r["label"] == "ras ratio=0.5")
-    error = np.array([[0.3, 0.4], [0.0, 0.0], [1.0, 1.0]])
-    trace = Trace((1, 2), np.ones(3), np.ones((3, 2)), np.ones((3, 2)), error)
     shutil.rmtree(study / "cells")
-    save(Store(study), cell, {"k": trace})
     assert run.main([f"show={study}", "logger=wandb", "logger.tags=[mine]"]) == 0
     assert f"wandb sync '{study}/wandb/offline-run-" in capsys.readouterr().err
     entries = offline.history(logged(study))
     assert not [name for name in entries if name.startswith("images/")]
-    assert b"data:image/webp;base64," in media(study, entries["focus/ras/path"])
-    assert entries["focus/still/_type"] == "image-file"
+    assert b"data:image/webp;base64," in media(study, entries["focus/ras.webp/path"])
+    assert entries["focus/still.webp/_type"] == "image-file"
     assert media(study, entries["report/path"]).strip() == b"<h1>report</h1>"
-    lines = json.loads(media(study, entries["curves/error_table/path"]))["data"]
-    assert [(step, label) for step, label, _ in lines] == [(i, "ras ratio=0.5") for i in (1, 2, 3)]
-    assert [y for *_, y in lines] == pytest.approx([np.sqrt(0.125), 0, 1], rel=1e-3)
+    traces = pd.read_parquet(study / "traces.parquet")
+    for name in ("error_mean", "tokens", "rank_correlation"):
+        lines = json.loads(media(study, entries[f"curves/{name}_table/path"]))["data"]
+        means = traces.dropna(subset=name).groupby(["label", "step"])[name].mean()
+        assert {(label, step): y for step, label, y in lines} == pytest.approx(means.to_dict())
     assert "mine" in offline.tags(logged(study))
 
 
