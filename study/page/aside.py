@@ -61,9 +61,15 @@ def _missing(rows: Sequence[Row]) -> list[Markup]:
 
 
 def _unavailable(rows: Sequence[Row]) -> list[Markup]:
-    found: dict[str, str] = {}
+    """Scores that share a reason share a sentence."""
+    shown, found = {s.name for s in headline(rows)}, {}
     for row in rows:
         for s in row.scores.values():
-            if s.unavailable and row.cell.role != "dense":
-                found.setdefault(s.name, ": ".join(filter(None, (s.unavailable, s.remedy))))
-    return [Markup("{} is unavailable: {}.").format(score(n), why.rstrip(".")) for n, why in found.items()]
+            if s.unavailable and s.name in shown and row.cell.role != "dense":
+                why = ": ".join(filter(None, (s.unavailable, s.remedy)))
+                found.setdefault(why.rstrip("."), {})[s.name] = None
+    whole = "{} {} unavailable: {}."
+    return [
+        Markup(whole).format(joined(map(score, names)), "is" if len(names) == 1 else "are", why)
+        for why, names in found.items()
+    ]

@@ -23,7 +23,7 @@
     const values = repetitions.map(([s]) => s.toPrecision(3)).join(", ");
     const group = drawn("g", { class: `row ${role}`, role: "img", "aria-label": `${label}: ${values} s per image` });
     group.append(drawn("title", {}, `${label}\n${cell.texts[1]} s per image`));
-    group.append(drawn("text", { x: left - 12, y: y + 4, class: "name" }, shortened(label, Math.floor(left / 6.4))));
+    group.append(drawn("text", { x: left - 12, y: y + 4, class: "name" }, shortened(label, Math.floor(left / 7.2))));
     if (seconds) {
       const [median, low, high] = seconds.map(x);
       group.append(drawn("rect", { x: low, y: y - 6, width: Math.max(high - low, 1), height: 12, class: "interval" }));
