@@ -6,10 +6,10 @@ cost?
     python run.py plan=true                              what would run, what is done, how long it takes
     python run.py rescore=results/NAME eval=full         other metrics over stored images; no model needed
 
-    python run.py list=models                            and methods, caches, metrics, suites, prompts, ... studies
-    python run.py show=results/NAME                      a study's table again; with logger=wandb it is logged later
-    python run.py compare=[results/A,results/B]          what changed from one study to another, and how surely
-    python run.py merge=[results/A,results/B] name=NEW   studies of several machines, or parts of a grid, as one
+    python run.py list=models                            what there is: methods, metrics, prompts, studies, ...
+    python run.py show=results/NAME                      its table again; with logger=wandb it is logged later
+    python run.py compare=[results/A,results/B]          what changed from one to the other, and how surely
+    python run.py merge=[results/A,results/B] name=NEW   several machines, or several parts of a grid, as one
 
 Any key of conf/ can be set: method.ratio=0.3 n=48 seeds=[0,1] model.weights=random logger=wandb
 results=FOLDER prompts=coco2014 eval.metrics=[psnr,fid] metric.fid.reference.path=FOLDER

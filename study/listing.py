@@ -28,7 +28,9 @@ FOLDERS = {
     "prompts": "prompt",
     "experiments": "experiment",
     "sweeps": "sweep",
+    "scales": "scale",
 }
+KINDS = (*FOLDERS, "studies")
 USE = {
     "models": "model=NAME",
     "methods": "method=NAME, method.SETTING=VALUE",
@@ -38,6 +40,7 @@ USE = {
     "prompts": "prompts=NAME",
     "experiments": "experiment=NAME",
     "sweeps": "sweep=NAME",
+    "scales": "scale=NAME",
 }
 
 
@@ -47,7 +50,7 @@ def run(deed: Deed) -> int:
 
         return every(deed)
     if deed.value not in FOLDERS:
-        raise Refused(f"{deed.said}: no such list; {nearest(deed.value, [*FOLDERS, 'studies'])}")
+        raise Refused(f"{deed.said}: no such list; {nearest(deed.value, KINDS)}")
     given = deed.only(*(["metric"] if deed.value == "metrics" else []))
     rows = [{"name": name, "what": head(FOLDERS[deed.value], name)} for name in options(FOLDERS[deed.value])]
     if more := MORE.get(deed.value):
@@ -62,9 +65,9 @@ def run(deed: Deed) -> int:
 def head(group: str, name: str) -> str:
     """The first line of the comment that a file of conf/ begins with, to the end of its sentence."""
     text = (CONF / group / f"{name}.yaml").read_text("utf-8").splitlines()
-    lines = [line.lstrip("# ").strip() for line in takewhile(lambda line: line.startswith("#"), text)]
+    lines = [line.lstrip("#").removeprefix(" ") for line in takewhile(lambda t: t.startswith("#"), text)]
     first, *rest = [line for line in lines if line and not line.startswith("@package")] or [""]
-    for line in takewhile(lambda line: line[0].islower(), rest):
+    for line in takewhile(lambda line: line[0].islower(), rest):  # a command is indented
         first = first if first.endswith(".") else f"{first} {line}"
     return first.partition(". ")[0] + "." if len(first) > LONG and ". " in first else first
 
