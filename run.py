@@ -6,7 +6,7 @@ cost?
     python run.py plan=true                              what would run, what is done, how long it takes
     python run.py rescore=results/NAME eval=full         other metrics over stored images; no model needed
 
-    python run.py list=models                            what there is: methods, metrics, prompts, studies, ...
+    python run.py list=models                            what there is: methods, metrics, studies, ...
     python run.py show=results/NAME                      its table again; with logger=wandb it is logged later
     python run.py compare=[results/A,results/B]          what changed from one to the other, and how surely
     python run.py merge=[results/A,results/B] name=NEW   several machines, or several parts of a grid, as one
