@@ -5,9 +5,7 @@ import gc
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 import diffusers
 import torch
@@ -16,13 +14,13 @@ import transformers
 from eval.speed import compile_seconds, turn
 from models import Model, adapt
 from study.build import build
-from study.cell import Made, Method, make
+from study.cell import Method, make
 from study.cells import GENERATION, Cell
 from study.identity import digest, threads
-from study.picture import packed, png
 from study.plan import Plan
 from study.progress import Progress
 from study.prompts import Sample
+from study.record import now, record
 from study.store import Store
 from study.tracing import Tracing
 
@@ -140,46 +138,13 @@ def _batch(
 ) -> None:
     """Makes the whole batch and stores what is missing of it."""
     made = make(model, method, cell, batch)
-    finished = {s.key: _record(run, made, i, s, batch) for i, s in enumerate(batch) if s.key in missing}
+    finished = {
+        s.key: record(made, i, s, batch, run.plan.random_weights)
+        for i, s in enumerate(batch)
+        if s.key in missing
+    }
     run.store.add(cell.id, finished)
     run.progress.made(cell, len(missing), made.seconds + made.encode + made.decode)
-
-
-def _record(
-    run: Run, made: Made, i: int, sample: Sample, batch: Sequence[Sample]
-) -> tuple[bytes, dict[str, Any]]:
-    times = {"seconds": made.seconds, "encode_seconds": made.encode, "decode_seconds": made.decode}
-    record = {
-        "key": sample.key,
-        "prompt": sample.prompt.text,
-        "prompt_id": sample.prompt.id,
-        "seed": sample.seed,
-        "noise": made.noise[i],
-        "time": now(),
-        "batch": {"id": digest([s.key for s in batch]), "size": len(batch), **times, **_around(made)},
-        "tokens": made.tokens[i],
-        "blocks": made.blocks[i],
-        "flops": made.flops[i],
-        "focus": packed(None if made.focus is None else made.focus[i], made.grid),
-        "random_weights": run.plan.random_weights,
-    }
-    return png(made.images[i], run.plan.random_weights), record
-
-
-def _around(made: Made) -> dict[str, Any]:
-    """Peak memory in bytes, of torch's allocator on CUDA and of the process everywhere; the machine's
-    state."""
-    of_gpu, of_process, since_start = made.memory
-    return {
-        "memory": of_process if of_gpu is None else of_gpu,
-        "memory_process": of_process,
-        "memory_since_start": since_start,
-        "state": made.state,
-    }
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _message(error: BaseException) -> str:
