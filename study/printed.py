@@ -1,33 +1,23 @@
 """What a paper prints, beside what was measured: a table of its own, and a figure. Printed values enter
 nothing else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from rich.console import Console
 
 from study import terminal
-from study.paper import Beside, Table, beside
+from study.beside import Beside, Table, beside
+from study.comparison import comparison
 from study.plan import Plan
 from study.row import Row
 from study.store import write
-from study.style import COLOURS, FAINT, INK, MUTED, WARNING, figure, save
 from study.table import RANDOM
 from study.table import figure as digits
 from study.typeset import latex, markdown
 
-PRINTED: dict[str, Any] = {
-    "marker": "D",
-    "linestyle": "",
-    "markerfacecolor": "none",
-    "markeredgecolor": COLOURS[1],
-    "markersize": 4.5,
-}
 TITLE = "Printed by the paper, beside what was measured"
 
 
@@ -43,9 +33,7 @@ def forms(plan: Plan, table: Table, folder: Path) -> None:
     write(folder / "printed.md", markdown(body, said))
     write(folder / "printed.tex", latex(body, said, RANDOM if plan.random_weights else None))
     write(folder / "printed.csv", pd.DataFrame(records(table)).to_csv(index=False))
-    panels = _panels(table)
-    if panels:
-        _draw(plan, table, panels, folder)
+    comparison(plan, table, folder)
 
 
 def text(plan: Plan, table: Table | None) -> tuple[list[list[str]], list[str]]:
@@ -153,54 +141,3 @@ def records(table: Table) -> list[dict[str, Any]]:
         for label, values in table.rows.items()
         for name, v in values.items()
     ]
-
-
-def _panels(table: Table) -> dict[str, Mapping[str, Beside]]:
-    """Column to the values by row that something stands beside."""
-    found = {}
-    for name in table.paper.columns:
-        values = {r: v[name] for r, v in table.rows.items() if name in v and v[name].measured is not None}
-        if values:
-            found[name] = values
-    return found
-
-
-def _draw(plan: Plan, table: Table, panels: Mapping[str, Mapping[str, Beside]], folder: Path) -> None:
-    rows = [row for row in table.rows if any(row in values for values in panels.values())]
-    with figure(1.9 + 1.9 * len(panels), 0.9 + 0.2 * len(rows), plan.random_weights) as made:
-        axes = made.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-        for axis, (name, values) in zip(axes, panels.items(), strict=True):
-            _panel(axis, name, rows, values)
-        axes[0].set_yticks(range(len(rows)), rows, size=7.5)
-        axes[0].invert_yaxis()
-        made.legend(
-            handles=[
-                Line2D([], [], color=COLOURS[0], marker="o", markersize=4, label="measured, 95 %"),
-                Line2D(
-                    [], [], color=COLOURS[1], marker="D", markersize=4.5, ls="", mfc="none", label="printed"
-                ),
-            ],
-            loc="outside lower center",
-            ncols=2,
-            fontsize=7.5,
-            frameon=False,
-            title=f"printed: {table.paper.source}",
-        )
-        if plan.config["scale"]["models"]:
-            made.text(0.01, 0.005, "embedded models stand in", size=7, color=WARNING)
-        save(made, folder / "printed", "png", "svg")
-
-
-def _panel(axis: Axes, name: str, rows: list[str], values: Mapping[str, Beside]) -> None:
-    for row, value in values.items():
-        y, m = rows.index(row), value.measured
-        if m is None:
-            continue
-        axis.plot([m.low, m.high], [y, y], color=COLOURS[0], lw=1.4, solid_capstyle="butt")
-        axis.plot(m.value, y, "o", color=COLOURS[0], ms=4)
-        axis.plot(value.printed, y, **PRINTED)
-    axis.set_title(name, size=8.5, color=INK)
-    axis.set_yticks(np.arange(len(rows)))
-    axis.grid(axis="y", color=FAINT, lw=0.5)
-    axis.set_axisbelow(True)
-    axis.tick_params(labelsize=7, colors=MUTED)

@@ -10,10 +10,12 @@ import pytest
 from eval import Score
 from eval.interval import Interval
 from study import printed
+from study.beside import Beside, beside
 from study.build import build
 from study.cells import Cell, cells
 from study.config import choices, load, options, whole
-from study.paper import FIGURES, FOLDER, Beside, Paper, beside
+from study.measures import FIGURES
+from study.paper import FOLDER, Paper
 from study.plan import make, own
 from study.refused import Refused
 from study.row import Row

@@ -1,0 +1,102 @@
+"""A paper's table, row by row, and what was measured beside each printed value."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import Any
+
+from eval.interval import Interval
+from study.build import build
+from study.measures import measured
+from study.paper import Column, Paper, rounded
+from study.row import Row
+
+
+@dataclass(frozen=True)
+class Beside:
+    """One printed value. low, high: what its digits leave open, in the printed unit. inside: whether
+    that meets the measured 95 % interval. why: nothing was measured."""
+
+    cell: str
+    column: str
+    text: str
+    low: float
+    high: float
+    measured: Interval | None = None
+    why: str | None = None
+
+    @property
+    def printed(self) -> float:
+        return (self.low + self.high) / 2
+
+    @property
+    def difference(self) -> float | None:
+        return None if self.measured is None else self.measured.value - self.printed
+
+    @property
+    def inside(self) -> bool | None:
+        if self.measured is None or not self.measured.level:
+            return None
+        return self.measured.low <= self.high and self.low <= self.measured.high
+
+
+@dataclass(frozen=True)
+class Table:
+    """A paper's rows in its order: label to its values by column, or to the note on why it is not re-run."""
+
+    paper: Paper
+    rows: Mapping[str, Mapping[str, Beside]]
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+def beside(node: Mapping[str, Any], scale: Mapping[str, Any], rows: Sequence[Row]) -> Table:
+    """node: `paper` of an experiment's config. scale: that of the study, which says what stands for which
+    model."""
+    paper: Paper = build(node, "paper", "study")
+    of, lines = {row.cell.label: row for row in rows}, paper.lines()
+    dense = {line.get("model"): line for line in lines if line["cell"] == "dense"}
+    found: dict[str, dict[str, Beside]] = {}
+    for line in lines:
+        label, note = _label(line, scale), line.get("note") or ""
+        found[label] = {}
+        for name, column in paper.columns.items():
+            value = _value(line, dense.get(line.get("model"), {}), label, name, column)
+            if value is not None:
+                found[label][name] = _set_beside(value, column, of.get(label), note)
+    return Table(paper, found, {_label(line, scale): line["note"] for line in lines if line.get("note")})
+
+
+def _label(line: Mapping[str, str], scale: Mapping[str, Any]) -> str:
+    model = line.get("model") or ""
+    model = f"{model} ({scale['name']})" if model in scale["models"] else model
+    return f"{model} {line['cell']}".strip()
+
+
+def _value(
+    line: Mapping[str, str], dense: Mapping[str, str], label: str, name: str, column: Column
+) -> Beside | None:
+    """None where nothing is printed."""
+    text = line.get(column.over_dense or name) or ""
+    if not text:
+        return None
+    bounds = rounded(text)
+    if column.over_dense is None:
+        return Beside(label, name, text, *bounds)
+    if not dense.get(column.over_dense):
+        return None
+    unit = rounded(dense[column.over_dense])
+    quotients = [1.0] if line is dense else [a / b for a, b in product(bounds, unit)]
+    middle = sum(bounds) / sum(unit)
+    return Beside(label, name, f"{middle:.2f}", min(quotients), max(quotients))
+
+
+def _set_beside(value: Beside, column: Column, row: Row | None, note: str) -> Beside:
+    if column.of is None:
+        return replace(value, why="Fovea has no such metric")
+    if row is None:
+        return replace(value, why=note or "no cell of this run")
+    interval = measured(row, column.of)
+    if interval is None:
+        return replace(value, why=f"{column.of} was not measured in this run")
+    middle, low, high = (x / column.times for x in (interval.value, interval.low, interval.high))
+    return replace(value, measured=replace(interval, value=middle, low=low, high=high))
