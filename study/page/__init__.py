@@ -26,7 +26,10 @@ from study.table import RANDOM, notes
 
 HERE = Path(__file__).parent
 STYLES = ("page.css", "table.css", "controls.css", "plot.css", "images.css", "narrow.css")
-SCRIPTS = ("page.js", "table.js", "plot.js", "pixels.js", "images.js", "maps.js", "latency.js", "copy.js")
+SCRIPTS = (  # each may use those before it
+    *("page.js", "table.js", "series.js", "marks.js", "plot.js"),
+    *("pixels.js", "images.js", "maps.js", "latency.js", "copy.js"),
+)
 BESIDE = ("table", "printed", "samples", "hypervolume", "traces", "provenance")  # then the figures
 FORMS = (".csv", ".tex", ".md", ".parquet", ".json", ".svg", ".png", ".webp", ".gif")
 ESCAPES = {"<": r"\u003c", ">": r"\u003e", "&": r"\u0026", "\u2028": r"\u2028", "\u2029": r"\u2029"}

@@ -1,7 +1,6 @@
 // Every timed repetition as a dot, the median and its interval as a line: one row per cell.
 
 (() => {
-  const ROW = 24;
   const timed = data.cells.filter((cell) => cell.repetitions.length);
   if (!timed.length) {
     live("latency", element("p", {}, "Nothing was timed."));
@@ -17,13 +16,18 @@
   for (const [mark, text] of Object.entries(explained)) if (flagged.has(mark)) said.push(`${text}.`);
   live("latency", frame, element("p", { class: "caption" }, said.join(" ").replace(/\. (\w)/g, (_, c) => `. ${c.toUpperCase()}`)));
 
-  function row(cell, i, x, left) {
-    const y = (i + 0.5) * ROW + 8;
+  /** Where there is no room beside the dots, names stand above them. */
+  function strip(cell, i, { x, left, row, above }) {
+    const y = (i + 0.5) * row + 8 + (above ? 9 : 0);
     const { seconds, repetitions, role, label } = cell;
     const values = repetitions.map(([s]) => s.toPrecision(3)).join(", ");
     const group = drawn("g", { class: `row ${role}`, role: "img", "aria-label": `${label}: ${values} s per image` });
     group.append(drawn("title", {}, `${label}\n${cell.texts[1]} s per image`));
-    group.append(drawn("text", { x: left - 12, y: y + 4, class: "name" }, shortened(label, Math.floor(left / 7.2))));
+    group.append(
+      above
+        ? drawn("text", { x: left, y: y - 14, class: "name above" }, shortened(label, 44))
+        : drawn("text", { x: left - 12, y: y + 4, class: "name" }, shortened(label, Math.floor(left / 7.2))),
+    );
     if (seconds) {
       const [median, low, high] = seconds.map(x);
       group.append(drawn("rect", { x: low, y: y - 6, width: Math.max(high - low, 1), height: 12, class: "interval" }));
@@ -42,17 +46,19 @@
 
   function draw(width) {
     const longest = Math.max(...timed.map((cell) => cell.label.length));
-    const left = Math.min(longest * 6.6 + 16, width * 0.36);
+    const above = width < 560;
+    const left = above ? 6 : Math.min(longest * 6.6 + 16, width * 0.36);
+    const row = above ? 44 : 24;
     const most = Math.max(...timed.flatMap((cell) => cell.repetitions.map(([s]) => s)));
-    const height = timed.length * ROW + 44;
+    const height = timed.length * row + 48;
     const x = (s) => left + (s / (most * 1.03)) * (width - left - 12);
     const picture = drawn("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": "Seconds per image, every repetition" });
-    for (const v of ticks(0, most, width / 130)) {
+    for (const v of ticks(0, most, width / 100)) {
       picture.append(drawn("line", { x1: x(v), x2: x(v), y1: 4, y2: height - 36, class: "grid" }));
       picture.append(drawn("text", { x: x(v), y: height - 20, class: "tick middle" }, plain(v)));
     }
     picture.append(drawn("text", { x: width - 12, y: height - 4, class: "axis-name end" }, "s per image →"));
-    picture.append(...timed.map((cell, i) => row(cell, i, x, left)));
+    picture.append(...timed.map((cell, i) => strip(cell, i, { x, left, row, above })));
     frame.replaceChildren(picture);
   }
 

@@ -12,7 +12,9 @@
       name: "Tokens that ran",
       curve: "Share of a full step’s work",
       said: (x) => `${Math.round(100 * x)} %`,
-      told: "Faded: left out. In the middle the share of the steps that each token ran.",
+      told:
+        "Pale: left out; fainter: one token for several places, or some of the blocks. In the middle the share of the " +
+        "steps that each token ran.",
     },
     error: {
       name: "Distance to dense",

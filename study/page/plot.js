@@ -2,20 +2,7 @@
 
 (() => {
   const AXES = { time: "times faster than dense", flops: "times fewer FLOPs than dense" };
-  const MARGIN = { top: 14, right: 18, bottom: 42, left: 52 };
-  const SHAPES = {
-    o: (r) => `M${-r},0a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 ${-2 * r},0z`,
-    s: (r) => `M${-r},${-r}h${2 * r}v${2 * r}h${-2 * r}z`,
-    D: (r) => `M0,${-1.35 * r}L${1.35 * r},0L0,${1.35 * r}L${-1.35 * r},0z`,
-    "^": (r) => `M0,${-1.25 * r}L${1.2 * r},${r}H${-1.2 * r}z`,
-    v: (r) => `M0,${1.25 * r}L${1.2 * r},${-r}H${-1.2 * r}z`,
-  };
   const metrics = data.metrics.filter((m) => data.cells.some((c) => Array.isArray(c.scores[m.name])));
-  const series = data.series.map((one) => ({ ...one, class: one.colour < 0 ? "grey" : `colour-${one.colour}` }));
-  const baseline = { name: "dense", class: "ink", marker: "D", joined: false };
-  baseline.cells = data.cells.filter((cell) => cell.role === "dense").map((cell) => cell.id);
-  const of = new Map([baseline, ...series].flatMap((one) => one.cells.map((id) => [id, one])));
-
   if (!metrics.length) {
     const why = "No score has a number in this study, so there is nothing to set the speed against.";
     live("plot", element("p", {}, why));
@@ -51,79 +38,9 @@
       .filter(({ x, y }) => Array.isArray(x) && Array.isArray(y));
   }
 
-  /** Of each baseline's cells those that no other is cheaper and better than, by their point estimates. */
-  function fronts(all) {
-    const groups = [...new Set(all.map(({ cell }) => cell.dense))];
-    return groups.map((dense) => front(all.filter(({ cell }) => cell.dense === dense && !cell.failed)));
-  }
-
-  /** The cheapest first. */
-  function front(order) {
-    const sign = view.metric.better === "higher" ? 1 : -1;
-    order.sort((a, b) => b.x[0] - a.x[0] || sign * (b.y[0] - a.y[0]));
-    let best = -Infinity;
-    return order.filter(({ y }) => sign * y[0] > best && ((best = sign * y[0]), true));
-  }
-
-  function scales(all, width, height) {
-    const pad = (low, high) => [(low + high) / 2 - (high - low || 1) * 0.56, (low + high) / 2 + (high - low || 1) * 0.56];
-    const xs = all.flatMap(({ x }) => [x[0], 1]);
-    let [x0, x1] = pad(Math.min(...xs), Math.max(...xs));
-    const ys = all.map(({ y }) => y[0]);
-    const spread = Math.max(...ys) - Math.min(...ys) || Math.abs(ys[0]) * 0.1 || 1;
-    // an interval far beyond all points is cut off rather than let flatten them
-    const low = Math.min(...all.map(({ y }) => Math.max(y[1], Math.min(...ys) - spread / 2)));
-    const high = Math.max(...all.map(({ y }) => Math.min(y[2], Math.max(...ys) + spread / 2)));
-    const [y0, y1] = pad(low, high);
-    const { top, right, bottom, left } = MARGIN;
-    return {
-      x: (v) => left + ((v - x0) / (x1 - x0)) * (width - left - right),
-      y: (v) => height - bottom - ((v - y0) / (y1 - y0)) * (height - top - bottom),
-      xs: ticks(x0, x1, width / 90),
-      ys: ticks(y0, y1, height / 70),
-    };
-  }
-
-  function axes(to, at, width, height) {
-    const { top, right, bottom, left } = MARGIN;
-    const line = (x1, y1, x2, y2, name) => drawn("line", { x1, y1, x2, y2, class: name });
-    const text = (x, y, name, said) => drawn("text", { x, y, class: name }, said);
-    for (const v of at.ys) {
-      to.append(line(left, at.y(v), width - right, at.y(v), "grid"), text(left - 8, at.y(v) + 4, "tick end", plain(v)));
-    }
-    for (const v of at.xs) {
-      to.append(line(at.x(v), top, at.x(v), height - bottom, "grid"));
-      to.append(text(at.x(v), height - bottom + 18, "tick middle", `${plain(v)}×`));
-    }
-    to.append(line(left, height - bottom, width - right, height - bottom, "axis"));
-    to.append(text(width - right, height - 6, "axis-name end", `${AXES[view.axis]} →`));
-    const arrow = view.metric.better === "higher" ? "↑" : "↓";
-    to.append(text(left + 6, top + 2, "axis-name", `${arrow} ${view.metric.title}`));
-  }
-
-  function curve(one, all, at) {
-    const places = one.cells.map((id) => all.find(({ cell }) => cell.id === id)).filter(Boolean);
-    const path = places.map(({ x, y }) => `${at.x(x[0])},${at.y(y[0])}`).join("L");
-    return drawn("path", { d: path && `M${path}`, class: `curve ${one.class}`, "data-series": one.name });
-  }
-
-  /** A staircase: what is better than the cell on it is dearer. */
-  function stairs(ends, at) {
-    let path = "";
-    ends.forEach(({ x, y }, i) => {
-      path += i ? `V${at.y(y[0])}H${at.x(x[0])}` : `M${at.x(x[0])},${at.y(y[0])}`;
-    });
-    return drawn("path", { d: path, class: "front" });
-  }
-
-  function whiskers({ x, y }, at) {
-    const flat = view.axis === "time" ? `M${at.x(x[1])},${at.y(y[0])}H${at.x(x[2])}` : "";
-    return drawn("path", { d: `${flat}M${at.x(x[0])},${at.y(y[1])}V${at.y(y[2])}`, class: "whisker" });
-  }
-
   function point(place, at, share) {
     const { cell, x, y } = place;
-    const one = of.get(cell.id) || baseline;
+    const one = seriesOf.get(cell.id) || baseline;
     const shape = SHAPES[one.marker] || SHAPES.o;
     const group = drawn(
       "g",
@@ -136,29 +53,13 @@
         "data-series": one.name,
         onfocus: () => show(cell.id),
       },
-      whiskers(place, at),
+      marks.whiskers(place, at),
     );
     const mark = { transform: `translate(${at.x(x[0])},${at.y(y[0])})` };
     group.append(drawn("path", { ...mark, d: shape(8), class: "halo" }));
     group.append(drawn("path", { ...mark, d: shape(4.6), class: "mark ground" }));
     group.append(drawn("path", { ...mark, d: shape(4.6), class: "mark", "fill-opacity": share }));
     return group;
-  }
-
-  /** What tells points of one curve apart, where there is room for it. */
-  function marks(one, all, at, taken) {
-    const below = (one.class === "grey") === (view.metric.better === "higher");
-    return one.cells.flatMap((id) => {
-      const place = all.find(({ cell }) => cell.id === id);
-      if (!place || !place.cell.mark) return [];
-      const size = 6.2 * place.cell.mark.length;
-      const left = at.x(place.x[0]) + (one.class === "grey" ? -8 - size : 8);
-      const top = at.y(place.y[0]) + (below ? 15 : -8);
-      const box = [left - 2, top - 11, left + size + 2, top + 2];
-      if (taken.some(([a, b, c, d]) => box[0] < c && a < box[2] && box[1] < d && b < box[3])) return [];
-      taken.push(box);
-      return [drawn("text", { x: left, y: top, class: `value ${one.class}`, "data-series": one.name }, place.cell.mark)];
-    });
   }
 
   function texts(cell) {
@@ -175,23 +76,25 @@
     if (!width) return;
     const height = Math.round(Math.min(500, Math.max(320, width * 0.62)));
     const all = points();
-    const at = scales(all, width, height);
-    const ends = fronts(all);
+    const size = { width, height };
+    const at = marks.scales(all, size);
+    const { better, title } = view.metric;
+    const ends = marks.fronts(all, better);
     if (!all.some(({ cell }) => cell.id === view.cell)) view.cell = all.length ? all[0].cell.id : null;
-    const label = `${view.metric.title} against ${AXES[view.axis]}; arrow keys go from point to point`;
+    const label = `${title} against ${AXES[view.axis]}; arrow keys go from point to point`;
     const picture = drawn("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": label });
-    const inside = { x: MARGIN.left, y: 0, width: width - MARGIN.left - MARGIN.right + 14, height: height - MARGIN.bottom };
+    const inside = { x: marks.MARGIN.left, y: 0, width: width - marks.MARGIN.left - marks.MARGIN.right + 14, height: height - marks.MARGIN.bottom };
     picture.append(drawn("clipPath", { id: "inside" }, drawn("rect", inside)));
-    axes(picture, at, width, height);
-    const marked = drawn("g", { "clip-path": "url(#inside)" }, ...ends.map((one) => stairs(one, at)));
+    marks.axes(picture, at, size, AXES[view.axis], `${better === "higher" ? "↑" : "↓"} ${title}`);
+    const layer = drawn("g", { "clip-path": "url(#inside)" }, ...ends.map((one) => marks.stairs(one, at)));
     const joined = series.filter((one) => one.joined);
-    marked.append(...joined.map((one) => curve(one, all, at)));
+    layer.append(...joined.map((one) => marks.curve(one, all, at)));
     const sure = ({ cell }) => (view.axis === data.cost ? cell.front[view.metric.name] : undefined);
     const share = (place) => sure(place) ?? (ends.flat().includes(place) ? 1 : 0);
-    marked.append(...all.map((place) => point(place, at, share(place))));
+    layer.append(...all.map((place) => point(place, at, share(place))));
     const taken = all.map(({ x, y }) => [at.x(x[0]) - 5, at.y(y[0]) - 5, at.x(x[0]) + 5, at.y(y[0]) + 5]);
-    marked.append(...joined.flatMap((one) => marks(one, all, at, taken)));
-    picture.append(marked);
+    layer.append(...joined.flatMap((one) => marks.values(one, all, at, taken, better)));
+    picture.append(layer);
     picture.addEventListener("keydown", (event) => step(event, all));
     for (const kind of ["pointermove", "pointerdown"]) {
       picture.addEventListener(kind, (event) => nearest(event, all, at));
@@ -240,7 +143,7 @@
   }
 
   function described(cell) {
-    const one = of.get(cell.id) || baseline;
+    const one = seriesOf.get(cell.id) || baseline;
     const sure = view.axis === data.cost && cell.front[view.metric.name];
     const facts = texts(cell).filter(([, text]) => text !== "–");
     if (typeof sure === "number") facts.push(["on the front", sure > 0.995 ? "> 99 % sure" : `${Math.round(100 * sure)} % sure`]);
@@ -264,12 +167,6 @@
     if (!(data.images[view.cell] || []).some(Boolean)) return;
     choose({ right: view.cell });
     document.getElementById("images").scrollIntoView({ block: "start" });
-  }
-
-  function swatch(one) {
-    const shape = drawn("path", { d: (SHAPES[one.marker] || SHAPES.o)(4.2), transform: "translate(7,7)", class: "mark" });
-    const stroke = one.joined ? drawn("path", { d: "M0,7H14", class: "curve" }) : null;
-    return drawn("svg", { class: `swatch ${one.class}`, width: 14, height: 14, "aria-hidden": "true" }, stroke, shape);
   }
 
   function key() {
