@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.typing import ColorType
 
+from study.sheet import plain
 from study.style import FAINT
 
 SIZE = 7.5  # points
@@ -37,7 +38,7 @@ def name_ends(axis: Axes, ends: Sequence[End], height: float) -> None:
     gap = 1.25 * SIZE / 72 / height
     for end, y in zip(ends, spaced(at, gap), strict=True):
         axis.annotate(
-            shorten(end.text, LONGEST, placeholder=" …"),
+            plain(shorten(end.text, LONGEST, placeholder=" …")),
             (end.x, end.y),
             (1.025, y),
             textcoords="axes fraction",

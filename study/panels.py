@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from study.picture import pixels
+from study.sheet import plain
 from study.store import Store
 from study.style import INK, MUTED
 
@@ -33,7 +34,7 @@ def beside(axis: Axes, label: str) -> None:
 
 def folded(label: str) -> str:
     """In lines that fit over an image."""
-    return fill(label, 15, break_long_words=False)
+    return fill(plain(label), 15, break_long_words=False)
 
 
 def spread(steps: np.ndarray, most: int) -> list[int]:

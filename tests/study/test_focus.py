@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 
 import run
 from study import maps, rescore
+from study.animation import frame
 from study.cells import Cell
 from study.continuity import continuity
 from study.departure import departure, limits
@@ -221,6 +222,29 @@ def test_names_keep_their_distance_and_their_order():
     assert np.argsort(found, kind="stable").tolist() == np.argsort(at, kind="stable").tolist()
     assert found[4] == 0.1
     assert np.mean(found) == pytest.approx(np.mean(at))
+
+
+def test_a_label_is_drawn_as_written(kinds, tmp_path):
+    """Whatever its user calls a cell: not as mathematics, which would end the report where it is none."""
+    folder = shutil.copytree(kinds, tmp_path / "named")
+    record = json.loads((folder / "provenance.json").read_text("utf-8"))
+    for cell in record["cells"].values():
+        cell["label"] += r" $\nonsense{$ <b> 🦊"
+    (folder / "provenance.json").write_text(json.dumps(record))
+    plan, _ = rescore.plan(folder, [])
+    maps.show(plan, Store(folder), folder)
+    for name in FIGURES:
+        assert r"$\nonsense{$" in text(folder / f"{name}.svg").replace("\n", "")
+
+
+def test_random_weights_are_said_on_every_frame():
+    cell = cells(RAS={"ras": [2]})
+    marked, plain = (frame([np.full((8, 12, 3), 0.5)], cell, ["step 1"], random) for random in (True, False))
+    red = [
+        ((a := np.asarray(image).astype(int))[..., 0] - a[..., 1] > 100).sum() for image in (marked, plain)
+    ]
+    assert red[0] > 50
+    assert red[1] == 0
 
 
 def test_panels():
