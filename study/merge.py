@@ -77,7 +77,9 @@ def merged(studies: Sequence[Stored], command: Sequence[str]) -> Record:
         {"study": str(s.folder), "cells": list(s.provenance["cells"])} | _own(s.provenance) for s in studies
     ]
     shared = {key: side_by_side([r.get(key) for r in records]) for key in records[0] if key not in BULK}
+    papers = [record["config"].get("paper") for record in records]
     config = records[0]["config"] | {"n": max(r["config"]["n"] for r in records), "seeds": seeds}
+    config["paper"] = papers[0] if all(paper == papers[0] for paper in papers) else None
     return shared | {
         "command": said(command),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

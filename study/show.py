@@ -94,14 +94,23 @@ def _print(study: Stored) -> None:
         terminal.say(f"no table yet: {done} of {planned} cells are done; the same command goes on", console)
     for note in notes:
         terminal.say(note, console, "dim")
+    if (paper := study.folder / "printed.md").is_file():
+        lines, notes = read(paper)
+        terminal.say("\nPrinted by the paper, beside what was measured", console, "bold")
+        terminal.show(lines, console)
+        for note in notes:
+            terminal.say(note, console, "dim")
     terminal.say("\n".join(origin(study)), console)
 
 
 def table(study: Stored) -> tuple[list[list[str]], list[str]]:
     """Header and body, and the notes, as table.md has them; without it, the plain figures of the records."""
     file = study.folder / "table.md"
-    if not file.is_file():
-        return _plain(study), []
+    return read(file) if file.is_file() else (_plain(study), [])
+
+
+def read(file: Path) -> tuple[list[list[str]], list[str]]:
+    """A table that study/typeset.py wrote, and the notes below it."""
     text = file.read_text("utf-8").replace("&lt;", "<")
     lines = [line for line in text.splitlines() if line.startswith("|")]
     split = [re.split(r"(?<!\\) \| ", line[2:-2]) for line in lines]

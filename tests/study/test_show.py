@@ -10,8 +10,9 @@ from rich.console import Console
 
 import run
 from study import terminal
-from study.show import table
+from study.show import read, table
 from study.stored import Stored, studies
+from study.typeset import markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 EMBEDDED = ROOT / "results" / "embedded" / "ras-lumina_tiny-ratio"
@@ -57,6 +58,16 @@ def test_the_embedded_study_is_shown(capsys):
     assert [row["n"] for row in summary["rows"]] == list(stored["n"])
     notes = (EMBEDDED / "table.md").read_text("utf-8").rpartition("|\n")[2].strip().split("\n\n")
     assert [note for note in notes if note not in lines] == []
+
+
+def test_a_papers_values_are_shown_beside(study, capsys):
+    lines = [["cell", "FID, printed", "measured"], ["<b> | x", "18.9", "20.1 [19.0, 21.2]"]]
+    (study / "printed.md").write_text(markdown(lines, ["Printed: <i>a paper</i>", "Another note."]), "utf-8")
+    assert read(study / "printed.md") == (lines, ["Printed: <i>a paper</i>", "Another note."])
+    out, _ = shown(capsys, f"show={study}")
+    start = out.index("Printed by the paper, beside what was measured")
+    assert out[start + 2].split("  ")[0] == "<b> | x"
+    assert out[start + 3 : start + 5] == ["Printed: <i>a paper</i>", "Another note."]
 
 
 def test_without_the_text_the_figures_are_shown(study, capsys):
