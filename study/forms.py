@@ -17,7 +17,7 @@ from study.verdict import volumes
 
 def show(rows: Sequence[Row], random_weights: bool, console: Console) -> None:
     styles = ["red" if row.failure else "dim" if row.cell.role == "steps" else "" for row in rows]
-    terminal.show(cells(rows, brief=console.width < terminal.WIDE), console, styles=styles)
+    terminal.study(cells(rows), console, styles)
     for note in notes(rows, random_weights):
         terminal.say(note, console, "dim")
 
