@@ -9,7 +9,6 @@ from eval.interval import Interval
 from study.remarks import floors, measuring
 from study.row import Row
 from study.speed import Speed
-from study.terminal import narrow
 
 RANDOM = "RANDOM WEIGHTS: the speed is valid, the images are noise"
 LEVEL = 0.05  # of the whole table
@@ -89,8 +88,8 @@ def headline(rows: Sequence[Row]) -> list[Score]:
     return [score for name, score in found.items() if name != "identical"]
 
 
-def cells(rows: Sequence[Row], brief: bool = False) -> list[list[str]]:
-    """The header and the body as text. brief: without intervals, errors and gains, for a narrow terminal."""
+def cells(rows: Sequence[Row]) -> list[list[str]]:
+    """The header and the body as text."""
     shown = [s.name for s in headline(rows)]
     gains = [name for name in shown if any(name in row.gain for row in rows)]
     judged = [name for name in shown if any(name in row.verdicts for row in rows)]
@@ -105,8 +104,7 @@ def cells(rows: Sequence[Row], brief: bool = False) -> list[list[str]]:
     energy = any(row.speed is not None and row.speed.joules is not None for row in rows)
     head += [*(f"gain {short(name)}" for name in gains), *(f"margin {short(name)}" for name in judged)]
     head += [*(["J/image"] if energy else []), "memory", "n"]
-    table = [head, *(_line(row, shown, gains, judged, energy) for row in rows)]
-    return narrow(table) if brief else table
+    return [head, *(_line(row, shown, gains, judged, energy) for row in rows)]
 
 
 def short(metric: str) -> str:
