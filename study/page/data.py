@@ -108,7 +108,8 @@ def _series(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def _repetitions(store: Store, row: Row) -> list[list[Any]]:
     """Seconds per image of every timed full batch, and what was amiss: throttled ones count nowhere."""
-    records = {key: r for key, r in store.samples(row.cell.id).items() if key in row.keys}
+    own = set(row.keys)
+    records = {key: r for key, r in store.samples(row.cell.id).items() if key in own}
     return [
         [
             round(b["seconds"] / b["size"], 6),

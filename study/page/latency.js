@@ -6,13 +6,16 @@
     live("latency", element("p", {}, "Nothing was timed."));
     return;
   }
+  const MOST = 300; // dots of a cell: more are a blot, and slow
+  const stride = Math.ceil(Math.max(...timed.map((cell) => cell.repetitions.length)) / MOST);
   const frame = element("div", { class: "frame" });
   const flagged = new Set(timed.flatMap((cell) => cell.repetitions.map(([, mark]) => mark)).filter(Boolean));
   const explained = {
     throttled: "crosses: held down by heat or hardware, left out of the median",
     shared: "hollow: the device was shared with others’ work",
   };
-  const said = ["Seconds per image of every full batch; the line is the median, the band its interval."];
+  const which = stride > 1 ? `one full batch in ${stride}, and of every one with a mark` : "every full batch";
+  const said = [`Seconds per image of ${which}; the line is the median, the band its interval.`];
   for (const [mark, text] of Object.entries(explained)) if (flagged.has(mark)) said.push(`${text}.`);
   live("latency", frame, element("p", { class: "caption" }, said.join(" ").replace(/\. (\w)/g, (_, c) => `. ${c.toUpperCase()}`)));
 
@@ -34,6 +37,7 @@
       group.append(drawn("line", { x1: median, x2: median, y1: y - 9, y2: y + 9, class: "median" }));
     }
     repetitions.forEach(([s, mark], k) => {
+      if (k % stride && !mark) return;
       const at = [x(s), y + (((k * 7) % 5) - 2) * 1.8]; // a little apart, the same every time
       group.append(
         mark === "throttled"

@@ -35,13 +35,14 @@
   };
   const view = { kind: Object.keys(data.maps)[0], cell: null, step: null, playing: null };
   const { width, height } = data.scope;
-  const scale = Math.max(1, Math.round(320 / Math.max(width, height))); // canvas pixels per stored one
+  const long = Math.max(width, height);
+  const scale = long > 384 ? 384 / long : Math.round(384 / long); // canvas pixels per stored one
   let frames = []; // of the map in view: one Uint8Array per step
   let now = null; // its record
   let image = null; // its pixels
 
   const canvas = (name) =>
-    element("canvas", { width: width * scale, height: height * scale, role: "img", "aria-label": name });
+    element("canvas", { width: Math.round(width * scale), height: Math.round(height * scale), role: "img", "aria-label": name });
   const [step, total] = [canvas("This step"), canvas("All steps")];
   const plainImage = element("img", { width, height, alt: "The image" });
   const stepName = element("figcaption");

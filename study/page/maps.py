@@ -12,7 +12,7 @@ from study import trace
 from study.picture import unpacked
 from study.plan import Plan
 from study.prompts import Sample
-from study.store import Store
+from study.store import Store, read_json
 from study.trace import Trace
 
 TOP = 99  # percentile at the end of the scale: a few runaway tokens must not hide the rest
@@ -47,8 +47,8 @@ def _per_cell(plan: Plan, of: Callable[[str], list[Any]]) -> dict[str, list[Any]
 
 
 def _ran(store: Store, cell: str, samples: Sequence[Sample]) -> list[dict[str, Any] | None]:
-    records = store.samples(cell)
-    stored = [records.get(s.key, {}).get("focus") for s in samples]
+    files = (store.image(cell, s.key).with_suffix(".json") for s in samples)
+    stored = [(read_json(file) or {}).get("focus") for file in files]
     return [_shares(f) if f and np.ptp(unpacked(f), axis=(1, 2)).any() else None for f in stored]
 
 

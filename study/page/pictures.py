@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +21,35 @@ QUALITY = 85
 
 def shown(plan: Plan, store: Store) -> list[Sample]:
     """The first prompts that any cell has an image of."""
-    made = {cell.id: set(store.samples(cell.id)) for cell in plan.cells}
-    there = [s for s in plan.samples if any(s.key in keys for keys in made.values())]
-    if not there:
+    there = (s for s in plan.samples if any(image(store, cell.id, s) for cell in plan.cells))
+    few = list(islice(there, PROMPTS))
+    if not few:
         return []
-    width, height = _fitted(_size(plan, store, there[0]))
-    fit = PIXELS // (width * height * len(plan.cells))
-    return there[: max(1, min(PROMPTS, fit))]
+    width, height = _fitted(_size(plan, store, few[0]))
+    return few[: max(1, PIXELS // (width * height * len(plan.cells)))]
+
+
+def image(store: Store, cell: str, sample: Sample) -> Path | None:
+    """Its file, if it is finished: one look at the disk, where a study may have many thousands."""
+    file = store.image(cell, sample.key)
+    return file if file.is_file() and file.with_suffix(".json").is_file() else None
 
 
 def pictures(plan: Plan, store: Store, samples: Sequence[Sample]) -> dict[str, list[str | None]]:
     """Cell id to one data URI per sample, None where the cell has no image of it."""
     found: dict[str, list[str | None]] = {}
     for cell in plan.cells:
-        files = [store.image(cell.id, s.key) for s in samples]
-        found[cell.id] = [webp(file) if file.is_file() else None for file in files]
+        files = [image(store, cell.id, s) for s in samples]
+        found[cell.id] = [webp(file) if file else None for file in files]
     return found
 
 
 def webp(path: Path) -> str:
     with Image.open(path) as stored:
-        image = stored.convert("RGB")
-    image = image.resize(_fitted(image.size), Image.Resampling.LANCZOS)
+        small = stored.convert("RGB")
+    small = small.resize(_fitted(small.size), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
-    image.save(stream, "WEBP", lossless=max(image.size) <= SMALL, quality=QUALITY, method=4)
+    small.save(stream, "WEBP", lossless=max(small.size) <= SMALL, quality=QUALITY, method=4)
     return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
@@ -65,9 +71,9 @@ def scope(plan: Plan, store: Store, samples: Sequence[Sample]) -> dict[str, Any]
 
 
 def _size(plan: Plan, store: Store, sample: Sample) -> tuple[int, int]:
-    file = next(f for cell in plan.cells if (f := store.image(cell.id, sample.key)).is_file())
-    with Image.open(file) as image:
-        return image.size
+    file = next(file for cell in plan.cells if (file := image(store, cell.id, sample)))
+    with Image.open(file) as stored:
+        return stored.size
 
 
 def _fitted(size: tuple[int, int]) -> tuple[int, int]:

@@ -37,35 +37,28 @@ function heat(share) {
   return VIRIDIS[below].map((x, i) => x + (place - below) * (VIRIDIS[below + 1][i] - x));
 }
 
-const PAINTS = {
-  /** The image where a token ran, and pale where it was left out. */
-  pale(share, rgb, grey, i) {
-    const pale = darkness.matches ? 26 + 0.1 * grey : 219 + 0.12 * grey;
-    return share * rgb[i] + (1 - share) * pale;
-  },
-  /** Colours over a faint image. */
-  heat(share, rgb, grey, i, colour) {
-    return 0.28 * (76 + 0.4 * grey) + 0.72 * colour[i];
-  },
-};
-
-/** levels: 0 to 255, one per token of map.rows x map.columns. image: ImageData. how: a name of PAINTS. */
+/** levels: 0 to 255, one per token of map.rows x map.columns. image: ImageData. how: `pale`, the image where a
+ * token ran and faded where it was left out; or `heat`, colours over a faint image. */
 function paint(canvas, levels, map, image, how) {
   const context = canvas.getContext("2d");
   const { width, height } = canvas;
   const made = context.createImageData(width, height);
   const colours = Array.from({ length: 256 }, (_, level) => heat(level / 255));
-  for (let y = 0; y < height; y++) {
+  const [paper, ink] = darkness.matches ? [26, 0.1] : [219, 0.12];
+  const across = Array.from({ length: width }, (_, x) => Math.floor((x / width) * map.columns));
+  const from = Array.from({ length: width }, (_, x) => 4 * Math.floor((x / width) * image.width));
+  for (let y = 0, to = 0; y < height; y++) {
     const row = Math.floor((y / height) * map.rows) * map.columns;
-    const line = Math.floor((y / height) * image.height) * image.width;
-    for (let x = 0; x < width; x++) {
-      const level = levels[row + Math.floor((x / width) * map.columns)];
-      const from = 4 * (line + Math.floor((x / width) * image.width));
-      const to = 4 * (y * width + x);
-      const rgb = image.data.subarray(from, from + 3);
-      const grey = (rgb[0] + rgb[1] + rgb[2]) / 3;
+    const line = 4 * Math.floor((y / height) * image.height) * image.width;
+    for (let x = 0; x < width; x++, to += 4) {
+      const level = levels[row + across[x]];
+      const at = line + from[x];
+      const grey = (image.data[at] + image.data[at + 1] + image.data[at + 2]) / 3;
+      const share = how === "pale" ? level / 255 : 0.28;
       for (let i = 0; i < 3; i++) {
-        made.data[to + i] = PAINTS[how](level / 255, rgb, grey, i, colours[Math.round(level)]);
+        const under = how === "pale" ? image.data[at + i] : 76 + 0.4 * grey;
+        const over = how === "pale" ? paper + ink * grey : colours[Math.round(level)][i];
+        made.data[to + i] = share * under + (1 - share) * over;
       }
       made.data[to + 3] = 255;
     }
