@@ -38,7 +38,7 @@
     }
     repetitions.forEach(([s, mark], k) => {
       if (k % stride && !mark) return;
-      const at = [x(s), y + (((k * 7) % 5) - 2) * 1.8]; // a little apart, the same every time
+      const at = [x(s), y + (((k * 7 + 2) % 5) - 2) * 1.8]; // a little apart, the same every time
       group.append(
         mark === "throttled"
           ? drawn("path", { d: `M${at[0] - 3},${at[1] - 3}l6,6m0,-6l-6,6`, class: "repetition throttled" })

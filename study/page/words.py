@@ -62,7 +62,7 @@ def _leading(rows: Sequence[Row], own: Sequence[Row], names: Sequence[str]) -> l
     for leader in {row.cell.id: row for row in best.values()}.values():
         led = [text[leader.cell.id, name] for name, row in best.items() if row is leader]
         clauses.append(Markup("{} gains most in {}").format(cell(leader), joined(led)))
-    compared = sum(row.gain_holm.get(name) is not None for row in own for name in names)
+    compared = sum(p is not None for row in rows for p in row.gain_holm.values())
     whole = "Over step reduction at the same {}, {}; beyond chance by Holm’s correction for all {} gains."
     return [Markup(whole).format(cost(own), Markup("; ").join(clauses), compared)]
 

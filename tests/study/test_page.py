@@ -140,16 +140,21 @@ def old(finished, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def crowded(finished, tmp_path_factory):
-    """43 cells with long names."""
+    """43 cells with long names, two of them of another baseline."""
     source = shutil.copytree(finished, tmp_path_factory.mktemp("crowd") / "s")
     template = cell_of(source, "3 steps")
 
+    def twin(origin, name, of, **said):
+        shutil.copytree(of, source.parent / "crowded" / "cells" / name)
+        origin["cells"][name] = origin["cells"][of.name] | said
+
     def multiplied(origin):
-        for i in range(39):
-            shutil.copytree(template, source.parent / "crowded" / "cells" / f"{i:012x}")
+        twin(origin, "other0", cell_of(source, "dense"), label="other dense", dense="other0")
+        twin(origin, "other1", cell_of(source, "ras ratio=0.5"), label="other ras", dense="other0")
+        for i in range(37):
             label = f"a_method_with_a_long_name setting={i} another_setting=0.0133"
-            twin = {"label": label, "axes": {f"k{i}": i}, "role": "method", "series": "a_method"}
-            origin["cells"][f"{i:012x}"] = origin["cells"][template.name] | twin
+            said = {"label": label, "axes": {f"k{i}": i}, "role": "method", "series": "a_method"}
+            twin(origin, f"{i:012x}", template, **said)
         return origin
 
     return changed(source, source.parent / "crowded", origin=multiplied)
@@ -452,7 +457,12 @@ def test_many_cells(crowded, visit):
     assert page.locator("#figures tbody tr").count() == 43
     assert page.locator("#images .strip button").count() == 43
     assert page.locator("#latency .row").count() == 43
-    assert page.locator("#verdict .lead").first.inner_text().startswith("41 settings run at")
+    assert page.locator("#verdict .lead").first.inner_text().startswith("40 settings run at")
+    left = page.get_by_label("Left", exact=True).locator("option:checked")
+    assert left.inner_text() == "dense"
+    page.get_by_label("Right", exact=True).select_option(label="other ras")
+    assert left.inner_text() == "other dense"
+    assert page.locator("#plot .front").count() == 2
 
 
 def test_printed_values_stand_apart(printed, visit):
