@@ -15,7 +15,7 @@ from study.store import Store
 from study.style import INK, figure, save
 from study.traced import choice, chosen
 
-PROMPTS, STEPS = 3, 10  # shown at most
+PROMPTS, STEPS, LEAST = 3, 10, 5  # shown at most; columns at least, so that few stand together
 WIDTH, NAMES = 9.5, 1.25  # inches, of the figure and of the cells' names beside their steps
 HEAT = colormaps["viridis"]
 Maps = dict[str, np.ndarray]
@@ -58,7 +58,10 @@ def focus(plan: Plan, store: Store, found: Mapping[str, Maps], folder: Path) -> 
 def _totals(
     panel: SubFigure, store: Store, cells: Sequence[Cell], found: Mapping[str, Maps], keys: Sequence[str]
 ) -> None:
-    axes = panel.subplots(len(keys), len(cells) + 1, squeeze=False)
+    whole = panel.subplots(len(keys), max(len(cells) + 1, LEAST), squeeze=False)
+    for axis in whole.flat:
+        axis.set_axis_off()
+    axes = whole[:, : len(cells) + 1]
     for line, key in zip(axes, keys, strict=True):
         picture(line[0], store, cells[0].dense, key)
         for axis, cell in zip(line[1:], cells, strict=True):
@@ -66,7 +69,6 @@ def _totals(
             axis.imshow(image, cmap="gray", vmin=-0.6, vmax=1.3)
             share = enlarged(found[cell.id][key].mean(0), image.shape)
             shown = axis.imshow(share, cmap=HEAT, vmin=0, vmax=1, alpha=0.62)
-            axis.set_axis_off()
     for axis, name in zip(axes[0], ["dense image", *(cell.label for cell in cells)], strict=True):
         axis.set_title(folded(name), size=8, loc="center", color=INK)
     bar = panel.colorbar(shown, ax=axes, shrink=0.8, aspect=30, pad=0.01)
