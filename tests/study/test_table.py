@@ -16,6 +16,7 @@ from study.cells import Cell
 from study.gain import with_gain
 from study.row import Row, no_op, speedup
 from study.speed import batches, seconds
+from study.typeset import latex, markdown
 
 
 def cell(name, role, **axes):
@@ -72,7 +73,7 @@ def test_every_form_holds_the_same_figures(rows, tmp_path):
 
 
 def test_latex_escapes_everything(rows):
-    text = forms.latex(rows, False)
+    text = latex(table.cells(rows), table.notes(rows, False))
     assert (
         r"\textbackslash{}input\{x\} \textless{}b\textgreater{}\textbar{}50\% \& \$5\_0 \#1 \textasciitilde{}"
         in text
@@ -84,7 +85,7 @@ def test_latex_escapes_everything(rows):
 
 
 def test_markdown_keeps_a_label_in_its_column(rows):
-    lines = forms.markdown(rows, False).splitlines()
+    lines = markdown(table.cells(rows), table.notes(rows, False)).splitlines()
     assert lines[3].replace(r"\|", "").count("|") == lines[0].count("|")
     assert "<b>" not in lines[3]
 
@@ -123,7 +124,7 @@ def test_time_and_flops_that_disagree_are_flagged(rows):
     honest, boasting = rows[1], Row(**(vars(rows[1]) | {"flops_ratio": 2.5}))
     assert not honest.disagrees
     assert boasting.disagrees
-    assert "disagree by more than 10 %" in forms.markdown([rows[0], boasting], False)
+    assert "disagree by more than 10 %" in "".join(table.notes([rows[0], boasting], False))
 
 
 def timed(**batches):
@@ -160,7 +161,7 @@ def test_figures():
 def test_gain_at_equal_flops(rows):
     """FLOPs ratios of 2 between 1.5 and 3, as the speedups: the same gain, and the note says of what."""
     assert with_gain(rows, "flops")[1].gain["ssim"].value == pytest.approx(0.9 - 0.65)
-    assert "step reduction at the same FLOPs" in forms.markdown(with_gain(rows, "flops"), False)
+    assert "step reduction at the same FLOPs" in "".join(table.notes(with_gain(rows, "flops"), False))
 
 
 def sample(tokens, flops=1.0):
