@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from study.page.phrases import NAMED, cell, cells_or_count, joined, score, settings
+from study.page.phrases import NAMED, above, cell, cells_or_count, joined, score, settings, survives
 from study.row import Row
 from study.table import headline
 
@@ -21,7 +21,8 @@ def beside(rows: Sequence[Row]) -> list[Markup]:
 
 
 def _caution(own: Sequence[Row], rows: Sequence[Row]) -> list[Markup]:
-    out = [Markup(AFTER_THE_FACT)] if len([row for row in own if row.gain]) > 1 else []
+    named = any(survives(row, name) or above(row, name) for row in own for name in row.gain)
+    out = [Markup(AFTER_THE_FACT)] if named and len(own) > 1 else []
     alike = [s.name for s in headline(rows) if s.name in LIKENESS and any(_has(row, s.name) for row in own)]
     if alike:
         says = Markup("{} {}").format(joined(map(score, alike)), "says" if len(alike) == 1 else "say")

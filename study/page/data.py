@@ -6,17 +6,17 @@ from typing import Any
 
 from eval import Score
 from eval.interval import Interval
-from study.curves import curves, mark
+from study.figures.curves import curves, mark
+from study.figures.plots import title
+from study.figures.style import COLOURS
 from study.page.aside import LIKENESS
 from study.page.maps import maps
 from study.page.pictures import pictures, scope, shown
 from study.plan import Plan
-from study.plots import title
 from study.prompts import Sample
 from study.row import Row
 from study.speed import batches, contended, throttled
 from study.store import Store
-from study.style import COLOURS
 from study.table import cells, figure, headline, short
 
 Z = 1.96  # standard errors to a 95 % interval

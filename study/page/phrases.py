@@ -27,6 +27,12 @@ def survives(row: Row, name: str, sign: int = 1) -> bool:
     return interval is not None and p is not None and p <= LEVEL and interval.value * sign > 0
 
 
+def above(row: Row, name: str) -> bool:
+    """Whether the interval of a gain lies above zero."""
+    interval = row.gain.get(name)
+    return interval is not None and interval.level > 0 and interval.low > 0
+
+
 def cell(row: Row) -> Markup:
     return Markup("<b>{}</b>").format(row.cell.label)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from markupsafe import Markup
 
 from study.page.phrases import (
+    above,
     cell,
     cells_or_count,
     cost,
@@ -79,14 +80,14 @@ def _counts(own: Sequence[Row], names: Sequence[str]) -> list[Markup]:
             told = "{} {} better and {} worse in {}"
             parts.append(Markup(told).format(up or "none", verb, down or "none", score(name)))
     if not parts:
-        return [Markup("By Holm’s correction no setting differs from step reduction in anything.")]
+        return [Markup("By Holm’s correction no setting is shown to differ from step reduction in anything.")]
     return [Markup("By that test, of {} settings {}.").format(len(own), joined(parts))]
 
 
 def _promising(rows: Sequence[Row], own: Sequence[Row], names: Sequence[str]) -> list[Markup]:
     """The best of each score in which a gain has an interval above zero, and yet may be chance."""
     sure, text = _bests(own, names, survives), gains(rows)
-    likely = _bests(own, [name for name in names if name not in sure], _above)
+    likely = _bests(own, [name for name in names if name not in sure], above)
     if not likely:
         return []
     each = (Markup("{} in {}").format(cell(row), text[row.cell.id, name]) for name, row in likely.items())
@@ -95,7 +96,7 @@ def _promising(rows: Sequence[Row], own: Sequence[Row], names: Sequence[str]) ->
 
 
 def _undecided(own: Sequence[Row], names: Sequence[str]) -> list[Markup]:
-    told = _bests(own, names, survives).keys() | _bests(own, names, _above).keys()
+    told = _bests(own, names, survives).keys() | _bests(own, names, above).keys()
     names = [name for name in names if name not in told]
     every = [interval for name in names for row in own if (interval := row.gain.get(name)) is not None]
     if not every:
@@ -135,11 +136,6 @@ def _margins(own: Sequence[Row]) -> list[Markup]:
         whole = "Within the margin set for {} for certain: {} of {} settings; beyond it {}, undecided {}."
         out.append(Markup(whole).format(score(name), counts[0], len(judged), *counts[1:]))
     return out
-
-
-def _above(row: Row, name: str) -> bool:
-    interval = row.gain.get(name)
-    return interval is not None and interval.level > 0 and interval.low > 0
 
 
 def _bests(own: Sequence[Row], names: Iterable[str], holds: Callable[[Row, str], bool]) -> dict[str, Row]:
