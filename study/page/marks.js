@@ -19,6 +19,7 @@ const marks = (() => {
       y: (v) => height - bottom - ((v - y0) / (y1 - y0)) * (height - top - bottom),
       xs: ticks(x0, x1, width / 90),
       ys: ticks(y0, y1, height / 70),
+      cut: all.some(({ y }) => y[1] < y0 || y[2] > y1),
     };
   }
 

@@ -100,7 +100,7 @@
       picture.addEventListener(kind, (event) => nearest(event, all, at));
     }
     frame.replaceChildren(picture);
-    explain(all);
+    explain(at.cut);
     key();
     show(view.cell);
   }
@@ -191,7 +191,7 @@
     }
   }
 
-  function explain(all) {
+  function explain(cut) {
     const outside = data.cells.filter((cell) => cell.scores[view.metric.name] === "∞");
     const said = [
       "Whiskers: 95 %, of the difference to the dense images for scores that have one of their own.",
@@ -199,6 +199,7 @@
         ? "The fuller a point, the surer it is on the Pareto front; the stairs are the front of the point estimates."
         : "Full points are on the Pareto front of the point estimates, the stairs.",
     ];
+    if (cut) said.push("A whisker that leaves the plot goes on beyond it.");
     if (outside.length) {
       said.push(`Every image is the dense one, and ${view.metric.title} infinite: ${outside.map((c) => c.label).join(", ")}.`);
     }
