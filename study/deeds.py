@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from study.refused import Refused
 
 DEEDS = {
-    "list": "study.listing",
-    "show": "study.show",
-    "merge": "study.merge",
-    "compare": "study.compare",
+    "list": "study.hand.listing",
+    "show": "study.hand.show",
+    "merge": "study.hand.merge",
+    "compare": "study.hand.compare",
     "rescore": "study.rescore",
 }
 

@@ -25,8 +25,8 @@ class Nothing:
 
 @dataclass(frozen=True)
 class Wandb:
-    """One wandb run of what lies in a study's folder (study/send.py), made by a process of its own: whatever
-    becomes of that, this one goes on. Says in one line what happened.
+    """One wandb run of what lies in a study's folder (study/hand/send.py), made by a process of its own:
+    whatever becomes of that, this one goes on. Says in one line what happened.
 
     offline: kept in the study's folder until `wandb sync`. images: shown of each cell. timeout: seconds until
     it is given up. What cannot be sent online is kept offline."""
@@ -52,7 +52,7 @@ class Wandb:
         places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", "study.send", json.dumps(asked)],
+                [sys.executable, "-m", "study.hand.send", json.dumps(asked)],
                 stdin=subprocess.DEVNULL,  # nobody is asked for a key
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

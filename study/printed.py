@@ -10,7 +10,7 @@ from rich.console import Console
 
 from study import terminal
 from study.beside import Beside, Table, beside
-from study.comparison import comparison
+from study.figures.comparison import comparison
 from study.plan import Plan
 from study.row import Row
 from study.store import write

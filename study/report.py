@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from study import maps, printed
+from study import printed
+from study.figures import maps
+from study.figures.plots import pareto
+from study.figures.sheet import sheet
 from study.forms import save
 from study.identity import digest
 from study.page import page
 from study.plan import Plan
-from study.plots import pareto
 from study.row import Row
 from study.score import per_sample, rows
-from study.sheet import sheet
 from study.store import Store, write_json
 from study.table import records
 

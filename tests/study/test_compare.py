@@ -13,7 +13,7 @@ from scipy.stats import t
 
 import run
 from eval.statistics import paired_difference
-from study.difference import changes
+from study.hand.difference import changes
 from study.stored import Stored
 
 EMBEDDED = Path(__file__).resolve().parents[2] / "results" / "embedded"

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from study.curves import curves
+from study.figures.curves import curves
 from tests.study.test_table import row
 
 

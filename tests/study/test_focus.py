@@ -1,4 +1,4 @@
-"""study/maps.py and what it draws: on a study of a tiny pipeline with every kind of method in it."""
+"""study/figures/maps.py and what it draws: on a study of a tiny pipeline with every kind of method in it."""
 
 import json
 import shutil
@@ -11,17 +11,18 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 import run
-from study import maps, rescore
-from study.animation import frame
+from study import rescore
 from study.cells import Cell
-from study.continuity import continuity
-from study.departure import departure, limits
-from study.direct import spaced
-from study.focus import maps as focus_maps
-from study.panels import enlarged, faded, spread
+from study.figures import maps
+from study.figures.animation import frame
+from study.figures.continuity import continuity
+from study.figures.departure import departure, limits
+from study.figures.direct import spaced
+from study.figures.focus import maps as focus_maps
+from study.figures.panels import enlarged, faded, spread
+from study.figures.traced import Traced, chosen, look, records, traced
 from study.store import Store
 from study.trace import Trace
-from study.traced import Traced, chosen, look, records, traced
 
 POINTS = [
     "{method: ras, method.ratio: 0.5, method.start: 2}",

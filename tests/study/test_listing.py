@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import run
-from study import listing
 from study.checks import unavailable
 from study.config import CONF, load, whole
+from study.hand import listing
 
 ROOT = Path(__file__).resolve().parents[2]
 

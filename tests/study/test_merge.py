@@ -9,7 +9,7 @@ import pytest
 
 import run
 from study import execute
-from study.gather import PART
+from study.hand.gather import PART
 from study.store import Store
 from study.stored import Stored
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 import run
 from study import terminal
-from study.show import read, table
+from study.hand.show import read, table
 from study.stored import Stored, studies
 from study.typeset import markdown
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from study.difference import Change
+from study.hand.difference import Change
 from study.table import figure, short, star
 from study.terminal import Groups
 

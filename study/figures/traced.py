@@ -11,9 +11,9 @@ import pandas as pd
 from matplotlib.colors import to_rgb
 
 from study.cells import Cell
+from study.figures.style import COLOURS, MUTED
 from study.plan import Plan
 from study.store import Store
-from study.style import COLOURS, MUTED
 from study.trace import Trace, read
 
 SHOWN = 8  # cells in a figure, at most

@@ -1,6 +1,6 @@
 """What wandb gets of a study: all of it read from the study's folder, so that it can be sent at any time.
 
-    python -m study.send '{"folder": ..., "mode": ..., ...}'
+    python -m study.hand.send '{"folder": ..., "mode": ..., ...}'
 
 is what study/log.py starts; the last line of stdout is a JSON object: `run`, the folder of the wandb run,
 `url`, `without`, what could not be logged and why; or `error`."""

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from study.again import planned
-from study.agreement import agree
 from study.config import load, whole
 from study.deeds import Deed
 from study.ending import end, say_unavailable
-from study.gather import gather
-from study.naming import named_apart
+from study.hand.agreement import agree
+from study.hand.gather import gather
+from study.hand.naming import named_apart
 from study.plan import own
 from study.refused import Refused
 from study.settings import Settings

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from study import contrast
-from study.contrast import HEAD, NOTES, markdown, origins, told
 from study.deeds import Deed
-from study.difference import Change, changes
-from study.origins import differing, identical
+from study.hand import contrast
+from study.hand.contrast import HEAD, NOTES, markdown, origins, told
+from study.hand.difference import Change, changes
+from study.hand.origins import differing, identical
 from study.plan import own
 from study.refused import Refused
 from study.settings import Settings

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from study.beside import Beside, Table
+from study.figures.style import COLOURS, FAINT, INK, MUTED, WARNING, figure, save
 from study.plan import Plan
-from study.style import COLOURS, FAINT, INK, MUTED, WARNING, figure, save
 
 PRINTED: dict[str, Any] = {
     "marker": "D",

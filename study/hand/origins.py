@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from study.again import DEEDS
-from study.gather import same
+from study.hand.gather import same
 from study.stored import Record, Stored
 
 PLAIN = ("commit", "dirty", "python", "system", "threads", "random_weights")

@@ -9,9 +9,9 @@ from matplotlib.patheffects import withStroke
 
 from eval import Score
 from eval.interval import Interval
-from study.curves import Curve, mark
+from study.figures.curves import Curve, mark
+from study.figures.style import MUTED
 from study.row import Row
-from study.style import MUTED
 
 Z = 1.96  # standard errors to a 95 % interval
 Point = tuple[float, float]

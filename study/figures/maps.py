@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from study.animation import animation
-from study.continuity import continuity
-from study.departure import departure
-from study.focus import focus, maps
+from study.figures.animation import animation
+from study.figures.continuity import continuity
+from study.figures.departure import departure
+from study.figures.focus import focus, maps
+from study.figures.regions import regions
+from study.figures.traced import table, traced
 from study.plan import Plan
-from study.regions import regions
 from study.store import Store, write
-from study.traced import table, traced
 
 
 def show(plan: Plan, store: Store, folder: Path) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import SubFigure
 
-from study.direct import End, by_sigma, name_ends
-from study.panels import TITLE, over, picture, spread
+from study.figures.direct import End, by_sigma, name_ends
+from study.figures.panels import TITLE, over, picture, spread
+from study.figures.style import INK, MUTED, figure, save
+from study.figures.traced import Traced, choice, chosen, look
 from study.plan import Plan
 from study.store import Store
-from study.style import INK, MUTED, figure, save
-from study.traced import Traced, choice, chosen, look
 
 PROMPTS, STEPS = 2, 9  # of the score maps
 WIDTH, LINES = 9.5, 2.9  # inches: of the figure; height of the axis

@@ -46,7 +46,7 @@ USE = {
 
 def run(deed: Deed) -> int:
     if deed.value == "studies":
-        from study.show import every
+        from study.hand.show import every
 
         return every(deed)
     if deed.value not in FOLDERS:

@@ -10,12 +10,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from study.cells import Cell
-from study.focus import Maps, faded
+from study.figures.focus import Maps, faded
+from study.figures.style import INK, MUTED, WARNING
+from study.figures.traced import chosen
 from study.picture import pixels
 from study.plan import Plan
 from study.store import Store, write
-from study.style import INK, MUTED, WARNING
-from study.traced import chosen
 
 PANEL, COLUMNS, GAP, LINE = 208, 4, 12, 17  # pixels; panels in a row
 FRAME, LAST = 350, 1800  # milliseconds

@@ -5,10 +5,10 @@ from textwrap import shorten, wrap
 
 import numpy as np
 
+from study.figures.style import INK, figure, save
 from study.picture import pixels
 from study.plan import Plan
 from study.store import Store
-from study.style import INK, figure, save
 
 ROWS = 8  # prompts shown at most
 

@@ -8,12 +8,12 @@ from matplotlib import colormaps
 from matplotlib.figure import SubFigure
 
 from study.cells import Cell
-from study.panels import TITLE, beside, enlarged, faded, folded, over, picture, spread
+from study.figures.panels import TITLE, beside, enlarged, faded, folded, over, picture, spread
+from study.figures.style import INK, figure, save
+from study.figures.traced import choice, chosen
 from study.picture import pixels, unpacked
 from study.plan import Plan
 from study.store import Store
-from study.style import INK, figure, save
-from study.traced import choice, chosen
 
 PROMPTS, STEPS, LEAST = 3, 10, 5  # shown at most; columns at least, so that few stand together
 WIDTH, NAMES = 9.5, 1.25  # inches, of the figure and of the cells' names beside their steps

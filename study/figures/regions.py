@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from study.panels import TITLE, faded, folded, picture
+from study.figures.panels import TITLE, faded, folded, picture
+from study.figures.style import INK, figure, save
+from study.figures.traced import Traced, choice, chosen
 from study.picture import pixels
 from study.plan import Plan
 from study.store import Store
-from study.style import INK, figure, save
 from study.trace import Trace
-from study.traced import Traced, choice, chosen
 
 CELLS, PROMPTS = 3, 4  # shown at most
 WIDTH = 9.5  # inches

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from study.agreement import model_name
+from study.hand.agreement import model_name
 from study.stored import Record, Stored
 
 Trait = Callable[[Mapping[str, Any]], str]

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from eval import Score
-from study.curves import Curve, curves
-from study.points import arms, draw, place
+from study.figures.curves import Curve, curves
+from study.figures.points import arms, draw, place
+from study.figures.style import COLOURS, FAINT, INK, MUTED, figure, save
 from study.row import Row
-from study.style import COLOURS, FAINT, INK, MUTED, figure, save
 from study.table import headline
 
 NAMES = {

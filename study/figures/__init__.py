@@ -1,0 +1,1 @@
+"""What a study looks like: plots, maps and animations, each drawn from its stored records."""

@@ -1,0 +1,1 @@
+"""Studies at hand: what there is, shown again, merged, compared, sent on."""
