@@ -10,7 +10,7 @@ import pytest
 import run
 from study.checks import unavailable
 from study.config import CONF, load, whole
-from study.hand import listing
+from study.hand import listing, offer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,7 +46,7 @@ def test_models_tell_whether_their_weights_are_here(capsys):
 
 def test_a_model_that_is_not_here_says_how_to_get_it(tmp_path):
     node = whole(load(["model=lumina"]))["model"]
-    told = listing._weights(node | {"path": str(tmp_path / "none")})
+    told = offer._weights(node | {"path": str(tmp_path / "none")})
     assert told.startswith("not here: ")
     assert "model.path=FOLDER" in told
     assert "model.weights=random" in told
