@@ -11,7 +11,8 @@ and values it asks for with `flow.new_kv()`, so nothing outlives the trajectory.
 the velocity (b, n, c), and the rows that were evaluated, (b, k), None for all. A method in stages tells more
 (`methods.notes`).
 
-Settings are checked when the object is made; `ValueError` names the setting, its value and the remedy.
+Settings are checked when the object is made; `ValueError` names the setting, its value and the remedy. Those
+in `off`, a class variable, leave nothing of the method: the baseline bit for bit.
 """
 
 from methods.baseline import Baseline
