@@ -1,8 +1,34 @@
-"""The README claims what the committed studies say."""
+"""The README claims what the committed studies say, and its commands are commands."""
 
+import json
+import re
+import shlex
 from pathlib import Path
 
+import pytest
+
+from study.config import load
+from study.deeds import asked
+
 ROOT = Path(__file__).resolve().parent.parent
+
+
+COMMANDS = re.findall(r"^python run\.py[^\n#]*", (ROOT / "README.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_understood(command):
+    """As far as its words go: weights and folders that it names need not be here."""
+    arguments = shlex.split(command)[2:]
+    if asked(arguments) is None and "--help" not in arguments:
+        load(arguments)
+
+
+def test_the_default_study_was_made_by_the_default_command():
+    record = json.loads((ROOT / "results/embedded/ras-lumina_tiny-ratio/provenance.json").read_text())
+    assert record["command"] == "python run.py results=results/embedded"
+    assert record["dirty"] is False
+    assert record["random_weights"] is False
 
 
 def test_the_table_is_the_stored_studys():
