@@ -10,6 +10,7 @@ import pytest
 import run
 from study import execute
 from study.hand.gather import PART
+from study.hand.merge import merged
 from study.store import Store
 from study.stored import Stored
 
@@ -164,6 +165,13 @@ def test_speedups_stay_within_a_machine(finished, tmp_path, capsys):
         assert found.loc[label, "seconds"] == pytest.approx(3 * before["seconds"])
     cells = Stored(tmp_path / "one").provenance["cells"].values()
     assert {c["series"] for c in cells if c["role"] == "method"} == {f"ras @ {mine}", "ras @ Elsewhere"}
+
+
+@pytest.mark.parametrize(("papers", "kept"), [((1, 1), 1), ((1, 2), None), ((1, None), None)])
+def test_a_papers_table_is_that_of_all_parts_or_of_none(halves, papers, kept):
+    for folder, paper in zip(halves, papers, strict=True):
+        edit(folder / "provenance.json", lambda r, paper=paper: r["config"].update(paper=paper))
+    assert merged([Stored(folder) for folder in halves], [])["config"]["paper"] == kept
 
 
 def every(**values):
