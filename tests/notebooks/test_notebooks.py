@@ -11,7 +11,7 @@ from scripts.notebooks import NOTEBOOKS, PAGES, ROOT, executed, page
 FILES = sorted(NOTEBOOKS.glob("*.ipynb"))
 SHOWN = {
     "add_a_method": (
-        *("2 passed", "gain PSNR", "| dense |", "| checkerboard colours=2 |", "| checkerboard colours=4 |"),
+        *(" passed", "gain PSNR", "| dense |", "| checkerboard colours=2 |", "| checkerboard colours=4 |"),
         *("| 13 steps |", "| 10 steps |", "| 7 steps |"),
     ),
     "focus_maps": ("of 256 tokens ran 256 256 256 256 64", "tokens that RAS ran most", "the others"),
