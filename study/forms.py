@@ -8,9 +8,10 @@ import pandas as pd
 from rich.console import Console
 
 from study import terminal
+from study.records import records
 from study.row import Row
 from study.store import write
-from study.table import RANDOM, cells, notes, records
+from study.table import RANDOM, cells, notes
 from study.typeset import latex, markdown
 from study.verdict import volumes
 

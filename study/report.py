@@ -12,10 +12,10 @@ from study.forms import save
 from study.identity import digest
 from study.page import page
 from study.plan import Plan
+from study.records import records
 from study.row import Row
 from study.score import per_sample, rows
 from study.store import Store, write_json
-from study.table import records
 
 STUDY = ("commit", "dirty", "packages", "config", "cells", "seeds", "prompts", "random_weights")
 
