@@ -60,7 +60,8 @@ def markdown(rows: Sequence[Row]) -> str:
         group = [row for row in rows if row["part"] == part]
         head = [f"{model}: FLOPs, PSNR, CLIP, FD" for model in models]
         lines += [
-            f"At {part}, gain over step reduction in {', '.join(SCORES)} (+ is better, bold: 95 % sure):",
+            f"At {part}, gain over step reduction in {', '.join(SCORES)} (+ is better, bold: its 95 % "
+            "interval, not corrected for the many, leaves out 0):",
             "",
         ]
         lines += [f"| method | {' | '.join(head)} |", "| :-- |" + " --: |" * len(models)]

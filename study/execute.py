@@ -130,7 +130,10 @@ def _warm_up(run: Run, tracing: Tracing, method: Method, cell: Cell) -> None:
     cold = {"seconds": first.seconds, "size": len(batch), "compile_seconds": compile_seconds() - compiled}
     run.progress.expect(cell, (first.seconds + first.encode + first.decode) / len(batch))
     run.store.describe(cell.id, {"cold": cold})
-    tracing(cell, method)
+    try:
+        tracing(cell, method)
+    except Exception as error:  # the images are worth having without it
+        run.progress.say(f"{cell.label}: neither traced nor its FLOPs counted: {_message(error)}")
 
 
 def _batch(

@@ -33,7 +33,11 @@ def _curve(row: Row, rows: Sequence[Row]) -> list[Row]:
 def _gained(row: Row, curve: Sequence[Row]) -> Row:
     if not row.cheaper:
         return row
-    found = {name: gain(row, [r for r in curve if _known(r, name)], name) for name in row.scores}
+    found = {
+        name: gain(row, [r for r in curve if _known(r, name)], name)
+        for name in row.scores
+        if name != "identical"
+    }
     return replace(row, gain={name: interval for name, interval in found.items() if interval is not None})
 
 

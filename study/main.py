@@ -3,13 +3,14 @@
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from study.build import build
 from study.deeds import DEEDS, asked
 from study.ending import end, say_unavailable
 from study.plan import Plan, make
 from study.preview import preview
-from study.store import Store, write_json
+from study.store import Store, read_json, write_json
 
 
 def study(arguments: list[str]) -> int:
@@ -30,6 +31,7 @@ def _work(plan: Plan, store: Store, arguments: list[str]) -> int:
 
     with Progress() as progress:
         say_unavailable(plan, progress)
+        _say_other(plan, store, progress)
         keys = {s.key for s in plan.samples}
         if len(keys) < (wanted := plan.settings.n * len(plan.settings.seeds)):
             progress.say(
@@ -43,6 +45,17 @@ def _work(plan: Plan, store: Store, arguments: list[str]) -> int:
 
         rows, summary = report(plan, store, provenance(plan, arguments))
     return end(plan, store, rows, summary)
+
+
+def _say_other(plan: Plan, store: Store, progress: Any) -> None:
+    """A folder has one report. Cells of another study in it keep their images and lose their rows."""
+    before = (read_json(store.folder / "provenance.json") or {}).get("cells", {})
+    left = [known["label"] for cell, known in before.items() if cell not in {c.id for c in plan.cells}]
+    if left:
+        progress.say(
+            f"{store.folder} has another study's report, with {', '.join(left)}: it is written over, the "
+            "images stay; name=NEW keeps both"
+        )
 
 
 def _note_start(plan: Plan, folder: Path, arguments: list[str]) -> None:

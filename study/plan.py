@@ -1,6 +1,7 @@
 """From a config to a plan: the cells, the samples, and what will be unavailable, all checked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from study.cells import Cell, Node, cells, checked
 from study.checks import is_random, obtainable, unavailable
 from study.config import choices, load, whole
 from study.prompts import Sample, read, samples
+from study.refused import Refused
 from study.settings import Settings, Suite, Sweep
 
 
@@ -43,11 +45,13 @@ def make(overrides: Sequence[str]) -> Plan:
     checked(config["model"], config["method"])
     for node in ("logger", "launcher", *(["paper"] if "paper" in config else [])):
         check(config[node], node, "study")
-    prompts = read(settings.prompts)
+    with _needing(config):
+        prompts = read(settings.prompts)
     drawn = samples(prompts.all[: settings.n], settings.seeds)
     found = cells(overrides, sweep, settings, picked)
     models = [cell.model for cell in found]
-    obtainable(models)
+    with _needing(config):
+        obtainable(models)
     return Plan(
         settings,
         config,
@@ -58,6 +62,20 @@ def make(overrides: Sequence[str]) -> Plan:
         any(map(is_random, models)),
         unavailable(config),
     )
+
+
+@contextmanager
+def _needing(config: Node) -> Iterator[None]:
+    """Where something is missing, all is said that an experiment needs."""
+    try:
+        yield
+    except Refused as error:
+        if "paper" not in config:
+            raise
+        needs = "; ".join(config["paper"]["needs"])
+        raise Refused(
+            f"{error}\nin full this experiment needs {needs}; scale=tiny needs none of it"
+        ) from None
 
 
 def name(picked: Mapping[str, str]) -> str:

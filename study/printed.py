@@ -9,7 +9,7 @@ import pandas as pd
 from rich.console import Console
 
 from study import terminal
-from study.beside import Beside, Table, beside
+from study.beside import NO_CELL, Beside, Table, beside
 from study.figures.comparison import comparison
 from study.plan import Plan
 from study.row import Row
@@ -75,17 +75,13 @@ def _texts(value: Beside | None, met: bool) -> list[str]:
         return ["–", "–", "–"] if met else ["–"]
     if not met:
         return [value.text]
-    m = value.measured
-    if m is None or value.difference is None:
+    m, by = value.measured, value.difference
+    if m is None:
         return [value.text, "–", "–"]
     bounds = f" [{digits(m.low, m.value)}, {digits(m.high, m.value)}]" if m.low < m.high else ""
-    sign = "+" if value.difference >= 0 else ""
     within = {True: " in", False: " out", None: ""}[value.inside]
-    return [
-        value.text,
-        f"{digits(m.value)}{bounds}",
-        f"{sign}{digits(value.difference, m.value)}{within}",
-    ]
+    beside = "–" if by is None else f"{'+' if by >= 0 else ''}{digits(by, m.value)}{within}"
+    return [value.text, f"{digits(m.value)}{bounds}", beside]
 
 
 def notes(plan: Plan, table: Table) -> list[str]:
@@ -95,15 +91,19 @@ def notes(plan: Plan, table: Table) -> list[str]:
         f"Printed: {table.paper.source}. These are their authors' own, from other machines: they enter no "
         "ranking, front or mean here."
     )
+    models = dict.fromkeys(Path(str(cell.model["path"])).name for cell in plan.cells)
+    out.append(f"Measured: {', '.join(models)}; {len(plan.samples)} images a cell.")
     if plan.config["scale"]["models"]:
         out.append(
             f"scale={plan.config['scale']['name']}: embedded models stand in for the paper's. This shows "
-            "that the experiment runs; agreement with what is printed would be chance."
+            "that the experiment runs; agreement with what is printed would be chance, and their times and "
+            "sizes are not compared."
         )
     if any(v.inside is not None for values in table.rows.values() for v in values.values()):
         out.append(
-            "in, out: whether the printed value, with what its rounding leaves open, meets the measured 95 % "
-            "interval. Δ: measured less printed."
+            "in, out: whether the printed value, with what its rounding leaves open, meets the measured "
+            "interval, where that is of 95 % or more (of times: from six repetitions on). Δ: measured less "
+            "printed."
         )
     out += [f"{name}: {why}." for name, why in _missing(table).items()]
     out += [f"‡ {label}: {note}." for label, note in table.notes.items()]
@@ -116,7 +116,9 @@ def _missing(table: Table) -> dict[str, str]:
     for name in table.paper.columns:
         whys = [values[name].why for values in table.rows.values() if name in values]
         if whys and not _any(table, name):
-            found[name] = max({why for why in whys if why}, key=whys.count)
+            known = [why for why in whys if why]
+            own = [why for why in known if why != NO_CELL and why not in table.notes.values()]
+            found[name] = max(own or known, key=known.count)
     return found
 
 

@@ -16,6 +16,7 @@ from study.records import records
 from study.row import Row
 from study.score import per_sample, rows
 from study.store import Store, write_json
+from study.stored import rounded
 
 STUDY = ("commit", "dirty", "packages", "config", "cells", "seeds", "prompts", "random_weights")
 
@@ -44,7 +45,7 @@ def summary(plan: Plan, found: Sequence[Row], folder: Path, origin: dict[str, An
     for row, record in zip(found, records(found, plan.random_weights), strict=True):
         keys = ["label", "n", "seconds", "speedup", "flops_ratio", *row.scores]
         brief.append(
-            {key: _rounded(record[key]) for key in keys} | ({"failure": row.failure} if row.failure else {})
+            {key: rounded(record[key]) for key in keys} | ({"failure": row.failure} if row.failure else {})
         )
     return {
         "study": str(folder),
@@ -55,10 +56,3 @@ def summary(plan: Plan, found: Sequence[Row], folder: Path, origin: dict[str, An
         "rows": brief,
         "provenance": digest({key: origin[key] for key in STUDY}),
     }
-
-
-def _rounded(value: Any) -> Any:
-    """Five digits; infinity, which JSON cannot say, as text."""
-    if not isinstance(value, float):
-        return value
-    return float(f"{value:.5g}") if abs(value) != float("inf") else str(value)

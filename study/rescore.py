@@ -45,7 +45,7 @@ def run(deed: Deed) -> int:
         now, before = (", ".join(m) or "nothing" for m in (made.metrics, stored["config"]["metric"]))
         progress.say(
             f"nothing is generated: scoring {sum(images)} stored images of {len(images)} cells "
-            f"with {now} (before: {before})"
+            f"with {now} (before: {before}; only what is named now is in the table)"
         )
         from study.report import report
 

@@ -107,9 +107,11 @@ def notes(rows: Sequence[Row], random_weights: bool) -> list[str]:
     """What a reader must know to read the table."""
     out = [RANDOM] if random_weights else []
     out.append(
-        "s/image: median over full batches [distribution-free interval]; speedup: dense over this, batch by "
-        "batch. Scores: value ± standard error over n images; gain: over step reduction at the same "
-        f"{'FLOPs' if any(row.cost == 'flops' for row in rows) else 'speedup'}, + is better."
+        "s/image: of the method, without text and decoding; median over full batches [distribution-free "
+        "interval, of 95 % from six batches on]; speedup: dense over this, batch by batch. Scores: value ± "
+        "standard error over n images; gain: over step reduction at the same "
+        f"{'FLOPs' if any(row.cost == 'flops' for row in rows) else 'speedup'}, + is better; none where step "
+        "reduction has no score on either side of it."
     )
     if any(star(p) for row in rows for p in (*row.holm.values(), *row.gain_holm.values())):
         out.append(STAR)

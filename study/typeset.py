@@ -37,7 +37,7 @@ def markdown(lines: Lines, notes: Sequence[str]) -> str:
 def latex(lines: Lines, notes: Sequence[str], warning: str | None = None) -> str:
     """A booktabs tabular; \\usepackage{booktabs} is all it needs. warning: stands inside the table."""
     head, *body = [[escaped(text) for text in line] for line in lines]
-    out = [f"% {escaped(' '.join(note.split()))}" for note in notes]
+    out = [r"% needs \usepackage{booktabs}", *(f"% {escaped(' '.join(note.split()))}" for note in notes)]
     out += [rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", f"{' & '.join(head)} \\\\"]
     out += [r"\midrule", *(f"{_guard(line)}{' & '.join(line)} \\\\" for line in body)]
     if warning:

@@ -25,6 +25,8 @@ def comparison(plan: Plan, table: Table, folder: Path) -> None:
     nothing where nothing was measured."""
     panels = _panels(table)
     if not panels:
+        for kind in ("png", "svg"):  # of an earlier report
+            (folder / f"printed.{kind}").unlink(missing_ok=True)
         return
     rows = [row for row in table.rows if any(row in values for values in panels.values())]
     with figure(1.9 + 1.9 * len(panels), 0.9 + 0.2 * len(rows), plan.random_weights) as made:
@@ -35,7 +37,9 @@ def comparison(plan: Plan, table: Table, folder: Path) -> None:
         axes[0].invert_yaxis()
         made.legend(
             handles=[
-                Line2D([], [], color=COLOURS[0], marker="o", markersize=4, label="measured, 95 %"),
+                Line2D(
+                    [], [], color=COLOURS[0], marker="o", markersize=4, label="measured, with its interval"
+                ),
                 Line2D([], [], label="printed", **PRINTED),
             ],
             loc="outside lower center",

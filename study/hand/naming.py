@@ -12,6 +12,9 @@ TRAITS: tuple[Trait, ...] = (
     lambda record: f"batch {record['batch']}",
     lambda record: f"{record['model']['height']} x {record['model']['width']}",
     lambda record: f"{record['model']['dtype']}",
+    lambda record: f"guidance {record['model']['guidance']}",
+    lambda record: f"{record['model']['steps']} steps",
+    lambda record: f"negative {record['model']['negative']!r}",
 )
 
 
@@ -31,7 +34,7 @@ def named_apart(studies: Sequence[Stored]) -> dict[str, Record]:
 
 def _of_model(record: Record) -> Record:
     name = model_name(record)
-    if record["label"].startswith(f"{name} "):
+    if "model" in record["axes"]:  # it stands in front already
         return record
     series = {"series": f"{name} {record['series']}"} if "series" in record else {}
     return record | series | {"label": f"{name} {record['label']}", "axes": {"model": name} | record["axes"]}

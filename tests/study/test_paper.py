@@ -65,9 +65,26 @@ def test_inside_is_where_the_measured_interval_meets_what_was_printed(table, low
     assert value.difference == pytest.approx((low + high) / 2 - 0.34)
 
 
-def test_a_figure_without_an_interval_is_neither_in_nor_out(table):
-    value = table("cell,x\na,2.0\n", {"x": {"of": "flops_ratio"}}, [row("a", flops_ratio=2.0)]).rows["a"]["x"]
+@pytest.mark.parametrize(("ratio", "inside"), [(2.0, True), (2.04, True), (2.06, False)])
+def test_what_is_counted_is_in_or_out_by_rounding_alone(table, ratio, inside):
+    value = table("cell,x\na,2.0\n", {"x": {"of": "flops_ratio"}}, [row("a", flops_ratio=ratio)]).rows["a"][
+        "x"
+    ]
+    assert value.inside is inside
+
+
+def test_an_interval_of_less_than_95_percent_tells_nothing(table):
+    measured = row("a", speedup=Interval(2.0, 1.0, 3.0, 0.5))
+    value = table("cell,x\na,2.0\n", {"x": {"of": "speedup"}}, [measured]).rows["a"]["x"]
     assert (value.inside, value.difference) == (None, 0.0)
+
+
+def test_a_stand_ins_time_is_not_compared_but_its_ratio_is(table):
+    columns = {"TFLOPs": {"of": "teraflops"}, "speed": {"of": "flops_ratio"}}
+    measured = row("a", flops=1e11, flops_ratio=2.0)
+    found = table("cell,TFLOPs,speed\na,351.66,2.0\n", columns, [measured], TINY).rows["a"]
+    assert (found["TFLOPs"].difference, found["TFLOPs"].inside) == (None, None)
+    assert (found["speed"].difference, found["speed"].inside) == (0.0, True)
 
 
 @pytest.mark.parametrize(("mine", "dense"), [(0.34, 0.11), (1.45, 1.01), (0.05, 9.0), (2.0, 0.05)])
@@ -143,9 +160,11 @@ def test_text_and_notes(table):
         ["b ‡", "9", "–", "–", "–"],
     ]
     for random, scale in ((False, FULL), (True, TINY)):
-        plan = SimpleNamespace(random_weights=random, config={"scale": scale})
+        cell = SimpleNamespace(model={"path": "assets/sd3_tiny"})
+        plan = SimpleNamespace(random_weights=random, config={"scale": scale}, cells=[cell], samples=[1, 2])
         said = "\n".join(printed.notes(plan, made))
         assert "‡ b: is not here." in said
+        assert "Measured: sd3_tiny; 2 images a cell." in said
         assert "G: Fovea has no such metric." in said
         assert ("RANDOM WEIGHTS" in said) is random
         assert ("embedded models stand in" in said) is (scale is TINY)
@@ -178,7 +197,7 @@ def test_every_experiment_says_what_it_is(name):
     paper: Paper = build(whole(load([f"experiment={name}"]))["paper"], "paper", "study")
     assert paper.needs
     assert "arXiv" in paper.source
-    assert {c.of for c in paper.columns.values() if c.of} <= {*FIGURES, *SCORES}
+    assert {c.of for c in paper.columns.values() if c.of} <= {"end_to_end_speedup", *FIGURES, *SCORES}
     head = (FOLDER / f"{name}.yaml").read_text().partition("defaults:")[0]
     assert f"python run.py experiment={name} scale=tiny" in head
     assert "Expected" in head
@@ -205,10 +224,11 @@ def test_an_experiment_runs_at_tiny_scale_and_prints_both(tmp_path, capsys):
     assert "embedded models stand in" in out
     beside_it, measured = pd.read_csv(folder / "printed.csv"), pd.read_parquet(folder / "table.parquet")
     speed = beside_it[beside_it["column"] == "speedup"].set_index("cell")
-    own_speed = measured.set_index("label")["speedup"]
+    whole = measured.set_index("label")[["seconds", "encode_seconds", "decode_seconds"]].sum(axis=1)
     assert len(speed) == 4
     for label, line in speed.iterrows():
-        assert line["measured"] == pytest.approx(own_speed[label])
+        dense = whole[f"{label.partition(')')[0]}) dense"]
+        assert line["measured"] == pytest.approx(dense / whole[label])
     assert not set(beside_it["printed"].astype(str)) & set(measured.astype(str).to_numpy().ravel())
     for kind in ("md", "tex", "png", "svg"):
         assert (folder / f"printed.{kind}").is_file()
@@ -255,4 +275,4 @@ def test_the_name_says_experiment_and_scale():
 
 def test_beside_is_read_only():
     with pytest.raises(AttributeError):
-        Beside("a", "x", "1", 0.5, 1.5).low = 0
+        Beside("a", "x", "1", 1.0, 0.5, 1.5).low = 0
