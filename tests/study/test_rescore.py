@@ -50,7 +50,7 @@ def test_other_metrics_and_what_the_record_says(study, finished, capsys):
     before = origin(study)
     assert run.main([f"rescore={study}", "eval.metrics=[psnr,fid]", "cost=flops"]) == 0
     err = capsys.readouterr().err
-    assert "with psnr, fid (before: psnr, ssim)" in err
+    assert "with psnr, fid (before: psnr, ssim; only what is named now is in the table)" in err
     assert "fid will be unavailable" in err
     assert "`metric.fid.reference.path=PLACE`" in err
     found = table(study)
