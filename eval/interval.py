@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri, stdtr, stdtrit  # quantiles of the normal; Student's t and its quantiles
 
+Z = 1.96  # standard errors to a 95 % interval
+
 
 @dataclass(frozen=True)
 class Interval:

@@ -7,16 +7,17 @@ from typing import Any
 
 from study.cells import Cell, Node
 from study.checks import unavailable
+from study.deeds import DEEDS
 from study.plan import Plan, own
 from study.prompts import Prompt, Sample
 from study.settings import Settings
 
-DEEDS = {"name", "plan", "rescore", "list", "show", "merge", "compare"}  # of that run, not of the study
+OF_RUN = {"name", "plan", *DEEDS}  # keys that say what to do, not what the study is
 
 
 def planned(folder: Path, record: Mapping[str, Any], config: Node) -> Plan:
     """folder: where the study lies now. record: its provenance. config: with the metrics of now."""
-    names = {f.name for f in fields(Settings)} - DEEDS
+    names = {f.name for f in fields(Settings)} - OF_RUN
     plain = {key: value for key, value in config.items() if key in names}
     return Plan(
         own(Settings, plain | {"results": str(folder.parent)}),

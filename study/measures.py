@@ -2,18 +2,14 @@
 
 from collections.abc import Callable, Mapping
 
-from eval.interval import Interval
+from eval.interval import Interval, Z
 from eval.statistics import mean_interval
 from study.row import Row
-
-Z = 1.96  # standard errors to a 95 % interval, for scores without one of their own
 
 
 def measured(row: Row, dense: Row | None, name: str) -> Interval | None:
     """A figure of `FIGURES`, or a score; None where the row has none. dense: its baseline's row."""
-    if name == "end_to_end_speedup":
-        return _faster(row, dense)
-    return FIGURES[name](row) if name in FIGURES else _score(row, name)
+    return FIGURES[name](row, dense) if name in FIGURES else _score(row, name)
 
 
 def _score(row: Row, name: str) -> Interval | None:
@@ -57,11 +53,12 @@ def _per_second(row: Row) -> Interval | None:
     return whole and Interval(1 / whole.value, 1 / whole.high, 1 / whole.low, whole.level)
 
 
-FIGURES: Mapping[str, Callable[[Row], Interval | None]] = {
-    "seconds": _end_to_end,
-    "images_per_second": _per_second,
-    "speedup": lambda row: row.speedup,
-    "flops_ratio": lambda row: _exactly(row.flops_ratio),
-    "teraflops": lambda row: _exactly(row.flops and row.flops / 1e12),
-    "memory_gib": lambda row: _exactly(row.memory and row.memory / 2**30),
+FIGURES: Mapping[str, Callable[[Row, Row | None], Interval | None]] = {
+    "seconds": lambda row, _: _end_to_end(row),
+    "images_per_second": lambda row, _: _per_second(row),
+    "end_to_end_speedup": _faster,
+    "speedup": lambda row, _: row.speedup,
+    "flops_ratio": lambda row, _: _exactly(row.flops_ratio),
+    "teraflops": lambda row, _: _exactly(row.flops and row.flops / 1e12),
+    "memory_gib": lambda row, _: _exactly(row.memory and row.memory / 2**30),
 }

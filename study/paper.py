@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic.dataclasses import dataclass as checked
 
+TITLE = "Printed by the paper, beside what was measured"
 FOLDER = Path(__file__).resolve().parent.parent / "conf" / "experiment"
 
 

@@ -11,14 +11,13 @@ from rich.console import Console
 from study import terminal
 from study.beside import NO_CELL, Beside, Table, beside
 from study.figures.comparison import comparison
+from study.paper import TITLE
 from study.plan import Plan
 from study.row import Row
 from study.store import write
 from study.table import RANDOM
 from study.table import figure as digits
 from study.typeset import latex, markdown
-
-TITLE = "Printed by the paper, beside what was measured"
 
 
 def table(plan: Plan, rows: Sequence[Row]) -> Table | None:
@@ -42,11 +41,7 @@ def text(plan: Plan, table: Table | None) -> tuple[list[list[str]], list[str]]:
 
 
 def show(plan: Plan, table: Table, console: Console) -> None:
-    terminal.say(f"\n{TITLE}", console, "bold")
-    body, said = text(plan, table)
-    terminal.show(body, console)
-    for note in said:
-        terminal.say(note, console, "dim")
+    terminal.told(*text(plan, table), console, TITLE)
 
 
 def lines(table: Table) -> list[list[str]]:

@@ -16,7 +16,7 @@ from study.records import records
 from study.row import Row
 from study.score import per_sample, rows
 from study.store import Store, write_json
-from study.stored import rounded
+from study.stored import brief
 
 STUDY = ("commit", "dirty", "packages", "config", "cells", "seeds", "prompts", "random_weights")
 
@@ -41,18 +41,13 @@ def report(plan: Plan, store: Store, origin: dict[str, Any]) -> tuple[list[Row],
 
 def summary(plan: Plan, found: Sequence[Row], folder: Path, origin: dict[str, Any]) -> dict[str, Any]:
     """One JSON object: where the study is, how it went, the table in brief."""
-    brief = []
-    for row, record in zip(found, records(found, plan.random_weights), strict=True):
-        keys = ["label", "n", "seconds", "speedup", "flops_ratio", *row.scores]
-        brief.append(
-            {key: rounded(record[key]) for key in keys} | ({"failure": row.failure} if row.failure else {})
-        )
+    told = zip(records(found, plan.random_weights), found, strict=True)
     return {
         "study": str(folder),
         "cells": len(found),
         "done": sum(row.n == row.planned for row in found),
         "failed": sum(row.failure is not None for row in found),
         "random_weights": plan.random_weights,
-        "rows": brief,
+        "rows": [brief(record, row.scores) for record, row in told],
         "provenance": digest({key: origin[key] for key in STUDY}),
     }

@@ -78,6 +78,14 @@ def narrow(lines: Sequence[Sequence[str]]) -> list[list[str]]:
     return [[head[i] for i in kept], *bare]
 
 
+def told(lines: Sequence[Sequence[str]], notes: Sequence[str], console: Console, title: str) -> None:
+    """A table under a title, and the notes on it."""
+    say(f"\n{title}", console, "bold")
+    show(lines, console)
+    for note in notes:
+        say(note, console, "dim")
+
+
 def say(text: str, console: Console, style: str = "") -> None:
     """One paragraph, as it is: markup in it is text."""
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)

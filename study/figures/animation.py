@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from study.cells import Cell
 from study.figures.focus import Maps, faded
-from study.figures.style import INK, MUTED, WARNING
+from study.figures.style import INK, MUTED, RANDOM, WARNING
 from study.figures.traced import chosen
 from study.picture import pixels
 from study.plan import Plan
@@ -19,7 +19,6 @@ from study.store import Store, write
 
 PANEL, COLUMNS, GAP, LINE = 208, 4, 12, 17  # pixels; panels in a row
 FRAME, LAST = 350, 1800  # milliseconds
-RANDOM = "RANDOM WEIGHTS: timing only, the images are noise"
 
 
 def animation(plan: Plan, store: Store, found: Mapping[str, Maps], folder: Path) -> bool:

@@ -8,12 +8,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.patheffects import withStroke
 
 from eval import Score
-from eval.interval import Interval
+from eval.interval import Interval, Z
 from study.figures.curves import Curve, mark
 from study.figures.style import MUTED
 from study.row import Row
 
-Z = 1.96  # standard errors to a 95 % interval
 Point = tuple[float, float]
 Colour = tuple[float, float, float]
 

@@ -14,6 +14,7 @@ from study.store import write
 INK, MUTED, FAINT = "#222222", "#767676", "#d9d9d9"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 WARNING = "#B00020"
+RANDOM = "RANDOM WEIGHTS: timing only, the images are noise"
 LOOK: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
@@ -45,9 +46,7 @@ def figure(width: float, height: float, random_weights: bool = False) -> Iterato
     with mpl.rc_context(LOOK):
         made = Figure(figsize=(width, height), layout="constrained")
         if random_weights:
-            made.suptitle(
-                "RANDOM WEIGHTS: timing only, the images are noise", color=WARNING, weight="bold", size=9
-            )
+            made.suptitle(RANDOM, color=WARNING, weight="bold", size=9)
         yield made
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from study.again import DEEDS
+from study import again
 from study.hand.gather import same
 from study.stored import Record, Stored
 
 PLAIN = ("commit", "dirty", "python", "system", "threads", "random_weights")
-OF_RUN = DEEDS | {"results", "launcher", "logger", "sweep"}  # of the config: what touches no figure
+OF_RUN = again.OF_RUN | {"results", "launcher", "logger", "sweep"}  # of the config: what touches no figure
 OF_MOMENT = {"load_average"}  # of the machine
 MOST = 4  # cells that are named
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from study import terminal
 from study.deeds import Deed
+from study.paper import TITLE
 from study.stored import Stored, brief, find, studies
 
 STYLES = {"steps": "dim"}
@@ -95,11 +96,7 @@ def _print(study: Stored) -> None:
     for note in notes:
         terminal.say(note, console, "dim")
     if (paper := study.folder / "printed.md").is_file():
-        lines, notes = read(paper)
-        terminal.say("\nPrinted by the paper, beside what was measured", console, "bold")
-        terminal.show(lines, console)
-        for note in notes:
-            terminal.say(note, console, "dim")
+        terminal.told(*read(paper), console, TITLE)
     terminal.say("\n".join(origin(study)), console)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from eval import Score
-from eval.interval import Interval
+from eval.interval import Interval, Z
 from study.figures.curves import curves, mark
 from study.figures.plots import title
 from study.figures.style import COLOURS
@@ -18,8 +18,6 @@ from study.row import Row
 from study.speed import batches, contended, throttled
 from study.store import Store
 from study.table import cells, figure, headline, short
-
-Z = 1.96  # standard errors to a 95 % interval
 
 
 def collected(plan: Plan, store: Store, rows: Sequence[Row]) -> dict[str, Any]:
