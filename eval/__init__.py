@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from eval.statistics import Interval, Pool
+from fovea.eval.statistics import Interval, Pool
 
 Better = Literal["higher", "lower"]
 

@@ -13,8 +13,8 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from eval import Unavailable
-from eval.weights import as_trained, digest, in_folder, located, of_tag
+from fovea.eval import Unavailable
+from fovea.eval.weights import as_trained, digest, in_folder, located, of_tag
 
 FOLDER = "local-dir:"  # open_clip's scheme
 KEPT = (

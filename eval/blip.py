@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eval import Unavailable
+from fovea.eval import Unavailable
 
 HEAD = 64  # channels of an attention head, in every published BLIP
 MEAN, STD = 0.16717362830052426, 1.0333394966054072  # of raw rewards; published with the weights

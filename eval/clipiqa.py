@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import normalize
 
-from eval import Samples, Unavailable
-from eval.backbone import Backbone, Encoder
-from eval.judged import Judge, Judged
-from eval.network import CENTRE, SPREAD, in_batches
+from fovea.eval import Samples, Unavailable
+from fovea.eval.backbone import Backbone, Encoder
+from fovea.eval.judged import Judge, Judged
+from fovea.eval.network import CENTRE, SPREAD, in_batches
 
 PROMPTS = {  # good, bad
     "pyiqa": (

@@ -7,10 +7,10 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from eval import Samples
-from eval.backbone import EMOJI, Backbone, Encoder
-from eval.judged import Judge, Judged
-from eval.transformers_clip import TransformersCLIP
+from fovea.eval import Samples
+from fovea.eval.backbone import EMOJI, Backbone, Encoder
+from fovea.eval.judged import Judge, Judged
+from fovea.eval.transformers_clip import TransformersCLIP
 
 
 def agreement(encoder: Encoder, texts: Tensor, images: Tensor) -> tuple[float, ...]:

@@ -4,8 +4,8 @@ import math
 from collections.abc import Hashable, Mapping
 from typing import Literal, TypeVar
 
-from eval import Better
-from eval.interval import Interval
+from fovea.eval import Better
+from fovea.eval.interval import Interval
 
 Key = TypeVar("Key", bound=Hashable)
 Verdict = Literal["non-inferior", "inferior", "undecided"]

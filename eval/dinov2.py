@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from eval import Unavailable
-from eval.distance import Distance
-from eval.extractor import Extractor
-from eval.network import Device, place
-from eval.reference import Reference
-from eval.weights import digest, located
+from fovea.eval import Unavailable
+from fovea.eval.distance import Distance
+from fovea.eval.extractor import Extractor
+from fovea.eval.network import Device, place
+from fovea.eval.reference import Reference
+from fovea.eval.weights import digest, located
 
 SIDE, PATCH = 224, 14
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -113,7 +113,7 @@ def at_224(embedding: Tensor) -> Tensor:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class DINOv2Distance(Distance):
-    """`fd[dinov2]` with the large model, `fd[dinov2-base]` and so on with others. Else as `eval.fid.FID`."""
+    """`fd[dinov2]` with the large model, `fd[dinov2-base]` and so on with others. Else as `fid.FID`."""
 
     backbone: DINOv2 = DINOv2()
     reference: Reference = Reference()

@@ -10,12 +10,12 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from eval import Better, Samples, Score, quality
-from eval.extractor import Extractor
-from eval.features import Known
-from eval.frechet import contributions, gaussian
-from eval.inception import Inception
-from eval.reference import Reference, distance_score
+from fovea.eval import Better, Samples, Score, quality
+from fovea.eval.extractor import Extractor
+from fovea.eval.features import Known
+from fovea.eval.frechet import contributions, gaussian
+from fovea.eval.inception import Inception
+from fovea.eval.reference import Reference, distance_score
 
 
 class Distance:

@@ -20,14 +20,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from eval import Unavailable
+from fovea.eval import Unavailable
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 AGAIN = "make it again with `python -m scripts.reference_stats`"
 
 
 class Source(Protocol):
-    """What gives features: an `eval.extractor.Extractor`, or what behaves like one.
+    """What gives features: an `fovea.eval.extractor.Extractor`, or what behaves like one.
 
     identity: all that features depend on besides the images. pictures: n of any sizes -> {name: (n, d)}.
     """

@@ -3,7 +3,7 @@
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from eval.distance import InceptionDistance
+from fovea.eval.distance import InceptionDistance
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -11,7 +11,7 @@ class FID(InceptionDistance):
     """In the 2048 pooled features, named after how images are resized: `fid[clean]`, `fid[adm]`.
 
     `fid[legacy_pytorch]` is pytorch-fid's number. The reference set counts as given, without an error of its
-    own. per_image: what each image adds, see `eval.frechet.contributions`. difference: to the dense images of
+    own. per_image: what each image adds, see `frechet.contributions`. difference: to the dense images of
     the same keys. Below some thousands of images most of the figure is bias: it compares methods at the same
     n only.
     """

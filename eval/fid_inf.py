@@ -2,7 +2,7 @@
 
 FID exceeds its value at infinite n by about C / n. So it is computed on random subsets of several sizes, and
 the line fitted to it over 1 / size is read at 0. The fit is a weighted sum of distances, each of them a mean
-over images of what each image adds (`eval.frechet.contributions`); added up by image they give the standard
+over images of what each image adds (`frechet.contributions`); added up by image they give the standard
 error and the paired difference, of overlapping subsets as they are.
 
 Simulated in 128 dimensions with a spectrum like Inception's: at n = 2.4, 5 and 10 d, where FID was 0.51, 0.25
@@ -22,10 +22,10 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from eval import Unavailable
-from eval.distance import InceptionDistance
-from eval.features import Known
-from eval.frechet import Gaussian, contributions, gaussian
+from fovea.eval import Unavailable
+from fovea.eval.distance import InceptionDistance
+from fovea.eval.features import Known
+from fovea.eval.frechet import Gaussian, contributions, gaussian
 
 Array = NDArray[np.float64]
 DIMENSIONS = 2048

@@ -11,9 +11,9 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from eval import Better, Samples, Score, Unavailable, quality
-from eval.judged import Compared, beside
-from eval.statistics import pooled, standard_error
+from fovea.eval import Better, Samples, Score, Unavailable, quality
+from fovea.eval.judged import Compared, beside
+from fovea.eval.statistics import pooled, standard_error
 
 CLOSED = ConfigDict(extra="forbid")
 WINDOW, SIGMA = 11, 1.5  # of SSIM, in pixels

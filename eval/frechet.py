@@ -31,10 +31,10 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from eval import Better, Samples, Score, quality
-from eval.backbone import EMOJI, Backbone, Encoder
-from eval.features import Known
-from eval.reference import CACHE, Reference, distance_score
+from fovea.eval import Better, Samples, Score, quality
+from fovea.eval.backbone import EMOJI, Backbone, Encoder
+from fovea.eval.features import Known
+from fovea.eval.reference import CACHE, Reference, distance_score
 
 Array = NDArray[np.float64]
 

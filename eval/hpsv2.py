@@ -10,11 +10,11 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from eval import Samples
-from eval.backbone import Backbone, Encoder
-from eval.hub import single
-from eval.judged import Judge, Judged
-from eval.network import CENTRE, SPREAD, Device
+from fovea.eval import Samples
+from fovea.eval.backbone import Backbone, Encoder
+from fovea.eval.hub import single
+from fovea.eval.judged import Judge, Judged
+from fovea.eval.network import CENTRE, SPREAD, Device
 
 ARCHITECTURE, REPOSITORY = "ViT-H-14", "xswu/HPSv2"
 FILES = {"v2.0": "HPS_v2_compressed.pt", "v2.1": "HPS_v2.1_compressed.pt"}

@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval import Unavailable
-from eval.weights import digest, located
+from fovea.eval import Unavailable
+from fovea.eval.weights import digest, located
 
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")  # of transformers, the first that there are
 

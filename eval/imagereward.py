@@ -12,10 +12,10 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from eval import Samples, Unavailable
-from eval.hub import folder, single
-from eval.judged import Judge, Judged
-from eval.network import CENTRE, SPREAD, Device, in_batches, place
+from fovea.eval import Samples, Unavailable
+from fovea.eval.hub import folder, single
+from fovea.eval.judged import Judge, Judged
+from fovea.eval.network import CENTRE, SPREAD, Device, in_batches, place
 
 REPOSITORY, CACHES = "THUDM/ImageReward", (Path("~/.cache/ImageReward"),)
 WORDS = ("vocab.txt", "tokenizer.json")
@@ -32,7 +32,7 @@ class Loaded(NamedTuple):
 def load(weights: Path, words: Path, device: Device) -> Loaded:
     from transformers import BertTokenizer
 
-    from eval.blip import RewardNetwork
+    from fovea.eval.blip import RewardNetwork
 
     try:
         tensors = torch.load(weights, map_location="cpu", weights_only=True)

@@ -14,12 +14,12 @@ from pydantic.dataclasses import dataclass
 from safetensors.torch import load_file
 from torch import Tensor
 
-from eval import Unavailable
-from eval.extractor import Extractor
-from eval.inception_v3 import InceptionV3
-from eval.network import Device, place
-from eval.resize import RESIZES, Resize
-from eval.weights import digest, located
+from fovea.eval import Unavailable
+from fovea.eval.extractor import Extractor
+from fovea.eval.inception_v3 import InceptionV3
+from fovea.eval.network import Device, place
+from fovea.eval.resize import RESIZES, Resize
+from fovea.eval.weights import digest, located
 
 PUBLIC_SHA256 = "6726825d"  # begins so, and is in the file's name: pytorch-fid's, and torch-fidelity's
 PUBLIC = tuple(f"{who}-2015-12-05-{PUBLIC_SHA256}.pth" for who in ("pt_inception", "weights-inception"))

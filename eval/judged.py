@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from eval import Better, Samples, Score, Unavailable, quality
-from eval.statistics import paired_difference, pooled, standard_error
+from fovea.eval import Better, Samples, Score, Unavailable, quality
+from fovea.eval.statistics import paired_difference, pooled, standard_error
 
 Judge = Callable[[Tensor], Sequence[float]]  # images, uint8 (n, 3, H, W), to n figures
 

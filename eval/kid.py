@@ -21,10 +21,10 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from eval import Samples, Score, Unavailable
-from eval.distance import InceptionDistance
-from eval.features import Known
-from eval.reference import distance_score
+from fovea.eval import Samples, Score, Unavailable
+from fovea.eval.distance import InceptionDistance
+from fovea.eval.features import Known
+from fovea.eval.reference import distance_score
 
 Array = NDArray[np.float64]
 ROWS = 1024  # of a kernel matrix in memory at once

@@ -17,10 +17,10 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import conv2d, max_pool2d, relu
 
-from eval import Better, Unavailable
-from eval.judged import Compared
-from eval.network import Device, in_batches, place
-from eval.weights import located
+from fovea.eval import Better, Unavailable
+from fovea.eval.judged import Compared
+from fovea.eval.network import Device, in_batches, place
+from fovea.eval.weights import located
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "fovea"
 HUB = Path(os.environ.get("TORCH_HOME", Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch")) / "hub"

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from eval import Unavailable
+from fovea.eval import Unavailable
 
 Device = Literal["auto", "cpu", "cuda"]
 CENTRE, SPREAD = (

@@ -15,10 +15,10 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from eval import Better, Samples, Unavailable
-from eval.judged import Judge, Judged
-from eval.naturalness import BLOCK, block_features
-from eval.weights import located
+from fovea.eval import Better, Samples, Unavailable
+from fovea.eval.judged import Judge, Judged
+from fovea.eval.naturalness import BLOCK, block_features
+from fovea.eval.weights import located
 
 Luma = Literal["gray", "ycbcr"]
 

@@ -7,7 +7,7 @@ a process of its own per question. What a card, a driver or a container does not
 from collections.abc import Callable
 from typing import Any
 
-from eval import Unavailable
+from fovea.eval import Unavailable
 
 REASONS = {  # bits of nvmlClocksEventReasons
     0x4: "power cap",

@@ -8,11 +8,11 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from eval import Samples
-from eval.backbone import Encoder
-from eval.judged import Judge, Judged
-from eval.network import Device
-from eval.transformers_clip import TransformersCLIP
+from fovea.eval import Samples
+from fovea.eval.backbone import Encoder
+from fovea.eval.judged import Judge, Judged
+from fovea.eval.network import Device
+from fovea.eval.transformers_clip import TransformersCLIP
 
 
 def preference(encoder: Encoder, texts: Tensor, images: Tensor) -> tuple[float, ...]:

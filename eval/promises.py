@@ -11,8 +11,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from eval import Metric, Samples, Score, Unavailable
-from eval.known import FLAT, known
+from fovea.eval import Metric, Samples, Score, Unavailable
+from fovea.eval.known import FLAT, known
 
 SIDE, N = 192, 4  # NIQE needs 192 pixels
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from eval import Unavailable
+from fovea.eval import Unavailable
 
 POWERCAP = Path("/sys/class/powercap")
 

@@ -16,10 +16,10 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from eval import Score, Unavailable
-from eval.features import AGAIN, Known, Source, header, images_in, of_file, of_folder
-from eval.statistics import paired_difference, pooled, standard_error
-from eval.weights import located
+from fovea.eval import Score, Unavailable
+from fovea.eval.features import AGAIN, Known, Source, header, images_in, of_file, of_folder
+from fovea.eval.statistics import paired_difference, pooled, standard_error
+from fovea.eval.weights import located
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "fovea"
 

@@ -19,8 +19,8 @@ from typing import Any
 
 from PIL import Image
 
-from eval import Better, Metric, Samples, Score, Unavailable, quality
-from eval.promises import Failed, check, pictures
+from fovea.eval import Better, Metric, Samples, Score, Unavailable, quality
+from fovea.eval.promises import Failed, check, pictures
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "metric"
 

@@ -5,8 +5,8 @@ from typing import ClassVar
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from eval.distance import InceptionDistance
-from eval.inception import Inception
+from fovea.eval.distance import InceptionDistance
+from fovea.eval.inception import Inception
 
 NAMES = {"adm": "sfid[adm]", "legacy_pytorch": "sfid[mixed_6e]"}
 

@@ -10,12 +10,12 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from eval import Unavailable
-from eval.backbone import EMOJI, Backbone, Encoder
-from eval.hub import WEIGHTS, digests, folder
-from eval.judged import Compared
-from eval.network import Device, place
-from eval.transformers_clip import TransformersCLIP
+from fovea.eval import Unavailable
+from fovea.eval.backbone import EMOJI, Backbone, Encoder
+from fovea.eval.hub import WEIGHTS, digests, folder
+from fovea.eval.judged import Compared
+from fovea.eval.network import Device, place
+from fovea.eval.transformers_clip import TransformersCLIP
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

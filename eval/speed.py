@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from eval.interval import Interval, median_interval
-from eval.memory import Memory, peak
-from eval.watch import State, watch
+from fovea.eval.interval import Interval, median_interval
+from fovea.eval.memory import Memory, peak
+from fovea.eval.watch import State, watch
 
 T = TypeVar("T")
 

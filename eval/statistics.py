@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit  # quantiles of Student's t
 
-from eval.interval import Interval, basic, two_sided
+from fovea.eval.interval import Interval, basic, two_sided
 
 Array = NDArray[np.float64]
 Groups = Sequence[Hashable] | None

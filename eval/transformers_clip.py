@@ -9,10 +9,10 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from eval import Unavailable
-from eval.backbone import Encoder
-from eval.hub import WEIGHTS, digests, folder
-from eval.network import Device, place
+from fovea.eval import Unavailable
+from fovea.eval.backbone import Encoder
+from fovea.eval.hub import WEIGHTS, digests, folder
+from fovea.eval.network import Device, place
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

@@ -16,9 +16,9 @@ from typing import Any
 import psutil
 import torch
 
-from eval import Unavailable, nvml, rapl
-from eval.device import query
-from eval.nvml import Card, card
+from fovea.eval import Unavailable, nvml, rapl
+from fovea.eval.device import query
+from fovea.eval.nvml import Card, card
 
 State = dict[str, Any]
 SMI = {

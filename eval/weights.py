@@ -4,7 +4,7 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-from eval import Unavailable
+from fovea.eval import Unavailable
 
 NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 

@@ -15,12 +15,12 @@ Settings are checked when the object is made; `ValueError` names the setting, it
 in `off`, a class variable, leave nothing of the method: the baseline bit for bit.
 """
 
-from methods.baseline import Baseline
-from methods.cache import Cache
-from methods.caching import Caching
-from methods.ralu import RALU
-from methods.random import Random
-from methods.ras import RAS
-from methods.steps import Steps
+from fovea.methods.baseline import Baseline
+from fovea.methods.cache import Cache
+from fovea.methods.caching import Caching
+from fovea.methods.ralu import RALU
+from fovea.methods.random import Random
+from fovea.methods.ras import RAS
+from fovea.methods.steps import Steps
 
 __all__ = ["RALU", "RAS", "Baseline", "Cache", "Caching", "Random", "Steps"]

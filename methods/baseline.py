@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from methods.steps import Steps
+from fovea.methods.steps import Steps
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})

@@ -6,8 +6,8 @@ import torch
 from pydantic import Field, InstanceOf
 from pydantic.dataclasses import dataclass
 
-from methods import solvers
-from methods.cache import Cache
+from fovea.methods import solvers
+from fovea.methods.cache import Cache
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})

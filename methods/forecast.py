@@ -5,7 +5,7 @@ from math import factorial
 import torch
 from torch import Tensor
 
-from methods.tokens import put, take
+from fovea.methods.tokens import put, take
 
 Values = tuple[Tensor, ...]
 

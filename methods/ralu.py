@@ -7,15 +7,15 @@ import torch
 from pydantic import Field, InstanceOf
 from pydantic.dataclasses import dataclass
 
-from methods import ntdm
-from methods.cache import Cache
-from methods.caches.taylor_output import TaylorOutput
-from methods.notes import Notes
-from methods.ralu_presets import PRESETS, Preset, matched
-from methods.ras import RAS
-from methods.regions import Selection, scores
-from methods.resolution import coupled, halved, split
-from methods.tokens import euler, take
+from fovea.methods import ntdm
+from fovea.methods.cache import Cache
+from fovea.methods.caches.taylor_output import TaylorOutput
+from fovea.methods.notes import Notes
+from fovea.methods.ralu_presets import PRESETS, Preset, matched
+from fovea.methods.ras import RAS
+from fovea.methods.regions import Selection, scores
+from fovea.methods.resolution import coupled, halved, split
+from fovea.methods.tokens import euler, take
 
 Name = Literal["flux_5x", "flux_7x", "sd3_2x", "sd3_3x", "released_4x", "released_7x", "distilled_4nfe"]
 

@@ -79,7 +79,7 @@ def shared(total: int | None, steps: tuple[int, ...]) -> tuple[int, ...]:
 
 def matched(open_: Preset, target: float) -> Preset:
     """With shifts and coupling matched to a schedule of shift `target`, where they are open."""
-    from methods import ntdm  # as late as this: it needs numpy and scipy
+    from fovea.methods import ntdm  # as late as this: it needs numpy and scipy
 
     if open_.shifts:
         return open_

@@ -4,8 +4,8 @@ from typing import Any, ClassVar
 
 from pydantic.dataclasses import dataclass
 
-from methods.ras import RAS
-from methods.sparsity import Sparsity
+from fovea.methods.ras import RAS
+from fovea.methods.sparsity import Sparsity
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})

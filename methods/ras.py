@@ -7,11 +7,11 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from methods import released
-from methods.caches.taylor_output import TaylorOutput
-from methods.forecast import TokenForecast
-from methods.sparsity import Sparsity
-from methods.tokens import euler, take
+from fovea.methods import released
+from fovea.methods.caches.taylor_output import TaylorOutput
+from fovea.methods.forecast import TokenForecast
+from fovea.methods.sparsity import Sparsity
+from fovea.methods.tokens import euler, take
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.resolution import unpatched
+from fovea.methods.resolution import unpatched
 
 Selection = Literal["edges", "latent_gradient", "variance", "random"]
 

@@ -7,7 +7,7 @@ velocity(x, sigma): a flow's, or a cache in front of it. on_step: see methods/__
 from itertools import pairwise
 from math import expm1, inf, log
 
-from methods import tokens
+from fovea.methods import tokens
 
 
 def silent(**step):

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from methods import solvers
+from fovea.methods import solvers
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})

@@ -12,14 +12,14 @@ pipeline's own call gives, bit for bit. `generate` does all of this for a list o
 and loads weights.
 """
 
-from models.adapt import adapt
-from models.checkpoint import Checkpoint, MissingWeights
-from models.flow import Flow
-from models.generate import generate, generator
-from models.kv import KV
-from models.model import Model
-from models.random_weights import weights_are_random
-from models.tokens import Conditioning, Grid, Places
+from fovea.models.adapt import adapt
+from fovea.models.checkpoint import Checkpoint, MissingWeights
+from fovea.models.flow import Flow
+from fovea.models.generate import generate, generator
+from fovea.models.kv import KV
+from fovea.models.model import Model
+from fovea.models.random_weights import weights_are_random
+from fovea.models.tokens import Conditioning, Grid, Places
 
 __all__ = [
     "KV",

@@ -8,11 +8,11 @@ from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
 from diffusers.pipelines.lumina.pipeline_lumina import LuminaPipeline
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import StableDiffusion3Pipeline
 
-from models.flux import Flux
-from models.kv import Call
-from models.lumina import Lumina
-from models.model import Model
-from models.sd3 import SD3
+from fovea.models.flux import Flux
+from fovea.models.kv import Call
+from fovea.models.lumina import Lumina
+from fovea.models.model import Model
+from fovea.models.sd3 import SD3
 
 FAMILIES: dict[type, type[Model]] = {
     StableDiffusion3Pipeline: SD3,

@@ -7,7 +7,7 @@ measures.
 
 from typing import Any
 
-from models.random_weights import CLIP_IDS, GEMMA_IDS, Architecture
+from fovea.models.random_weights import CLIP_IDS, GEMMA_IDS, Architecture
 
 
 def vae(channels: int, scale: float, shift: float | None, quant: bool) -> tuple[str, dict[str, Any]]:

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.family import Family
-from models.tokens import Grid, pack, unpack
+from fovea.models.family import Family
+from fovea.models.tokens import Grid, pack, unpack
 
 
 class Around(Family):

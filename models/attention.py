@@ -10,7 +10,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, cat, stack, view_as_complex, view_as_real
 
-from models.kv import Call
+from fovea.models.kv import Call
 
 
 @dataclass(eq=False)

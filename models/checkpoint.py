@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from models.folder import cell, fault, parameters
+from fovea.models.folder import cell, fault, parameters
 
 ROOT = Path(__file__).resolve().parent.parent
 PIPELINES = {
@@ -166,8 +166,8 @@ class Checkpoint:
         import diffusers
         import torch
 
-        from models.architectures import ARCHITECTURES
-        from models.random_weights import build
+        from fovea.models.architectures import ARCHITECTURES
+        from fovea.models.random_weights import build
 
         device, name = self.placed()
         dtype = getattr(torch, name)

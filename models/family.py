@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.hidden import Context, Hidden
-from models.opened import Modules
-from models.tokens import Conditioning, Grid, Places
+from fovea.models.hidden import Context, Hidden
+from fovea.models.opened import Modules
+from fovea.models.tokens import Conditioning, Grid, Places
 
 Entered = tuple[Hidden, Context]
 

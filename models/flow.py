@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from models.kv import KV
-from models.opened import Opened
-from models.tokens import Conditioning, Grid, Places
-from models.work import Work
+from fovea.models.kv import KV
+from fovea.models.opened import Opened
+from fovea.models.tokens import Conditioning, Grid, Places
+from fovea.models.work import Work
 
 if TYPE_CHECKING:
-    from models.model import Model
+    from fovea.models.model import Model
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.attention import FluxAttention
-from models.family import Entered, weights
-from models.hidden import Context, Hidden
-from models.model import Model
-from models.opened import Modules
-from models.tokens import Conditioning, Grid, Places
+from fovea.models.attention import FluxAttention
+from fovea.models.family import Entered, weights
+from fovea.models.hidden import Context, Hidden
+from fovea.models.model import Model
+from fovea.models.opened import Modules
+from fovea.models.tokens import Conditioning, Grid, Places
 
 
 class Flux(Model):

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from models.adapt import adapt
-from models.flow import Flow
+from fovea.models.adapt import adapt
+from fovea.models.flow import Flow
 
 
 def generator(prompt: str, seed: int) -> torch.Generator:
@@ -32,8 +32,8 @@ def generate(
 ) -> list[Any]:
     """One image per prompt, made by `method(flow, on_step=...)` on a stock SD3, Lumina or FLUX pipeline.
 
-        from methods import RAS
-        from models import generate
+        from fovea.methods import RAS
+        from fovea.models import generate
         images = generate(pipe, ["a fox in the snow"], method=RAS(ratio=0.25), seed=0)
 
     generators: one per prompt; `generator(prompt, seed)` each if None. options: height, width, steps,

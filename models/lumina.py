@@ -8,12 +8,12 @@ from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from diffusers.utils.import_utils import is_bs4_available, is_ftfy_available
 from torch import Tensor
 
-from models.attention import LuminaAttention, keys_values
-from models.family import Entered, weights
-from models.hidden import Context, Hidden
-from models.model import Model
-from models.opened import Modules
-from models.tokens import Conditioning, Grid, Places, channels_first, pack, unpack
+from fovea.models.attention import LuminaAttention, keys_values
+from fovea.models.family import Entered, weights
+from fovea.models.hidden import Context, Hidden
+from fovea.models.model import Model
+from fovea.models.opened import Modules
+from fovea.models.tokens import Conditioning, Grid, Places, channels_first, pack, unpack
 
 
 class Lumina(Model):

@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from models.around import Around
-from models.family import Entered, weights
-from models.flow import Flow
-from models.kv import KV, Call, flat
-from models.tokens import Conditioning, Places, take
-from models.work import Work
+from fovea.models.around import Around
+from fovea.models.family import Entered, weights
+from fovea.models.flow import Flow
+from fovea.models.kv import KV, Call, flat
+from fovea.models.tokens import Conditioning, Places, take
+from fovea.models.work import Work
 
 
 class Model(Around):

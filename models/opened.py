@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.hidden import Context, Hidden
-from models.work import Part, Work
+from fovea.models.hidden import Context, Hidden
+from fovea.models.work import Part, Work
 
 if TYPE_CHECKING:
-    from models.flow import Flow
-    from models.model import Model
+    from fovea.models.flow import Flow
+    from fovea.models.model import Model
 
 Modules = Literal["attention", "all"]
 Record = Callable[[int, tuple[Tensor, ...]], None]

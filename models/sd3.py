@@ -6,12 +6,12 @@ import torch
 from diffusers.models.embeddings import get_1d_sincos_pos_embed_from_grid
 from torch import Tensor
 
-from models.attention import SD3Attention
-from models.family import Entered, weights
-from models.hidden import Context, Hidden
-from models.model import Model
-from models.opened import Modules
-from models.tokens import Conditioning, Grid, Places, channels_first, pack, unpack
+from fovea.models.attention import SD3Attention
+from fovea.models.family import Entered, weights
+from fovea.models.hidden import Context, Hidden
+from fovea.models.model import Model
+from fovea.models.opened import Modules
+from fovea.models.tokens import Conditioning, Grid, Places, channels_first, pack, unpack
 
 
 class SD3(Model):

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from models import adapt, generator
+from fovea.models import adapt, generator
 from tests.pipelines import PIPELINES
 
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}

@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.tokens import euler
-from models import Flow, Model, adapt, generator
-from study.build import build
-from study.cells import GENERATION
-from study.checks import is_random, obtainable
-from study.config import load, whole
-from study.prompts import Sample, read, samples
-from study.refused import Refused
+from fovea.methods.tokens import euler
+from fovea.models import Flow, Model, adapt, generator
+from fovea.study.build import build
+from fovea.study.cells import GENERATION
+from fovea.study.checks import is_random, obtainable
+from fovea.study.config import load, whole
+from fovea.study.prompts import Sample, read, samples
+from fovea.study.refused import Refused
 
 DEGREE = 4
 
@@ -106,7 +106,7 @@ def calibrate(arguments: Sequence[str]) -> str:
         key: value for key, value in config["model"].items() if not isinstance(value, Mapping)
     }  # no hints
     drawn = samples(read(config["prompts"]).all[: config["n"]], config["seeds"])
-    checkpoint = build(node, "model", "models")
+    checkpoint = build(node, "model", "fovea.models")
     obtainable([node])
     if is_random(node):
         raise Refused("model.weights=random: weights without training have nothing to measure")

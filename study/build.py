@@ -1,4 +1,4 @@
-"""From a config node (`_target_: methods.ras.RAS` and its keyword arguments) to the object, or to one clear
+"""From a config node (`_target_: fovea.methods.ras.RAS`, keyword arguments) to the object, or to one clear
 message.
 
 Only classes of this repository's own packages are ever looked up: a config is data, and cannot name code to
@@ -11,10 +11,10 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from study.light import light
-from study.refused import Refused, nearest
+from fovea.study.light import light
+from fovea.study.refused import Refused, nearest
 
-PACKAGES = ("methods", "models", "eval", "study")
+PACKAGES = ("fovea.methods", "fovea.models", "fovea.eval", "fovea.study")
 BOUNDS = {
     "gt": "greater than",
     "ge": "at least",
@@ -73,8 +73,9 @@ def _target(node: Mapping[str, Any], where: str, package: str) -> str:
     target = node.get("_target_") if isinstance(node, Mapping) else None
     if not isinstance(target, str) or target.count(".") < 1:
         raise Refused(f"{where}: a config needs a _target_ such as {package}.module.Class, not {target!r}")
-    if target.split(".")[0] not in PACKAGES or target.split(".")[0] != package:
-        raise Refused(f"{where}._target_={target}: only classes of {package}/ can stand here")
+    home = ".".join(target.split(".")[:2])
+    if home not in PACKAGES or home != package:
+        raise Refused(f"{where}._target_={target}: only classes of {package} can stand here")
     return target
 
 
@@ -99,7 +100,7 @@ def _built(cls: type, node: Mapping[str, Any], where: str, inner: Callable[..., 
         if key not in known:
             raise Refused(f"{prefix}{key}={value}: {cls.__name__} has no {key}; {nearest(key, known)}")
         if isinstance(value, Mapping) and "_target_" in value:
-            given[key] = inner(value, f"{prefix}{key}", str(value["_target_"]).split(".")[0])
+            given[key] = inner(value, f"{prefix}{key}", ".".join(str(value["_target_"]).split(".")[:2]))
         elif isinstance(value, bool) and "bool" not in str(known[key]):
             raise Refused(f"{prefix}{key}={value}: must be {words(known[key])}, not true or false")
     try:

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eval.memory import Memory
-from eval.speed import timed
-from eval.watch import State
-from models import Flow, Model, generator
-from study.cells import GENERATION, Cell
-from study.prompts import Sample
+from fovea.eval.memory import Memory
+from fovea.eval.speed import timed
+from fovea.eval.watch import State
+from fovea.models import Flow, Model, generator
+from fovea.study.cells import GENERATION, Cell
+from fovea.study.prompts import Sample
 
 Method = Callable[..., Tensor]
 

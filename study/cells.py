@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import product
 from typing import Any, Literal
 
-from study import identity
-from study.build import check
-from study.config import load, options, resolved, stand_in
-from study.labels import named, origin, series
-from study.light import light
-from study.refused import Refused
-from study.settings import Settings, Sweep
+from fovea.study import identity
+from fovea.study.build import check
+from fovea.study.config import load, options, resolved, stand_in
+from fovea.study.labels import named, origin, series
+from fovea.study.light import light
+from fovea.study.refused import Refused
+from fovea.study.settings import Settings, Sweep
 
 # of the model's settings: one loading serves all values of these
 GENERATION = ("height", "width", "steps", "guidance", "negative", "max_sequence_length")
@@ -66,7 +66,7 @@ def _cells(
     for dense in unique(models):
         before = dense.label.removesuffix("dense")
         for steps in sweep.curve_steps(dense.model["steps"]):
-            method = {"_target_": "methods.Steps", "steps": steps, "solver": sweep.solver}
+            method = {"_target_": "fovea.methods.Steps", "steps": steps, "solver": sweep.solver}
             called = f"{before}{steps} steps", "steps", f"{before}step reduction"
             axes = dense.axes | {"method.steps": steps}
             yield _cell(*called, *checked(dense.model, method), settings, axes, dense.id)
@@ -80,7 +80,7 @@ def points(sweep: Sweep) -> list[dict[str, Any]]:
 
 def _dense(model: Node, settings: Settings, name: str | None) -> Cell:
     """name: of the model, where several are swept."""
-    method = {"_target_": "methods.Baseline", "steps": model["steps"]}
+    method = {"_target_": "fovea.methods.Baseline", "steps": model["steps"]}
     called, axes = (f"{name} dense", {"model": name}) if name else ("dense", {})
     return _cell(called, "dense", "dense", *checked(model, method), settings, axes, "")
 
@@ -91,7 +91,7 @@ def checked(model: Node, method: Node) -> tuple[Node, Node]:
     are no model's own."""
     known = {*options("method"), *options("method/cache")}
     model = {key: v for key, v in model.items() if not (isinstance(v, Mapping) and key in known)}
-    checkpoint, made = check(model, "model", "models"), check(method, "method", "methods")
+    checkpoint, made = check(model, "model", "fovea.models"), check(method, "method", "fovea.methods")
     if hasattr(made, "check"):
         try:
             made.check(checkpoint.grid)

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from study import identity
-from study.build import asked, check, obstacle
-from study.refused import Refused, nearest
-from study.store import read_json
+from fovea.study import identity
+from fovea.study.build import asked, check, obstacle
+from fovea.study.refused import Refused, nearest
+from fovea.study.store import read_json
 
 Node = dict[str, Any]
 
@@ -15,7 +15,7 @@ Node = dict[str, Any]
 def unavailable(config: Node) -> dict[str, str]:
     """Metrics that lack their weights, and why; refused if eval.strict, or if two give one score."""
     metrics = config["metric"]
-    found = {name: obstacle(node, f"metric.{name}", "eval") for name, node in metrics.items()}
+    found = {name: obstacle(node, f"metric.{name}", "fovea.eval") for name, node in metrics.items()}
     _distinct(metrics, config["eval"].get("margin") or {})
     missing = {name: keyed(name, why) for name, why in found.items() if why is not None}
     if missing and config["eval"].get("strict"):
@@ -33,7 +33,7 @@ def _distinct(metrics: dict[str, Node], margin: dict[str, float]) -> None:
     """Each score is given by one metric, and each margin is of a score that is given."""
     giving: dict[str, str] = {}
     for name, node in metrics.items():
-        for score in asked(node, f"metric.{name}", "eval", lambda made: list(made.better)):
+        for score in asked(node, f"metric.{name}", "fovea.eval", lambda made: list(made.better)):
             if score in giving:
                 raise Refused(f"eval.metrics: {giving[score]} and {name} both give {score}; leave one out")
             giving[score] = name
@@ -45,13 +45,13 @@ def _distinct(metrics: dict[str, Node], margin: dict[str, float]) -> None:
 def obtainable(models: Iterable[Node]) -> None:
     """The weights of every model can be had, or the ways out are named."""
     for model in {identity.digest(model): model for model in models}.values():
-        why = obstacle(model | {"device": identity.device(model["device"])}, "model", "models")
+        why = obstacle(model | {"device": identity.device(model["device"])}, "model", "fovea.models")
         if why is not None:
             raise Refused(why)
 
 
 def is_random(model: Node) -> bool:
     """Built without training, or saved by one who says so of the checkpoint."""
-    folder = check(model, "model", "models").folder
+    folder = check(model, "model", "fovea.models").folder
     index = read_json(folder / "model_index.json") if folder else None
     return "random" in (model["weights"], (index or {}).get("weights"))

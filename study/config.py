@@ -11,9 +11,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from study import metrics
-from study.override import NESTED, axes, first_line, flat, is_axis, is_new, parsed, values
-from study.refused import Refused, nearest
+from fovea.study import metrics
+from fovea.study.override import NESTED, axes, first_line, flat, is_axis, is_new, parsed, values
+from fovea.study.refused import Refused, nearest
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"

@@ -4,14 +4,14 @@ about."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from study.refused import Refused
+from fovea.study.refused import Refused
 
 DEEDS = {
-    "list": "study.hand.listing",
-    "show": "study.hand.show",
-    "merge": "study.hand.merge",
-    "compare": "study.hand.compare",
-    "rescore": "study.rescore",
+    "list": "fovea.study.hand.listing",
+    "show": "fovea.study.hand.show",
+    "merge": "fovea.study.hand.merge",
+    "compare": "fovea.study.hand.compare",
+    "rescore": "fovea.study.rescore",
 }
 
 
@@ -46,7 +46,7 @@ class Deed:
 
     def folders(self) -> list[str]:
         """The value as a list: [a,b] or a,b."""
-        from study.override import parsed, values
+        from fovea.study.override import parsed, values
 
         value = values(parsed(self.said))
         return [str(one) for one in (value if isinstance(value, list) else [value])]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from eval import Better
-from eval.statistics import Groups, replicated
-from study.row import Cost, Row
+from fovea.eval import Better
+from fovea.eval.statistics import Groups, replicated
+from fovea.study.row import Cost, Row
 
 Array = NDArray[np.float64]
 REPLICATES = 2000

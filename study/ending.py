@@ -5,9 +5,9 @@ import json
 import sys
 from typing import Any
 
-from study.build import build
-from study.plan import Plan
-from study.store import Store
+from fovea.study.build import build
+from fovea.study.plan import Plan
+from fovea.study.store import Store
 
 
 def say_unavailable(plan: Plan, progress: Any) -> None:
@@ -17,15 +17,15 @@ def say_unavailable(plan: Plan, progress: Any) -> None:
 
 def end(plan: Plan, store: Store, rows: Any, summary: dict[str, Any]) -> int:
     """The exit code: 0, or 3 if a cell failed."""
-    from study import printed
-    from study.forms import show
-    from study.terminal import terminal
+    from fovea.study import printed
+    from fovea.study.forms import show
+    from fovea.study.terminal import terminal
 
     console = terminal()
     show(rows, plan.random_weights, console)
     if paper := printed.table(plan, rows):
         printed.show(plan, paper, console)
-    build(plan.config["logger"], "logger", "study")(store.folder)
+    build(plan.config["logger"], "logger", "fovea.study")(store.folder)
     sys.stderr.flush()
     print(json.dumps(summary, ensure_ascii=False, allow_nan=False))
     return 3 if summary["failed"] else 0

@@ -11,18 +11,18 @@ import diffusers
 import torch
 import transformers
 
-from eval.speed import compile_seconds, turn
-from models import Model, adapt
-from study.build import build
-from study.cell import Method, make
-from study.cells import GENERATION, Cell
-from study.identity import digest, threads
-from study.plan import Plan
-from study.progress import Progress
-from study.prompts import Sample
-from study.record import now, record
-from study.store import Store
-from study.tracing import Tracing
+from fovea.eval.speed import compile_seconds, turn
+from fovea.models import Model, adapt
+from fovea.study.build import build
+from fovea.study.cell import Method, make
+from fovea.study.cells import GENERATION, Cell
+from fovea.study.identity import digest, threads
+from fovea.study.plan import Plan
+from fovea.study.progress import Progress
+from fovea.study.prompts import Sample
+from fovea.study.record import now, record
+from fovea.study.store import Store
+from fovea.study.tracing import Tracing
 
 
 @dataclass
@@ -77,13 +77,13 @@ def _run_group(run: Run, cells: Sequence[Cell], todo: dict[str, set[str]]) -> No
     run.progress.say(f"loading {work[0].model['path']}")
     try:
         _quiet()
-        pipe = build(work[0].model, "model", "models").load()
+        pipe = build(work[0].model, "model", "fovea.models").load()
     except Exception as error:
         for cell in work:
             run.fail(cell, error)
         return
     with adapt(pipe) as model:
-        methods = {cell.id: build(cell.method, "method", "methods") for cell in work}
+        methods = {cell.id: build(cell.method, "method", "fovea.methods") for cell in work}
         run.progress.start({cell.id: len(todo[cell.id]) for cell in work})
         tracing = Tracing(run.plan, run.store, model)
         for cell in work:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from eval import Score
-from study.cells import Cell
-from study.store import Store, read_json, write_json
+from fovea.eval import Score
+from fovea.study.cells import Cell
+from fovea.study.store import Store, read_json, write_json
 
 FILE = "floor.json"
 Floor = Mapping[str, Mapping[str, Score]]  # what was changed -> score by name

@@ -7,13 +7,13 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from study import terminal
-from study.records import records
-from study.row import Row
-from study.store import write
-from study.table import RANDOM, cells, notes
-from study.typeset import latex, markdown
-from study.verdict import volumes
+from fovea.study import terminal
+from fovea.study.records import records
+from fovea.study.row import Row
+from fovea.study.store import write
+from fovea.study.table import RANDOM, cells, notes
+from fovea.study.typeset import latex, markdown
+from fovea.study.verdict import volumes
 
 
 def show(rows: Sequence[Row], random_weights: bool, console: Console) -> None:

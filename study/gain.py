@@ -13,9 +13,9 @@ from dataclasses import replace
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from eval.interval import Interval, basic, two_sided
-from study.draws import Array, costs, drawn_costs, drawn_qualities, independent, qualities
-from study.row import Cost, Row
+from fovea.eval.interval import Interval, basic, two_sided
+from fovea.study.draws import Array, costs, drawn_costs, drawn_qualities, independent, qualities
+from fovea.study.row import Cost, Row
 
 NOWHERE = float("nan")
 

@@ -1,7 +1,7 @@
 """What `python run.py --help` lists: the groups with their choices, what lists may hold, the plain keys."""
 
-from study.config import CONF, groups, options
-from study.hand.listing import KINDS
+from fovea.study.config import CONF, groups, options
+from fovea.study.hand.listing import KINDS
 
 
 def text() -> str:

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from study.light import light
+from fovea.study.light import light
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "diffusers", "transformers", "numpy")
@@ -52,12 +52,12 @@ def home(target: str) -> str:
 
 def _imported(module: str, seen: Iterable[Path] = ()) -> set[Path]:
     found = set(seen)
-    file = ROOT / (module.replace(".", "/") + ".py")
+    file = ROOT / (module.removeprefix("fovea.").replace(".", "/") + ".py")
     if file in found or not file.is_file():
         return found
     found.add(file)
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("methods"):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fovea.methods"):
             for name in [node.module, *(f"{node.module}.{a.name}" for a in node.names)]:
                 found |= _imported(str(name), found)
     return found

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from study.override import NESTED
+from fovea.study.override import NESTED
 
 NAMING = ("model", "method", "method/cache")  # groups that a name is made of
 

@@ -10,6 +10,6 @@ class Local:
     """This process, this device."""
 
     def __call__(self, plan: Any, store: Any, progress: Any) -> set[str]:
-        from study.execute import execute  # torch, diffusers: seconds, only if something is to be made
+        from fovea.study.execute import execute  # torch, diffusers: seconds, only if something is to be made
 
         return execute(plan, store, progress)

@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Mapping
 
-from study.captions import captions
+from fovea.study.captions import captions
 
 Rows = list[tuple[str, str]]
 NAMES = ("prompt", "prompts")

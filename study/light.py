@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = {"methods", "models", "eval", "study"}
+OURS = "fovea"
 LIGHT = {*sys.stdlib_module_names, "pydantic", "annotated_types", "typing_extensions"}
 KEPT = {"property", "cached_property", "classmethod", "staticmethod", "field_validator", "model_validator"}
 _read: dict[
@@ -36,9 +36,9 @@ def names(module: str) -> dict[str, Any]:
 
 
 def _file(module: str) -> Path | None:
-    path = ROOT / module.replace(".", "/")
+    path = ROOT / module.removeprefix("fovea.").replace(".", "/")
     files = [f for f in (path.with_suffix(".py"), path / "__init__.py") if f.is_file()]
-    return files[0] if files and module.split(".")[0] in OURS else None
+    return files[0] if files and module.split(".")[0] == OURS else None
 
 
 @cache
@@ -48,7 +48,7 @@ def _tree(module: str) -> list[ast.stmt]:
 
 
 def _run(statement: ast.stmt, space: dict[str, Any]) -> None:
-    if isinstance(statement, ast.ImportFrom) and (statement.module or "").split(".")[0] in OURS:
+    if isinstance(statement, ast.ImportFrom) and (statement.module or "").split(".")[0] == OURS:
         for alias in statement.names:
             found = names(str(statement.module)).get(alias.name)
             if found is not None:

@@ -52,7 +52,7 @@ class Wandb:
         places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", "study.hand.send", json.dumps(asked)],
+                [sys.executable, "-m", "fovea.study.hand.send", json.dumps(asked)],
                 stdin=subprocess.DEVNULL,  # nobody is asked for a key
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -5,12 +5,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from study.build import build
-from study.deeds import DEEDS, asked
-from study.ending import end, say_unavailable
-from study.plan import Plan, make
-from study.preview import preview
-from study.store import Store, read_json, write_json
+from fovea.study.build import build
+from fovea.study.deeds import DEEDS, asked
+from fovea.study.ending import end, say_unavailable
+from fovea.study.plan import Plan, make
+from fovea.study.preview import preview
+from fovea.study.store import Store, read_json, write_json
 
 
 def study(arguments: list[str]) -> int:
@@ -26,8 +26,8 @@ def study(arguments: list[str]) -> int:
 
 
 def _work(plan: Plan, store: Store, arguments: list[str]) -> int:
-    from study.progress import Progress
-    from study.provenance import provenance
+    from fovea.study.progress import Progress
+    from fovea.study.provenance import provenance
 
     with Progress() as progress:
         say_unavailable(plan, progress)
@@ -39,9 +39,9 @@ def _work(plan: Plan, store: Store, arguments: list[str]) -> int:
             )
         if any(keys - set(store.samples(cell.id)) for cell in plan.cells):
             _note_start(plan, store.folder, arguments)
-            build(plan.config["launcher"], "launcher", "study")(plan, store, progress)
+            build(plan.config["launcher"], "launcher", "fovea.study")(plan, store, progress)
         progress.say("scoring and reporting")
-        from study.report import report
+        from fovea.study.report import report
 
         rows, summary = report(plan, store, provenance(plan, arguments))
     return end(plan, store, rows, summary)
@@ -60,7 +60,7 @@ def _say_other(plan: Plan, store: Store, progress: Any) -> None:
 
 def _note_start(plan: Plan, folder: Path, arguments: list[str]) -> None:
     """Every start that makes something leaves its provenance, whatever becomes of it."""
-    from study.provenance import provenance
+    from fovea.study.provenance import provenance
 
     time = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
     write_json(folder / "runs" / f"{time}.json", provenance(plan, arguments))

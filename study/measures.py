@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
-from eval.interval import Interval, Z
-from eval.statistics import mean_interval
-from study.row import Row
+from fovea.eval.interval import Interval, Z
+from fovea.eval.statistics import mean_interval
+from fovea.study.row import Row
 
 
 def measured(row: Row, dense: Row | None, name: str) -> Interval | None:

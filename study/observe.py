@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods import RAS
-from models import Flow
-from study.cell import Focus
-from study.mixed import laid_out, layout
-from study.trace import Trace
+from fovea.methods import RAS
+from fovea.models import Flow
+from fovea.study.cell import Focus
+from fovea.study.mixed import laid_out, layout
+from fovea.study.trace import Trace
 
 NEAR = 1e-5  # noise levels that differ by rounding alone
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.build import build, check
-from study.cells import Cell, Node, cells, checked
-from study.checks import is_random, obtainable, unavailable
-from study.config import choices, load, whole
-from study.prompts import Sample, read, samples
-from study.refused import Refused
-from study.settings import Settings, Suite, Sweep
+from fovea.study.build import build, check
+from fovea.study.cells import Cell, Node, cells, checked
+from fovea.study.checks import is_random, obtainable, unavailable
+from fovea.study.config import choices, load, whole
+from fovea.study.prompts import Sample, read, samples
+from fovea.study.refused import Refused
+from fovea.study.settings import Settings, Suite, Sweep
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def make(overrides: Sequence[str]) -> Plan:
     own(Suite, config["eval"], "eval")
     checked(config["model"], config["method"])
     for node in ("logger", "launcher", *(["paper"] if "paper" in config else [])):
-        check(config[node], node, "study")
+        check(config[node], node, "fovea.study")
     with _needing(config):
         prompts = read(settings.prompts)
     drawn = samples(prompts.all[: settings.n], settings.seeds)
@@ -88,4 +88,4 @@ def name(picked: Mapping[str, str]) -> str:
 
 
 def own(kind: Any, node: Mapping[str, Any], where: str = "") -> Any:
-    return build({"_target_": f"study.settings.{kind.__name__}"} | dict(node), where, "study")
+    return build({"_target_": f"study.settings.{kind.__name__}"} | dict(node), where, "fovea.study")

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from study.cells import Cell
-from study.plan import Plan
-from study.progress import clock
-from study.store import Store
+from fovea.study.cells import Cell
+from fovea.study.plan import Plan
+from fovea.study.progress import clock
+from fovea.study.store import Store
 
 
 def preview(plan: Plan) -> int:

@@ -8,16 +8,16 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from study import terminal
-from study.beside import NO_CELL, Beside, Table, beside
-from study.figures.comparison import comparison
-from study.paper import TITLE
-from study.plan import Plan
-from study.row import Row
-from study.store import write
-from study.table import RANDOM
-from study.table import figure as digits
-from study.typeset import latex, markdown
+from fovea.study import terminal
+from fovea.study.beside import NO_CELL, Beside, Table, beside
+from fovea.study.figures.comparison import comparison
+from fovea.study.paper import TITLE
+from fovea.study.plan import Plan
+from fovea.study.row import Row
+from fovea.study.store import write
+from fovea.study.table import RANDOM
+from fovea.study.table import figure as digits
+from fovea.study.typeset import latex, markdown
 
 
 def table(plan: Plan, rows: Sequence[Row]) -> Table | None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from study.cells import Cell
+from fovea.study.cells import Cell
 
 EVERY = 10.0  # seconds between plain lines
 
@@ -85,7 +85,7 @@ class Told(logging.Handler):
 
     def __init__(self, progress: Progress):
         super().__init__(logging.INFO)
-        self.progress, self.logger = progress, logging.getLogger("methods")
+        self.progress, self.logger = progress, logging.getLogger("fovea.methods")
         self.logger.addHandler(self)
         self.logger.setLevel(logging.INFO)
 

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 from pydantic import dataclasses as pydantic
 
-from study.build import build
-from study.layouts import LAYOUTS, Rows
-from study.refused import Refused, nearest
+from fovea.study.build import build
+from fovea.study.layouts import LAYOUTS, Rows
+from fovea.study.refused import Refused, nearest
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -113,7 +113,7 @@ def _files(source: str) -> list[Path]:
     sets = {file.stem: file for file in (ROOT / "conf" / "prompt").glob("*.yaml")}
     if source in sets:
         node: Any = OmegaConf.to_container(OmegaConf.load(sets[source]))
-        return build(node, f"conf/prompt/{source}.yaml", "study").found(source)
+        return build(node, f"conf/prompt/{source}.yaml", "fovea.study").found(source)
     file = Path(source).expanduser()
     for place in (file, ROOT / file):
         if place.is_file() and place.suffix in LAYOUTS:

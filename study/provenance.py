@@ -10,9 +10,9 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from study.cells import Cell
-from study.identity import digest, threads
-from study.plan import Plan
+from fovea.study.cells import Cell
+from fovea.study.identity import digest, threads
+from fovea.study.plan import Plan
 
 ROOT = Path(__file__).resolve().parent.parent
 OF_CELL = ("label", "role", "series", "axes", "dense", "off")
@@ -91,7 +91,7 @@ def device(plan: Plan) -> dict[str, Any]:
     """Model, cores, driver, clocks: as eval.device reads them, on the device that the cells run on."""
     import torch
 
-    from eval.device import describe
+    from fovea.eval.device import describe
 
     asked = str(plan.cells[0].model.get("device", "cpu"))
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from study.cell import Made
-from study.identity import digest
-from study.picture import packed, png
-from study.prompts import Sample
+from fovea.study.cell import Made
+from fovea.study.identity import digest
+from fovea.study.picture import packed, png
+from fovea.study.prompts import Sample
 
 
 def record(

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from eval.interval import Interval
-from study.row import Row
-from study.speed import Speed
+from fovea.eval.interval import Interval
+from fovea.study.row import Row
+from fovea.study.speed import Speed
 
 
 def records(rows: Sequence[Row], random_weights: bool) -> list[dict[str, Any]]:

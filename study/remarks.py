@@ -3,7 +3,7 @@ what no method at all would change."""
 
 from collections.abc import Sequence
 
-from study.row import Row
+from fovea.study.row import Row
 
 
 def measuring(rows: Sequence[Row]) -> list[str]:

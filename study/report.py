@@ -4,19 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from study import printed
-from study.figures import maps
-from study.figures.plots import pareto
-from study.figures.sheet import sheet
-from study.forms import save
-from study.identity import digest
-from study.page import page
-from study.plan import Plan
-from study.records import records
-from study.row import Row
-from study.score import per_sample, rows
-from study.store import Store, write_json
-from study.stored import brief
+from fovea.study import printed
+from fovea.study.figures import maps
+from fovea.study.figures.plots import pareto
+from fovea.study.figures.sheet import sheet
+from fovea.study.forms import save
+from fovea.study.identity import digest
+from fovea.study.page import page
+from fovea.study.plan import Plan
+from fovea.study.records import records
+from fovea.study.row import Row
+from fovea.study.score import per_sample, rows
+from fovea.study.store import Store, write_json
+from fovea.study.stored import brief
 
 STUDY = ("commit", "dirty", "packages", "config", "cells", "seeds", "prompts", "random_weights")
 

@@ -17,23 +17,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from study.again import planned
-from study.build import check
-from study.cells import Node
-from study.config import load, whole
-from study.deeds import Deed
-from study.ending import end, say_unavailable
-from study.plan import Plan, own
-from study.refused import Refused
-from study.settings import Suite
-from study.store import Store
-from study.stored import Stored, find
+from fovea.study.again import planned
+from fovea.study.build import check
+from fovea.study.cells import Node
+from fovea.study.config import load, whole
+from fovea.study.deeds import Deed
+from fovea.study.ending import end, say_unavailable
+from fovea.study.plan import Plan, own
+from fovea.study.refused import Refused
+from fovea.study.settings import Suite
+from fovea.study.store import Store
+from fovea.study.stored import Stored, find
 
 KEYS = ("eval", "metric", "cost", "logger")
 
 
 def run(deed: Deed) -> int:
-    from study.progress import Progress
+    from fovea.study.progress import Progress
 
     study = find(deed.said, deed.value, deed.plain("results", "results")).folder
     made, stored = plan(study, deed.arguments)
@@ -47,7 +47,7 @@ def run(deed: Deed) -> int:
             f"nothing is generated: scoring {sum(images)} stored images of {len(images)} cells "
             f"with {now} (before: {before}; only what is named now is in the table)"
         )
-        from study.report import report
+        from fovea.study.report import report
 
         rows, summary = report(made, store, note(stored, made.config, deed.arguments))
     return end(made, store, rows, summary | {"rescored": list(made.metrics)})
@@ -65,7 +65,7 @@ def plan(study: Path, arguments: Sequence[str]) -> tuple[Plan, dict[str, Any]]:
 
 def note(stored: dict[str, Any], config: Node, arguments: Sequence[str]) -> dict[str, Any]:
     """The provenance of the images, and by what they were scored again."""
-    from study.provenance import git, packages, said
+    from fovea.study.provenance import git, packages, said
 
     now = {
         "command": said(arguments),
@@ -93,7 +93,7 @@ def _config(stored: Node, arguments: Sequence[str]) -> Node:
         said = {text.partition("=")[0].split(".")[1] for text in given if _of(text) == "eval"}
         config["eval"] = stored["eval"] | {key: config["eval"][key] for key in said}
     own(Suite, config["eval"], "eval")
-    check(config["logger"], "logger", "study")
+    check(config["logger"], "logger", "fovea.study")
     return {key: config[key] for key in KEYS}
 
 

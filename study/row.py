@@ -7,11 +7,11 @@ from typing import Literal
 
 import numpy as np
 
-from eval import Score
-from eval.decisions import Verdict
-from eval.interval import Interval, median_interval
-from study.cells import Cell
-from study.speed import Record, Speed, batches
+from fovea.eval import Score
+from fovea.eval.decisions import Verdict
+from fovea.eval.interval import Interval, median_interval
+from fovea.study.cells import Cell
+from fovea.study.speed import Record, Speed, batches
 
 Cost = Literal["time", "flops"]
 

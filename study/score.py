@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from eval import Samples, Score, require_equal_n
-from eval.selftest import trusted
-from study.build import build
-from study.cells import Cell
-from study.checks import keyed
-from study.floor import floor
-from study.gain import with_gain
-from study.picture import pixels
-from study.plan import Plan
-from study.row import Record, Row, flops_ratio, mean_flops, no_op, relative, speedup
-from study.speed import batches, seconds, speed
-from study.store import Store
-from study.verdict import with_verdicts
+from fovea.eval import Samples, Score, require_equal_n
+from fovea.eval.selftest import trusted
+from fovea.study.build import build
+from fovea.study.cells import Cell
+from fovea.study.checks import keyed
+from fovea.study.floor import floor
+from fovea.study.gain import with_gain
+from fovea.study.picture import pixels
+from fovea.study.plan import Plan
+from fovea.study.row import Record, Row, flops_ratio, mean_flops, no_op, relative, speedup
+from fovea.study.speed import batches, seconds, speed
+from fovea.study.store import Store
+from fovea.study.verdict import with_verdicts
 
 Metrics = Mapping[str, Callable[[Samples], list[Score]]]
 
@@ -39,7 +39,7 @@ def rows(plan: Plan, store: Store) -> list[Row]:
 
 def build_metrics(plan: Plan) -> Metrics:
     """Each as it is, or, where it fails its self-test, as scores that say so."""
-    built = {name: build(node, f"metric.{name}", "eval") for name, node in plan.metrics.items()}
+    built = {name: build(node, f"metric.{name}", "fovea.eval") for name, node in plan.metrics.items()}
     return {name: metric if plan.random_weights else trusted(metric) for name, metric in built.items()}
 
 

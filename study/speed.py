@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eval.interval import Interval, median_interval
-from eval.speed import break_even
-from eval.statistics import mean_interval
+from fovea.eval.interval import Interval, median_interval
+from fovea.eval.speed import break_even
+from fovea.eval.statistics import mean_interval
 
 Record = dict[str, Any]
 

@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from study.refused import Refused
-from study.store import Store, read_json
+from fovea.study.refused import Refused
+from fovea.study.store import Store, read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = {"config", "cells", "samples", "prompts"}

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Sequence
 
-from eval import Score
-from eval.interval import Interval
-from study.remarks import floors, measuring
-from study.row import Row
+from fovea.eval import Score
+from fovea.eval.interval import Interval
+from fovea.study.remarks import floors, measuring
+from fovea.study.row import Row
 
 RANDOM = "RANDOM WEIGHTS: the speed is valid, the images are noise"
 LEVEL = 0.05  # of the whole table

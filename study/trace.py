@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialised
 from scipy.stats import rankdata
 
-from study.store import Store, write
+from fovea.study.store import Store, write
 
 LARGEST = float(np.finfo(np.float16).max)
 

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from eval.speed import count_flops
-from models import Model
-from study.build import build
-from study.cell import Method, flow, noise
-from study.cells import Cell
-from study.observe import Observer, Trajectory
-from study.plan import Plan
-from study.prompts import Sample
-from study.store import Store
-from study.trace import read, save
+from fovea.eval.speed import count_flops
+from fovea.models import Model
+from fovea.study.build import build
+from fovea.study.cell import Method, flow, noise
+from fovea.study.cells import Cell
+from fovea.study.observe import Observer, Trajectory
+from fovea.study.plan import Plan
+from fovea.study.prompts import Sample
+from fovea.study.store import Store
+from fovea.study.trace import read, save
 
 IMAGES = 4  # of each cell, at most
 
@@ -58,5 +58,5 @@ class Tracing:
             self.dense[dense] = None
             cell = next((cell for cell in self.plan.cells if cell.id == dense), None)
             if cell and (self.store.samples(dense) or not self.store.failures(dense)):
-                self.trace(cell, build(cell.method, "method", "methods"))
+                self.trace(cell, build(cell.method, "method", "fovea.methods"))
         return self.dense[dense]

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from eval import Score
-from eval.decisions import Verdict, holm, verdict
-from eval.front import hypervolume, membership
-from eval.interval import Interval, basic
-from eval.statistics import mean_interval
-from study.draws import Array, costs, drawn_costs, drawn_qualities, independent, qualities, sign
-from study.row import Row
+from fovea.eval import Score
+from fovea.eval.decisions import Verdict, holm, verdict
+from fovea.eval.front import hypervolume, membership
+from fovea.eval.interval import Interval, basic
+from fovea.eval.statistics import mean_interval
+from fovea.study.draws import Array, costs, drawn_costs, drawn_qualities, independent, qualities, sign
+from fovea.study.row import Row
 
 Margins = Mapping[str, float]
 

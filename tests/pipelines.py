@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from models.random_weights import CLIP_IDS, GEMMA_IDS, build
+from fovea.models.random_weights import CLIP_IDS, GEMMA_IDS, build
 
 
 def vae(channels: int, scale: float, shift: float | None, quant: bool):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from study.config import load
-from study.deeds import asked
+from fovea.study.config import load
+from fovea.study.deeds import asked
 
 ROOT = Path(__file__).resolve().parent.parent
 

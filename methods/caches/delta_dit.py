@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from methods.cache import Cache
+from fovea.methods.cache import Cache
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})

@@ -5,8 +5,8 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from methods.cache import Cache
-from methods.caches.dbcache import DBCache
+from fovea.methods.cache import Cache
+from fovea.methods.caches.dbcache import DBCache
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})

@@ -5,8 +5,8 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from methods.cache import Cache
-from methods.caches.taylorseer import TaylorSeer
+from fovea.methods.cache import Cache
+from fovea.methods.caches.taylorseer import TaylorSeer
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})

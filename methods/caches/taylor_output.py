@@ -5,9 +5,9 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from methods.cache import Cache
-from methods.caches.taylorseer import Phase, refreshes
-from methods.forecast import Forecast
+from fovea.methods.cache import Cache
+from fovea.methods.caches.taylorseer import Phase, refreshes
+from fovea.methods.forecast import Forecast
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})

@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from methods.cache import Cache
-from methods.forecast import Forecast
+from fovea.methods.cache import Cache
+from fovea.methods.forecast import Forecast
 
 Phase = Literal["diffusers", "paper"]
 

@@ -9,13 +9,13 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from study.cells import Cell
-from study.figures.focus import Maps, faded
-from study.figures.style import INK, MUTED, RANDOM, WARNING
-from study.figures.traced import chosen
-from study.picture import pixels
-from study.plan import Plan
-from study.store import Store, write
+from fovea.study.cells import Cell
+from fovea.study.figures.focus import Maps, faded
+from fovea.study.figures.style import INK, MUTED, RANDOM, WARNING
+from fovea.study.figures.traced import chosen
+from fovea.study.picture import pixels
+from fovea.study.plan import Plan
+from fovea.study.store import Store, write
 
 PANEL, COLUMNS, GAP, LINE = 208, 4, 12, 17  # pixels; panels in a row
 FRAME, LAST = 350, 1800  # milliseconds

@@ -7,9 +7,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from study.beside import Beside, Table
-from study.figures.style import COLOURS, FAINT, INK, MUTED, WARNING, figure, save
-from study.plan import Plan
+from fovea.study.beside import Beside, Table
+from fovea.study.figures.style import COLOURS, FAINT, INK, MUTED, WARNING, figure, save
+from fovea.study.plan import Plan
 
 PRINTED: dict[str, Any] = {
     "marker": "D",

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import SubFigure
 
-from study.figures.direct import End, by_sigma, name_ends
-from study.figures.panels import TITLE, over, picture, spread
-from study.figures.style import INK, MUTED, figure, save
-from study.figures.traced import Traced, choice, chosen, look
-from study.plan import Plan
-from study.store import Store
+from fovea.study.figures.direct import End, by_sigma, name_ends
+from fovea.study.figures.panels import TITLE, over, picture, spread
+from fovea.study.figures.style import INK, MUTED, figure, save
+from fovea.study.figures.traced import Traced, choice, chosen, look
+from fovea.study.plan import Plan
+from fovea.study.store import Store
 
 PROMPTS, STEPS = 2, 9  # of the score maps
 WIDTH, LINES = 9.5, 2.9  # inches: of the figure; height of the axis

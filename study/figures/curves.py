@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from study.figures.style import COLOURS, MUTED
-from study.row import Row
+from fovea.study.figures.style import COLOURS, MUTED
+from fovea.study.row import Row
 
 MARKERS = "osD^v"  # one more each time the colours are through
 

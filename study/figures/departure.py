@@ -8,13 +8,13 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import SubFigure
 
-from study.figures.direct import End, by_sigma, name_ends
-from study.figures.panels import TITLE, beside, over, picture, spread
-from study.figures.style import figure, save
-from study.figures.traced import Traced, choice, chosen, look
-from study.plan import Plan
-from study.store import Store
-from study.trace import Trace
+from fovea.study.figures.direct import End, by_sigma, name_ends
+from fovea.study.figures.panels import TITLE, beside, over, picture, spread
+from fovea.study.figures.style import figure, save
+from fovea.study.figures.traced import Traced, choice, chosen, look
+from fovea.study.plan import Plan
+from fovea.study.store import Store
+from fovea.study.trace import Trace
 
 MAPS, STEPS = 4, 8  # cells and steps whose error is drawn over the image
 WIDTH, LINES, NAMES = 9.5, 3.0, 1.2  # inches: of the figure; height of the axis; cells' names

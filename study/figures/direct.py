@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.typing import ColorType
 
-from study.figures.sheet import plain
-from study.figures.style import FAINT
+from fovea.study.figures.sheet import plain
+from fovea.study.figures.style import FAINT
 
 SIZE = 7.5  # points
 LONGEST = 40  # characters of a name

@@ -7,13 +7,13 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import SubFigure
 
-from study.cells import Cell
-from study.figures.panels import TITLE, beside, enlarged, faded, folded, over, picture, spread
-from study.figures.style import INK, figure, save
-from study.figures.traced import choice, chosen
-from study.picture import pixels, unpacked
-from study.plan import Plan
-from study.store import Store
+from fovea.study.cells import Cell
+from fovea.study.figures.panels import TITLE, beside, enlarged, faded, folded, over, picture, spread
+from fovea.study.figures.style import INK, figure, save
+from fovea.study.figures.traced import choice, chosen
+from fovea.study.picture import pixels, unpacked
+from fovea.study.plan import Plan
+from fovea.study.store import Store
 
 PROMPTS, STEPS, LEAST = 3, 10, 5  # shown at most; columns at least, so that few stand together
 WIDTH, NAMES = 9.5, 1.25  # inches, of the figure and of the cells' names beside their steps

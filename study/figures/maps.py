@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from study.figures.animation import animation
-from study.figures.continuity import continuity
-from study.figures.departure import departure
-from study.figures.focus import focus, maps
-from study.figures.regions import regions
-from study.figures.traced import table, traced
-from study.plan import Plan
-from study.store import Store, write
+from fovea.study.figures.animation import animation
+from fovea.study.figures.continuity import continuity
+from fovea.study.figures.departure import departure
+from fovea.study.figures.focus import focus, maps
+from fovea.study.figures.regions import regions
+from fovea.study.figures.traced import table, traced
+from fovea.study.plan import Plan
+from fovea.study.store import Store, write
 
 
 def show(plan: Plan, store: Store, folder: Path) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from study.figures.sheet import plain
-from study.figures.style import INK, MUTED
-from study.picture import pixels
-from study.store import Store
+from fovea.study.figures.sheet import plain
+from fovea.study.figures.style import INK, MUTED
+from fovea.study.picture import pixels
+from fovea.study.store import Store
 
 TITLE: dict[str, Any] = {"x": 0.01, "ha": "left", "size": 9, "color": INK}  # of a part of a figure
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from eval import Score
-from study.figures.curves import Curve, curves
-from study.figures.points import arms, draw, place
-from study.figures.style import COLOURS, FAINT, INK, MUTED, figure, save
-from study.row import Row
-from study.table import headline
+from fovea.eval import Score
+from fovea.study.figures.curves import Curve, curves
+from fovea.study.figures.points import arms, draw, place
+from fovea.study.figures.style import COLOURS, FAINT, INK, MUTED, figure, save
+from fovea.study.row import Row
+from fovea.study.table import headline
 
 NAMES = {
     "psnr": "PSNR to dense (dB)",

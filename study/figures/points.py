@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.patheffects import withStroke
 
-from eval import Score
-from eval.interval import Interval, Z
-from study.figures.curves import Curve, mark
-from study.figures.style import MUTED
-from study.row import Row
+from fovea.eval import Score
+from fovea.eval.interval import Interval, Z
+from fovea.study.figures.curves import Curve, mark
+from fovea.study.figures.style import MUTED
+from fovea.study.row import Row
 
 Point = tuple[float, float]
 Colour = tuple[float, float, float]

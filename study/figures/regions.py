@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from study.figures.panels import TITLE, faded, folded, picture
-from study.figures.style import INK, figure, save
-from study.figures.traced import Traced, choice, chosen
-from study.picture import pixels
-from study.plan import Plan
-from study.store import Store
-from study.trace import Trace
+from fovea.study.figures.panels import TITLE, faded, folded, picture
+from fovea.study.figures.style import INK, figure, save
+from fovea.study.figures.traced import Traced, choice, chosen
+from fovea.study.picture import pixels
+from fovea.study.plan import Plan
+from fovea.study.store import Store
+from fovea.study.trace import Trace
 
 CELLS, PROMPTS = 3, 4  # shown at most
 WIDTH = 9.5  # inches

@@ -5,10 +5,10 @@ from textwrap import shorten, wrap
 
 import numpy as np
 
-from study.figures.style import INK, figure, save
-from study.picture import pixels
-from study.plan import Plan
-from study.store import Store
+from fovea.study.figures.style import INK, figure, save
+from fovea.study.picture import pixels
+from fovea.study.plan import Plan
+from fovea.study.store import Store
 
 ROWS = 8  # prompts shown at most
 

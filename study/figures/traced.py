@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import to_rgb
 
-from study.cells import Cell
-from study.figures.style import COLOURS, MUTED
-from study.plan import Plan
-from study.store import Store
-from study.trace import Trace, read
+from fovea.study.cells import Cell
+from fovea.study.figures.style import COLOURS, MUTED
+from fovea.study.plan import Plan
+from fovea.study.store import Store
+from fovea.study.trace import Trace, read
 
 SHOWN = 8  # cells in a figure, at most
 DASHES = ("-", (0, (4, 2)), (0, (1, 1)))

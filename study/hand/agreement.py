@@ -7,9 +7,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from study.refused import Refused
-from study.store import Store
-from study.stored import Record, Stored
+from fovea.study.refused import Refused
+from fovea.study.store import Store
+from fovea.study.stored import Record, Stored
 
 Fact = tuple[str, str, str]  # of what, its value, in which study
 MOST = 12  # differences that are told

@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from study.deeds import Deed
-from study.hand import contrast
-from study.hand.contrast import HEAD, NOTES, markdown, origins, told
-from study.hand.difference import Change, changes
-from study.hand.origins import differing, identical
-from study.plan import own
-from study.refused import Refused
-from study.settings import Settings
-from study.store import write
-from study.stored import Record, Stored, find, rounded
-from study.terminal import grouped, say, show, terminal
+from fovea.study.deeds import Deed
+from fovea.study.hand import contrast
+from fovea.study.hand.contrast import HEAD, NOTES, markdown, origins, told
+from fovea.study.hand.difference import Change, changes
+from fovea.study.hand.origins import differing, identical
+from fovea.study.plan import own
+from fovea.study.refused import Refused
+from fovea.study.settings import Settings
+from fovea.study.store import write
+from fovea.study.stored import Record, Stored, find, rounded
+from fovea.study.terminal import grouped, say, show, terminal
 
 Pairs = list[tuple[Record, Record]]
 SHOWN = 40  # characters of a value on the terminal

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from study.hand.difference import Change
-from study.table import figure, short, star
-from study.terminal import Groups
+from fovea.study.hand.difference import Change
+from fovea.study.table import figure, short, star
+from fovea.study.terminal import Groups
 
 NAMES = {"seconds": "s/image", "flops": "FLOPs", "memory_bytes": "memory"}
 HEAD = ["figure", "first", "second", "change", "n"]

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import stdtrit
 
-from eval.decisions import holm
-from eval.interval import Interval, median_interval, two_sided
-from eval.statistics import Pool, paired_difference, pooled
-from study.stored import Record, Stored
+from fovea.eval.decisions import holm
+from fovea.eval.interval import Interval, median_interval, two_sided
+from fovea.eval.statistics import Pool, paired_difference, pooled
+from fovea.study.stored import Record, Stored
 
 COSTS = ("seconds", "speedup", "flops", "memory_bytes")
 BIASED = ("fd", "fid", "sfid")  # their expectation depends on the number of images

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from study.picture import pixels
-from study.refused import Refused
-from study.store import Store, write_json
-from study.stored import Record, Stored
+from fovea.study.picture import pixels
+from fovea.study.refused import Refused
+from fovea.study.store import Store, write_json
+from fovea.study.stored import Record, Stored
 
 PART = ".{}.merging"  # of the new folder, until all of it is there
 

@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from study.config import options
-from study.deeds import Deed
-from study.hand.offer import MORE, Record, head
-from study.refused import Refused, nearest
-from study.terminal import say, show, terminal
+from fovea.study.config import options
+from fovea.study.deeds import Deed
+from fovea.study.hand.offer import MORE, Record, head
+from fovea.study.refused import Refused, nearest
+from fovea.study.terminal import say, show, terminal
 
 FOLDERS = {
     "models": "model",
@@ -37,7 +37,7 @@ USE = {
 
 def run(deed: Deed) -> int:
     if deed.value == "studies":
-        from study.hand.show import every
+        from fovea.study.hand.show import every
 
         return every(deed)
     if deed.value not in FOLDERS:

@@ -9,25 +9,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from study.again import planned
-from study.config import load, whole
-from study.deeds import Deed
-from study.ending import end, say_unavailable
-from study.hand.agreement import agree
-from study.hand.gather import gather
-from study.hand.naming import named_apart
-from study.plan import own
-from study.refused import Refused
-from study.settings import Settings
-from study.store import Store
-from study.stored import Record, Stored, find
+from fovea.study.again import planned
+from fovea.study.config import load, whole
+from fovea.study.deeds import Deed
+from fovea.study.ending import end, say_unavailable
+from fovea.study.hand.agreement import agree
+from fovea.study.hand.gather import gather
+from fovea.study.hand.naming import named_apart
+from fovea.study.plan import own
+from fovea.study.refused import Refused
+from fovea.study.settings import Settings
+from fovea.study.store import Store
+from fovea.study.stored import Record, Stored, find
 
 BULK = ("cells", "samples", "noise", "merged")
 
 
 def run(deed: Deed) -> int:
-    from study.progress import Progress
-    from study.report import report
+    from fovea.study.progress import Progress
+    from fovea.study.report import report
 
     given = deed.only("name", "results", "logger")
     results, name = deed.plain("results", "results"), deed.plain("name")
@@ -67,7 +67,7 @@ def _studies(deed: Deed, results: str) -> list[Stored]:
 def merged(studies: Sequence[Stored], command: Sequence[str]) -> Record:
     """The provenance of all of them: what they share as it is, what differs side by side, each one's own in
     `merged.sources`."""
-    from study.provenance import drawn, git, said
+    from fovea.study.provenance import drawn, git, said
 
     records = [study.provenance for study in studies]
     by_size = sorted(records, key=lambda record: -len(record["samples"]))

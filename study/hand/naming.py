@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from study.hand.agreement import model_name
-from study.stored import Record, Stored
+from fovea.study.hand.agreement import model_name
+from fovea.study.stored import Record, Stored
 
 Trait = Callable[[Mapping[str, Any]], str]
 TRAITS: tuple[Trait, ...] = (

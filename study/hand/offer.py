@@ -7,12 +7,12 @@ from dataclasses import fields
 from itertools import takewhile
 from typing import Any
 
-from study.build import asked, check, obstacle
-from study.checks import keyed
-from study.config import CONF, load, whole
-from study.identity import device
-from study.light import light
-from study.refused import Refused
+from fovea.study.build import asked, check, obstacle
+from fovea.study.checks import keyed
+from fovea.study.config import CONF, load, whole
+from fovea.study.identity import device
+from fovea.study.light import light
+from fovea.study.refused import Refused
 
 Record = dict[str, Any]
 LONG = 120  # characters of a line on what something is, from which its first sentence must do
@@ -35,9 +35,9 @@ def _models(names: list[str], _: list[str]) -> list[Record]:
 def _weights(node: Mapping[str, Any]) -> str:
     """Whether they are on this machine. The hub is not asked: that takes seconds and a network."""
     node = {key: value for key, value in node.items() if not isinstance(value, Mapping)}
-    if check(node, "model", "models").folder is None:
+    if check(node, "model", "fovea.models").folder is None:
         return f"not here: `hf download {node['path']}` or model.path=FOLDER; model.weights=random for timing"
-    why = obstacle(node | {"device": device(node["device"])}, "model", "models")
+    why = obstacle(node | {"device": device(node["device"])}, "model", "fovea.models")
     return f"here: {node['path']}" if why is None else why.partition("\n")[0]
 
 
@@ -84,8 +84,8 @@ def _metrics(names: list[str], given: list[str]) -> list[Record]:
     found = []
     for name in names:
         where = f"metric.{name}"
-        better = asked(nodes[name], where, "eval", lambda made: dict(made.better))
-        why = obstacle(nodes[name], where, "eval")
+        better = asked(nodes[name], where, "fovea.eval", lambda made: dict(made.better))
+        why = obstacle(nodes[name], where, "fovea.eval")
         scores = " ".join(f"{score} {arrows[way]}" for score, way in better.items())
         here = "a number can be had" if why is None else f"unavailable: {keyed(name, why)}"
         found.append({"scores": scores, "here": here})
@@ -97,7 +97,7 @@ def _suites(names: list[str], _: list[str]) -> list[Record]:
 
 
 def _prompts(names: list[str], _: list[str]) -> list[Record]:
-    from study.prompts import read
+    from fovea.study.prompts import read
 
     found = []
     for name in names:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from study import again
-from study.hand.gather import same
-from study.stored import Record, Stored
+from fovea.study import again
+from fovea.study.hand.gather import same
+from fovea.study.stored import Record, Stored
 
 PLAIN = ("commit", "dirty", "python", "system", "threads", "random_weights")
 OF_RUN = again.OF_RUN | {"results", "launcher", "logger", "sweep"}  # of the config: what touches no figure

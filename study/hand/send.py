@@ -17,7 +17,7 @@ from typing import Any
 import wandb
 from PIL import Image
 
-from study.stored import Stored
+from fovea.study.stored import Stored
 
 OWN = {"cells", "runs", "wandb"}  # folders of a study that are no part of its report
 SYSTEM = ("command", "commit", "dirty", "python", "system", "packages", "machine", "threads", "seeds")

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from study import terminal
-from study.deeds import Deed
-from study.paper import TITLE
-from study.stored import Stored, brief, find, studies
+from fovea.study import terminal
+from fovea.study.deeds import Deed
+from fovea.study.paper import TITLE
+from fovea.study.stored import Stored, brief, find, studies
 
 STYLES = {"steps": "dim"}
 
@@ -76,10 +76,10 @@ def _holds_studies(folder: Path) -> bool:
 
 
 def _logger(given: list[str]) -> Any:
-    from study.build import build
-    from study.config import load, whole
+    from fovea.study.build import build
+    from fovea.study.config import load, whole
 
-    return build(whole(load(given))["logger"], "logger", "study")
+    return build(whole(load(given))["logger"], "logger", "fovea.study")
 
 
 def _print(study: Stored) -> None:

@@ -13,16 +13,16 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from study.page.aside import beside
-from study.page.data import collected
-from study.page.failures import failures
-from study.page.origin import head, origins
-from study.page.tables import entry, table
-from study.page.words import verdict
-from study.plan import Plan
-from study.row import Row
-from study.store import Store, write
-from study.table import RANDOM, notes
+from fovea.study.page.aside import beside
+from fovea.study.page.data import collected
+from fovea.study.page.failures import failures
+from fovea.study.page.origin import head, origins
+from fovea.study.page.tables import entry, table
+from fovea.study.page.words import verdict
+from fovea.study.plan import Plan
+from fovea.study.row import Row
+from fovea.study.store import Store, write
+from fovea.study.table import RANDOM, notes
 
 HERE = Path(__file__).parent
 STYLES = ("page.css", "table.css", "controls.css", "plot.css", "images.css", "narrow.css")

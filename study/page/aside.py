@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from study.page.phrases import NAMED, above, cell, cells_or_count, joined, score, settings, survives
-from study.row import Row
-from study.table import headline
+from fovea.study.page.phrases import NAMED, above, cell, cells_or_count, joined, score, settings, survives
+from fovea.study.row import Row
+from fovea.study.table import headline
 
 LIKENESS = ("psnr", "ssim", "lpips")  # to the dense image of the same seed
 AFTER_THE_FACT = (

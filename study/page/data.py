@@ -4,20 +4,20 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from eval import Score
-from eval.interval import Interval, Z
-from study.figures.curves import curves, mark
-from study.figures.plots import title
-from study.figures.style import COLOURS
-from study.page.aside import LIKENESS
-from study.page.maps import maps
-from study.page.pictures import pictures, scope, shown
-from study.plan import Plan
-from study.prompts import Sample
-from study.row import Row
-from study.speed import batches, contended, throttled
-from study.store import Store
-from study.table import cells, figure, headline, short
+from fovea.eval import Score
+from fovea.eval.interval import Interval, Z
+from fovea.study.figures.curves import curves, mark
+from fovea.study.figures.plots import title
+from fovea.study.figures.style import COLOURS
+from fovea.study.page.aside import LIKENESS
+from fovea.study.page.maps import maps
+from fovea.study.page.pictures import pictures, scope, shown
+from fovea.study.plan import Plan
+from fovea.study.prompts import Sample
+from fovea.study.row import Row
+from fovea.study.speed import batches, contended, throttled
+from fovea.study.store import Store
+from fovea.study.table import cells, figure, headline, short
 
 
 def collected(plan: Plan, store: Store, rows: Sequence[Row]) -> dict[str, Any]:

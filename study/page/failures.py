@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from study.plan import Plan
-from study.row import Row
-from study.store import Store
+from fovea.study.plan import Plan
+from fovea.study.row import Row
+from fovea.study.store import Store
 
 
 @dataclass(frozen=True)

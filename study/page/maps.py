@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from study import trace
-from study.picture import unpacked
-from study.plan import Plan
-from study.prompts import Sample
-from study.store import Store, read_json
-from study.trace import Trace
+from fovea.study import trace
+from fovea.study.picture import unpacked
+from fovea.study.plan import Plan
+from fovea.study.prompts import Sample
+from fovea.study.store import Store, read_json
+from fovea.study.trace import Trace
 
 TOP = 99  # percentile at the end of the scale: a few runaway tokens must not hide the rest
 KINDS: dict[str, Callable[[Trace], np.ndarray | None]] = {

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.cells import Cell
-from study.plan import Plan
-from study.row import Row
+from fovea.study.cells import Cell
+from fovea.study.plan import Plan
+from fovea.study.row import Row
 
 FIRST = 8  # packages that touch results, shown before the rest unfolds
 

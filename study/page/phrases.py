@@ -5,9 +5,9 @@ from typing import Literal
 
 from markupsafe import Markup
 
-from study.page.tables import entry
-from study.row import Row
-from study.table import LEVEL, cells, short
+from fovea.study.page.tables import entry
+from fovea.study.row import Row
+from fovea.study.table import LEVEL, cells, short
 
 NAMED = 3  # cells that a sentence names before it counts them
 

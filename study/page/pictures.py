@@ -9,9 +9,9 @@ from typing import Any
 
 from PIL import Image
 
-from study.plan import Plan
-from study.prompts import Sample
-from study.store import Store
+from fovea.study.plan import Plan
+from fovea.study.prompts import Sample
+from fovea.study.store import Store
 
 PROMPTS, SIDE = 8, 512  # at most
 PIXELS = 24_000_000  # in all: a report of many cells shows fewer prompts, and opens as fast

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from study.row import Row
-from study.table import cells
+from fovea.study.row import Row
+from fovea.study.table import cells
 
 FIGURE = re.compile(r"^[+−]?(?:∞|\d+(?:\.\d+)?)")
 PARTS = re.compile(r"^(?P<main>.*?)(?: (?P<spread>\[.*\]|± [^ ]+))?(?P<mark>†| \*)?$")

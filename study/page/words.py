@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from markupsafe import Markup
 
-from study.page.phrases import (
+from fovea.study.page.phrases import (
     above,
     cell,
     cells_or_count,
@@ -16,9 +16,9 @@ from study.page.phrases import (
     settings,
     survives,
 )
-from study.plan import Plan
-from study.row import Row
-from study.table import LEVEL, headline
+from fovea.study.plan import Plan
+from fovea.study.row import Row
+from fovea.study.table import LEVEL, headline
 
 
 def verdict(plan: Plan, rows: Sequence[Row]) -> list[Markup]:

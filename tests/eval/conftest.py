@@ -3,8 +3,8 @@ import pytest
 import torch
 from PIL import Image
 
-from eval import Samples
-from eval.backbone import Backbone
+from fovea.eval import Samples
+from fovea.eval.backbone import Backbone
 from tests.eval.models import save_tiny
 
 

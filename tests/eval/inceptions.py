@@ -5,7 +5,7 @@ import warnings
 
 import torch
 
-from eval.inception import packaged
+from fovea.eval.inception import packaged
 
 
 def torchscript():

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch.nn.functional import normalize, softmax
 
-from eval.backbone import Backbone
-from eval.clipiqa import CLIPIQA, PROMPTS
+from fovea.eval.backbone import Backbone
+from fovea.eval.clipiqa import CLIPIQA, PROMPTS
 from tests.eval.models import CONFIG, PREPROCESS, save_tiny
 
 RESNET = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8}

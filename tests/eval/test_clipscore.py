@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from eval import Unavailable, weights
-from eval.backbone import Backbone, load
-from eval.clipscore import CLIPScore
+from fovea.eval import Unavailable, weights
+from fovea.eval.backbone import Backbone, load
+from fovea.eval.clipscore import CLIPScore
 from tests.eval.models import save_tiny
 
 
@@ -149,7 +149,7 @@ def test_an_architecture_with_a_file_of_weights_loads(tmp_path, samples, monkeyp
     assert encoder.identity["weights"] == hashlib.sha256(file.read_bytes()).hexdigest()
     features = encoder.images(samples.images)
 
-    monkeypatch.setattr("eval.weights.quick_gelu", lambda *_: True)
+    monkeypatch.setattr("fovea.eval.weights.quick_gelu", lambda *_: True)
     load.cache_clear()
     quick = Backbone(model="Test-Tiny", pretrained=str(file), device="cpu").load()
     assert not torch.allclose(quick.images(samples.images), features, atol=1e-4)

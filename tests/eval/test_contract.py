@@ -10,11 +10,11 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
-from eval import Samples, Score, Unavailable, quality, require_equal_n
-from eval.backbone import Backbone
-from eval.clipscore import CLIPScore
-from eval.fidelity import PSNR, SSIM
-from eval.frechet import FrechetDistance
+from fovea.eval import Samples, Score, Unavailable, quality, require_equal_n
+from fovea.eval.backbone import Backbone
+from fovea.eval.clipscore import CLIPScore
+from fovea.eval.fidelity import PSNR, SSIM
+from fovea.eval.frechet import FrechetDistance
 
 CONF = Path(__file__).parents[2] / "conf" / "eval"
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from eval.decisions import holm, verdict
-from eval.interval import Interval
+from fovea.eval.decisions import holm, verdict
+from fovea.eval.interval import Interval
 
 
 def test_holm_by_hand():

@@ -3,7 +3,7 @@
 import json
 import subprocess
 
-from eval import device
+from fovea.eval import device
 
 
 def test_a_cpu_describes_itself_in_plain_data():

@@ -7,9 +7,9 @@ from PIL import Image
 from torchvision import transforms
 from transformers import Dinov2Config, Dinov2Model
 
-from eval import Samples, Unavailable
-from eval.dinov2 import DINOv2, DINOv2Distance, at_224, prepare
-from eval.reference import Reference
+from fovea.eval import Samples, Unavailable
+from fovea.eval.dinov2 import DINOv2, DINOv2Distance, at_224, prepare
+from fovea.eval.reference import Reference
 from tests.eval.inceptions import noise
 
 WIDTH = 384

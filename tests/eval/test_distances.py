@@ -11,15 +11,15 @@ from omegaconf import OmegaConf
 from PIL import Image
 from pydantic import ValidationError
 
-from eval import Samples
-from eval.dinov2 import DINOv2Distance
-from eval.extractor import Extractor
-from eval.fid import FID
-from eval.fid_inf import FIDInfinity
-from eval.inception import Inception
-from eval.kid import KID, SubsetKID
-from eval.reference import Reference
-from eval.sfid import SpatialFID
+from fovea.eval import Samples
+from fovea.eval.dinov2 import DINOv2Distance
+from fovea.eval.extractor import Extractor
+from fovea.eval.fid import FID
+from fovea.eval.fid_inf import FIDInfinity
+from fovea.eval.inception import Inception
+from fovea.eval.kid import KID, SubsetKID
+from fovea.eval.reference import Reference
+from fovea.eval.sfid import SpatialFID
 from tests.eval.inceptions import noise
 
 CONF = Path(__file__).parents[2] / "conf" / "metric"
@@ -49,9 +49,9 @@ def small(config):
 
 @pytest.fixture(autouse=True)
 def networks(monkeypatch):
-    monkeypatch.setattr("eval.inception.load", small)
+    monkeypatch.setattr("fovea.eval.inception.load", small)
     monkeypatch.setattr("eval.dinov2.load", small)
-    monkeypatch.setattr("eval.fid_inf.DIMENSIONS", 6)
+    monkeypatch.setattr("fovea.eval.fid_inf.DIMENSIONS", 6)
 
 
 @pytest.fixture(scope="module")

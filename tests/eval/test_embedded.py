@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from eval import Samples
-from eval.clipscore import CLIPScore
-from eval.frechet import FrechetDistance
+from fovea.eval import Samples
+from fovea.eval.clipscore import CLIPScore
+from fovea.eval.frechet import FrechetDistance
 
 EMOJI = Path(__file__).parents[2] / "assets" / "emoji"
 

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from eval import Samples
-from eval.fid import FID
-from eval.frechet import frechet_distance
-from eval.inception import Inception, opened, packaged
-from eval.reference import Reference
-from eval.sfid import SpatialFID
+from fovea.eval import Samples
+from fovea.eval.fid import FID
+from fovea.eval.frechet import frechet_distance
+from fovea.eval.inception import Inception, opened, packaged
+from fovea.eval.reference import Reference
+from fovea.eval.sfid import SpatialFID
 from tests.eval.inceptions import noise, torchscript
 
 MODES = ("clean", "legacy_pytorch", "adm")

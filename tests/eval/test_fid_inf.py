@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from eval import Unavailable
-from eval.fid_inf import FIDInfinity, at_infinity, extrapolated
-from eval.frechet import Gaussian, contributions, fit, frechet_distance
-from eval.statistics import standard_error
+from fovea.eval import Unavailable
+from fovea.eval.fid_inf import FIDInfinity, at_infinity, extrapolated
+from fovea.eval.frechet import Gaussian, contributions, fit, frechet_distance
+from fovea.eval.statistics import standard_error
 
 D = 24
 SPECTRUM = 8 / np.arange(1, D + 1) / np.sum(1 / np.arange(1, D + 1))

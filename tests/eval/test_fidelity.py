@@ -8,8 +8,8 @@ import torch
 from torch.nn.functional import conv2d, pad
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from eval import Samples
-from eval.fidelity import PSNR, SSIM, similarity
+from fovea.eval import Samples
+from fovea.eval.fidelity import PSNR, SSIM, similarity
 
 
 def pair(images, dense):

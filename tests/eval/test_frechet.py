@@ -8,10 +8,10 @@ from PIL import Image
 from safetensors import safe_open
 from scipy.linalg import sqrtm
 
-from eval import Samples
-from eval.backbone import Backbone
-from eval.frechet import FrechetDistance, contributions, fit, frechet_distance
-from eval.statistics import paired_difference, standard_error
+from fovea.eval import Samples
+from fovea.eval.backbone import Backbone
+from fovea.eval.frechet import FrechetDistance, contributions, fit, frechet_distance
+from fovea.eval.statistics import paired_difference, standard_error
 
 
 def with_moments(n, mean, covariance, seed=0):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from eval.front import hypervolume, membership, on_front
+from fovea.eval.front import hypervolume, membership, on_front
 
 
 def brute(cost, quality):

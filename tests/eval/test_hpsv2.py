@@ -11,9 +11,9 @@ from torch.nn.functional import normalize, pad
 from torchvision.transforms import InterpolationMode, Normalize, ToTensor
 from torchvision.transforms.functional import resize
 
-from eval import hpsv2
-from eval.backbone import load
-from eval.hpsv2 import HPSv2
+from fovea.eval import hpsv2
+from fovea.eval.backbone import load
+from fovea.eval.hpsv2 import HPSv2
 from tests.eval.models import CONFIG
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch.nn.functional import conv2d, gelu, layer_norm, linear, softmax
 
-from eval import Unavailable, imagereward
-from eval.blip import MEAN, STD, RewardNetwork
-from eval.imagereward import ImageReward
+from fovea.eval import Unavailable, imagereward
+from fovea.eval.blip import MEAN, STD, RewardNetwork
+from fovea.eval.imagereward import ImageReward
 
 WORDS = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "cat", ",", "number"]
 WORDS += [*"0123456789", "##s", "dog"]

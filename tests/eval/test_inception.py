@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from eval import Unavailable, inception
-from eval.inception import PUBLIC, Inception, fingerprint, mapped, opened, packaged, read
-from eval.inception_v3 import InceptionV3
+from fovea.eval import Unavailable, inception
+from fovea.eval.inception import PUBLIC, Inception, fingerprint, mapped, opened, packaged, read
+from fovea.eval.inception_v3 import InceptionV3
 from tests.eval.inceptions import noise, torchscript
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from eval.kid import pseudo_values, subset_kids
-from eval.statistics import paired_difference, standard_error
+from fovea.eval.kid import pseudo_values, subset_kids
+from fovea.eval.statistics import paired_difference, standard_error
 
 
 def features(n, d=16, seed=0, shift=0.0):
@@ -38,7 +38,7 @@ def test_what_an_image_adds_is_its_pseudo_value():
 def test_rows_are_taken_in_parts(monkeypatch):
     x, y = features(50), features(70, seed=1)
     expected = pseudo_values(x, y)
-    monkeypatch.setattr("eval.kid.ROWS", 16)
+    monkeypatch.setattr("fovea.eval.kid.ROWS", 16)
     assert np.allclose(pseudo_values(x, y), expected, rtol=1e-12)
 
 

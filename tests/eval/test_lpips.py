@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torchmetrics.functional.image.lpips import _LPIPS
 from torchvision.models import alexnet, vgg16
 
-from eval import Samples, lpips
-from eval.lpips import LPIPS, weighting
+from fovea.eval import Samples, lpips
+from fovea.eval.lpips import LPIPS, weighting
 from scripts import lpips_weights
 
 TRUNKS = {"alex": alexnet, "vgg": vgg16}

@@ -9,17 +9,17 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
-from eval import Samples, Unavailable
-from eval.clipiqa import CLIPIQA
-from eval.hpsv2 import HPSv2
-from eval.imagereward import ImageReward
-from eval.lpips import LPIPS
-from eval.network import place
-from eval.niqe import NIQE
-from eval.pickscore import PickScore
-from eval.similarity import DINO, Similarity
-from eval.transformers_clip import TransformersCLIP
-from study.light import light
+from fovea.eval import Samples, Unavailable
+from fovea.eval.clipiqa import CLIPIQA
+from fovea.eval.hpsv2 import HPSv2
+from fovea.eval.imagereward import ImageReward
+from fovea.eval.lpips import LPIPS
+from fovea.eval.network import place
+from fovea.eval.niqe import NIQE
+from fovea.eval.pickscore import PickScore
+from fovea.eval.similarity import DINO, Similarity
+from fovea.eval.transformers_clip import TransformersCLIP
+from fovea.study.light import light
 
 CONF = Path(__file__).parents[2] / "conf" / "metric"
 NAMES = {
@@ -64,8 +64,8 @@ def test_each_can_be_read_without_torch(node):
 def test_without_weights_each_is_unavailable_with_a_remedy(name, node, samples, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("eval.lpips.CACHE", tmp_path)
-    monkeypatch.setattr("eval.lpips.HUB", tmp_path)
+    monkeypatch.setattr("fovea.eval.lpips.CACHE", tmp_path)
+    monkeypatch.setattr("fovea.eval.lpips.HUB", tmp_path)
     metric = instantiate(node)
     if name in WEIGHTLESS:
         return metric.check()

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from scipy.ndimage import convolve, uniform_filter
 from scipy.special import gamma
 
-from eval import Samples
-from eval.naturalness import block_features, fitted, halved, local, luminance
-from eval.niqe import NIQE, distance
-from eval.weights import located
+from fovea.eval import Samples
+from fovea.eval.naturalness import block_features, fitted, halved, local, luminance
+from fovea.eval.niqe import NIQE, distance
+from fovea.eval.weights import located
 from scripts import niqe_parameters
 
 # what basicsr 1.4.2's own function gives for scene(0) and scene(1), with convert_to="gray" and "y"

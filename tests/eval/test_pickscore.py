@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from eval.pickscore import PickScore
+from fovea.eval.pickscore import PickScore
 from tests.eval.clip_models import save_processor, save_transformers_clip
 
 

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from eval import Unavailable
-from eval.extractor import Extractor
-from eval.features import computed, header, images_in, save
-from eval.reference import Reference, distance_score
+from fovea.eval import Unavailable
+from fovea.eval.extractor import Extractor
+from fovea.eval.features import computed, header, images_in, save
+from fovea.eval.reference import Reference, distance_score
 
 
 def extractor(**identity):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from eval.resize import RESIZES, adm, clean, legacy_pytorch
+from fovea.eval.resize import RESIZES, adm, clean, legacy_pytorch
 from tests.eval.inceptions import noise
 
 SIZES = [(128, 128), (512, 384), (299, 299), (300, 299), (1000, 97)]

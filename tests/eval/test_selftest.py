@@ -6,11 +6,11 @@ from io import StringIO
 
 import pytest
 
-from eval import Samples, Score, Unavailable, selftest
-from eval.clipscore import CLIPScore
-from eval.fidelity import PSNR, SSIM
-from eval.frechet import FrechetDistance
-from eval.statistics import paired_difference, pooled, standard_error
+from fovea.eval import Samples, Score, Unavailable, selftest
+from fovea.eval.clipscore import CLIPScore
+from fovea.eval.fidelity import PSNR, SSIM
+from fovea.eval.frechet import FrechetDistance
+from fovea.eval.statistics import paired_difference, pooled, standard_error
 
 
 @dataclass(frozen=True)

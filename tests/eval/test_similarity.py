@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms.functional import center_crop, normalize, resize, to_tensor
 from transformers import Dinov2Config, Dinov2Model, ViTConfig, ViTModel
 
-from eval.similarity import DINO, Similarity
+from fovea.eval.similarity import DINO, Similarity
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 SIZES = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d, scaled_dot_product_attention
 
-from eval.speed import break_even, compile_seconds, count_flops, speedup, timed, turn
+from fovea.eval.speed import break_even, compile_seconds, count_flops, speedup, timed, turn
 
 
 def test_all_of_the_work_is_timed_and_the_result_given():

@@ -7,8 +7,8 @@ import pytest
 from scipy.special import stdtrit
 from scipy.stats import t, ttest_rel
 
-from eval.interval import basic, median_interval, two_sided
-from eval.statistics import mean_interval, paired_difference, pooled, resamples, standard_error
+from fovea.eval.interval import basic, median_interval, two_sided
+from fovea.eval.statistics import mean_interval, paired_difference, pooled, resamples, standard_error
 
 RNG = np.random.default_rng(0)
 

@@ -11,11 +11,11 @@ from torchmetrics.functional.multimodal import clip_score
 from torchmetrics.multimodal import CLIPScore as TorchmetricsCLIPScore
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPProcessor, CLIPTokenizer
 
-from eval import Unavailable
-from eval.backbone import Backbone
-from eval.clipscore import CLIPScore
-from eval.hub import cached
-from eval.transformers_clip import TransformersCLIP
+from fovea.eval import Unavailable
+from fovea.eval.backbone import Backbone
+from fovea.eval.clipscore import CLIPScore
+from fovea.eval.hub import cached
+from fovea.eval.transformers_clip import TransformersCLIP
 from tests.eval.clip_models import as_open_clip, save_transformers_clip
 
 

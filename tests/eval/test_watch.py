@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from eval import Unavailable, device, rapl, watch
-from eval.nvml import Card, card, others, slowed_by
+from fovea.eval import Unavailable, device, rapl, watch
+from fovea.eval.nvml import Card, card, others, slowed_by
 
 
 class NVMLError(Exception):

@@ -10,10 +10,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from eval.speed import count_flops
-from methods import RALU, Caching
-from models import adapt, generator
-from models.flow import Flow
+from fovea.eval.speed import count_flops
+from fovea.methods import RALU, Caching
+from fovea.models import adapt, generator
+from fovea.models.flow import Flow
 from tests.pipelines import PIPELINES
 
 CONF = Path("conf").resolve()

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import adapt, generator
-from study.build import build
-from study.cells import checked
-from study.config import load, options, whole
+from fovea.models import adapt, generator
+from fovea.study.build import build
+from fovea.study.cells import checked
+from fovea.study.config import load, options, whole
 
 MODELS = sorted(path.stem for path in Path("conf/model").glob("*_tiny.yaml"))
 CHOICES = [f"method={name}" for name in options("method")]
@@ -20,8 +20,8 @@ PROMPTS = ["a fox on a blue ground"]
 @pytest.fixture(scope="module", params=MODELS)
 def loaded(request):
     node = whole(load([f"model={request.param}", *SMALL]))["model"]
-    node, _ = checked(node, {"_target_": "methods.Baseline"})
-    return request.param, build(node, "model", "models").load()
+    node, _ = checked(node, {"_target_": "fovea.methods.Baseline"})
+    return request.param, build(node, "model", "fovea.models").load()
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def made(loaded, overrides):
         generators = [generator(prompt, 0) for prompt in PROMPTS]
         size = {key: model[key] for key in ("height", "width", "steps", "guidance")}
         flow = adapted.flow(PROMPTS, generators=generators, **size, **limit)
-        return flow, build(method, "method", "methods")(flow)
+        return flow, build(method, "method", "fovea.methods")(flow)
 
 
 @pytest.mark.parametrize("choice", CHOICES)

@@ -6,7 +6,7 @@ from math import factorial
 import pytest
 import torch
 
-from methods.forecast import Forecast, TokenForecast
+from fovea.methods.forecast import Forecast, TokenForecast
 
 EVEN, UNEVEN = (0, 3, 6, 9, 12), (0, 1, 2, 5, 9)
 

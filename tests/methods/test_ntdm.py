@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from methods import ntdm
-from methods.ralu_presets import PRESETS
+from fovea.methods import ntdm
+from fovea.methods.ralu_presets import PRESETS
 
 STAGES = ((4, 5, 6), (0.3, 0.45, 1.0))
 

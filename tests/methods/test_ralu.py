@@ -7,11 +7,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from methods import RALU, RAS, Baseline, ntdm, ralu
-from methods.caches import FORA, TaylorOutput
-from methods.ralu_presets import PRESETS
-from models import adapt, generator
-from models.tokens import Grid, pack, unpack
+from fovea.methods import RALU, RAS, Baseline, ntdm, ralu
+from fovea.methods.caches import FORA, TaylorOutput
+from fovea.methods.ralu_presets import PRESETS
+from fovea.models import adapt, generator
+from fovea.models.tokens import Grid, pack, unpack
 from tests.pipelines import PIPELINES
 
 GRID = Grid(4, 6)

@@ -4,11 +4,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from methods import RAS, Baseline, Caching, Random
-from methods.caches import TaylorOutput
-from methods.ras import kept_for_next
-from methods.tokens import take
-from models import adapt, generator
+from fovea.methods import RAS, Baseline, Caching, Random
+from fovea.methods.caches import TaylorOutput
+from fovea.methods.ras import kept_for_next
+from fovea.methods.tokens import take
+from fovea.models import adapt, generator
 from tests.methods.gaussian import GaussianFlow
 from tests.pipelines import PIPELINES
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from methods import regions
-from methods.regions import edges, gradient, scores, variance
-from methods.resolution import unpatched
-from models.tokens import Grid
+from fovea.methods import regions
+from fovea.methods.regions import edges, gradient, scores, variance
+from fovea.methods.resolution import unpatched
+from fovea.models.tokens import Grid
 
 GRID = Grid(4, 6)
 

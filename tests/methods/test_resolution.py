@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from methods import ntdm
-from methods.resolution import CHILDREN, coupled, halved, split, unpatched
-from models.tokens import Grid, pack, unpack
+from fovea.methods import ntdm
+from fovea.methods.resolution import CHILDREN, coupled, halved, split, unpatched
+from fovea.models.tokens import Grid, pack, unpack
 
 
 def generators(*seeds):

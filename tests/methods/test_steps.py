@@ -3,7 +3,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, FlowMatchHeunDiscreteScheduler
 from pydantic import ValidationError
 
-from methods import Baseline, Steps
+from fovea.methods import Baseline, Steps
 from tests.methods.gaussian import GaussianFlow
 
 

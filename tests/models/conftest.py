@@ -3,7 +3,7 @@ from functools import cache
 import pytest
 import torch
 
-from models import generator
+from fovea.models import generator
 from tests.pipelines import PIPELINES
 
 PROMPTS = ["a red fox", "two small boats on the sea", "a map"]

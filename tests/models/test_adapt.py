@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models import adapt, generator
+from fovea.models import adapt, generator
 from tests.models.conftest import PROMPTS, made
 from tests.pipelines import flux
 

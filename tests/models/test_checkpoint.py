@@ -12,7 +12,15 @@ import torch
 from diffusers import LuminaPipeline
 from pydantic import ValidationError
 
-from models import Checkpoint, MissingWeights, architectures, checkpoint, folder, generate, weights_are_random
+from fovea.models import (
+    Checkpoint,
+    MissingWeights,
+    architectures,
+    checkpoint,
+    folder,
+    generate,
+    weights_are_random,
+)
 from tests.models.conftest import made
 from tests.models.test_generate import SMALL, euler
 
@@ -128,9 +136,9 @@ def test_refused_before_torch_is_loaded():
     code = """
 import sys
 sys.path.insert(0, ".")
-from study.light import light
+from fovea.study.light import light
 try:
-    light("models.checkpoint.Checkpoint")(family="lumina", path="assets/absent").check()
+    light("fovea.models.checkpoint.Checkpoint")(family="lumina", path="assets/absent").check()
 except RuntimeError as error:
     print(error, "torch" in sys.modules)
 """

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from models import adapt
-from models.work import Work
+from fovea.models import adapt
+from fovea.models.work import Work
 
 
 def counted(run):

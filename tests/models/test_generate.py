@@ -1,7 +1,7 @@
 import torch
 from PIL import Image
 
-from models import generate, generator
+from fovea.models import generate, generator
 from tests.models.conftest import PROMPTS
 
 

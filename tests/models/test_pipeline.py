@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from models import adapt, generator
-from models.tokens import pack
+from fovea.models import adapt, generator
+from fovea.models.tokens import pack
 from tests.models.conftest import PROMPTS, made
 
 SIZES = [(64, 96), (160, 64), (96, 96)]

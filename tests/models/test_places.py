@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from models import Grid, adapt
+from fovea.models import Grid, adapt
 from tests.models.conftest import made
 from tests.pipelines import lumina
 

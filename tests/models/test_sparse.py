@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from models import adapt
-from models.tokens import take
+from fovea.models import adapt
+from fovea.models.tokens import take
 from tests.models.conftest import made
 
 

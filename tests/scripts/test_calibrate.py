@@ -9,8 +9,8 @@ import torch
 import yaml
 from diffusers.hooks import MagCacheConfig
 
-from methods.caches import MagCache, TeaCache
-from models import adapt, generator
+from fovea.methods.caches import MagCache, TeaCache
+from fovea.models import adapt, generator
 from scripts import calibrate
 from tests import pipelines
 from tests.pipelines import PIPELINES

@@ -6,8 +6,8 @@ import math
 import pytest
 
 import run
+from fovea.study.floor import FILE
 from scripts import floor
-from study.floor import FILE
 from tests.pipelines import PIPELINES, saved
 
 

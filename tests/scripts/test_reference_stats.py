@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from eval.extractor import Extractor
-from eval.features import header
+from fovea.eval.extractor import Extractor
+from fovea.eval.features import header
 from scripts import reference_stats
 from scripts.reference_stats import CONF, annotated, chosen, main, squared
 

@@ -12,9 +12,9 @@ from PIL import Image
 from scipy.stats import t
 
 import run
-from eval.statistics import paired_difference
-from study.hand.difference import changes
-from study.stored import Stored
+from fovea.eval.statistics import paired_difference
+from fovea.study.hand.difference import changes
+from fovea.study.stored import Stored
 
 EMBEDDED = Path(__file__).resolve().parents[2] / "results" / "embedded"
 

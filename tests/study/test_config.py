@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from study.config import load, resolved
-from study.main import study
-from study.plan import make
-from study.refused import Refused
+from fovea.study.config import load, resolved
+from fovea.study.main import study
+from fovea.study.plan import make
+from fovea.study.refused import Refused
 
 REFUSED = {
     "method.ratio=0": "method.ratio=0: must be a number greater than 0 and at most 1",
@@ -21,7 +21,7 @@ REFUSED = {
     "method.selection=stdd": "method.selection=stdd: must be one of std, l2norm, random (did you mean std?)",
     "method.start=30": "method: start=30: must be less than steps=",
     "method._target_=os.system": "method._target_=os.system: only classes of methods/ can stand here",
-    "method._target_=methods.Rass": "_target_=methods.Rass: there is no such class",
+    "method._target_=fovea.methods.Rass": "_target_=fovea.methods.Rass: there is no such class",
     "method=rass": "method=rass: no such method; did you mean ras? allowed: baseline",
     "model=lumina_tyni": "did you mean lumina_tiny?",
     "model.height=100": "height=100 is not a multiple of",

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from study.figures.curves import curves
+from fovea.study.figures.curves import curves
 from tests.study.test_table import row
 
 

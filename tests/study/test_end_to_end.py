@@ -14,10 +14,10 @@ import pytest
 import torch
 
 import run
-from methods import RAS
-from study import execute
-from study.cell import NotFinite, make
-from study.picture import unpacked
+from fovea.methods import RAS
+from fovea.study import execute
+from fovea.study.cell import NotFinite, make
+from fovea.study.picture import unpacked
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = [
@@ -183,13 +183,13 @@ def test_random_weights_are_marked_and_get_no_quality(small, weights, tmp_path, 
 
 
 def test_nan_is_found_where_it_arises(small, weights):
-    from models import adapt
-    from study.build import build
-    from study.plan import make as plan
+    from fovea.models import adapt
+    from fovea.study.build import build
+    from fovea.study.plan import make as plan
 
     made = plan(small)
     with (
-        adapt(build(made.cells[0].model, "model", "models").load()) as model,
+        adapt(build(made.cells[0].model, "model", "fovea.models").load()) as model,
         pytest.raises(NotFinite, match="1 of 2"),
     ):
         make(

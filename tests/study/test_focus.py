@@ -11,18 +11,18 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 import run
-from study import rescore
-from study.cells import Cell
-from study.figures import maps
-from study.figures.animation import frame
-from study.figures.continuity import continuity
-from study.figures.departure import departure, limits
-from study.figures.direct import spaced
-from study.figures.focus import maps as focus_maps
-from study.figures.panels import enlarged, faded, spread
-from study.figures.traced import Traced, chosen, look, records, traced
-from study.store import Store
-from study.trace import Trace
+from fovea.study import rescore
+from fovea.study.cells import Cell
+from fovea.study.figures import maps
+from fovea.study.figures.animation import frame
+from fovea.study.figures.continuity import continuity
+from fovea.study.figures.departure import departure, limits
+from fovea.study.figures.direct import spaced
+from fovea.study.figures.focus import maps as focus_maps
+from fovea.study.figures.panels import enlarged, faded, spread
+from fovea.study.figures.traced import Traced, chosen, look, records, traced
+from fovea.study.store import Store
+from fovea.study.trace import Trace
 
 POINTS = [
     "{method: ras, method.ratio: 0.5, method.start: 2}",

@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from eval import Score
-from eval.interval import Interval, median_interval
-from eval.statistics import paired_difference, standard_error
-from study import draws, verdict
-from study.cells import Cell
-from study.gain import bend, line, with_gain
-from study.row import Row
+from fovea.eval import Score
+from fovea.eval.interval import Interval, median_interval
+from fovea.eval.statistics import paired_difference, standard_error
+from fovea.study import draws, verdict
+from fovea.study.cells import Cell
+from fovea.study.gain import bend, line, with_gain
+from fovea.study.row import Row
 
 
 def row(name, role, shares, values, name_of="s", difference=None):
@@ -19,7 +19,7 @@ def row(name, role, shares, values, name_of="s", difference=None):
     relative = {str(i): share for i, share in enumerate(shares)}
     speed = median_interval([1 / share for share in shares])
     series = "step reduction" if role == "steps" else name.split(" ")[0]
-    cell = Cell(name, name, role, series, {}, {"_target_": "methods.X"}, {}, "dense", False, {})
+    cell = Cell(name, name, role, series, {}, {"_target_": "fovea.methods.X"}, {}, "dense", False, {})
     values = tuple(map(float, values))
     score = Score(
         name_of,

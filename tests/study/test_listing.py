@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import run
-from study.checks import unavailable
-from study.config import CONF, load, whole
-from study.hand import listing, offer
+from fovea.study.checks import unavailable
+from fovea.study.config import CONF, load, whole
+from fovea.study.hand import listing, offer
 
 ROOT = Path(__file__).resolve().parents[2]
 

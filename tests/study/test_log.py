@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 import run
-from study.log import Nothing, Wandb
-from study.stored import Stored
+from fovea.study.log import Nothing, Wandb
+from fovea.study.stored import Stored
 from tests.study import offline
 
 

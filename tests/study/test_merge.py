@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 import run
-from study import execute
-from study.hand.gather import PART
-from study.hand.merge import merged
-from study.store import Store
-from study.stored import Stored
+from fovea.study import execute
+from fovea.study.hand.gather import PART
+from fovea.study.hand.merge import merged
+from fovea.study.store import Store
+from fovea.study.stored import Stored
 
 
 @pytest.fixture(autouse=True)

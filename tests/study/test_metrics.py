@@ -3,13 +3,13 @@
 import pytest
 from omegaconf import OmegaConf
 
-from study import metrics
-from study.build import check
-from study.checks import keyed, unavailable
-from study.config import CONF, load, options, whole
-from study.refused import Refused
+from fovea.study import metrics
+from fovea.study.build import check
+from fovea.study.checks import keyed, unavailable
+from fovea.study.config import CONF, load, options, whole
+from fovea.study.refused import Refused
 
-PSNR = {"_target_": "eval.fidelity.PSNR"}
+PSNR = {"_target_": "fovea.eval.fidelity.PSNR"}
 
 
 def suite(*overrides):
@@ -21,7 +21,7 @@ def test_every_suite_is_of_metrics_that_there_are(name):
     config = suite(f"eval={name}")
     assert list(config["metric"]) == config["eval"]["metrics"]
     for metric, node in config["metric"].items():
-        check(node, f"metric.{metric}", "eval")
+        check(node, f"metric.{metric}", "fovea.eval")
 
 
 def test_the_papers_suites_are_what_the_papers_report():
@@ -44,10 +44,12 @@ def test_a_list_replaces_the_suite_and_keys_are_set_by_name():
 
 
 def test_a_new_metric_is_a_file(tmp_path):
-    (tmp_path / "mine.yaml").write_text("_target_: eval.mine.Mine\nsize: ${eval.size}\n")
+    (tmp_path / "mine.yaml").write_text("_target_: fovea.eval.mine.Mine\nsize: ${eval.size}\n")
     config = OmegaConf.create({"eval": {"metrics": ["mine"], "size": 3}})
     metrics.fill(config, ["metric.mine.name='a, b'"], tmp_path, {})
-    assert whole(config)["metric"] == {"mine": {"_target_": "eval.mine.Mine", "size": 3, "name": "a, b"}}
+    assert whole(config)["metric"] == {
+        "mine": {"_target_": "fovea.eval.mine.Mine", "size": 3, "name": "a, b"}
+    }
 
 
 def test_an_experiment_may_set_keys_and_the_command_line_goes_over_them():

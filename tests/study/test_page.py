@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from study import rescore
-from study.page import page as write_page
-from study.page.pictures import webp
-from study.picture import pixels
-from study.score import rows
-from study.store import Store
+from fovea.study import rescore
+from fovea.study.page import page as write_page
+from fovea.study.page.pictures import webp
+from fovea.study.picture import pixels
+from fovea.study.score import rows
+from fovea.study.store import Store
 from tests.programs import needed
 
 ARGUMENTS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"

@@ -7,19 +7,19 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from eval import Score
-from eval.interval import Interval
-from study import printed
-from study.beside import Beside, beside
-from study.build import build
-from study.cells import Cell, cells
-from study.config import choices, load, options, whole
-from study.measures import FIGURES
-from study.paper import FOLDER, Paper
-from study.plan import make, own
-from study.refused import Refused
-from study.row import Row
-from study.settings import Settings, Sweep
+from fovea.eval import Score
+from fovea.eval.interval import Interval
+from fovea.study import printed
+from fovea.study.beside import Beside, beside
+from fovea.study.build import build
+from fovea.study.cells import Cell, cells
+from fovea.study.config import choices, load, options, whole
+from fovea.study.measures import FIGURES
+from fovea.study.paper import FOLDER, Paper
+from fovea.study.plan import make, own
+from fovea.study.refused import Refused
+from fovea.study.row import Row
+from fovea.study.settings import Settings, Sweep
 
 EXPERIMENTS = options("experiment")
 FULL = {"name": "full", "models": {}, "kept": []}
@@ -27,7 +27,7 @@ TINY = {"name": "tiny", "models": {"flux": "flux_tiny"}, "kept": []}
 
 
 def node(**values):
-    return {"_target_": "study.paper.Paper", "protocol": ["p"], "source": "s"} | values
+    return {"_target_": "fovea.study.paper.Paper", "protocol": ["p"], "source": "s"} | values
 
 
 @pytest.fixture
@@ -36,14 +36,14 @@ def table(tmp_path, monkeypatch):
 
     def made(text, columns, rows, scale=FULL):
         (tmp_path / "made.csv").write_text(text)
-        monkeypatch.setattr("study.paper.FOLDER", tmp_path)
+        monkeypatch.setattr("fovea.study.paper.FOLDER", tmp_path)
         return beside(node(values="made.csv", columns=columns), scale, rows)
 
     return made
 
 
 def row(label, role="method", **figures):
-    cell = Cell(label, label, role, label, {}, {"_target_": "methods.X"}, {}, "dense", False, {})
+    cell = Cell(label, label, role, label, {}, {"_target_": "fovea.methods.X"}, {}, "dense", False, {})
     return Row(cell, n=4, planned=4, **figures)
 
 
@@ -173,7 +173,7 @@ def test_text_and_notes(table):
 SCORES = {
     score
     for name in options("metric")
-    for score in build(whole(load([f"eval.metrics=[{name}]"]))["metric"][name], name, "eval").better
+    for score in build(whole(load([f"eval.metrics=[{name}]"]))["metric"][name], name, "fovea.eval").better
 }
 
 
@@ -194,7 +194,7 @@ def test_every_row_of_every_experiment_is_a_cell_or_says_why_not(name, scale):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_says_what_it_is(name):
-    paper: Paper = build(whole(load([f"experiment={name}"]))["paper"], "paper", "study")
+    paper: Paper = build(whole(load([f"experiment={name}"]))["paper"], "paper", "fovea.study")
     assert paper.needs
     assert "arXiv" in paper.source
     assert {c.of for c in paper.columns.values() if c.of} <= {*FIGURES, *SCORES}

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from study import identity
-from study.plan import make
+from fovea.study import identity
+from fovea.study.plan import make
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_identity_follows_the_weights(weights, tmp_path):
 def test_identity_follows_the_code_but_not_its_comments(monkeypatch, tmp_path):
     for name in ("models", "methods"):
         (tmp_path / name).mkdir()
-    (tmp_path / "methods" / "mine.py").write_text("from methods.part import x\n")
+    (tmp_path / "methods" / "mine.py").write_text("from fovea.methods.part import x\n")
     (tmp_path / "methods" / "other.py").write_text("y = 1\n")
     part = tmp_path / "methods" / "part.py"
     monkeypatch.setattr(identity, "ROOT", tmp_path)
@@ -99,10 +99,10 @@ def test_identity_follows_the_code_but_not_its_comments(monkeypatch, tmp_path):
     for text in ("x = 1\n", "x = 1  # why\n", "x = 2\n"):
         part.write_text(text)
         identity.code.cache_clear()
-        found.append(identity.code("methods.mine"))
+        found.append(identity.code("fovea.methods.mine"))
     (tmp_path / "methods" / "other.py").write_text("y = 2\n")
     identity.code.cache_clear()
-    assert found[0] == found[1] != found[2] == identity.code("methods.mine")
+    assert found[0] == found[1] != found[2] == identity.code("fovea.methods.mine")
     identity.code.cache_clear()
 
 

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from study.captions import captions
-from study.prompts import read
-from study.refused import Refused
+from fovea.study.captions import captions
+from fovea.study.prompts import read
+from fovea.study.refused import Refused
 
 COCO = (
     '{"info": {"description": "COCO 2014 Dataset","url": "http://cocodataset.org","year": 2014,'

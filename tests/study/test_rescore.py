@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 import run
-from study import execute, rescore
-from study.refused import Refused
+from fovea.study import execute, rescore
+from fovea.study.refused import Refused
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 import run
-from study import terminal
-from study.hand.show import read, table
-from study.stored import Stored, studies
-from study.typeset import markdown
+from fovea.study import terminal
+from fovea.study.hand.show import read, table
+from fovea.study.stored import Stored, studies
+from fovea.study.typeset import markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 EMBEDDED = ROOT / "results" / "embedded" / "ras-lumina_tiny-ratio"

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from study.refused import Refused
-from study.store import Store, write, write_json
+from fovea.study.refused import Refused
+from fovea.study.store import Store, write, write_json
 
 
 def record(seconds=1.0):

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from eval import Score
-from eval.interval import Interval
-from study import forms, table
-from study.cells import Cell
-from study.gain import with_gain
-from study.row import Row, no_op, speedup
-from study.speed import batches, seconds
-from study.typeset import latex, markdown
+from fovea.eval import Score
+from fovea.eval.interval import Interval
+from fovea.study import forms, table
+from fovea.study.cells import Cell
+from fovea.study.gain import with_gain
+from fovea.study.row import Row, no_op, speedup
+from fovea.study.speed import batches, seconds
+from fovea.study.typeset import latex, markdown
 
 
 def cell(name, role, **axes):
@@ -26,7 +26,7 @@ def cell(name, role, **axes):
         role,
         name.split(" ")[0],
         {},
-        {"_target_": "methods.X", "steps": 9},
+        {"_target_": "fovea.methods.X", "steps": 9},
         axes,
         "dense",
         False,

@@ -9,14 +9,14 @@ import torch
 from scipy.stats import spearmanr
 
 import run
-from methods import RALU, RAS, Baseline, Steps
-from methods.resolution import split
-from models import adapt, generator
-from models.tokens import Grid, pack, unpack
-from study.mixed import laid_out, layout
-from study.observe import Observer
-from study.store import Store
-from study.trace import Trace, path, read, save
+from fovea.methods import RALU, RAS, Baseline, Steps
+from fovea.methods.resolution import split
+from fovea.models import adapt, generator
+from fovea.models.tokens import Grid, pack, unpack
+from fovea.study.mixed import laid_out, layout
+from fovea.study.observe import Observer
+from fovea.study.store import Store
+from fovea.study.trace import Trace, path, read, save
 from tests.pipelines import PIPELINES
 
 PROMPTS = ["a fox", "two red apples on a table", "", "a tiger"]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from eval import Score
-from eval.interval import Interval
-from study.cells import Cell
-from study.row import Row
-from study.table import cells, notes
-from study.typeset import latex
+from fovea.eval import Score
+from fovea.eval.interval import Interval
+from fovea.study.cells import Cell
+from fovea.study.row import Row
+from fovea.study.table import cells, notes
+from fovea.study.typeset import latex
 from tests.programs import needed
 
 LABELS = [
@@ -31,7 +31,7 @@ DOCUMENT = (
 
 
 def row(label: str, role="method") -> Row:
-    cell = Cell(label, label, role, "m", {}, {"_target_": "methods.X"}, {}, "dense", False, {})
+    cell = Cell(label, label, role, "m", {}, {"_target_": "fovea.methods.X"}, {}, "dense", False, {})
     value = Interval(1.5, 1.25, 1.75, 0.95)
     score = Score("clip_score[emoji]", "higher", 80.0, 1.0, 3, (79.0, 80.0, 81.0))
     gain = {"clip_score[emoji]": Interval(-1.0, -2.0, 1.0, 0.95)}

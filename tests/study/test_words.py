@@ -6,20 +6,20 @@ from types import SimpleNamespace
 
 import pytest
 
-from eval import Score
-from eval.interval import Interval
-from study.cells import Cell
-from study.page.aside import beside
-from study.page.tables import entry, number, table
-from study.page.words import verdict
-from study.row import Row
+from fovea.eval import Score
+from fovea.eval.interval import Interval
+from fovea.study.cells import Cell
+from fovea.study.page.aside import beside
+from fovea.study.page.tables import entry, number, table
+from fovea.study.page.words import verdict
+from fovea.study.row import Row
 
 PLAN = SimpleNamespace(random_weights=False)
 
 
 def row(label, role="method", fast=2.0, **gains) -> Row:
     """gains: of a score, (value, low, high, p after Holm)."""
-    cell = Cell(label, label, role, "m", {}, {"_target_": "methods.X"}, {}, "dense", False, {})
+    cell = Cell(label, label, role, "m", {}, {"_target_": "fovea.methods.X"}, {}, "dense", False, {})
     speed = Interval(fast, fast - 0.1, fast + 0.1, 0.95)
     names = gains or {"psnr": None, "clip_score": None}
     scores = {name: Score(name, "higher", 20.0, 1.0, 8, tuple(range(8))) for name in names}

@@ -7,10 +7,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from methods import Cache, Caching
-from methods.caches import FORA, DBCache, DeltaDiT, FBCache, MagCache, TaylorOutput, TaylorSeer, TeaCache
-from models import Flow, generate, generator
-from models.tokens import pack
+from fovea.methods import Cache, Caching
+from fovea.methods.caches import (
+    FORA,
+    DBCache,
+    DeltaDiT,
+    FBCache,
+    MagCache,
+    TaylorOutput,
+    TaylorSeer,
+    TeaCache,
+)
+from fovea.models import Flow, generate, generator
+from fovea.models.tokens import pack
 from tests.pipelines import PIPELINES
 
 STEPS = 12

@@ -14,7 +14,7 @@ from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockR
 from diffusers.hooks.hooks import CacheContext, HookRegistry, _set_cache_context
 from diffusers.models.transformers.lumina_nextdit2d import LuminaNextDiTBlock
 
-from methods.caches import FBCache, MagCache, TaylorOutput, TaylorSeer
+from fovea.methods.caches import FBCache, MagCache, TaylorOutput, TaylorSeer
 from tests.methods.caches.runs import PROMPTS, RATIOS, STEPS, run, stock
 from tests.pipelines import PIPELINES
 

@@ -6,7 +6,7 @@ import torch
 from cache_dit import DBCacheConfig
 from pydantic import ValidationError
 
-from methods.caches import DBCache, FBCache
+from fovea.methods.caches import DBCache, FBCache
 from tests.methods.caches.runs import PROMPTS, STEPS, run, stock
 from tests.pipelines import PIPELINES
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from methods.caches import DeltaDiT
-from models import adapt
+from fovea.methods.caches import DeltaDiT
+from fovea.models import adapt
 from tests.methods.caches.brute import hold_blocks
 from tests.methods.caches.runs import STEPS, run, stock
 from tests.pipelines import PIPELINES

@@ -4,8 +4,8 @@ nothing of a run stays behind, whatever ends it."""
 import pytest
 import torch
 
-from methods import Baseline, caches
-from models import adapt
+from fovea.methods import Baseline, caches
+from fovea.models import adapt
 from tests.methods.caches.runs import CACHES, PROMPTS, STEPS, run
 from tests.pipelines import PIPELINES
 

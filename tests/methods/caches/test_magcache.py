@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from methods.caches import MagCache
+from fovea.methods.caches import MagCache
 from tests.methods.caches.runs import run
 
 

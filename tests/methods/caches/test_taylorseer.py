@@ -2,7 +2,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from methods.caches import FORA, TaylorOutput, TaylorSeer
+from fovea.methods.caches import FORA, TaylorOutput, TaylorSeer
 from tests.methods.caches.brute import forecast_modules
 from tests.methods.caches.runs import STEPS, run, stock
 from tests.pipelines import PIPELINES

@@ -5,7 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from methods.caches import TeaCache
+from fovea.methods.caches import TeaCache
 from tests.methods.caches.brute import hold_blocks
 from tests.methods.caches.runs import PROMPTS, STEPS, run, stock
 from tests.pipelines import PIPELINES
