@@ -88,4 +88,4 @@ def name(picked: Mapping[str, str]) -> str:
 
 
 def own(kind: Any, node: Mapping[str, Any], where: str = "") -> Any:
-    return build({"_target_": f"study.settings.{kind.__name__}"} | dict(node), where, "fovea.study")
+    return build({"_target_": f"fovea.study.settings.{kind.__name__}"} | dict(node), where, "fovea.study")

@@ -20,7 +20,7 @@ REFUSED = {
     "+method.speed=2": "method.speed=2: RAS has no speed",
     "method.selection=stdd": "method.selection=stdd: must be one of std, l2norm, random (did you mean std?)",
     "method.start=30": "method: start=30: must be less than steps=",
-    "method._target_=os.system": "method._target_=os.system: only classes of methods/ can stand here",
+    "method._target_=os.system": "method._target_=os.system: only classes of fovea.methods can stand here",
     "method._target_=fovea.methods.Rass": "_target_=fovea.methods.Rass: there is no such class",
     "method=rass": "method=rass: no such method; did you mean ras? allowed: baseline",
     "model=lumina_tyni": "did you mean lumina_tiny?",
