@@ -1,8 +1,8 @@
 """Does a metric do what it promises (`eval.promises`)? Every metric of conf/metric is asked.
 
-    python -m eval.selftest            all of conf/metric, exit code 1 if one fails
-    python -m eval.selftest psnr fid   these
-    python -m eval.selftest -          nodes, {name: {_target_: ...}}, as JSON on stdin; answers in JSON
+    python -m fovea.eval.selftest            all of conf/metric, exit code 1 if one fails
+    python -m fovea.eval.selftest psnr fid   these
+    python -m fovea.eval.selftest -          nodes, {name: {_target_: ...}}, as JSON on stdin; answers in JSON
 
 A metric that fails gives no numbers in a study. One without its weights is unavailable, which is no failure.
 """
@@ -74,7 +74,7 @@ class Untrusted:
         return self.metric.better
 
     def check(self) -> None:
-        raise Unavailable(f"it fails its self-test ({self.why})", "see `python -m eval.selftest`")
+        raise Unavailable(f"it fails its self-test ({self.why})", "see `python -m fovea.eval.selftest`")
 
     @quality
     def __call__(self, samples: Samples) -> list[Score]:

@@ -20,17 +20,19 @@ The last line of stdout is one JSON object. Exit: 0 done, 2 refused, 3 a cell fa
 
 import sys
 
-from fovea.study.refused import Refused
+from fovea.study.config.refused import Refused
 
 
 def main(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
-        from fovea.study.help import text
+        from fovea.study.commands.help import text
 
         print(__doc__, text(), sep="\n")
         return 0
     try:
-        from fovea.study.main import study  # what is imported before the checks decides how fast a refusal is
+        from fovea.study.commands.main import (
+            study,  # what is imported before the checks decides how fast a refusal is
+        )
 
         return study(arguments)
     except Refused as refusal:

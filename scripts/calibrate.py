@@ -24,12 +24,12 @@ from torch import Tensor
 
 from fovea.methods.tokens import euler
 from fovea.models import Flow, Model, adapt, generator
-from fovea.study.build import build
-from fovea.study.cells import GENERATION
-from fovea.study.checks import is_random, obtainable
-from fovea.study.config import load, whole
-from fovea.study.prompts import Sample, read, samples
-from fovea.study.refused import Refused
+from fovea.study.config.build import build
+from fovea.study.config.config import load, whole
+from fovea.study.config.prompts import Sample, read, samples
+from fovea.study.config.refused import Refused
+from fovea.study.plan.cells import GENERATION
+from fovea.study.plan.checks import is_random, obtainable
 
 DEGREE = 4
 

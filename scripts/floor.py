@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fovea.study.cells import Cell
-from fovea.study.execute import execute
+from fovea.study.config.refused import Refused
 from fovea.study.floor import save
-from fovea.study.plan import Plan, make
-from fovea.study.progress import Progress
-from fovea.study.refused import Refused
+from fovea.study.plan.cells import Cell
+from fovea.study.plan.plan import Plan, make
+from fovea.study.run.execute import execute
+from fovea.study.run.progress import Progress
 from fovea.study.store import Store
 
 OTHER = {"float32": "bfloat16", "bfloat16": "float32", "float16": "float32"}
@@ -26,7 +26,7 @@ FURTHER = 10**6  # to seeds that no study uses beside its own
 
 def changes(plan: Plan, overrides: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """What is changed, in words and as overrides."""
-    from fovea.study.build import build
+    from fovea.study.config.build import build
 
     _, dtype = build(dense(plan).model, "model", "fovea.models").placed()
     yield f"dtype {OTHER[dtype]}", [f"model.dtype={OTHER[dtype]}"]
@@ -42,7 +42,7 @@ def dense(plan: Plan) -> Cell:
 
 def made(plan: Plan, store: Store, progress: Progress) -> Any:
     """The dense cell's samples by key, made if they are missing."""
-    from fovea.study.score import stored
+    from fovea.study.analysis.score import stored
 
     if execute(replace(plan, cells=[dense(plan)]), store, progress):
         raise Refused(f"the dense run failed: {store.failures(dense(plan).id)[-1]['message']}")
@@ -50,7 +50,7 @@ def made(plan: Plan, store: Store, progress: Progress) -> Any:
 
 
 def main(overrides: list[str]) -> Mapping[str, Any]:
-    from fovea.study.score import build_metrics
+    from fovea.study.analysis.score import build_metrics
 
     plan = make(overrides)
     store, found = Store(plan.folder), {}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fovea.eval import Score
-from fovea.study.cells import Cell
+from fovea.study.plan.cells import Cell
 from fovea.study.store import Store, read_json, write_json
 
 FILE = "floor.json"

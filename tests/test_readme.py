@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fovea.study.config import load
-from fovea.study.deeds import asked
+from fovea.study.commands.deeds import asked
+from fovea.study.config.config import load
 
 ROOT = Path(__file__).resolve().parent.parent
 

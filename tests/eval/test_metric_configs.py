@@ -19,7 +19,7 @@ from fovea.eval.niqe import NIQE
 from fovea.eval.pickscore import PickScore
 from fovea.eval.similarity import DINO, Similarity
 from fovea.eval.transformers_clip import TransformersCLIP
-from fovea.study.light import light
+from fovea.study.config.light import light
 
 CONF = Path(__file__).parents[2] / "conf" / "metric"
 NAMES = {

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from fovea.models import adapt, generator
-from fovea.study.build import build
-from fovea.study.cells import checked
-from fovea.study.config import load, options, whole
+from fovea.study.config.build import build
+from fovea.study.config.config import load, options, whole
+from fovea.study.plan.cells import checked
 
 MODELS = sorted(path.stem for path in Path("conf/model").glob("*_tiny.yaml"))
 CHOICES = [f"method={name}" for name in options("method")]

@@ -15,9 +15,9 @@ import torch
 
 import run
 from fovea.methods import RAS
-from fovea.study import execute
-from fovea.study.cell import NotFinite, make
 from fovea.study.picture import unpacked
+from fovea.study.run import execute
+from fovea.study.run.cell import NotFinite, make
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = [
@@ -150,7 +150,7 @@ def test_a_failed_cell_is_data_and_the_rest_goes_on(small, tmp_path, capsys, mon
     assert "failed" in err
     failure = json.loads(next(tmp_path.glob("x/cells/*/failures.jsonl")).read_text().splitlines()[0])
     assert failure["type"] == "NotFinite"
-    assert "study/cell.py" in failure["traceback"]
+    assert "study/run/cell.py" in failure["traceback"]
     monkeypatch.setattr(RAS, "__call__", fine)
     code, summary, _, _ = go(capsys, *arguments)
     assert (code, summary["done"], summary["failed"]) == (0, 4, 0)
@@ -184,8 +184,8 @@ def test_random_weights_are_marked_and_get_no_quality(small, weights, tmp_path, 
 
 def test_nan_is_found_where_it_arises(small, weights):
     from fovea.models import adapt
-    from fovea.study.build import build
-    from fovea.study.plan import make as plan
+    from fovea.study.config.build import build
+    from fovea.study.plan.plan import make as plan
 
     made = plan(small)
     with (

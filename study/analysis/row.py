@@ -1,0 +1,101 @@
+"""One row of the table per cell: what was measured, paired with the dense baseline of the same prompts and
+seeds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from fovea.eval import Score
+from fovea.eval.decisions import Verdict
+from fovea.eval.interval import Interval, median_interval
+from fovea.study.analysis.speed import Record, Speed, batches
+from fovea.study.plan.cells import Cell
+
+Cost = Literal["time", "flops"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """n of the planned samples are finished. seconds: per image, of full batches. speedup: time of the dense
+    run over time of this one, batch by batch. flops: of an image, the mean of all; flops_ratio: those of the
+    dense run over it. counted: FLOPs of one image as torch counts them over those of the closed form. memory:
+    peak, in bytes. gain: each score minus what step reduction gets at the same cost, signed so that more is
+    better. keys, prompts: of the images, in the order of a score's `per_image`. relative: cost over that of
+    the dense run, by batch for time, by image for FLOPs. holm, gain_holm: p-values of the scores' differences
+    to dense and of the gains, adjusted for the table. verdicts: whether a score is within its margin. front:
+    how probably the cell is on the Pareto front. floor: what a lossless change does to a score: floor.py."""
+
+    cell: Cell
+    n: int
+    planned: int
+    seconds: Interval | None = None
+    speedup: Interval | None = None
+    flops: float | None = None
+    counted: float | None = None
+    flops_ratio: float | None = None
+    memory: float | None = None
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    cost: Cost = "time"
+    gain: Mapping[str, Interval] = field(default_factory=dict)
+    failure: str | None = None
+    keys: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    relative: Mapping[str, float] = field(default_factory=dict)
+    speed: Speed | None = None
+    holm: Mapping[str, float] = field(default_factory=dict)
+    gain_holm: Mapping[str, float] = field(default_factory=dict)
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    front: Mapping[str, float] = field(default_factory=dict)
+    floor: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
+
+    @property
+    def cheaper(self) -> float:
+        """How many times less than dense it costs; 0 if unknown."""
+        if self.cost == "flops":
+            return self.flops_ratio or 0.0
+        return self.speedup.value if self.speedup else 0.0
+
+    @property
+    def disagrees(self) -> bool:
+        """The clock and the FLOPs tell stories more than 10 % apart."""
+        if self.speedup is None or self.flops_ratio is None:
+            return False
+        return abs(self.speedup.value / self.flops_ratio - 1) > 0.1
+
+
+def relative(dense: Mapping[str, Record], records: Mapping[str, Record], cost: Cost) -> dict[str, float]:
+    """Cost over that of the dense run, of what both have: batches for time, images for FLOPs."""
+    if cost == "flops":
+        return {key: r["flops"] / dense[key]["flops"] for key, r in records.items() if key in dense}
+    a, b = batches(dense), batches(records)
+    return {name: b[name]["seconds"] / a[name]["seconds"] for name in a if name in b}
+
+
+def speedup(dense: Mapping[str, Record], records: Mapping[str, Record]) -> Interval | None:
+    ratios = [1 / share for share in relative(dense, records, "time").values()]
+    return median_interval(ratios) if ratios else None
+
+
+def mean_flops(records: Mapping[str, Record]) -> float | None:
+    return float(np.mean([r["flops"] for r in records.values()])) if records else None
+
+
+def flops_ratio(dense: Mapping[str, Record], records: Mapping[str, Record]) -> float | None:
+    """Of the images that both have."""
+    both = dense.keys() & records.keys()
+    mine = sum(records[key]["flops"] for key in both)
+    return sum(dense[key]["flops"] for key in both) / mine if mine else None
+
+
+def no_op(cell: Cell, dense: Mapping[str, Record], records: Mapping[str, Record]) -> str | None:
+    """Why the method is none, if it is switched on and yet every image had all that the dense run gives."""
+    both = dense.keys() & records.keys()
+    if cell.role != "method" or cell.off or not both or cell.dense == cell.id:
+        return None
+    if any(records[key]["tokens"] < dense[key]["tokens"] for key in both):
+        return None
+    if any(records[key]["flops"] > dense[key]["flops"] for key in both):  # a costlier solver, say
+        return None
+    return "no-op: it is switched on, and nothing was skipped; other settings, or a run of its off settings"

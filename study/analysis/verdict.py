@@ -1,0 +1,158 @@
+"""What the table allows to say of each cell: differences that survive the number of comparisons, losses that
+stay within their margins, places on the Pareto front."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from fovea.eval import Score
+from fovea.eval.decisions import Verdict, holm, verdict
+from fovea.eval.front import hypervolume, membership
+from fovea.eval.interval import Interval, basic
+from fovea.eval.statistics import mean_interval
+from fovea.study.analysis.draws import (
+    Array,
+    costs,
+    drawn_costs,
+    drawn_qualities,
+    independent,
+    qualities,
+    sign,
+)
+from fovea.study.analysis.row import Row
+
+Margins = Mapping[str, float]
+
+
+def with_verdicts(rows: Sequence[Row], margins: Margins) -> list[Row]:
+    """The rows with all of it. margins: of scores by name, the bracket may be left out."""
+    differing = _family(rows, lambda row: {name: s.difference for name, s in row.scores.items()})
+    gaining = _family(rows, lambda row: row.gain)
+    fronts = _fronts(rows)
+    return [
+        replace(
+            row,
+            holm=differing.get(row.cell.id, {}),
+            gain_holm=gaining.get(row.cell.id, {}),
+            verdicts={} if row.cell.role == "dense" else _verdicts(row, margins),
+            front=fronts.get(row.cell.id, {}),
+        )
+        for row in rows
+    ]
+
+
+def _family(
+    rows: Sequence[Row], of: Callable[[Row], Mapping[str, Interval | None]]
+) -> dict[str, dict[str, float]]:
+    """Cell to score to the p-value adjusted for all cells and scores of the table."""
+    known = {
+        (row.cell.id, name): interval.p
+        for row in rows
+        for name, interval in of(row).items()
+        if interval is not None and interval.p is not None
+    }
+    found: dict[str, dict[str, float]] = {}
+    for (cell, name), p in holm(known).items():
+        found.setdefault(cell, {})[name] = p
+    return found
+
+
+def margin(name: str, margins: Margins) -> float | None:
+    """fd[emoji] by its own name, or else by fd."""
+    return margins.get(name, margins.get(name.partition("[")[0]))
+
+
+def _verdicts(row: Row, margins: Margins) -> dict[str, Verdict]:
+    found = {name: (score, margin(name, margins)) for name, score in row.scores.items()}
+    return {
+        name: judged(score, allowed, row)
+        for name, (score, allowed) in found.items()
+        if allowed is not None and score.value is not None
+    }
+
+
+def judged(score: Score, allowed: float, row: Row) -> Verdict:
+    """allowed: the loss to the dense images; of a score that is a likeness to them, its worst value."""
+    if score.difference is not None:
+        return verdict(score.difference, score.better, -sign(score.better) * allowed)
+    if score.value is not None and math.isinf(score.value):  # every image is the dense one
+        return "non-inferior"
+    if score.per_image is None:
+        return "undecided"
+    return verdict(mean_interval(score.per_image, score.pool, row.prompts or None), score.better, allowed)
+
+
+def _fronts(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for name in {name: None for row in rows for name in row.scores}:
+        for group in _rivals(rows, name):
+            places = _places(group, name)
+            for row, probability in zip(group, places, strict=False):
+                found.setdefault(row.cell.id, {})[name] = float(probability)
+    return found
+
+
+def _rivals(rows: Sequence[Row], name: str) -> list[list[Row]]:
+    """Cells of one baseline that have this score and a cost."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        score = row.scores.get(name)
+        if row.cheaper and score is not None and score.value is not None:
+            groups.setdefault(row.cell.dense, []).append(row)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _places(group: Sequence[Row], name: str) -> Array:
+    """Nothing is likelier than the dense images to themselves: a score that they have not is theirs by
+    right, and what costs as much beside it is on no front."""
+    quality = drawn_qualities(group, name)
+    if quality is None:
+        return np.array([])
+    cost = drawn_costs(group, group[0].cost)
+    if all(row.cell.role != "dense" for row in group):
+        best = np.full((len(quality), 1), np.inf)
+        quality, cost = np.hstack([quality, best]), np.hstack([cost, np.ones_like(best)])
+    return membership(cost, quality)
+
+
+def volumes(rows: Sequence[Row]) -> list[dict[str, object]]:
+    """The hypervolume of each method's cells and of step reduction, by score, and their difference: the best
+    quality above the worst cell's to be had within a budget, averaged over budgets from nothing to dense."""
+    out = []
+    for name in {name: None for row in rows for name in row.scores if name != "identical"}:
+        for group in _rivals(rows, name):
+            group = [row for row in group if row.cell.role != "dense"]
+            curve = [i for i, row in enumerate(group) if row.cell.role == "steps"]
+            for label in {row.cell.series: None for row in group}:
+                own = [i for i, row in enumerate(group) if row.cell.series == label]
+                out.append(_volume(group, name, label, own, curve))
+    return [record for record in out if record]
+
+
+def _volume(
+    group: Sequence[Row], name: str, label: str, own: list[int], curve: list[int]
+) -> dict[str, object]:
+    quality, spent = qualities(group, name), costs(group)
+    drawn = drawn_qualities(group, name)
+    if drawn is None or not np.isfinite(drawn).all():
+        return {}
+    cost, n, worst = drawn_costs(group, group[0].cost), independent(group[0], name), quality.min()
+
+    def area(columns: list[int]) -> Interval:
+        value = float(hypervolume(spent[columns], quality[columns], worst))
+        return basic(value, hypervolume(cost[:, columns], drawn[:, columns], worst), n)
+
+    record: dict[str, object] = {"score": name, "cells": label, **_bounds("hypervolume", area(own))}
+    if curve and own != curve:
+        value = area(own).value - area(curve).value
+        over = hypervolume(cost[:, own], drawn[:, own], worst) - hypervolume(
+            cost[:, curve], drawn[:, curve], worst
+        )
+        record |= _bounds("over_step_reduction", basic(value, over, n))
+    return record
+
+
+def _bounds(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}

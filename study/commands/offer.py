@@ -1,0 +1,118 @@
+"""What is known of each thing there is to choose: what it is, its settings, whether it can be had here."""
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from itertools import takewhile
+from typing import Any
+
+from fovea.study.config.build import asked, check, obstacle
+from fovea.study.config.config import CONF, load, whole
+from fovea.study.config.light import light
+from fovea.study.config.refused import Refused
+from fovea.study.plan.checks import keyed
+from fovea.study.plan.identity import device
+
+Record = dict[str, Any]
+LONG = 120  # characters of a line on what something is, from which its first sentence must do
+
+
+def head(group: str, name: str) -> str:
+    """The first line of the comment that a file of conf/ begins with, to the end of its sentence."""
+    text = (CONF / group / f"{name}.yaml").read_text("utf-8").splitlines()
+    lines = [line.lstrip("#").removeprefix(" ") for line in takewhile(lambda t: t.startswith("#"), text)]
+    first, *rest = [line for line in lines if line and not line.startswith("@package")] or [""]
+    for line in takewhile(lambda line: line[0].islower(), rest):  # a command is indented
+        first = first if first.endswith(".") else f"{first} {line}"
+    return first.partition(". ")[0] + "." if len(first) > LONG and ". " in first else first
+
+
+def _models(names: list[str], _: list[str]) -> list[Record]:
+    return [{"weights": _weights(_file("model", name))} for name in names]
+
+
+def _weights(node: Mapping[str, Any]) -> str:
+    """Whether they are on this machine. The hub is not asked: that takes seconds and a network."""
+    node = {key: value for key, value in node.items() if not isinstance(value, Mapping)}
+    if check(node, "model", "fovea.models").folder is None:
+        return f"not here: `hf download {node['path']}` or model.path=FOLDER; model.weights=random for timing"
+    why = obstacle(node | {"device": device(node["device"])}, "model", "fovea.models")
+    return f"here: {node['path']}" if why is None else why.partition("\n")[0]
+
+
+def _settings(group: str) -> Callable[[list[str], list[str]], list[Record]]:
+    return lambda names, _: [{"settings": _defaults(group, name)} for name in names]
+
+
+def _defaults(group: str, name: str) -> Record:
+    """Every setting with its default; `model.steps` where it is the model's."""
+    node = _file(group, name)
+    cls = light(node.pop("_target_"))
+    others = {f.name: f.default for f in fields(cls) if f.name not in node and f.init} if cls else {}
+    return {key: _plain(value) for key, value in (node | others).items()}
+
+
+def _file(group: str, name: str) -> Record:
+    """A file of conf/ with those that its defaults list lays under it; its cache as that one's name."""
+    from omegaconf import OmegaConf
+
+    node: Any = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
+    found: Record = {}
+    for under in node.pop("defaults", []):
+        if isinstance(under, str):
+            found |= _file(group, under) if under != "_self_" else {}
+        else:
+            found |= {key.removeprefix("override "): value for key, value in under.items()}
+    return found | node
+
+
+def _plain(value: Any) -> Any:
+    """${oc.select:model.ras.resets,null} -> model.ras.resets or null."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items() if key != "_target_"}
+    if isinstance(value, str):
+        value = re.sub(r"\$\{oc\.select:([^,}]+),([^}]+)\}", r"\1 or \2", value)
+        return re.sub(r"\$\{([^}]+)\}", r"\1", value)
+    return value
+
+
+def _metrics(names: list[str], given: list[str]) -> list[Record]:
+    print("asking each metric what it needs: some seconds", file=sys.stderr)
+    nodes = whole(load([f"eval.metrics=[{','.join(names)}]", *given]))["metric"]
+    arrows = {"higher": "↑", "lower": "↓"}
+    found = []
+    for name in names:
+        where = f"metric.{name}"
+        better = asked(nodes[name], where, "fovea.eval", lambda made: dict(made.better))
+        why = obstacle(nodes[name], where, "fovea.eval")
+        scores = " ".join(f"{score} {arrows[way]}" for score, way in better.items())
+        here = "a number can be had" if why is None else f"unavailable: {keyed(name, why)}"
+        found.append({"scores": scores, "here": here})
+    return found
+
+
+def _suites(names: list[str], _: list[str]) -> list[Record]:
+    return [{"metrics": ", ".join(_file("eval", name).get("metrics") or []) or "none"} for name in names]
+
+
+def _prompts(names: list[str], _: list[str]) -> list[Record]:
+    from fovea.study.config.prompts import read
+
+    found = []
+    for name in names:
+        try:
+            found.append({"here": f"{len(read(name).all)} prompts"})
+        except Refused as error:
+            found.append({"here": f"no: {str(error).partition(': ')[2]}"})
+    return found
+
+
+MORE: dict[str, Callable[[list[str], list[str]], list[Record]]] = {
+    "models": _models,
+    "methods": _settings("method"),
+    "caches": _settings("method/cache"),
+    "metrics": _metrics,
+    "suites": _suites,
+    "prompts": _prompts,
+}

@@ -1,0 +1,102 @@
+"""rescore=results/NAME: metrics over the images of a study that was made before.
+
+The cells, the samples and their settings are those that its provenance holds. Nothing is generated, and
+neither the model's weights nor the prompt files have to be there. What may be said beside it:
+
+    nothing                               the study's own metrics, computed anew
+    metric.NAME.KEY=VALUE                 the same with another setting
+    eval.metrics=[...]                    other metrics; one that the study had keeps its settings
+    eval=SUITE                            another suite, as its file has it
+    eval.strict=true, cost=..., logger=...
+
+Tables, plots and maps are written again; the provenance stays that of the images, with a note `rescored` on
+who scored them."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fovea.study.commands.deeds import Deed
+from fovea.study.commands.ending import end, say_unavailable
+from fovea.study.config.build import check
+from fovea.study.config.config import load, whole
+from fovea.study.config.refused import Refused
+from fovea.study.config.settings import Suite
+from fovea.study.plan.again import planned
+from fovea.study.plan.cells import Node
+from fovea.study.plan.plan import Plan, own
+from fovea.study.store import Store
+from fovea.study.stored import Stored, find
+
+KEYS = ("eval", "metric", "cost", "logger")
+
+
+def run(deed: Deed) -> int:
+    from fovea.study.run.progress import Progress
+
+    study = find(deed.said, deed.value, deed.plain("results", "results")).folder
+    made, stored = plan(study, deed.arguments)
+    store = Store(study)
+    with store.lock(), Progress() as progress:
+        say_unavailable(made, progress)
+        keys = {s.key for s in made.samples}
+        images = [len(keys & set(store.samples(cell.id))) for cell in made.cells]
+        now, before = (", ".join(m) or "nothing" for m in (made.metrics, stored["config"]["metric"]))
+        progress.say(
+            f"nothing is generated: scoring {sum(images)} stored images of {len(images)} cells "
+            f"with {now} (before: {before}; only what is named now is in the table)"
+        )
+        from fovea.study.report.report import report
+
+        rows, summary = report(made, store, note(stored, made.config, deed.arguments))
+    return end(made, store, rows, summary | {"rescored": list(made.metrics)})
+
+
+def plan(study: Path, arguments: Sequence[str]) -> tuple[Plan, dict[str, Any]]:
+    """The study as it was, with the metrics of now; and its provenance."""
+    stored = Stored(study).provenance
+    made = planned(study, stored, stored["config"] | _config(stored["config"], arguments))
+    store = Store(study)
+    if not any(store.samples(cell.id) for cell in made.cells):
+        raise Refused(f"rescore={study}: its images are not here, only what was written of them")
+    return made, stored
+
+
+def note(stored: dict[str, Any], config: Node, arguments: Sequence[str]) -> dict[str, Any]:
+    """The provenance of the images, and by what they were scored again."""
+    from fovea.study.run.provenance import git, packages, said
+
+    now = {
+        "command": said(arguments),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        **git(),
+        "packages": packages(),
+    }
+    return stored | {"config": config, "rescored": now}
+
+
+def _config(stored: Node, arguments: Sequence[str]) -> Node:
+    """The groups and keys that a score depends on: the study's own, with what the command line changes."""
+    given = [text for text in arguments if not text.startswith("rescore=")]
+    for text in given:
+        if _of(text) not in KEYS:
+            raise Refused(
+                f"{text}: the images are made; beside rescore=... only {', '.join(KEYS)} can be said"
+            )
+    plain = [f"cost={stored['cost']}", *given]
+    if any(text.startswith("eval=") for text in given):
+        config = whole(load(plain))
+    else:
+        names = f"eval.metrics=[{','.join(stored['metric'])}]"
+        config = whole(load([names, *plain], known=stored["metric"]))
+        said = {text.partition("=")[0].split(".")[1] for text in given if _of(text) == "eval"}
+        config["eval"] = stored["eval"] | {key: config["eval"][key] for key in said}
+    own(Suite, config["eval"], "eval")
+    check(config["logger"], "logger", "fovea.study")
+    return {key: config[key] for key in KEYS}
+
+
+def _of(text: str) -> str:
+    """The group or plain key that an argument is of."""
+    return text.lstrip("+~").partition("=")[0].split(".")[0]

@@ -1,0 +1,76 @@
+"""The plain keys of conf/config.yaml and the sweep's own, with their limits."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """name: folder under `results`; null makes it from the choices. n: the first n prompts of the set.
+    Raising n, or adding seeds, goes on where the study stands. cost: what a method has to be cheaper in than
+    step reduction at the same quality; gains and plots are by it. The last five ask for other things than a
+    study: study/commands/deeds.py has them."""
+
+    prompts: str
+    name: str | None = None
+    results: str = "results"
+    n: Annotated[int, Field(ge=1)] = 24
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    batch: Annotated[int, Field(ge=1)] = 4
+    cost: Literal["time", "flops"] = "time"
+    plan: bool = False
+    rescore: str | None = None
+    list: str | None = None
+    show: str | None = None
+    merge: tuple[str, ...] | None = None
+    compare: tuple[str, ...] | None = None
+
+    def __post_init__(self):
+        if self.name is not None and not FOLDER.fullmatch(self.name):
+            raise ValueError(
+                f"name={self.name}: must be letters, digits, '.', '_' and '-', at most 100 of them"
+            )
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds={list(self.seeds)}: a seed is there twice")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """metrics: files of conf/metric. strict: refuse to start when one of them cannot give a number. margin:
+    by score, `clip_score` or `clip_score[emoji]`, the loss to the dense images that is accepted; of a
+    likeness to them, psnr, ssim, lpips, the worst value that is."""
+
+    metrics: tuple[str, ...] | None = ()
+    strict: bool = False
+    margin: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """grid: config keys to lists of values; several keys make the product. points: cells written out, config
+    keys to values each; a grid beside them multiplies them. curve: step reduction to compare with, as
+    fractions of the model's steps, or numbers of steps from 2 on; null for none. solver: the curve's."""
+
+    grid: dict[str, list[Any]] = Field(default_factory=dict)
+    points: tuple[dict[str, Any], ...] = ()
+    curve: tuple[Annotated[float, Field(gt=0)], ...] | None = (0.75, 0.5, 0.35, 0.25)
+    solver: Literal["euler", "heun", "dpm++2m", "unipc"] = "euler"
+
+    def __post_init__(self):
+        for key, values in self.grid.items():
+            if not values:
+                raise ValueError(f"grid.{key}=[]: must be a list of at least one value")
+        for point in self.curve or ():
+            if point > 1 and point != int(point):
+                raise ValueError(f"curve={point}: must be a fraction up to 1 or a whole number of steps")
+
+    def curve_steps(self, steps: int) -> list[int]:
+        """Numbers of steps, falling, without those that reduce nothing: 0.5 of 30 is 15."""
+        points = (int(p) if p > 1 else max(1, round(p * steps)) for p in self.curve or ())
+        return sorted({p for p in points if p < steps}, reverse=True)

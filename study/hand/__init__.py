@@ -1,1 +1,0 @@
-"""Studies at hand: what there is, shown again, merged, compared, sent on."""

@@ -1,0 +1,1 @@
+"""Rows as tables, figures and a page."""

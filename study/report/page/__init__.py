@@ -1,0 +1,116 @@
+"""report.html: a study in one file that opens from the disk, with no network and no server.
+
+What is there is collected as plain data, put once into a template, and drawn by the scripts beside it, which
+are inlined. Text, table and a figure are there without scripts too."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from fovea.study.analysis.row import Row
+from fovea.study.plan.plan import Plan
+from fovea.study.report.page.aside import beside
+from fovea.study.report.page.data import collected
+from fovea.study.report.page.failures import failures
+from fovea.study.report.page.origin import head, origins
+from fovea.study.report.page.tables import entry, table
+from fovea.study.report.page.words import verdict
+from fovea.study.report.table import RANDOM, notes
+from fovea.study.store import Store, write
+
+HERE = Path(__file__).parent
+STYLES = ("page.css", "table.css", "controls.css", "plot.css", "images.css", "narrow.css")
+SCRIPTS = (  # each may use those before it
+    *("page.js", "table.js", "series.js", "marks.js", "plot.js"),
+    *("pixels.js", "images.js", "maps.js", "latency.js", "copy.js"),
+)
+BESIDE = ("table", "printed", "samples", "hypervolume", "traces", "provenance")  # then the figures
+FORMS = (".csv", ".tex", ".md", ".parquet", ".json", ".svg", ".png", ".webp", ".gif")
+ESCAPES = {"<": r"\u003c", ">": r"\u003e", "&": r"\u0026", "\u2028": r"\u2028", "\u2029": r"\u2029"}
+
+
+def page(
+    plan: Plan,
+    store: Store,
+    rows: Sequence[Row],
+    origin: Mapping[str, Any],
+    printed: Sequence[Sequence[str]] = (),
+    said: Sequence[str] = (),
+) -> None:
+    """Writes report.html, last of a study's files, which it links to. origin: the study's provenance.
+    printed: a paper's figures beside the measured ones as text, the header first, for a table of their own;
+    said: what a reader must know of it."""
+    style, script = (
+        "\n".join((HERE / name).read_text("utf-8") for name in names) for names in (STYLES, SCRIPTS)
+    )
+    data = collected(plan, store, rows)
+    text = _template().render(
+        head=head(plan, rows, origin),
+        random=RANDOM if plan.random_weights else "",
+        verdict=verdict(plan, rows),
+        beside=beside(rows),
+        table=table(rows),
+        notes=notes(rows, False),
+        printed=[list(map(entry, line)) for line in printed],
+        said=said,
+        data=data,
+        json=escaped(data),
+        failures=failures(plan, store, rows),
+        origins=origins(plan, origin),
+        files=_there(store.folder),
+        figure=_figure(store.folder / "pareto.png"),
+        policy=policy(style, script),
+        style=Markup(style),
+        script=Markup(script),
+    )
+    write(store.folder / "report.html", text)
+
+
+def _template() -> Any:
+    room = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return room.get_template("page.html")
+
+
+def escaped(data: Any) -> Markup:
+    """JSON that nothing in it can end: no tag, no entity, no line that a script would not take."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character, escape in ESCAPES.items():
+        text = text.replace(character, escape)
+    return Markup(text)
+
+
+def policy(style: str, script: str) -> str:
+    """Nothing is fetched, and no script or style runs but these two, whatever a prompt may hold."""
+    allowed = {"style-src": style, "script-src": script}
+    hashes = (f"{rule} 'sha256-{_hash(text)}'" for rule, text in allowed.items())
+    return "; ".join(
+        ["default-src 'none'", "img-src data:", *hashes, "base-uri 'none'", "form-action 'none'"]
+    )
+
+
+def _hash(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _there(folder: Path) -> dict[str, list[str]]:
+    """Name to the endings that there are of it; tables first."""
+    found: dict[str, list[str]] = {name: [] for name in BESIDE}
+    for ending in FORMS:
+        for file in sorted(folder.glob(f"[!.]*{ending}")):
+            found.setdefault(file.stem, []).append(ending)
+    return {name: endings for name, endings in found.items() if endings}
+
+
+def _figure(path: Path) -> str:
+    """For readers without scripts; as it is, since it is small."""
+    if not path.is_file():
+        return ""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

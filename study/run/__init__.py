@@ -1,0 +1,1 @@
+"""Makes what a plan lacks: images, timings, traces."""

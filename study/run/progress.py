@@ -1,0 +1,106 @@
+"""Progress with the time left, on stderr: a bar on a terminal, plain lines elsewhere."""
+
+import logging
+import sys
+import time
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from fovea.study.plan.cells import Cell
+
+EVERY = 10.0  # seconds between plain lines
+
+
+class Progress:
+    """Knows how long an image of each cell takes: first from its warm-up, then from its own batches."""
+
+    def __init__(self) -> None:
+        self.console = Console(file=sys.stderr)
+        self.left: dict[str, int] = {}
+        self.cost: dict[str, float] = {}
+        self.total, self.spoken = 0, 0.0
+        columns = (
+            TextColumn("{task.description:24.24}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}"),
+        )
+        self.bar = Bar(*columns, console=self.console, transient=True) if self.console.is_terminal else None
+
+    def __enter__(self) -> "Progress":
+        self.told = Told(self)
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.told.close()
+        if self.bar:
+            self.bar.stop()
+
+    def say(self, text: str) -> None:
+        self.console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+    def start(self, images: Mapping[str, int]) -> None:
+        """images: how many each cell has to make."""
+        self.left, self.cost, self.total, self.spoken = dict(images), {}, sum(images.values()), 0.0
+        self.say(f"{self.total} images to make in {len(images)} cells; first one uncounted warm-up each")
+        if self.bar:
+            self.task = self.bar.add_task("warm-up", total=self.total, left="")
+
+    def expect(self, cell: Cell, seconds: float) -> None:
+        """seconds: of one image, in the warm-up."""
+        self.cost[cell.id] = seconds
+        self._show("warm-up", always=False)
+
+    def made(self, cell: Cell, images: int, seconds: float) -> None:
+        self.left[cell.id] -= images
+        self.cost[cell.id] = seconds / images
+        self._show(cell.label)
+
+    def failed(self, cell: Cell, why: str) -> None:
+        self.total -= self.left.pop(cell.id, 0)
+        line = f"failed: {cell.label}: {why.splitlines()[0]}"
+        self.console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+
+    def _show(self, label: str, always: bool = True) -> None:
+        done, left = self.total - sum(self.left.values()), f"{clock(self.seconds_left())} left"
+        if self.bar:
+            self.bar.update(self.task, completed=done, description=label, left=left)
+        elif always and (done == self.total or time.monotonic() - self.spoken > EVERY):
+            self.spoken = time.monotonic()
+            self.say(f"{time.strftime('%H:%M:%S')}  {done}/{self.total} images  {left}  ({label})")
+
+    def seconds_left(self) -> float:
+        known = list(self.cost.values()) or [0.0]
+        typical = sum(known) / len(known)
+        return sum(images * self.cost.get(cell, typical) for cell, images in self.left.items())
+
+
+class Told(logging.Handler):
+    """Says what methods log: what they settle for themselves, such as a schedule matched to a model."""
+
+    def __init__(self, progress: Progress):
+        super().__init__(logging.INFO)
+        self.progress, self.logger = progress, logging.getLogger("fovea.methods")
+        self.logger.addHandler(self)
+        self.logger.setLevel(logging.INFO)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.progress.say(record.getMessage())
+
+    def close(self) -> None:
+        self.logger.removeHandler(self)
+        super().close()
+
+
+def clock(seconds: float) -> str:
+    """95 -> "1 min 35 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (
+        f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+    )

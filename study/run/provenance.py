@@ -1,0 +1,98 @@
+"""Where the numbers come from: commit, command, packages, device."""
+
+import os
+import platform
+import shlex
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+from fovea.study.plan.cells import Cell
+from fovea.study.plan.identity import digest, threads
+from fovea.study.plan.plan import Plan
+
+ROOT = Path(__file__).resolve().parents[2]
+OF_CELL = ("label", "role", "series", "axes", "dense", "off")
+SHOWN = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "numpy",
+    "torchmetrics",
+    "open_clip_torch",
+    "hydra-core",
+    "pandas",
+)
+
+
+def provenance(plan: Plan, command: Sequence[str]) -> dict[str, Any]:
+    """What a reviewer needs to run it again. Nothing of the user's environment beyond that."""
+    return {
+        "command": said(command),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        **git(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": packages(),
+        "machine": device(plan),
+        "threads": threads(),
+        "seeds": list(plan.settings.seeds),
+        "prompts": drawn([s.key for s in plan.samples], plan.prompts),
+        "random_weights": plan.random_weights,
+        "config": plan.config,
+        "cells": {cell.id: described(cell) for cell in plan.cells},
+        "samples": {
+            s.key: {"id": s.prompt.id, "prompt": s.prompt.text, "seed": s.seed} for s in plan.samples
+        },
+    }
+
+
+def said(command: Sequence[str]) -> str:
+    """As it can be typed again."""
+    return shlex.join(["python", "run.py", *command])
+
+
+def drawn(keys: Iterable[str], of: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the samples, and of the set that they are of."""
+    keys = list(keys)
+    return {"n": len(keys), "drawn": digest(keys), "set": of}
+
+
+def described(cell: Cell) -> dict[str, Any]:
+    """All there is to a cell but its id: study/plan/again.py makes it again of this."""
+    return {key: getattr(cell, key) for key in OF_CELL} | cell.identity
+
+
+def git() -> dict[str, Any]:
+    """Commit, and whether the working tree differs from it; both None outside a checkout."""
+    commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "dirty": None if status is None else bool(status)}
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        run = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return run.stdout.strip() if run.returncode == 0 else None
+
+
+def packages() -> dict[str, str]:
+    """Every installed package, the ones that touch results first."""
+    found = {d.metadata["Name"]: d.version for d in distributions() if d.metadata["Name"]}
+    first = {name: found[name] for name in SHOWN if name in found}
+    return first | dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def device(plan: Plan) -> dict[str, Any]:
+    """Model, cores, driver, clocks: as eval.device reads them, on the device that the cells run on."""
+    import torch
+
+    from fovea.eval.device import describe
+
+    asked = str(plan.cells[0].model.get("device", "cpu"))
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
+    return describe(chosen) | {"cuda": torch.version.cuda, "processors_of_the_system": os.cpu_count()}

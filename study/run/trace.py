@@ -1,0 +1,113 @@
+"""What is kept of a trajectory, token by token and step by step: cells/ID/traces/KEY.safetensors.
+
+Of a few images per cell, noted in the pass that counts FLOPs (study/run/observe.py), outside of all timing.
+Studies made before there were traces have none: `read` then gives an empty dict."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as serialised
+from scipy.stats import rankdata
+
+from fovea.study.store import Store, write
+
+LARGEST = float(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One image's trajectory of s steps over n = rows x columns tokens, in reading order.
+
+    sigma (s,): the noise level each step started from, 1 noise, 0 the image.
+    had (s, n): share of the transformer that each token had, 0 to 1.
+    score (s, n): RAS's score of the velocity that the step used: its standard deviation over the latent
+        channels, averaged over the token's pixels. No unit. A token left out keeps velocity and score.
+    error (s, n): departure from the dense trajectory. x0 = x - sigma v is the image that a state points to;
+        this is the root mean square, over a token's channels, of its difference to the dense x0 at the same
+        sigma, divided by the root mean square of the dense image's whole latent: 0.1 is a tenth of it.
+        Euler's x0 stands still between two steps, so it is known at any sigma. None where the dense baseline
+        could not be run.
+    end (n,): the same of the finished image, at sigma 0. It is error[-1] where the last step starts no higher
+        than the dense one's. None where error is.
+    level (s, n): 1 where a place was at full resolution, 2 where one token stood for 2 x 2 places. None where
+        all were at full resolution throughout.
+    regions (rows / 2, columns / 2): what RALU chose the regions by that it refined first, the highest first
+        (for edges: 255 for each edge pixel); None for what has no such choice.
+    """
+
+    grid: tuple[int, int]
+    sigma: np.ndarray
+    had: np.ndarray
+    score: np.ndarray
+    error: np.ndarray | None = None
+    end: np.ndarray | None = None
+    level: np.ndarray | None = None
+    regions: np.ndarray | None = None
+
+    def over_image(self, values: np.ndarray) -> np.ndarray:
+        """(s, n) as (s, rows, columns)."""
+        return values.reshape(len(values), *self.grid)
+
+    def continuity(self) -> np.ndarray:
+        """Spearman's rank correlation of each step's scores with those of the step before: (s,), the first
+        NaN, as is one where all scores are the same."""
+        ranks = rankdata(self.score, axis=1)
+        return np.array([np.nan, *map(correlation, ranks[:-1], ranks[1:])])
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's; NaN where one does not vary."""
+    a, b = a - a.mean(), b - b.mean()
+    size = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / size) if size > 0 else float("nan")
+
+
+def path(store: Store, cell: str, key: str) -> Path:
+    return store.cell(cell) / "traces" / f"{key}.safetensors"
+
+
+def save(store: Store, cell: str, traces: Mapping[str, Trace]) -> None:
+    """Key to trace. Shares are kept in 255ths, scores and errors in float16."""
+    for key, trace in traces.items():
+        kept = {
+            "sigma": trace.sigma.astype(np.float32),
+            "had": (trace.had * 255).round().astype(np.uint8),
+            "score": _half(trace.score),
+        }
+        optional = {
+            "error": (trace.error, _half),
+            "end": (trace.end, _half),
+            "level": (trace.level, np.uint8),
+            "regions": (trace.regions, np.float32),
+        }
+        kept |= {
+            name: np.asarray(kind(value)) for name, (value, kind) in optional.items() if value is not None
+        }
+        grid = {"rows": str(trace.grid[0]), "columns": str(trace.grid[1])}
+        write(path(store, cell, key), serialised(kept, grid))
+
+
+def read(store: Store, cell: str) -> dict[str, Trace]:
+    """The traces of a cell by key; none of an older study. One that is not whole is left out."""
+    files = sorted((store.cell(cell) / "traces").glob("[!.]*.safetensors"))
+    found = {file.stem: _read(file) for file in files}
+    return {key: trace for key, trace in found.items() if trace is not None}
+
+
+def _read(file: Path) -> Trace | None:
+    try:
+        with safe_open(file, "numpy") as stored:
+            kept = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            size = stored.metadata()
+        grid = int(size["rows"]), int(size["columns"])
+    except (OSError, SafetensorError, KeyError, TypeError):
+        return None
+    shares = {"had": kept.pop("had") / 255, "sigma": kept.pop("sigma")}
+    return Trace(grid, **shares, **{k: v if k == "level" else v.astype(np.float32) for k, v in kept.items()})
+
+
+def _half(values: np.ndarray) -> np.ndarray:
+    return values.clip(-LARGEST, LARGEST).astype(np.float16)

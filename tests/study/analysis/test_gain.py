@@ -1,0 +1,110 @@
+"""The gain over step reduction, by simulation and by hand; verdicts and fronts of rows."""
+
+import math
+
+import numpy as np
+import pytest
+
+from fovea.eval import Score
+from fovea.eval.interval import Interval, median_interval
+from fovea.eval.statistics import paired_difference, standard_error
+from fovea.study.analysis import draws, verdict
+from fovea.study.analysis.gain import bend, line, with_gain
+from fovea.study.analysis.row import Row
+from fovea.study.plan.cells import Cell
+
+
+def row(name, role, shares, values, name_of="s", difference=None):
+    """A cell whose batches took these shares of the dense run's time."""
+    relative = {str(i): share for i, share in enumerate(shares)}
+    speed = median_interval([1 / share for share in shares])
+    series = "step reduction" if role == "steps" else name.split(" ")[0]
+    cell = Cell(name, name, role, series, {}, {"_target_": "fovea.methods.X"}, {}, "dense", False, {})
+    values = tuple(map(float, values))
+    score = Score(
+        name_of,
+        "higher",
+        float(np.mean(values)),
+        standard_error(values),
+        len(values),
+        values,
+        difference=difference,
+    )
+    keys = tuple(map(str, range(len(values))))
+    return Row(
+        cell, len(values), len(values), speed, speed, 1.0, 1.0, speed.value, 1.0, {name_of: score},
+        keys=keys, relative=relative,
+    )  # fmt: skip
+
+
+def study(seed, quality, noise, batches=24, true_gain=0.5, at=0.42):
+    """Step reduction of this quality by cost beside a method that is better by `true_gain`."""
+    rng = np.random.default_rng(seed)
+    n = 4 * batches
+    prompt = rng.normal(size=n)
+
+    def made(name, role, cost, extra=0.0):
+        shares = cost * np.exp(rng.normal(0, noise, batches))
+        return row(name, role, shares, quality(cost) + extra + prompt + rng.normal(0, 0.5, n))
+
+    curve = [made(f"{c}", "steps", c) for c in (0.75, 0.5, 0.35, 0.25)]
+    return [made("dense", "dense", 1.0), *curve, made("m", "method", at, true_gain)]
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.15])
+def test_gains_over_a_bent_curve_cover_also_when_times_are_noisy(noise, monkeypatch):
+    monkeypatch.setattr(draws, "REPLICATES", 200)
+    found = [with_gain(study(s, lambda c: 3 * math.log(c + 0.05), noise))[-1].gain["s"] for s in range(100)]
+    assert np.mean([g.low <= 0.5 <= g.high for g in found]) >= 0.88
+
+
+def test_the_line_between_two_points():
+    cost, quality = np.array([[1.0, 0.5, 0.25]]), np.array([[4.0, 3.0, 1.0]])
+    assert line(np.array([0.75]), cost, quality) == pytest.approx([3.5])
+    assert line(np.array([0.3]), cost, quality) == pytest.approx([1.4])
+
+
+def test_a_straight_curve_does_not_bend_and_a_hollow_one_takes_from_the_gain():
+    straight = np.array([0.4, 1.0, 0.5, 0.25])
+    assert bend(straight, 3 * straight) == pytest.approx(0)
+    assert bend(straight, np.array([0.0, 4.0, 3.5, 1.0])) < 0
+    assert bend(straight[:3], np.array([0.0, 4.0, 3.5])) == 0
+
+
+def test_verdicts_by_margin_and_holm():
+    rng = np.random.default_rng(0)
+    dense = rng.normal(30, 1, 40)
+    worse = dense - 1 + rng.normal(0, 0.1, 40)
+    same = dense + rng.normal(0, 0.1, 40)
+    shares = [0.5] * 6
+    rows = [row("dense", "dense", [1.0] * 6, dense)] + [
+        row(name, "method", shares, x, difference=paired_difference(x, dense))
+        for name, x in (("worse", worse), ("same", same))
+    ]
+    judged = {r.cell.id: r for r in verdict.with_verdicts(rows, {"s": 0.5})}
+    assert judged["worse"].verdicts["s"] == "inferior"
+    assert judged["same"].verdicts["s"] == "non-inferior"
+    assert judged["dense"].verdicts == {}
+    assert judged["worse"].holm["s"] < 0.001
+    assert judged["same"].holm["s"] > judged["worse"].holm["s"]
+    assert judged["worse"].front["s"] == 0
+    assert judged["same"].front["s"] == 1
+
+
+def test_a_margin_of_a_likeness_is_its_worst_value():
+    likeness = row("m", "method", [0.5] * 6, [0.96, 0.97, 0.95, 0.96], name_of="ssim")
+    judged = verdict.with_verdicts([likeness], {"ssim": 0.9})[0]
+    assert judged.verdicts == {"ssim": "non-inferior"}
+    assert verdict.with_verdicts([likeness], {"ssim": 0.99})[0].verdicts == {"ssim": "inferior"}
+
+
+def test_hypervolume_by_method_and_over_step_reduction():
+    found = {r["cells"]: r for r in verdict.volumes(study(0, lambda c: 4 * c, 0.0))}
+    assert set(found) == {"step reduction", "m"}
+    assert found["m"]["hypervolume_low"] <= found["m"]["hypervolume"] <= found["m"]["hypervolume_high"]
+    assert "over_step_reduction" in found["m"]
+
+
+def test_an_interval_without_p_is_no_comparison():
+    rows = [row("m", "method", [0.5] * 6, [1, 2, 3], difference=Interval(1.0, 0.5, 1.5, 0.95))]
+    assert verdict.with_verdicts(rows, {})[0].holm == {}

@@ -1,0 +1,278 @@
+"""A paper's printed values as data, and what stands beside them."""
+
+import csv
+from itertools import product
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from fovea.eval import Score
+from fovea.eval.interval import Interval
+from fovea.study.analysis.beside import Beside, beside
+from fovea.study.analysis.measures import FIGURES
+from fovea.study.analysis.paper import FOLDER, Paper
+from fovea.study.analysis.row import Row
+from fovea.study.config.build import build
+from fovea.study.config.config import choices, load, options, whole
+from fovea.study.config.refused import Refused
+from fovea.study.config.settings import Settings, Sweep
+from fovea.study.plan.cells import Cell, cells
+from fovea.study.plan.plan import make, own
+from fovea.study.report import printed
+
+EXPERIMENTS = options("experiment")
+FULL = {"name": "full", "models": {}, "kept": []}
+TINY = {"name": "tiny", "models": {"flux": "flux_tiny"}, "kept": []}
+
+
+def node(**values):
+    return {"_target_": "fovea.study.analysis.paper.Paper", "protocol": ["p"], "source": "s"} | values
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    """A made-up paper's table, and rows measured beside it."""
+
+    def made(text, columns, rows, scale=FULL):
+        (tmp_path / "made.csv").write_text(text)
+        monkeypatch.setattr("fovea.study.analysis.paper.FOLDER", tmp_path)
+        return beside(node(values="made.csv", columns=columns), scale, rows)
+
+    return made
+
+
+def row(label, role="method", **figures):
+    cell = Cell(label, label, role, label, {}, {"_target_": "fovea.methods.X"}, {}, "dense", False, {})
+    return Row(cell, n=4, planned=4, **figures)
+
+
+def test_digits_say_what_rounding_leaves_open(table):
+    found = table("cell,x\na,.34\nb,25\nc,-0.180\nd,2991.0\n", {"x": {"of": "speedup"}}, []).rows
+    bounds = [(values["x"].low, values["x"].high) for values in found.values()]
+    expected = [(0.335, 0.345), (24.5, 25.5), (-0.1805, -0.1795), (2990.95, 2991.05)]
+    assert bounds == [pytest.approx(pair) for pair in expected]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "inside"),
+    [(0.2, 0.336, True), (0.344, 0.5, True), (0.2, 0.33, False), (0.35, 1, False)],
+)
+def test_inside_is_where_the_measured_interval_meets_what_was_printed(table, low, high, inside):
+    measured = row("a", speedup=Interval((low + high) / 2, low, high, 0.95))
+    value = table("cell,x\na,.34\n", {"x": {"of": "speedup"}}, [measured]).rows["a"]["x"]
+    assert value.inside is inside
+    assert value.difference == pytest.approx((low + high) / 2 - 0.34)
+
+
+@pytest.mark.parametrize(("ratio", "inside"), [(2.0, True), (2.04, True), (2.06, False)])
+def test_what_is_counted_is_in_or_out_by_rounding_alone(table, ratio, inside):
+    value = table("cell,x\na,2.0\n", {"x": {"of": "flops_ratio"}}, [row("a", flops_ratio=ratio)]).rows["a"][
+        "x"
+    ]
+    assert value.inside is inside
+
+
+def test_an_interval_of_less_than_95_percent_tells_nothing(table):
+    measured = row("a", speedup=Interval(2.0, 1.0, 3.0, 0.5))
+    value = table("cell,x\na,2.0\n", {"x": {"of": "speedup"}}, [measured]).rows["a"]["x"]
+    assert (value.inside, value.difference) == (None, 0.0)
+
+
+def test_a_stand_ins_time_is_not_compared_but_its_ratio_is(table):
+    columns = {"TFLOPs": {"of": "teraflops"}, "speed": {"of": "flops_ratio"}}
+    measured = row("a", flops=1e11, flops_ratio=2.0)
+    found = table("cell,TFLOPs,speed\na,351.66,2.0\n", columns, [measured], TINY).rows["a"]
+    assert (found["TFLOPs"].difference, found["TFLOPs"].inside) == (None, None)
+    assert (found["speed"].difference, found["speed"].inside) == (0.0, True)
+
+
+@pytest.mark.parametrize(("mine", "dense"), [(0.34, 0.11), (1.45, 1.01), (0.05, 9.0), (2.0, 0.05)])
+def test_a_ratio_to_dense_has_the_rounding_of_both(table, mine, dense):
+    columns = {"r": {"of": "speedup", "over_dense": "v"}}
+    value = table(f"cell,v\ndense,{dense:.2f}\na,{mine:.2f}\n", columns, []).rows["a"]["r"]
+    corners = [(mine + a) / (dense + b) for a, b in product((-0.005, 0.005), repeat=2)]
+    assert (value.low, value.high) == pytest.approx((min(corners), max(corners)))
+
+
+def test_dense_over_dense_is_one(table):
+    found = table("cell,v\ndense,.11\na,.33\n", {"r": {"of": "speedup", "over_dense": "v"}}, []).rows
+    assert (found["dense"]["r"].low, found["dense"]["r"].high) == (1.0, 1.0)
+    assert found["a"]["r"].text == "3.00"
+
+
+def test_the_dense_row_is_that_of_the_same_model(table):
+    text = "model,cell,v\nx,dense,1\nx,a,2\ny,dense,4\ny,a,2\nz,a,2\n"
+    found = table(text, {"r": {"of": "speedup", "over_dense": "v"}}, []).rows
+    assert {label: v["r"].text for label, v in found.items() if "r" in v} == {
+        **{"x dense": "1.00", "x a": "2.00"},
+        **{"y dense": "1.00", "y a": "0.50"},
+    }
+
+
+def test_units_are_the_papers(table):
+    score = Score("hpsv2[v2.1]", "higher", 26.0, 0.5, 4, per_image=(25.0, 26.0, 26.0, 27.0))
+    columns = {"HPS": {"of": "hpsv2[v2.1]", "times": 100}}
+    value = table("cell,HPS\na,.26\n", columns, [row("a", scores={score.name: score})]).rows["a"]["HPS"]
+    assert value.measured.value == pytest.approx(0.26)
+    assert value.inside
+
+
+def test_what_is_not_measured_says_why(table):
+    text = "cell,x,GenEval,note\na,1,.5,\nb,2,.6,needs attention maps\nc,3,.7,\n"
+    found = table(text, {"x": {"of": "fid[clean]"}, "GenEval": {}}, [row("a")])
+    assert {r: v["x"].why for r, v in found.rows.items()} == {
+        "a": "fid[clean] was not measured in this run",
+        "b": "needs attention maps",
+        "c": "no cell of this run",
+    }
+    assert {v["GenEval"].why for v in found.rows.values()} == {"Fovea has no such metric"}
+
+
+def test_a_stand_in_is_found_under_its_own_name(table):
+    found = table("model,cell,x\nflux,a,1\nsd3,a,1\n", {"x": {"of": "speedup"}}, [], TINY).rows
+    assert list(found) == ["flux (tiny) a", "sd3 a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("x\n1\n", "column `cell`"), ("cell,y\na,1\n", "has cell, y"), ("cell,x\na,1.2.3\n", "no number")],
+)
+def test_a_broken_table_is_refused(table, text, why):
+    with pytest.raises((Refused, ValueError), match=why):
+        table(text, {"x": {"of": "speedup"}}, [])
+
+
+def test_text_and_notes(table):
+    rows = [
+        row("dense", "dense", speedup=Interval(1, 1, 1, 0.95)),
+        row("a", speedup=Interval(2, 1.9, 2.1, 0.95)),
+    ]
+    made = table(
+        "cell,x,G,note\ndense,1.00,.5,\na,2.05,.6,\nb,9,,is not here\n",
+        {"x": {"of": "speedup"}, "G": {}},
+        rows,
+    )
+    assert printed.lines(made) == [
+        ["cell", "x, printed", "measured", "Δ", "G, printed"],
+        ["dense", "1.00", "1.000", "+0.000 in", ".5"],
+        ["a", "2.05", "2.000 [1.900, 2.100]", "−0.050 in", ".6"],
+        ["b ‡", "9", "–", "–", "–"],
+    ]
+    for random, scale in ((False, FULL), (True, TINY)):
+        cell = SimpleNamespace(model={"path": "assets/sd3_tiny"})
+        plan = SimpleNamespace(random_weights=random, config={"scale": scale}, cells=[cell], samples=[1, 2])
+        said = "\n".join(printed.notes(plan, made))
+        assert "‡ b: is not here." in said
+        assert "Measured: sd3_tiny; 2 images a cell." in said
+        assert "G: Fovea has no such metric." in said
+        assert ("RANDOM WEIGHTS" in said) is random
+        assert ("embedded models stand in" in said) is (scale is TINY)
+
+
+SCORES = {
+    score
+    for name in options("metric")
+    for score in build(whole(load([f"eval.metrics=[{name}]"]))["metric"][name], name, "fovea.eval").better
+}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("scale", ["full", "tiny"])
+def test_every_row_of_every_experiment_is_a_cell_or_says_why_not(name, scale):
+    overrides = [f"experiment={name}", f"scale={scale}", "model.weights=random" if scale == "full" else "n=2"]
+    config = whole(load(overrides))
+    settings = own(Settings, {"prompts": config["prompts"]})
+    made = cells(overrides, own(Sweep, config["sweep"]), settings, choices(overrides))
+    labels = [cell.label for cell in made]
+    assert len(set(labels)) == len(labels)
+    rows = [Row(cell, n=0, planned=1) for cell in made]
+    found = beside(config["paper"], config["scale"], rows)
+    assert {label for label in found.rows if label not in found.notes} <= set(labels)
+    assert not set(found.notes) & set(labels)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_says_what_it_is(name):
+    paper: Paper = build(whole(load([f"experiment={name}"]))["paper"], "paper", "fovea.study")
+    assert paper.needs
+    assert "arXiv" in paper.source
+    assert {c.of for c in paper.columns.values() if c.of} <= {*FIGURES, *SCORES}
+    head = (FOLDER / f"{name}.yaml").read_text().partition("defaults:")[0]
+    assert f"python run.py experiment={name} scale=tiny" in head
+    assert "Expected" in head
+    with open(FOLDER / f"{name}.csv", newline="") as file:
+        known = set(csv.DictReader(file).fieldnames or ())
+    assert known == {"cell"} | (known & {"model", "note"}) | {c for c in paper.columns if c in known}
+
+
+def test_an_experiment_runs_at_tiny_scale_and_prints_both(tmp_path, capsys):
+    import run
+
+    command = [
+        "experiment=ras_table3",
+        "scale=tiny",
+        "n=1",
+        "batch=1",
+        "eval.metrics=[psnr]",
+        f"results={tmp_path}",
+    ]
+    assert run.main(command) == 0
+    folder = tmp_path / "ras_table3-tiny"
+    out = capsys.readouterr().out
+    assert "Printed by the paper, beside what was measured" in out
+    assert "embedded models stand in" in out
+    beside_it, measured = pd.read_csv(folder / "printed.csv"), pd.read_parquet(folder / "table.parquet")
+    speed = beside_it[beside_it["column"] == "speedup"].set_index("cell")
+    whole = measured.set_index("label")[["seconds", "encode_seconds", "decode_seconds"]].sum(axis=1)
+    assert len(speed) == 4
+    for label, line in speed.iterrows():
+        dense = whole[f"{label.partition(')')[0]}) dense"]
+        assert line["measured"] == pytest.approx(dense / whole[label])
+    assert not set(beside_it["printed"].astype(str)) & set(measured.astype(str).to_numpy().ravel())
+    for kind in ("md", "tex", "png", "svg"):
+        assert (folder / f"printed.{kind}").is_file()
+    assert "Printed by the paper" in (folder / "report.html").read_text()
+
+
+def test_plan_says_what_an_experiment_needs(capsys):
+    import run
+
+    assert run.main(["experiment=ralu_jsd", "scale=tiny", "plan=true"]) == 0
+    assert "re-runs RALU (arXiv:2507.08422v3), Table 3" in capsys.readouterr().out
+
+
+def test_scale_puts_the_embedded_model_in_place_and_keeps_what_it_should():
+    config = whole(load(["model=lumina", "scale=tiny"]))
+    assert config["model"]["path"] == "assets/lumina_tiny"
+    assert (config["model"]["steps"], config["model"]["height"]) == (30, 128)
+    assert config["model"]["ras"]["resets"] == [12, 22]
+    assert config["model"]["teacache"]["twofold"] == 0.176  # measured on it
+    assert config["eval"]["metrics"] == ["psnr", "ssim", "fd_emoji", "clip_score_emoji"]
+
+
+def test_the_command_line_has_the_last_word_over_a_scale():
+    config = whole(
+        load(["model=lumina", "scale=tiny", "n=3", "model.steps=9", "model.height=64", "eval.metrics=[psnr]"])
+    )
+    assert (config["n"], config["model"]["steps"], config["model"]["height"]) == (3, 9, 64)
+    assert config["eval"]["metrics"] == ["psnr"]
+
+
+def test_an_embedded_model_is_its_own_stand_in():
+    assert whole(load(["scale=tiny"]))["model"] == whole(load([]))["model"]
+
+
+def test_the_name_says_experiment_and_scale():
+    assert make(["experiment=ras_table1", "scale=tiny"]).name == "ras_table1-tiny"
+    assert (
+        make(["scale=tiny", "model=lumina", "method.resets=null", "sweep=none"]).name
+        == "ras-lumina-none-tiny"
+    )
+    with pytest.raises(Refused, match="no such scale"):
+        make(["scale=tinny"])
+
+
+def test_beside_is_read_only():
+    with pytest.raises(AttributeError):
+        Beside("a", "x", "1", 1.0, 0.5, 1.5).low = 0

@@ -1,0 +1,117 @@
+"""list=KIND: every choice, what it is, and what of it can be had here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import run
+from fovea.study.commands import listing, offer
+from fovea.study.config.config import CONF, load, whole
+from fovea.study.plan.checks import unavailable
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def listed(capsys, *arguments):
+    """Code 0, the object in the last line, the text."""
+    assert run.main(list(arguments)) == 0
+    out = capsys.readouterr().out
+    return json.loads(out.splitlines()[-1]), out
+
+
+@pytest.mark.parametrize("kind", [k for k in listing.FOLDERS if k != "metrics"])
+def test_every_file_is_there_with_what_it_is(kind, capsys):
+    found, out = listed(capsys, f"list={kind}")
+    files = sorted(file.stem for file in (CONF / listing.FOLDERS[kind]).glob("*.yaml"))
+    assert found["names"] == files
+    assert [row["name"] for row in found["rows"]] == files
+    for row in found["rows"]:
+        assert row["what"]
+        assert not row["what"].startswith("@")
+        first = (CONF / listing.FOLDERS[kind] / f"{row['name']}.yaml").read_text("utf-8")
+        assert row["what"].split()[0].rstrip(".") in first
+        assert row["name"] in out
+    assert f"use: {listing.USE[kind]}" in out
+
+
+def test_models_tell_whether_their_weights_are_here(capsys):
+    rows = {row["name"]: row for row in listed(capsys, "list=models")[0]["rows"]}
+    assert rows["lumina_tiny"]["weights"] == "here: assets/lumina_tiny"
+    others = [row["weights"] for name, row in rows.items() if not name.endswith("_tiny")]
+    assert all(text.startswith(("here: ", "not here: `hf download ")) for text in others)
+
+
+def test_a_model_that_is_not_here_says_how_to_get_it(tmp_path):
+    node = whole(load(["model=lumina"]))["model"]
+    told = offer._weights(node | {"path": str(tmp_path / "none")})
+    assert told.startswith("not here: ")
+    assert "model.path=FOLDER" in told
+    assert "model.weights=random" in told
+
+
+def test_methods_tell_their_settings_with_the_defaults(capsys):
+    """Those that a study of it has, and what stands for the model's."""
+    rows = listed(capsys, "list=methods")[0]["rows"]
+    for row in rows:
+        node = whole(load([f"method={row['name']}"]))["method"]
+        assert set(node) - {"_target_"} <= set(row["settings"])
+        for key, value in node.items():
+            told = row["settings"].get(key)
+            if key not in ("_target_", "cache") and not (isinstance(told, str) and "model." in told):
+                inner = isinstance(value, dict)
+                assert told == ({k: v for k, v in value.items() if k != "_target_"} if inner else value)
+    settings = {row["name"]: row["settings"] for row in rows}
+    assert settings["ras"]["steps"] == "model.steps"
+    assert settings["ras"]["resets"] == "model.ras.resets or null"
+    assert settings["ralu_caching"]["cache"] == "taylorseer_w3"
+
+
+def test_metrics_tell_whether_a_number_can_be_had(capsys):
+    found, _ = listed(capsys, "list=metrics")
+    names = found["names"]
+    assert names == sorted(file.stem for file in (CONF / "metric").glob("*.yaml"))
+    why = unavailable(whole(load([f"eval.metrics=[{','.join(names)}]"])))
+    for row in found["rows"]:
+        expected = f"unavailable: {why[row['name']]}" if row["name"] in why else "a number can be had"
+        assert row["here"] == expected
+    rows = {row["name"]: row for row in found["rows"]}
+    assert rows["psnr"]["here"] == "a number can be had"
+    assert rows["psnr"]["scores"] == "psnr ↑ identical ↑"
+    assert "`metric.fid.reference.path=PLACE`" in rows["fid"]["here"]
+
+
+def test_a_metrics_settings_can_be_tried(tmp_path, capsys):
+    rows = listed(capsys, "list=metrics", f"metric.fid.reference.path={tmp_path}/none")[0]["rows"]
+    told = next(row["here"] for row in rows if row["name"] == "fid")
+    assert f"{tmp_path}/none" in told
+
+
+def test_prompts_tell_how_many_or_where_to_fetch_them(capsys):
+    rows = {row["name"]: row for row in listed(capsys, "list=prompts")[0]["rows"]}
+    assert rows["emoji"]["here"] == "200 prompts"
+    absent = [row["here"] for row in rows.values() if not row["here"].endswith(" prompts")]
+    assert all("fetch from" in text for text in absent)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["list=model"], "list=model: no such list; did you mean models?"),
+        (["list="], "allowed: caches, experiments,"),
+        (["list=models", "n=3"], "n=3: beside list=... nothing else can be said"),
+        (["list=metrics", "eval=quick"], "eval=quick: beside list=... only metric can be said"),
+        (["list=models", "show=results/x"], "list=... and show=...: one at a time"),
+    ],
+)
+def test_refused(arguments, message, capsys):
+    assert run.main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argument", ["list=models", "list=methods", "list=prompts", "show="])
+def test_it_starts_without_torch(argument):
+    code = f"import run, sys; run.main(['{argument}']); sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)

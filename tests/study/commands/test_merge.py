@@ -1,0 +1,292 @@
+"""merge=[a,b]: studies of parts, or of machines, as one; refused where one table of both would mislead."""
+
+import json
+import os
+import shutil
+
+import pandas as pd
+import pytest
+
+import run
+from fovea.study.commands.gather import PART
+from fovea.study.commands.merge import merged
+from fovea.study.run import execute
+from fovea.study.store import Store
+from fovea.study.stored import Stored
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_made(finished, monkeypatch):
+    monkeypatch.setattr(execute, "execute", None)
+
+
+def edit(file, change):
+    record = json.loads(file.read_text("utf-8"))
+    change(record)
+    file.write_text(json.dumps(record), "utf-8")
+
+
+def part(finished, folder, labels=None, samples=slice(None)):
+    """A copy with some of the cells, and of each with some of the samples: as another run would leave it."""
+    shutil.copytree(finished, folder)
+
+    def keep(record):
+        kept = dict(list(record["samples"].items())[samples])
+        for key in record["samples"].keys() - kept.keys():
+            for file in folder.glob(f"cells/*/*/{key}.*"):
+                file.unlink()
+        record["samples"] = kept
+        for cell, known in list(record["cells"].items()):
+            if labels is not None and known["label"] not in labels:
+                del record["cells"][cell]
+                shutil.rmtree(folder / "cells" / cell)
+
+    edit(folder / "provenance.json", keep)
+    return folder
+
+
+@pytest.fixture
+def halves(finished, tmp_path):
+    first = part(finished, tmp_path / "a", ["dense", "ras ratio=0.25", "3 steps"])
+    return first, part(finished, tmp_path / "b", ["dense", "ras ratio=0.5"])
+
+
+def merge(capsys, folder, *studies):
+    """Exit code, what was said, and the last line."""
+    code = run.main([f"merge=[{','.join(map(str, studies))}]", "name=one", f"results={folder}"])
+    out, err = capsys.readouterr()
+    return code, err, json.loads(out.splitlines()[-1]) if out else {}
+
+
+def table(folder):
+    return pd.read_parquet(folder / "table.parquet").set_index("label")
+
+
+def contents(folder):
+    return {
+        file: (file.read_bytes(), file.stat().st_mtime_ns) for file in folder.rglob("*") if file.is_file()
+    }
+
+
+def test_what_was_split_is_whole_again(finished, halves, tmp_path, capsys):
+    """To the last digit; the parts untouched, their images shared."""
+    before = [contents(half) for half in halves]
+    code, err, summary = merge(capsys, tmp_path, *halves)
+    one = tmp_path / "one"
+    assert code == 0
+    assert "nothing is generated: 4 cells of 2 studies" in err
+    assert summary["merged"] == [str(half) for half in halves]
+    assert list(table(one).index) == ["dense", "ras ratio=0.25", "ras ratio=0.5", "3 steps"]
+    pd.testing.assert_frame_equal(table(one).sort_index(), table(finished).sort_index(), check_like=True)
+    a, b = (
+        pd.read_parquet(study / "samples.parquet").sort_values(["cell", "key"]) for study in (one, finished)
+    )
+    pd.testing.assert_frame_equal(a.reset_index(drop=True), b.reset_index(drop=True), check_like=True)
+    assert [contents(half) for half in halves] == before
+    for image in one.glob("cells/*/samples/*.png"):
+        source = next(
+            half / image.relative_to(one) for half in halves if (half / image.relative_to(one)).exists()
+        )
+        assert os.path.samefile(image, source)
+    for name in ("table.md", "table.tex", "pareto.png", "focus.png"):
+        assert (one / name).stat().st_size
+
+
+def test_what_was_split_by_samples_is_whole_again(finished, tmp_path, capsys):
+    """The same cells in both: their samples are united; a part says what the other lacks."""
+    first = part(finished, tmp_path / "a", samples=slice(2))
+    second = part(finished, tmp_path / "b", samples=slice(2, None))
+    assert merge(capsys, tmp_path, second, first)[0] == 0
+    pd.testing.assert_frame_equal(table(tmp_path / "one"), table(finished))
+
+
+def test_the_record_holds_all_sources(finished, halves, tmp_path, capsys):
+    edit(halves[1] / "provenance.json", lambda r: r.update(commit="f" * 40, command="python run.py other"))
+    assert merge(capsys, tmp_path, *halves)[0] == 0
+    origin, whole = Stored(tmp_path / "one").provenance, Stored(finished).provenance
+    sources = origin["merged"]["sources"]
+    assert [source["study"] for source in sources] == [str(half) for half in halves]
+    assert [source["commit"] for source in sources] == [whole["commit"], "f" * 40]
+    assert sources[1]["command"] == "python run.py other"
+    assert sources[0]["packages"] == whole["packages"]
+    assert origin["commit"] == f"{whole['commit']} / {'f' * 40}"
+    for key in ("samples", "noise", "seeds", "prompts", "packages", "machine"):
+        assert origin[key] == whole[key]
+    assert origin["cells"] == whole["cells"]
+    assert origin["command"].startswith("python run.py 'merge=[")
+    assert run.main([f"show={tmp_path / 'one'}"]) == 0
+    assert f"from: {halves[1]}: python run.py other" in capsys.readouterr().out
+
+
+def test_a_merged_study_is_scored_again_as_any_other(halves, tmp_path, capsys):
+    assert merge(capsys, tmp_path, *halves)[0] == 0
+    before = table(tmp_path / "one")
+    assert run.main([f"rescore={tmp_path / 'one'}"]) == 0
+    pd.testing.assert_frame_equal(table(tmp_path / "one"), before)
+
+
+def other_machine(folder, slower):
+    """The study as a slower machine of another name would have made it."""
+    record = json.loads((folder / "provenance.json").read_text("utf-8"))
+    names = {cell: cell[::-1] for cell in record["cells"]}
+    record["cells"] = {
+        names[cell]: known | {"dense": names[known["dense"]], "machine": "Elsewhere"}
+        for cell, known in record["cells"].items()
+    }
+    (folder / "provenance.json").write_text(json.dumps(record), "utf-8")
+    for cell, name in names.items():
+        (folder / "cells" / cell).rename(folder / "cells" / name)
+    for file in folder.glob("cells/*/samples/*.json"):
+        edit(file, lambda r: r["batch"].update(seconds=r["batch"]["seconds"] * slower))
+    return folder
+
+
+def test_speedups_stay_within_a_machine(finished, tmp_path, capsys):
+    """Every cell has its own machine's baseline; equal names get the machine's."""
+    here = part(finished, tmp_path / "a", ["dense", "ras ratio=0.5", "3 steps"])
+    there = other_machine(part(finished, tmp_path / "b", ["dense", "ras ratio=0.5", "ras ratio=0.25"]), 3)
+    assert merge(capsys, tmp_path, here, there)[0] == 0
+    found, alone = table(tmp_path / "one"), table(finished)
+    mine = Stored(finished).provenance["cells"][alone.loc["dense", "cell"]]["machine"]
+    assert list(found.index) == [
+        f"dense @ {mine}",
+        "dense @ Elsewhere",
+        f"ras ratio=0.5 @ {mine}",
+        "ras ratio=0.5 @ Elsewhere",
+        "ras ratio=0.25",
+        "3 steps",
+    ]
+    for label in found.index:
+        before = alone.loc[label.partition(" @ ")[0]]
+        assert found.loc[label, "speedup"] == pytest.approx(before["speedup"])
+        assert found.loc[label, "ssim"] == pytest.approx(before["ssim"], nan_ok=True)
+    for label in ("dense @ Elsewhere", "ras ratio=0.25"):
+        before = alone.loc[label.partition(" @ ")[0]]
+        assert found.loc[label, "seconds"] == pytest.approx(3 * before["seconds"])
+    cells = Stored(tmp_path / "one").provenance["cells"].values()
+    assert {c["series"] for c in cells if c["role"] == "method"} == {f"ras @ {mine}", "ras @ Elsewhere"}
+
+
+@pytest.mark.parametrize(("papers", "kept"), [((1, 1), 1), ((1, 2), None), ((1, None), None)])
+def test_a_papers_table_is_that_of_all_parts_or_of_none(halves, papers, kept):
+    for folder, paper in zip(halves, papers, strict=True):
+        edit(folder / "provenance.json", lambda r, paper=paper: r["config"].update(paper=paper))
+    assert merged([Stored(folder) for folder in halves], [])["config"]["paper"] == kept
+
+
+def every(**values):
+    def change(record):
+        for known in record["cells"].values():
+            known.update(values)
+
+    return change
+
+
+def noise(folder):
+    edit(next(folder.glob("cells/*/samples/*.json")), lambda r: r.update(noise="0" * 16))
+
+
+def provenance(change):
+    return lambda folder: edit(folder / "provenance.json", change)
+
+
+DISAGREEING = {
+    "weights, trained or random: trained in": provenance(lambda r: r.update(random_weights=True)),
+    "torch: ": provenance(every(packages={"torch": "0.1"})),
+    "code of methods.Baseline: ": provenance(every(code="0" * 12)),
+    "weights of lumina": provenance(every(weights="0" * 12)),
+    "metrics (set again by rescore=FOLDER eval.metrics=[...]): psnr, ssim in": provenance(
+        lambda r: r["config"]["metric"].pop("ssim")
+    ),
+    "settings of psnr (set again by rescore=FOLDER metric.psnr...)": provenance(
+        lambda r: r["config"]["metric"]["psnr"].update(window=3)
+    ),
+    "cost (set again by": provenance(lambda r: r["config"].update(cost="flops")),
+    "initial noise of lumina": noise,
+    "prompts and seeds: ": provenance(lambda r: r["samples"].popitem()),
+}
+
+
+@pytest.mark.parametrize("message", DISAGREEING)
+def test_refused_where_they_disagree(message, halves, tmp_path, capsys):
+    DISAGREEING[message](halves[1])
+    before = sorted(tmp_path.rglob("*"))
+    code, err, _ = merge(capsys, tmp_path, *halves)
+    assert code == 2
+    assert "these do not belong in one table, they differ in\n" in err
+    assert message in err
+    assert message.startswith("prompts") or str(halves[1]) in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_another_build_of_the_same_package_is_no_other_package(halves, tmp_path, capsys):
+    """A card's and a processor's torch bear the same number."""
+
+    def build(record):
+        for known in record["cells"].values():
+            known["packages"]["torch"] += "+cu126"
+
+    edit(halves[1] / "provenance.json", build)
+    assert merge(capsys, tmp_path, *halves)[0] == 0
+
+
+def test_another_image_under_the_same_key_is_refused(halves, tmp_path, capsys):
+    dense = table(halves[1]).loc["dense", "cell"]
+    images = sorted((halves[1] / "cells" / dense / "samples").glob("*.png"))
+    images[0].write_bytes(images[1].read_bytes())
+    code, err, _ = merge(capsys, tmp_path, *halves)
+    assert code == 2
+    assert f"{halves[1]} has another image than the studies before it of dense, prompt " in err
+    assert not list(tmp_path.glob("*one*"))
+
+
+def test_the_same_image_packed_otherwise_is_the_same(halves, tmp_path, capsys):
+    from PIL import Image
+
+    image = next(halves[1].glob("cells/*/samples/*.png"))
+    Image.open(image).save(image, compress_level=0)
+    assert merge(capsys, tmp_path, *halves)[0] == 0
+
+
+def test_a_merge_that_was_killed_is_made_anew(halves, tmp_path, capsys):
+    stale = tmp_path / PART.format("one") / "cells" / "stale"
+    stale.mkdir(parents=True)
+    assert merge(capsys, tmp_path, *halves)[0] == 0
+    assert not list(tmp_path.rglob("stale"))
+
+
+def test_failures_are_kept(halves, tmp_path, capsys):
+    cell = table(halves[0]).loc["3 steps", "cell"]
+    shutil.rmtree(halves[0] / "cells" / cell / "samples")
+    Store(halves[0]).fail(cell, {"type": "NotFinite", "message": "NaN"})
+    code, _, summary = merge(capsys, tmp_path, *halves)
+    assert (code, summary["failed"]) == (3, 1)
+    assert table(tmp_path / "one").loc["3 steps", "failure"] == "NotFinite: NaN"
+
+
+def test_refused(finished, halves, tmp_path, capsys):
+    a, b = halves
+    shutil.copytree(finished, tmp_path / "bare")
+    shutil.rmtree(tmp_path / "bare" / "cells")
+    lone = part(finished, tmp_path / "lone", ["3 steps"])
+    for arguments, message in {
+        (f"merge=[{a},{b}]",): "the new study needs a name: name=NEW",
+        (f"merge=[{a},{b}]", "name=bare"): "bare is there already; give another name",
+        (f"merge=[{a},{b}]", "name=../x"): "name=../x: must be letters, digits",
+        (f"merge=[{a}]", "name=x"): "give two or more different studies",
+        (f"merge=[{a},{a}]", "name=x"): "give two or more different studies",
+        (f"merge=[{a},{tmp_path}/bb]", "name=x"): f"no study; did you mean {b}?",
+        (f"merge=[{a},{tmp_path}/bare]", "name=x"): "are not here, only what was written of them",
+        (
+            f"merge=[{a},{b}]",
+            "name=x",
+            "eval=quick",
+        ): "eval=quick: beside merge=... only name,",
+        (f"merge=[{lone},{tmp_path}/bare]", "name=x"): "are not here",
+    }.items():
+        assert run.main([*arguments, f"results={tmp_path}"]) == 2
+        assert message in capsys.readouterr().err
+    other = part(finished, tmp_path / "other", ["ras ratio=0.5"])
+    assert run.main([f"merge=[{lone},{other}]", "name=x", f"results={tmp_path}"]) == 2
+    assert "the baseline of 3 steps is in none of these studies" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()

@@ -1,0 +1,109 @@
+"""rescore=FOLDER: other metrics over stored images, whatever has become of the model."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+
+import run
+from fovea.study.commands import rescore
+from fovea.study.config.refused import Refused
+from fovea.study.run import execute
+
+
+@pytest.fixture
+def study(finished, weights, tmp_path, monkeypatch):
+    """A finished study, moved; its model and its prompts are gone, and nothing can be made."""
+    monkeypatch.setattr(execute, "execute", None)
+    folder = shutil.copytree(finished, tmp_path / "moved")
+    for file in (folder / "provenance.json", *folder.glob("runs/*.json"), *folder.glob("cells/*/cell.json")):
+        text = file.read_text("utf-8").replace(str(weights), "/gone/model").replace("hostile.txt", "gone.txt")
+        file.write_text(text, "utf-8")
+    return folder
+
+
+def table(folder):
+    return pd.read_parquet(folder / "table.parquet").set_index("label")
+
+
+def origin(folder):
+    return json.loads((folder / "provenance.json").read_text("utf-8"))
+
+
+def images(folder):
+    return {f.relative_to(folder): f.stat().st_mtime_ns for f in folder.glob("cells/*/samples/*")}
+
+
+def test_the_same_metrics_give_the_same_table(study, finished, capsys):
+    before = images(study)
+    assert run.main([f"rescore={study}"]) == 0
+    out, err = capsys.readouterr()
+    assert "nothing is generated: scoring 12 stored images of 4 cells with psnr, ssim" in err
+    assert json.loads(out.splitlines()[-1])["rescored"] == ["psnr", "ssim"]
+    assert images(study) == before
+    pd.testing.assert_frame_equal(table(study), table(finished))
+    for name in ("table.md", "table.csv", "samples.parquet"):
+        assert (study / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_other_metrics_and_what_the_record_says(study, finished, capsys):
+    before = origin(study)
+    assert run.main([f"rescore={study}", "eval.metrics=[psnr,fid]", "cost=flops"]) == 0
+    err = capsys.readouterr().err
+    assert "with psnr, fid (before: psnr, ssim; only what is named now is in the table)" in err
+    assert "fid will be unavailable" in err
+    assert "`metric.fid.reference.path=PLACE`" in err
+    found = table(study)
+    assert "ssim" not in found
+    assert found["fid[clean]"].isna().all()
+    pd.testing.assert_series_equal(found["psnr"], table(finished)["psnr"])
+    now = origin(study)
+    assert now["rescored"]["command"] == f"python run.py rescore={study} 'eval.metrics=[psnr,fid]' cost=flops"
+    assert list(now["config"]["metric"]) == ["psnr", "fid"]
+    for key in ("command", "commit", "machine", "packages", "seeds", "noise", "samples"):
+        assert now[key] == before[key]
+    assert run.main([f"rescore={study}", "metric.fid.inception.batch=3"]) == 0  # of what is scored by now
+    again = origin(study)["config"]
+    assert again["metric"]["fid"]["inception"]["batch"] == 3
+    assert again["cost"] == "flops"
+
+
+def test_a_study_without_a_report_is_scored_by_its_last_start(study):
+    (study / "provenance.json").unlink()
+    made, _ = rescore.plan(study, [])
+    assert [cell.label for cell in made.cells] == ["dense", "ras ratio=0.5", "ras ratio=0.25", "3 steps"]
+    assert made.folder == study
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("method.ratio=0.3", "method.ratio=0.3: the images are made; beside rescore=... only eval, metric,"),
+        ("n=3", "n=3: the images are made"),
+        ("eval.metrics=[psnrr]", "no such metric; did you mean psnr?"),
+        ("metric.psnr.window=3", "metric.psnr.window=3: PSNR has no window"),
+        ("metric.fid.inception.batch=3", "fid is not used; add it"),
+        ("eval=quik", "did you mean quick?"),
+    ],
+)
+def test_refused(study, argument, message):
+    with pytest.raises(Refused) as refusal:
+        rescore.plan(study, [f"rescore={study}", argument])
+    assert message in str(refusal.value)
+
+
+def test_strict_refuses_what_gives_no_number(study):
+    with pytest.raises(Refused, match=r"metric\.fid: no reference images are given"):
+        rescore.plan(study, ["eval.metrics=[fid]", "eval.strict=true"])
+
+
+def test_a_folder_that_is_no_study_is_refused_and_left_alone(study, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "empty", tmp_path / "none"):
+        assert run.main([f"rescore={folder}"]) == 2
+        assert "no study; " in capsys.readouterr().err
+    assert not list((tmp_path / "empty").iterdir())
+    shutil.rmtree(study / "cells")
+    assert run.main([f"rescore={study}"]) == 2
+    assert "its images are not here" in capsys.readouterr().err

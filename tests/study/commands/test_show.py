@@ -1,0 +1,164 @@
+"""show=FOLDER: a study's table again, from whatever lies in its folder."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+import run
+from fovea.study.commands.show import read, table
+from fovea.study.report import terminal
+from fovea.study.report.typeset import markdown
+from fovea.study.stored import Stored, studies
+
+ROOT = Path(__file__).resolve().parents[3]
+EMBEDDED = ROOT / "results" / "embedded" / "ras-lumina_tiny-ratio"
+
+
+@pytest.fixture
+def study(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "study")
+
+
+def shown(capsys, *arguments):
+    assert run.main(list(arguments)) == 0
+    out = capsys.readouterr().out.splitlines()
+    return out[:-1], json.loads(out[-1])
+
+
+def test_it_prints_what_the_run_printed(small, finished, capsys):
+    """The same lines, and the same figures in the last one; then where it is from."""
+    before, summary = shown(capsys, *small, f"results={finished.parent}", "name=whole")
+    after, again = shown(capsys, f"show={finished}")
+    assert after[: len(before)] == before
+    for key in ("study", "cells", "done", "failed", "random_weights", "rows"):
+        assert again[key] == summary[key]
+    origin = Stored(finished).provenance
+    rest = "\n".join(after[len(before) :])
+    assert f"made: {origin['time']}, commit {origin['commit'][:7]}" in rest
+    assert f"torch {origin['packages']['torch']}" in rest
+    assert f"by: {origin['command']}" in rest
+    assert origin["machine"]["cpu"] in rest
+
+
+def test_a_committed_study_without_images_is_shown(study, capsys):
+    whole, _ = shown(capsys, f"show={study}")
+    for folder in ("cells", "runs"):
+        shutil.rmtree(study / folder)
+    assert shown(capsys, f"show={study}")[0] == whole
+
+
+def test_the_embedded_study_is_shown(capsys):
+    lines, summary = shown(capsys, f"show={EMBEDDED}")
+    stored = pd.read_parquet(EMBEDDED / "table.parquet")
+    assert [row["label"] for row in summary["rows"]] == list(stored["label"])
+    assert [row["n"] for row in summary["rows"]] == list(stored["n"])
+    notes = (EMBEDDED / "table.md").read_text("utf-8").rpartition("|\n")[2].strip().split("\n\n")
+    assert [note for note in notes if note not in lines] == []
+
+
+def test_a_papers_values_are_shown_beside(study, capsys):
+    lines = [["cell", "FID, printed", "measured"], ["<b> | x", "18.9", "20.1 [19.0, 21.2]"]]
+    (study / "printed.md").write_text(markdown(lines, ["Printed: <i>a paper</i>", "Another note."]), "utf-8")
+    assert read(study / "printed.md") == (lines, ["Printed: <i>a paper</i>", "Another note."])
+    out, _ = shown(capsys, f"show={study}")
+    start = out.index("Printed by the paper, beside what was measured")
+    assert out[start + 2].split("  ")[0] == "<b> | x"
+    assert out[start + 3 : start + 5] == ["Printed: <i>a paper</i>", "Another note."]
+
+
+def test_without_the_text_the_figures_are_shown(study, capsys):
+    (study / "table.md").unlink()
+    lines, summary = shown(capsys, f"show={study}")
+    ssim = next(row["ssim"] for row in summary["rows"] if row["label"] == "3 steps")
+    assert any(line.startswith("3 steps") and f"{ssim:.4g}" in line for line in lines)
+
+
+def test_a_study_that_was_stopped_says_how_far_it_is(study, capsys):
+    for file in [*study.glob("table.*"), *study.glob("cells/*/samples/*.json")][:6]:
+        file.unlink()
+    (study / "provenance.json").unlink()
+    lines, summary = shown(capsys, f"show={study}")
+    assert summary["cells"] == 4
+    assert summary["done"] < 4
+    assert f"no table yet: {summary['done']} of 4 cells are done; the same command goes on" in lines
+
+
+def test_labels_are_read_back_as_they_were(study):
+    """Markup and bars in a label are escaped in table.md."""
+    text = (study / "table.md").read_text("utf-8")
+    (study / "table.md").write_text(text.replace("| 3 steps |", r"| &lt;b>a\|b |"), "utf-8")
+    lines, _ = table(Stored(study))
+    assert lines[-1][0] == "<b>a|b"
+    assert len({len(line) for line in lines}) == 1
+
+
+@pytest.mark.parametrize("width", [80, 100, 140, 240])
+@pytest.mark.parametrize("name", ["ras-lumina_tiny-ratio", "matrix-sd3"])
+def test_a_table_fits_its_terminal(name, width):
+    """On a narrow one every cell's figures stand in one line each."""
+    lines, _ = table(Stored(EMBEDDED.parent / name))
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    with console.file:
+        terminal.study(lines, console)
+        text = console.export_text().splitlines()
+    assert max(len(line.rstrip()) for line in text) <= width
+    for line in lines[1:]:
+        assert any(line[0] in printed for printed in text)
+    if width < terminal.WIDE:
+        head, *body = terminal.narrow(lines)
+        column = [name.startswith("FLOPs") for name in head].index(True)
+        figures = [printed.split() for printed in text]
+        assert all(any(line[column] in printed for printed in figures) for line in body)
+
+
+def test_a_name_is_enough_below_results(study, capsys):
+    assert shown(capsys, "show=study", f"results={study.parent}")[1]["study"] == str(study)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show=studdy"], "show=studdy: no study; did you mean {results}/study? allowed: {results}/study"),
+        (["show=study", "n=3"], "n=3: beside show=... only logger, results can be said"),
+        (["show=study", "logger=wandbb"], "did you mean wandb?"),
+        (["show=study", "logger=wandb", "logger.mode=onlin"], "did you mean online?"),
+        (["show=study", "merge=[a,b]"], "show=... and merge=...: one at a time"),
+        (["show=study", "rescore=study"], "show=... and rescore=...: one at a time"),
+    ],
+)
+def test_refused(study, arguments, message, capsys):
+    assert run.main([*arguments, f"results={study.parent}"]) == 2
+    assert message.format(results=study.parent) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argument", ["show=", "list=studies"])
+def test_all_studies_are_listed(study, argument, capsys):
+    shutil.copytree(study, study.parent / "inner" / "second")
+    (study.parent / "no study").mkdir()
+    lines, found = shown(capsys, argument, f"results={study.parent}")
+    names = [str(study), str(study.parent / "inner" / "second")]
+    assert sorted(found["names"]) == sorted(names)
+    row = next(row for row in found["rows"] if row["study"] == str(study))
+    assert (row["done"], row["cells"], row["random_weights"]) == (4, 4, False)
+    assert row["commit"] == Stored(study).provenance["commit"]
+    assert row["made"] == Stored(study).provenance["time"]
+    assert any("4/4" in line for line in lines)
+
+
+def test_a_folder_of_studies_is_listed(study, capsys):
+    assert shown(capsys, f"show={study.parent}")[1]["names"] == [str(study)]
+
+
+def test_older_studies_say_when_they_were_started_or_committed(study):
+    record = json.loads((study / "provenance.json").read_text("utf-8"))
+    del record["time"]
+    (study / "provenance.json").write_text(json.dumps(record), "utf-8")
+    start = sorted((study / "runs").glob("*.json"))[-1].stem
+    assert Stored(study).made.replace("-", "").replace(":", "").startswith(start[:15])
+    shutil.rmtree(study / "runs")
+    assert Stored(study).made == "unknown"
+    assert all(found.made for found in studies(ROOT / "results"))

@@ -1,0 +1,142 @@
+"""The verdict says what the intervals carry, and no more."""
+
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from fovea.eval import Score
+from fovea.eval.interval import Interval
+from fovea.study.analysis.row import Row
+from fovea.study.plan.cells import Cell
+from fovea.study.report.page.aside import beside
+from fovea.study.report.page.tables import entry, number, table
+from fovea.study.report.page.words import verdict
+
+PLAN = SimpleNamespace(random_weights=False)
+
+
+def row(label, role="method", fast=2.0, **gains) -> Row:
+    """gains: of a score, (value, low, high, p after Holm)."""
+    cell = Cell(label, label, role, "m", {}, {"_target_": "fovea.methods.X"}, {}, "dense", False, {})
+    speed = Interval(fast, fast - 0.1, fast + 0.1, 0.95)
+    names = gains or {"psnr": None, "clip_score": None}
+    scores = {name: Score(name, "higher", 20.0, 1.0, 8, tuple(range(8))) for name in names}
+    known = {name: Interval(*g[:3], 0.95, g[3]) for name, g in gains.items() if g}
+    holm = {name: g[3] for name, g in gains.items() if g}
+    made = Row(cell, 8, 8, speed, speed, 10.0, 1.0, fast, 1e9, scores, gain=known, gain_holm=holm)
+    return made
+
+
+def said(*rows, plan=PLAN) -> str:
+    found = [row("dense", "dense", 1.0), *rows, row("5 steps", "steps", 3.0)]
+    text = " ".join([*verdict(plan, found), *beside(found)])
+    return re.sub(r"<[^>]+>", "", text)
+
+
+def test_what_survives_holm_is_claimed_with_its_interval():
+    text = said(row("a", psnr=(4.0, 3.0, 5.0, 0.01)), row("b", psnr=(2.0, -1.0, 5.0, 0.4)))
+    assert (
+        "a gains most in PSNR (+4.000 [3.000, 5.000]); beyond chance by Holm’s correction for all 2" in text
+    )
+    assert "of 2 settings 1 is better and none worse in PSNR" in text
+    assert "cannot be told" not in text
+
+
+def test_an_interval_above_zero_that_holm_does_not_spare_is_no_claim():
+    text = said(row("a", psnr=(4.0, 1.0, 7.0, 0.2)))
+    assert "gains most" not in text
+    assert (
+        "above zero for a in PSNR (+4.000 [1.000, 7.000]), but among so many gains that may be chance" in text
+    )
+
+
+@pytest.mark.parametrize(
+    ("gain", "why"),
+    [
+        ((1.0, -1.0, 3.0, 0.5), "every interval of the gain holds zero"),
+        ((-3.0, -4.0, -2.0, 0.5), "no interval of the gain lies above zero"),
+    ],
+)
+def test_what_cannot_be_told_is_said(gain, why):
+    text = said(row("a", psnr=gain))
+    assert f"Whether any setting beats step reduction at the same time in PSNR cannot be told: {why}." in text
+    assert "gains most" not in text
+
+
+def test_losses_are_counted():
+    text = said(row("a", psnr=(-4.0, -5.0, -3.0, 0.01)), row("b", psnr=(-3.0, -5.0, -1.0, 0.04)))
+    assert "of 2 settings none are better and 2 worse in PSNR" in text
+    assert "gains most" not in text
+
+
+def test_no_bounds_no_claim():
+    nowhere = float("nan")
+    bare = row("a", psnr=(4.0, 3.0, 5.0, None))
+    bare = replace(bare, gain={"psnr": Interval(4.0, nowhere, nowhere, 0.0)}, gain_holm={})
+    assert "cannot be told: the gain has no interval" in said(bare)
+
+
+def test_a_difference_to_dense_is_told_only_after_holm():
+    differs = replace(row("a", psnr=None, clip_score=None), holm={"clip_score": 0.01})
+    alike = replace(row("b", psnr=None, clip_score=None), holm={"clip_score": 0.9})
+    assert "From the dense images, by Holm’s correction, a differs in clip_score" in said(differs, alike)
+    assert "none is shown to differ from the dense images in clip_score, nor to equal them" in said(alike)
+
+
+def test_random_weights_claim_speed_alone():
+    text = said(row("a", psnr=(4.0, 3.0, 5.0, 0.01)), plan=SimpleNamespace(random_weights=True))
+    assert "nothing is said of their quality" in text
+    assert "gains" not in text.partition("quality")[0]
+
+
+def test_what_is_missing_is_told():
+    bad = replace(row("<i>a</i>"), failure="OutOfMemoryError: full", n=3)
+    gone = Score("fid", "lower", None, None, 8, unavailable="no weights", remedy="fetch them")
+    half = replace(row("b"), n=5, scores={"fid": gone})
+    found = [row("dense", "dense", 1.0), bad, half]
+    text = " ".join(beside(found))
+    assert "1 of 3 cells failed: <b>&lt;i&gt;a&lt;/i&gt;</b>." in text
+    assert "Not finished: <b>b</b> (5 of 8 images)." in text
+    assert "fid</span> is unavailable: no weights: fetch them." in text
+
+
+def test_nothing_to_compare_with_is_told():
+    found = [row("dense", "dense", 1.0), row("a"), row("5 steps", "steps", 3.0)]
+    assert "No gain is given for <b>a</b>" in " ".join(beside(found))
+    assert "There is no step reduction in this study" in " ".join(beside(found[:2]))
+
+
+def test_margins():
+    kept = replace(row("a"), verdicts={"clip_score": "non-inferior"})
+    lost = replace(row("b"), verdicts={"clip_score": "undecided"})
+    whole = "Within the margin set for clip_score for certain: 1 of 2 settings; beyond it 0, undecided 1."
+    assert whole in said(kept, lost)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts", "value"),
+    [
+        ("2.29× [2.17, 2.38]†", ("2.29×", "[2.17, 2.38]", "†"), 2.29),
+        ("+4.653 [3.396, 5.930] *", ("+4.653", "[3.396, 5.930]", "*"), 4.653),
+        ("−0.128 [−0.781, 0.402]", ("−0.128", "[−0.781, 0.402]", ""), -0.128),
+        ("73.48 ± 3.06 *", ("73.48", "± 3.06", "*"), 73.48),
+        ("reference", ("reference", "", ""), None),
+        ("∞", ("∞", "", ""), 1e308),
+        ("23/24", ("23/24", "", ""), 23.0),
+        ("–", ("–", "", ""), None),
+        ("0.98 GiB", ("0.98 GiB", "", ""), 0.98),
+    ],
+)
+def test_a_text_of_the_table_in_its_parts(text, parts, value):
+    found = entry(text)
+    assert (found.main, found.spread, found.mark) == parts
+    assert number(text) == value
+
+
+def test_headings_stand_over_neighbours():
+    found = table([row("dense", "dense", 1.0), row("a", psnr=(4.0, 3.0, 5.0, 0.01)), row("5 steps", "steps")])
+    groups = [("", 1), ("cost", 3), ("quality", 2), ("gain over step reduction at the same time", 1), ("", 2)]
+    assert found.groups == groups
+    assert [c.best for c in found.columns[:4]] == ["ascending" if i == 1 else "descending" for i in range(4)]
