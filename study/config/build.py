@@ -34,7 +34,8 @@ def check(node: Mapping[str, Any], where: str, package: str) -> Any:
     """Refuses what `build` would refuse and gives an object with the same fields, without running the class's
     module where that can be helped.
 
-    The class is read from its source with its fields and its own checks and nothing else (light.py), because importing torch takes longer than a wrong number should take to be refused."""
+    The class is read from its source with its fields and its own checks and nothing else (light.py),
+    because importing torch takes longer than a wrong number should take to be refused."""
     target = _target(node, where, package)
     try:
         return _built(light(target) or _class(target), node, where, check)

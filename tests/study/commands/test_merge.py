@@ -193,7 +193,7 @@ def provenance(change):
 DISAGREEING = {
     "weights, trained or random: trained in": provenance(lambda r: r.update(random_weights=True)),
     "torch: ": provenance(every(packages={"torch": "0.1"})),
-    "code of methods.Baseline: ": provenance(every(code="0" * 12)),
+    "code of fovea.methods.Baseline: ": provenance(every(code="0" * 12)),
     "weights of lumina": provenance(every(weights="0" * 12)),
     "metrics (set again by rescore=FOLDER eval.metrics=[...]): psnr, ssim in": provenance(
         lambda r: r["config"]["metric"].pop("ssim")
