@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
         print(__doc__, text(), sep="\n")
         return 0
     try:
-        from fovea.study.commands.main import (
+        from fovea.study.commands.run import (
             study,  # what is imported before the checks decides how fast a refusal is
         )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fovea.study.commands.deeds import asked
+from fovea.study.commands.command import asked
 from fovea.study.config.config import load
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fovea.study.analysis.change import Change, changes
 from fovea.study.commands import contrast
+from fovea.study.commands.command import Deed
 from fovea.study.commands.contrast import HEAD, NOTES, markdown, origins, told
-from fovea.study.commands.deeds import Deed
-from fovea.study.commands.difference import Change, changes
 from fovea.study.commands.origins import differing, identical
 from fovea.study.config.refused import Refused
 from fovea.study.config.settings import Settings

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fovea.study.commands.difference import Change
+from fovea.study.analysis.change import Change
 from fovea.study.report.table import figure, short, star
 from fovea.study.report.terminal import Groups
 

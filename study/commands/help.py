@@ -1,6 +1,6 @@
 """What `python run.py --help` lists: the groups with their choices, what lists may hold, the plain keys."""
 
-from fovea.study.commands.listing import KINDS
+from fovea.study.commands.list import KINDS
 from fovea.study.config.config import CONF, groups, options
 
 

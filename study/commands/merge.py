@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fovea.study.commands.agreement import agree
-from fovea.study.commands.deeds import Deed
+from fovea.study.commands.command import Deed
 from fovea.study.commands.ending import end, say_unavailable
 from fovea.study.commands.gather import gather
 from fovea.study.commands.naming import named_apart

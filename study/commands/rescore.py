@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fovea.study.commands.deeds import Deed
+from fovea.study.commands.command import Deed
 from fovea.study.commands.ending import end, say_unavailable
 from fovea.study.config.build import check
 from fovea.study.config.config import load, whole

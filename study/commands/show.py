@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fovea.study.analysis.paper import TITLE
-from fovea.study.commands.deeds import Deed
+from fovea.study.commands.command import Deed
 from fovea.study.report import terminal
 from fovea.study.stored import Stored, brief, find, studies
 

@@ -15,7 +15,7 @@ class Settings:
     """name: folder under `results`; null makes it from the choices. n: the first n prompts of the set.
     Raising n, or adding seeds, goes on where the study stands. cost: what a method has to be cheaper in than
     step reduction at the same quality; gains and plots are by it. The last five ask for other things than a
-    study: study/commands/deeds.py has them."""
+    study: study/commands/command.py has them."""
 
     prompts: str
     name: str | None = None

@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from fovea.study.commands.deeds import DEEDS
+from fovea.study.commands.command import DEEDS
 from fovea.study.config.prompts import Prompt, Sample
 from fovea.study.config.settings import Settings
 from fovea.study.plan.cells import Cell, Node

@@ -13,7 +13,7 @@ from scipy.stats import t
 
 import run
 from fovea.eval.statistics import paired_difference
-from fovea.study.commands.difference import changes
+from fovea.study.analysis.change import changes
 from fovea.study.stored import Stored
 
 EMBEDDED = Path(__file__).resolve().parents[3] / "results" / "embedded"

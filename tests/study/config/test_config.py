@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from fovea.study.commands.main import study
+from fovea.study.commands.run import study
 from fovea.study.config.config import load, resolved
 from fovea.study.config.refused import Refused
 from fovea.study.plan.plan import make

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fovea.study.config.refused import Refused
 
 DEEDS = {
-    "list": "fovea.study.commands.listing",
+    "list": "fovea.study.commands.list",
     "show": "fovea.study.commands.show",
     "merge": "fovea.study.commands.merge",
     "compare": "fovea.study.commands.compare",

@@ -1,11 +1,11 @@
-"""Plan, run, report: what run.py does, in order. What else it does is in study/commands/deeds.py."""
+"""Plan, run, report: what run.py does, in order. What else it does is in study/commands/command.py."""
 
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from fovea.study.commands.deeds import DEEDS, asked
+from fovea.study.commands.command import DEEDS, asked
 from fovea.study.commands.ending import end, say_unavailable
 from fovea.study.commands.preview import preview
 from fovea.study.config.build import build

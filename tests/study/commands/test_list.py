@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import run
-from fovea.study.commands import listing, offer
+from fovea.study.commands import list as listing
+from fovea.study.commands import offer
 from fovea.study.config.config import CONF, load, whole
 from fovea.study.plan.checks import unavailable
 

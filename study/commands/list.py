@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from fovea.study.commands.deeds import Deed
+from fovea.study.commands.command import Deed
 from fovea.study.commands.offer import MORE, Record, head
 from fovea.study.config.config import options
 from fovea.study.config.refused import Refused, nearest
