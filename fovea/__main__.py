@@ -20,7 +20,7 @@ The last line of stdout is one JSON object. Exit: 0 done, 2 refused, 3 a cell fa
 
 import sys
 
-from fovea.study.config.refused import Refused
+from fovea.study.config.errors import Refused
 
 
 def main(arguments: list[str]) -> int:

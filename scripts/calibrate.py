@@ -24,10 +24,10 @@ from torch import Tensor
 
 from fovea.methods.tokens import euler
 from fovea.models import Flow, Model, adapt, generator
-from fovea.study.config.build import build
-from fovea.study.config.config import load, whole
+from fovea.study.config.compose import load, whole
+from fovea.study.config.errors import Refused
+from fovea.study.config.instantiate import build
 from fovea.study.config.prompts import Sample, read, samples
-from fovea.study.config.refused import Refused
 from fovea.study.plan.cells import GENERATION
 from fovea.study.plan.checks import is_random, obtainable
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fovea.study.config.refused import Refused
+from fovea.study.config.errors import Refused
 from fovea.study.floor import save
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan, make
@@ -26,7 +26,7 @@ FURTHER = 10**6  # to seeds that no study uses beside its own
 
 def changes(plan: Plan, overrides: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """What is changed, in words and as overrides."""
-    from fovea.study.config.build import build
+    from fovea.study.config.instantiate import build
 
     _, dtype = build(dense(plan).model, "model", "fovea.models").placed()
     yield f"dtype {OTHER[dtype]}", [f"model.dtype={OTHER[dtype]}"]

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fovea.study.config.refused import Refused
+from fovea.study.config.errors import Refused
 
 
 def write(path: Path, data: str | bytes) -> None:

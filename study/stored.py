@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fovea.study.config.refused import Refused
+from fovea.study.config.errors import Refused
 from fovea.study.store import Store, read_json
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fovea.study.commands.command import asked
-from fovea.study.config.config import load
+from fovea.study.config.compose import load
 
 ROOT = Path(__file__).resolve().parent.parent
 

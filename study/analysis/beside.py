@@ -9,7 +9,7 @@ from fovea.eval.interval import Interval
 from fovea.study.analysis.measures import measured
 from fovea.study.analysis.paper import Column, Paper, rounded
 from fovea.study.analysis.row import Row
-from fovea.study.config.build import build
+from fovea.study.config.instantiate import build
 
 LEVEL = 0.95
 NO_CELL = "no cell of this run"

@@ -14,7 +14,7 @@ from fovea.study.analysis.gain import with_gain
 from fovea.study.analysis.row import Record, Row, flops_ratio, mean_flops, no_op, relative, speedup
 from fovea.study.analysis.speed import batches, seconds, speed
 from fovea.study.analysis.verdict import with_verdicts
-from fovea.study.config.build import build
+from fovea.study.config.instantiate import build
 from fovea.study.floor import floor
 from fovea.study.picture import pixels
 from fovea.study.plan.cells import Cell

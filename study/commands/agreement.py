@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from fovea.study.config.refused import Refused
+from fovea.study.config.errors import Refused
 from fovea.study.store import Store
 from fovea.study.stored import Record, Stored
 

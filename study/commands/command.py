@@ -4,7 +4,7 @@ about."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fovea.study.config.refused import Refused
+from fovea.study.config.errors import Refused
 
 DEEDS = {
     "list": "fovea.study.commands.list",

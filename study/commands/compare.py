@@ -13,8 +13,8 @@ from fovea.study.commands import contrast
 from fovea.study.commands.command import Deed
 from fovea.study.commands.contrast import HEAD, NOTES, markdown, origins, told
 from fovea.study.commands.origins import differing, identical
-from fovea.study.config.refused import Refused
-from fovea.study.config.settings import Settings
+from fovea.study.config.errors import Refused
+from fovea.study.config.schema import Settings
 from fovea.study.plan.plan import own
 from fovea.study.report.terminal import grouped, say, show, terminal
 from fovea.study.store import write

@@ -5,7 +5,7 @@ import json
 import sys
 from typing import Any
 
-from fovea.study.config.build import build
+from fovea.study.config.instantiate import build
 from fovea.study.plan.plan import Plan
 from fovea.study.store import Store
 

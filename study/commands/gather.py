@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fovea.study.config.refused import Refused
+from fovea.study.config.errors import Refused
 from fovea.study.picture import pixels
 from fovea.study.store import Store, write_json
 from fovea.study.stored import Record, Stored

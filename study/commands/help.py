@@ -1,7 +1,7 @@
 """What `python run.py --help` lists: the groups with their choices, what lists may hold, the plain keys."""
 
 from fovea.study.commands.list import KINDS
-from fovea.study.config.config import CONF, groups, options
+from fovea.study.config.compose import CONF, groups, options
 
 
 def text() -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 from fovea.study.commands.command import Deed
 from fovea.study.commands.offer import MORE, Record, head
-from fovea.study.config.config import options
-from fovea.study.config.refused import Refused, nearest
+from fovea.study.config.compose import options
+from fovea.study.config.errors import Refused, nearest
 from fovea.study.report.terminal import say, show, terminal
 
 FOLDERS = {

@@ -14,9 +14,9 @@ from fovea.study.commands.command import Deed
 from fovea.study.commands.ending import end, say_unavailable
 from fovea.study.commands.gather import gather
 from fovea.study.commands.naming import named_apart
-from fovea.study.config.config import load, whole
-from fovea.study.config.refused import Refused
-from fovea.study.config.settings import Settings
+from fovea.study.config.compose import load, whole
+from fovea.study.config.errors import Refused
+from fovea.study.config.schema import Settings
 from fovea.study.plan.again import planned
 from fovea.study.plan.plan import own
 from fovea.study.store import Store

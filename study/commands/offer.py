@@ -7,12 +7,12 @@ from dataclasses import fields
 from itertools import takewhile
 from typing import Any
 
-from fovea.study.config.build import asked, check, obstacle
-from fovea.study.config.config import CONF, load, whole
+from fovea.study.config.compose import CONF, load, whole
+from fovea.study.config.errors import Refused
+from fovea.study.config.instantiate import asked, check, obstacle
 from fovea.study.config.light import light
-from fovea.study.config.refused import Refused
 from fovea.study.plan.checks import keyed
-from fovea.study.plan.identity import device
+from fovea.study.plan.fingerprint import device
 
 Record = dict[str, Any]
 LONG = 120  # characters of a line on what something is, from which its first sentence must do

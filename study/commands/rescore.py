@@ -19,10 +19,10 @@ from typing import Any
 
 from fovea.study.commands.command import Deed
 from fovea.study.commands.ending import end, say_unavailable
-from fovea.study.config.build import check
-from fovea.study.config.config import load, whole
-from fovea.study.config.refused import Refused
-from fovea.study.config.settings import Suite
+from fovea.study.config.compose import load, whole
+from fovea.study.config.errors import Refused
+from fovea.study.config.instantiate import check
+from fovea.study.config.schema import Suite
 from fovea.study.plan.again import planned
 from fovea.study.plan.cells import Node
 from fovea.study.plan.plan import Plan, own

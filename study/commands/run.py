@@ -8,7 +8,7 @@ from typing import Any
 from fovea.study.commands.command import DEEDS, asked
 from fovea.study.commands.ending import end, say_unavailable
 from fovea.study.commands.preview import preview
-from fovea.study.config.build import build
+from fovea.study.config.instantiate import build
 from fovea.study.plan.plan import Plan, make
 from fovea.study.store import Store, read_json, write_json
 

@@ -76,8 +76,8 @@ def _holds_studies(folder: Path) -> bool:
 
 
 def _logger(given: list[str]) -> Any:
-    from fovea.study.config.build import build
-    from fovea.study.config.config import load, whole
+    from fovea.study.config.compose import load, whole
+    from fovea.study.config.instantiate import build
 
     return build(whole(load(given))["logger"], "logger", "fovea.study")
 

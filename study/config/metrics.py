@@ -10,8 +10,8 @@ from typing import Any
 from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from fovea.study.config.errors import Refused, nearest
 from fovea.study.config.override import is_axis, is_new, keys, parsed
-from fovea.study.config.refused import Refused, nearest
 
 LIST = "eval.metrics"
 

@@ -9,7 +9,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from fovea.study.config.refused import Refused, nearest
+from fovea.study.config.errors import Refused, nearest
 
 GRID = "sweep.grid."
 NESTED = {"cache": "method/cache"}  # groups inside a group, by the name that the command line knows

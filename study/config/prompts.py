@@ -11,9 +11,9 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 from pydantic import dataclasses as pydantic
 
-from fovea.study.config.build import build
+from fovea.study.config.errors import Refused, nearest
+from fovea.study.config.instantiate import build
 from fovea.study.config.layouts import LAYOUTS, Rows
-from fovea.study.config.refused import Refused, nearest
 
 ROOT = Path(__file__).resolve().parents[2]
 

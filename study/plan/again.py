@@ -7,7 +7,7 @@ from typing import Any
 
 from fovea.study.commands.command import DEEDS
 from fovea.study.config.prompts import Prompt, Sample
-from fovea.study.config.settings import Settings
+from fovea.study.config.schema import Settings
 from fovea.study.plan.cells import Cell, Node
 from fovea.study.plan.checks import unavailable
 from fovea.study.plan.plan import Plan, own

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import product
 from typing import Any, Literal
 
-from fovea.study.config.build import check
-from fovea.study.config.config import load, options, resolved, stand_in
+from fovea.study.config.compose import load, options, resolved, stand_in
+from fovea.study.config.errors import Refused
+from fovea.study.config.instantiate import check
 from fovea.study.config.light import light
-from fovea.study.config.refused import Refused
-from fovea.study.config.settings import Settings, Sweep
-from fovea.study.plan import identity
+from fovea.study.config.schema import Settings, Sweep
+from fovea.study.plan import fingerprint
 from fovea.study.plan.labels import named, origin, series
 
 # of the model's settings: one loading serves all values of these
@@ -20,7 +20,7 @@ Node = dict[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of the table. id: see identity.py. role: what it is for. axes: the grid keys that tell it
+    """One row of the table. id: see fingerprint.py. role: what it is for. axes: the grid keys that tell it
     apart. dense: id of the baseline that it is compared with. series: the name that it shares with cells of
     other settings."""
 
@@ -120,17 +120,17 @@ def _targets(node: Mapping[str, Any]) -> list[str]:
 def _cell(
     label: str, role: Any, series: str, model: Node, method: Node, settings: Settings, axes: Node, dense: str
 ) -> Cell:
-    modules = tuple(identity.home(target) for target in _targets(method))
+    modules = tuple(fingerprint.home(target) for target in _targets(method))
     parts = {
         "model": model,
         "method": method,
         "batch": settings.batch,
-        "weights": identity.weights(model["path"], model["weights"]),
-        "packages": identity.packages(),
-        "code": identity.code(*modules),
-        "machine": identity.machine(model["device"]),
+        "weights": fingerprint.weights(model["path"], model["weights"]),
+        "packages": fingerprint.packages(),
+        "code": fingerprint.code(*modules),
+        "machine": fingerprint.machine(model["device"]),
     }
-    name = identity.digest(parts)
+    name = fingerprint.digest(parts)
     return Cell(name, label, role, series, model, method, axes, dense or name, _off(method), parts)
 
 

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from fovea.study.config.build import asked, check, obstacle
-from fovea.study.config.refused import Refused, nearest
-from fovea.study.plan import identity
+from fovea.study.config.errors import Refused, nearest
+from fovea.study.config.instantiate import asked, check, obstacle
+from fovea.study.plan import fingerprint
 from fovea.study.store import read_json
 
 Node = dict[str, Any]
@@ -44,8 +44,8 @@ def _distinct(metrics: dict[str, Node], margin: dict[str, float]) -> None:
 
 def obtainable(models: Iterable[Node]) -> None:
     """The weights of every model can be had, or the ways out are named."""
-    for model in {identity.digest(model): model for model in models}.values():
-        why = obstacle(model | {"device": identity.device(model["device"])}, "model", "fovea.models")
+    for model in {fingerprint.digest(model): model for model in models}.values():
+        why = obstacle(model | {"device": fingerprint.device(model["device"])}, "model", "fovea.models")
         if why is not None:
             raise Refused(why)
 

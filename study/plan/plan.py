@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fovea.study.config.build import build, check
-from fovea.study.config.config import choices, load, whole
+from fovea.study.config.compose import choices, load, whole
+from fovea.study.config.errors import Refused
+from fovea.study.config.instantiate import build, check
 from fovea.study.config.prompts import Sample, read, samples
-from fovea.study.config.refused import Refused
-from fovea.study.config.settings import Settings, Suite, Sweep
+from fovea.study.config.schema import Settings, Suite, Sweep
 from fovea.study.plan.cells import Cell, Node, cells, checked
 from fovea.study.plan.checks import is_random, obtainable, unavailable
 
@@ -89,5 +89,5 @@ def name(picked: Mapping[str, str]) -> str:
 
 def own(kind: Any, node: Mapping[str, Any], where: str = "") -> Any:
     return build(
-        {"_target_": f"fovea.study.config.settings.{kind.__name__}"} | dict(node), where, "fovea.study"
+        {"_target_": f"fovea.study.config.schema.{kind.__name__}"} | dict(node), where, "fovea.study"
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from fovea.study.analysis.row import Row
 from fovea.study.analysis.score import per_sample, rows
-from fovea.study.plan.identity import digest
+from fovea.study.plan.fingerprint import digest
 from fovea.study.plan.plan import Plan
 from fovea.study.report import printed
 from fovea.study.report.figures import maps

@@ -13,10 +13,10 @@ import transformers
 
 from fovea.eval.speed import compile_seconds, turn
 from fovea.models import Model, adapt
-from fovea.study.config.build import build
+from fovea.study.config.instantiate import build
 from fovea.study.config.prompts import Sample
 from fovea.study.plan.cells import GENERATION, Cell
-from fovea.study.plan.identity import digest, threads
+from fovea.study.plan.fingerprint import digest, threads
 from fovea.study.plan.plan import Plan
 from fovea.study.run.cell import Method, make
 from fovea.study.run.progress import Progress

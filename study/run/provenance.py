@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fovea.study.plan.cells import Cell
-from fovea.study.plan.identity import digest, threads
+from fovea.study.plan.fingerprint import digest, threads
 from fovea.study.plan.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[2]

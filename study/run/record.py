@@ -6,7 +6,7 @@ from typing import Any
 
 from fovea.study.config.prompts import Sample
 from fovea.study.picture import packed, png
-from fovea.study.plan.identity import digest
+from fovea.study.plan.fingerprint import digest
 from fovea.study.run.cell import Made
 
 

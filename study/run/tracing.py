@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from fovea.eval.speed import count_flops
 from fovea.models import Model
-from fovea.study.config.build import build
+from fovea.study.config.instantiate import build
 from fovea.study.config.prompts import Sample
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fovea.models import adapt, generator
-from fovea.study.config.build import build
-from fovea.study.config.config import load, options, whole
+from fovea.study.config.compose import load, options, whole
+from fovea.study.config.instantiate import build
 from fovea.study.plan.cells import checked
 
 MODELS = sorted(path.stem for path in Path("conf/model").glob("*_tiny.yaml"))

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fovea.study.config.refused import Refused
+from fovea.study.config.errors import Refused
 from fovea.study.store import Store, write, write_json
 
 

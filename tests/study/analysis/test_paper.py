@@ -13,10 +13,10 @@ from fovea.study.analysis.beside import Beside, beside
 from fovea.study.analysis.measures import FIGURES
 from fovea.study.analysis.paper import FOLDER, Paper
 from fovea.study.analysis.row import Row
-from fovea.study.config.build import build
-from fovea.study.config.config import choices, load, options, whole
-from fovea.study.config.refused import Refused
-from fovea.study.config.settings import Settings, Sweep
+from fovea.study.config.compose import choices, load, options, whole
+from fovea.study.config.errors import Refused
+from fovea.study.config.instantiate import build
+from fovea.study.config.schema import Settings, Sweep
 from fovea.study.plan.cells import Cell, cells
 from fovea.study.plan.plan import make, own
 from fovea.study.report import printed

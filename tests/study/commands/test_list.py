@@ -10,7 +10,7 @@ import pytest
 import run
 from fovea.study.commands import list as listing
 from fovea.study.commands import offer
-from fovea.study.config.config import CONF, load, whole
+from fovea.study.config.compose import CONF, load, whole
 from fovea.study.plan.checks import unavailable
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -8,7 +8,7 @@ import pytest
 
 import run
 from fovea.study.commands import rescore
-from fovea.study.config.refused import Refused
+from fovea.study.config.errors import Refused
 from fovea.study.run import execute
 
 

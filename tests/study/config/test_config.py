@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from fovea.study.commands.run import study
-from fovea.study.config.config import load, resolved
-from fovea.study.config.refused import Refused
+from fovea.study.config.compose import load, resolved
+from fovea.study.config.errors import Refused
 from fovea.study.plan.plan import make
 
 REFUSED = {

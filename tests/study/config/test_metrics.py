@@ -4,9 +4,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from fovea.study.config import metrics
-from fovea.study.config.build import check
-from fovea.study.config.config import CONF, load, options, whole
-from fovea.study.config.refused import Refused
+from fovea.study.config.compose import CONF, load, options, whole
+from fovea.study.config.errors import Refused
+from fovea.study.config.instantiate import check
 from fovea.study.plan.checks import keyed, unavailable
 
 PSNR = {"_target_": "fovea.eval.fidelity.PSNR"}

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from fovea.study.plan import identity
+from fovea.study.plan import fingerprint
 from fovea.study.plan.plan import make
 
 
@@ -78,14 +78,14 @@ def test_identity_follows_what_does(plan, override):
 
 def test_identity_follows_the_weights(weights, tmp_path):
     copy = shutil.copytree(weights, tmp_path / "copy")
-    assert identity.folder(copy) == identity.folder(weights)
+    assert fingerprint.folder(copy) == fingerprint.folder(weights)
     file = copy / "transformer" / "diffusion_pytorch_model.safetensors"
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     (tmp_path / "other").mkdir()
     other = shutil.copytree(copy, tmp_path / "other" / "copy")
     (other / "transformer" / file.name).write_bytes(data)
-    assert identity.folder(other) != identity.folder(weights)
+    assert fingerprint.folder(other) != fingerprint.folder(weights)
 
 
 def test_identity_follows_the_code_but_not_its_comments(monkeypatch, tmp_path):
@@ -94,16 +94,16 @@ def test_identity_follows_the_code_but_not_its_comments(monkeypatch, tmp_path):
     (tmp_path / "methods" / "mine.py").write_text("from fovea.methods.part import x\n")
     (tmp_path / "methods" / "other.py").write_text("y = 1\n")
     part = tmp_path / "methods" / "part.py"
-    monkeypatch.setattr(identity, "ROOT", tmp_path)
+    monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
     found = []
     for text in ("x = 1\n", "x = 1  # why\n", "x = 2\n"):
         part.write_text(text)
-        identity.code.cache_clear()
-        found.append(identity.code("fovea.methods.mine"))
+        fingerprint.code.cache_clear()
+        found.append(fingerprint.code("fovea.methods.mine"))
     (tmp_path / "methods" / "other.py").write_text("y = 2\n")
-    identity.code.cache_clear()
-    assert found[0] == found[1] != found[2] == identity.code("fovea.methods.mine")
-    identity.code.cache_clear()
+    fingerprint.code.cache_clear()
+    assert found[0] == found[1] != found[2] == fingerprint.code("fovea.methods.mine")
+    fingerprint.code.cache_clear()
 
 
 def test_samples_outlive_their_order(plan):

@@ -11,8 +11,8 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import ValidationError
 
+from fovea.study.config.errors import Refused, nearest
 from fovea.study.config.light import light
-from fovea.study.config.refused import Refused, nearest
 
 PACKAGES = ("fovea.methods", "fovea.models", "fovea.eval", "fovea.study")
 BOUNDS = {

@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fovea.study.config import metrics
+from fovea.study.config.errors import Refused, nearest
 from fovea.study.config.override import NESTED, axes, first_line, flat, is_axis, is_new, parsed, values
-from fovea.study.config.refused import Refused, nearest
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
