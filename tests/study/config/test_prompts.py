@@ -5,9 +5,8 @@ import json
 
 import pytest
 
-from fovea.study.config.captions import captions
 from fovea.study.config.errors import Refused
-from fovea.study.config.prompts import read
+from fovea.study.config.prompts import captions, read
 
 COCO = (
     '{"info": {"description": "COCO 2014 Dataset","url": "http://cocodataset.org","year": 2014,'
@@ -88,13 +87,14 @@ def test_cocos_order_is_the_rule_written_out(place):
     of_image = {image: sorted(n for i, n, _ in rows if i == image) for image in order}
     rounds = [(i, of_image[i][rank]) for rank in range(3) for i in order if rank < len(of_image[i])]
     for shuffled in (rows, rows[::-1]):
-        assert captions(coco(*shuffled)) == [(f"{i}/{n}", f"caption {n}") for i, n in rounds]
+        found = [(row.id, row.text) for row in captions(coco(*shuffled))]
+        assert found == [(f"{i}/{n}", f"caption {n}") for i, n in rounds]
 
 
 def test_cocos_order_does_not_move():
     """Of five ids of 2014, as `printf %s ID | sha256sum` orders them."""
     rows = [(i, 1000 + i, f"of {i}") for i in (42, 73, 74, 133, 136)]
-    assert [name for name, _ in captions(coco(*rows))] == [
+    assert [row.id for row in captions(coco(*rows))] == [
         "136/1136",
         "42/1042",
         "73/1073",
@@ -140,16 +140,71 @@ def test_a_missing_set_says_what_to_fetch_and_where_to_put_it(place, name):
         assert part in str(refusal.value)
 
 
+def test_line_ends_are_of_three_systems_and_other_separators_are_characters(tmp_path):
+    (tmp_path / "p.txt").write_bytes("a\u2028fox\r\nb\x85fox\rc\nd".encode())
+    assert texts(tmp_path / "p.txt") == ["a\u2028fox", "b\x85fox", "c", "d"]
+    records = [{"id": i, "prompt": f"a{mark}fox"} for i, mark in enumerate("\u2028\u2029\x85")]
+    lines = [json.dumps(record, ensure_ascii=False) for record in records]
+    (tmp_path / "p.JSONL").write_text("\n\n".join(lines), "utf-8")
+    found = read(str(tmp_path / "p.JSONL")).all
+    assert [(p.id, p.text) for p in found] == [(str(r["id"]), r["prompt"]) for r in records]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_says_the_encoding(tmp_path, encoding):
+    (tmp_path / "p.txt").write_bytes("ein Füchslein 🦊\nx".encode(encoding))
+    (tmp_path / "p.CSV").write_bytes("prompt,id\nein Füchslein 🦊,0\n".encode(encoding))
+    assert texts(tmp_path / "p.txt") == ["ein Füchslein 🦊", "x"]
+    assert [(p.id, p.text) for p in read(str(tmp_path / "p.CSV")).all] == [("0", "ein Füchslein 🦊")]
+
+
+@pytest.mark.parametrize("separator", [";", "|", "\t"])
+def test_the_separator_is_the_one_that_gives_a_column_of_prompts(tmp_path, separator):
+    rows = [["ID", " Prompt "], ["a", f"one, two{separator} three"], ["b", "four"]]
+    text = "\n".join(separator.join(f'"{field}"' for field in row) for row in rows)
+    (tmp_path / "p.csv").write_text(text)
+    found = read(str(tmp_path / "p.csv")).all
+    assert [(p.id, p.text) for p in found] == [("a", f"one, two{separator} three"), ("b", "four")]
+
+
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("p.csv", b"id,text\n1,a\n", "needs a column `prompt`; it has id, text"),
+        ("p.csv", b"id,text\n1,a\n", "p.csv needs a column `prompt`; it has id, text"),
+        ("p.csv", b"prompt\na cat, a dog\n", "line 2 has 2 fields, the header 1"),
+        ("p.csv", b'id,prompt\n\n1,"two\nlines"\n2\n', "line 5 has 1 fields, the header 2"),
+        ("p.tsv", b"prompt\tkind\na\n", "line 2 has 1 fields, the header 2"),
+        ("p.csv", b'id,prompt\n1,"never closed\n', "line 2: unexpected end of data"),
+        ("p.csv", b"prompt,Prompts\na,b\n", "line 1: one column `prompt`"),
+        ("p.csv", b"id,prompt\n1,a\n2,b\n1,c\n", "line 4: the id 1 is that of line 2 too"),
         ("p.txt", b"\n \n", "there is no prompt in it"),
         ("p.csv", b"", "there is no prompt in it"),
-        ("p.txt", b"\xff\xfe\x00", "cannot be read as UTF-8"),
+        ("p.txt", b"\xff\xfe\x00", "cannot be read as UTF-16 text: line 1"),
+        ("p.txt", b"a\nb\xff", "cannot be read as UTF-8 text: line 2"),
+        ("p.txt", "a\nb".encode("utf-16-le"), "line 1 holds a zero byte"),
         ("p.jsonl", b'{"prompt": "a"}\n{"text": "b"}\n', "on each line; line 2 is none"),
+        ("p.jsonl", b'{"prompt": "a"}\n\n{"prompt": ["b"]}\n', "on each line; line 3 is none"),
+        ("p.jsonl", b'{"prompt": "a"}\n{"prompt": }\n', "line 2: Expecting value"),
+        ("p.jsonl", b'{"prompt": "a"}\n{"prompt": "\\ud800"}', r"line 2: \\ud800 is half of a character"),
+        ("p.jsonl", b'{"prompt": "a", "id": "\\udfff"}', r"line 1: \\udfff is half of a character"),
+        ("p.jsonl", b'{"prompt": "a", "id": [1]}', r"line 1: an id is text or a whole number, not \[1\]"),
+        ("p.jsonl", b"[" * 100_000, "line 1: nested too deeply"),
+        ("p.json", b"[" * 100_000, "is no COCO caption file: nested too deeply"),
         ("p.json", b'{"images": []}', "is no COCO caption file"),
         ("p.json", b"{", "is no COCO caption file"),
+        (
+            "p.json",
+            coco((1, 1, "a"), (1, 2, None)).encode(),
+            "annotation 2: its caption must be text, not null",
+        ),
+        ("p.json", coco((1, 1, ["a", "b"])).encode(), r'its caption must be text, not \["a", "b"\]'),
+        ("p.json", coco((1, None, "a")).encode(), "annotation 1: its id must be a whole number, not null"),
+        ("p.json", coco((True, 1, "a")).encode(), "its image_id must be a whole number, not true"),
+        (
+            "p.json",
+            coco((1, 1, "a"), (1, 1, "b")).encode(),
+            "annotation 2: the id 1/1 is that of annotation 1",
+        ),
         ("p.exe", b"a", "no such file"),
     ],
 )
@@ -157,3 +212,8 @@ def test_refused(tmp_path, name, data, message):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(Refused, match=message):
         read(str(tmp_path / name))
+
+
+def test_a_name_that_no_file_system_takes_is_no_file():
+    with pytest.raises(Refused, match="no such file"):
+        read("x" * 5000 + ".txt")
