@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from fovea.study.report.figures.style import COLOURS, FAINT, INK, MUTED, figure, save
+from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, figure, save
 from fovea.study.store import write
 
 SPLIT = 3.0  # times fewer FLOPs: between the twofold and the fourfold settings

@@ -17,8 +17,8 @@ def say_unavailable(plan: Plan, progress: Any) -> None:
 
 def end(plan: Plan, store: Store, rows: Any, summary: dict[str, Any]) -> int:
     """The exit code: 0, or 3 if a cell failed."""
-    from fovea.study.report import printed
-    from fovea.study.report.forms import show
+    from fovea.study.report import published as printed
+    from fovea.study.report.formats import show
     from fovea.study.report.terminal import terminal
 
     console = terminal()

@@ -8,13 +8,13 @@ from fovea.study.analysis.row import Row
 from fovea.study.analysis.score import per_sample, rows
 from fovea.study.plan.fingerprint import digest
 from fovea.study.plan.plan import Plan
-from fovea.study.report import printed
-from fovea.study.report.figures import maps
-from fovea.study.report.figures.plots import pareto
-from fovea.study.report.figures.sheet import sheet
-from fovea.study.report.forms import save
+from fovea.study.report import drawn as maps
+from fovea.study.report import published as printed
+from fovea.study.report.formats import save
 from fovea.study.report.page import page
+from fovea.study.report.pareto import pareto
 from fovea.study.report.records import records
+from fovea.study.report.sheet import sheet
 from fovea.study.store import Store, write_json
 from fovea.study.stored import brief
 

@@ -12,7 +12,7 @@ from fovea.study.analysis.score import rows
 from fovea.study.commands import rescore
 from fovea.study.picture import pixels
 from fovea.study.report.page import page as write_page
-from fovea.study.report.page.pictures import webp
+from fovea.study.report.pictures import webp
 from fovea.study.store import Store
 from tests.programs import needed
 

@@ -15,7 +15,8 @@ from fovea.study.analysis.gain import with_gain
 from fovea.study.analysis.row import Row, no_op, speedup
 from fovea.study.analysis.speed import batches, seconds
 from fovea.study.plan.cells import Cell
-from fovea.study.report import forms, table
+from fovea.study.report import formats as forms
+from fovea.study.report import table
 from fovea.study.report.typeset import latex, markdown
 
 

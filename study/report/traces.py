@@ -9,10 +9,10 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import SubFigure
 
 from fovea.study.plan.plan import Plan
-from fovea.study.report.figures.direct import End, by_sigma, name_ends
-from fovea.study.report.figures.panels import TITLE, beside, over, picture, spread
-from fovea.study.report.figures.style import figure, save
-from fovea.study.report.figures.traced import Traced, choice, chosen, look
+from fovea.study.report.direct import End, by_sigma, name_ends
+from fovea.study.report.panels import TITLE, beside, over, picture, spread
+from fovea.study.report.style import figure, save
+from fovea.study.report.traced import Traced, choice, chosen, look
 from fovea.study.run.trace import Trace
 from fovea.study.store import Store
 

@@ -10,12 +10,12 @@ from fovea.study.analysis.row import Row
 from fovea.study.analysis.speed import batches, contended, throttled
 from fovea.study.config.prompts import Sample
 from fovea.study.plan.plan import Plan
-from fovea.study.report.figures.curves import curves, mark
-from fovea.study.report.figures.plots import title
-from fovea.study.report.figures.style import COLOURS
-from fovea.study.report.page.aside import LIKENESS
-from fovea.study.report.page.maps import maps
-from fovea.study.report.page.pictures import pictures, scope, shown
+from fovea.study.report.aside import LIKENESS
+from fovea.study.report.curves import curves, mark
+from fovea.study.report.page_maps import maps
+from fovea.study.report.pareto import title
+from fovea.study.report.pictures import pictures, scope, shown
+from fovea.study.report.style import COLOURS
 from fovea.study.report.table import cells, figure, headline, short
 from fovea.study.store import Store
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from fovea.study.picture import pixels
 from fovea.study.plan.plan import Plan
-from fovea.study.report.figures.style import INK, figure, save
+from fovea.study.report.style import INK, figure, save
 from fovea.study.store import Store
 
 ROWS = 8  # prompts shown at most

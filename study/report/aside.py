@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from fovea.study.analysis.row import Row
-from fovea.study.report.page.phrases import (
+from fovea.study.report.phrases import (
     NAMED,
     above,
     cell,

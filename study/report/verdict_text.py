@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from fovea.study.analysis.row import Row
 from fovea.study.plan.plan import Plan
-from fovea.study.report.page.phrases import (
+from fovea.study.report.phrases import (
     above,
     cell,
     cells_or_count,

@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from fovea.study.analysis.beside import NO_CELL, Beside, Table, beside
 from fovea.study.analysis.paper import TITLE
+from fovea.study.analysis.published import NO_CELL, Beside, Table, beside
 from fovea.study.analysis.row import Row
 from fovea.study.plan.plan import Plan
 from fovea.study.report import terminal
-from fovea.study.report.figures.comparison import comparison
+from fovea.study.report.comparison import comparison
 from fovea.study.report.table import RANDOM
 from fovea.study.report.table import figure as digits
 from fovea.study.report.typeset import latex, markdown

@@ -9,9 +9,9 @@ import pytest
 
 from fovea.eval import Score
 from fovea.eval.interval import Interval
-from fovea.study.analysis.beside import Beside, beside
 from fovea.study.analysis.measures import FIGURES
 from fovea.study.analysis.paper import FOLDER, Paper
+from fovea.study.analysis.published import Beside, beside
 from fovea.study.analysis.row import Row
 from fovea.study.config.compose import choices, load, options, whole
 from fovea.study.config.errors import Refused
@@ -19,7 +19,7 @@ from fovea.study.config.instantiate import build
 from fovea.study.config.schema import Settings, Sweep
 from fovea.study.plan.cells import Cell, cells
 from fovea.study.plan.plan import make, own
-from fovea.study.report import printed
+from fovea.study.report import published as printed
 
 EXPERIMENTS = options("experiment")
 FULL = {"name": "full", "models": {}, "kept": []}

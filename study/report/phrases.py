@@ -6,8 +6,8 @@ from typing import Literal
 from markupsafe import Markup
 
 from fovea.study.analysis.row import Row
-from fovea.study.report.page.tables import entry
 from fovea.study.report.table import LEVEL, cells, short
+from fovea.study.report.tables import entry
 
 NAMED = 3  # cells that a sentence names before it counts them
 

@@ -10,9 +10,9 @@ from matplotlib.lines import Line2D
 
 from fovea.eval import Score
 from fovea.study.analysis.row import Row
-from fovea.study.report.figures.curves import Curve, curves
-from fovea.study.report.figures.points import arms, draw, place
-from fovea.study.report.figures.style import COLOURS, FAINT, INK, MUTED, figure, save
+from fovea.study.report.curves import Curve, curves
+from fovea.study.report.points import arms, draw, place
+from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, figure, save
 from fovea.study.report.table import headline
 
 NAMES = {

@@ -10,9 +10,9 @@ from fovea.eval import Score
 from fovea.eval.interval import Interval
 from fovea.study.analysis.row import Row
 from fovea.study.plan.cells import Cell
-from fovea.study.report.page.aside import beside
-from fovea.study.report.page.tables import entry, number, table
-from fovea.study.report.page.words import verdict
+from fovea.study.report.aside import beside
+from fovea.study.report.tables import entry, number, table
+from fovea.study.report.verdict_text import verdict
 
 PLAN = SimpleNamespace(random_weights=False)
 

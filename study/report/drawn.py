@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from fovea.study.plan.plan import Plan
-from fovea.study.report.figures.animation import animation
-from fovea.study.report.figures.continuity import continuity
-from fovea.study.report.figures.departure import departure
-from fovea.study.report.figures.focus import focus, maps
-from fovea.study.report.figures.regions import regions
-from fovea.study.report.figures.traced import table, traced
+from fovea.study.report.animation import animation
+from fovea.study.report.continuity import continuity
+from fovea.study.report.maps import focus, maps
+from fovea.study.report.regions import regions
+from fovea.study.report.traced import table, traced
+from fovea.study.report.traces import departure
 from fovea.study.store import Store, write
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import run
-from fovea.study.report.log import Nothing, Wandb
+from fovea.study.report.wandb import Nothing, Wandb
 from fovea.study.stored import Stored
 from tests.study import offline
 

@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan
-from fovea.study.report.figures.style import COLOURS, MUTED
+from fovea.study.report.style import COLOURS, MUTED
 from fovea.study.run.trace import Trace, read
 from fovea.study.store import Store
 

@@ -7,9 +7,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from fovea.study.analysis.beside import Beside, Table
+from fovea.study.analysis.published import Beside, Table
 from fovea.study.plan.plan import Plan
-from fovea.study.report.figures.style import COLOURS, FAINT, INK, MUTED, WARNING, figure, save
+from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, WARNING, figure, save
 
 PRINTED: dict[str, Any] = {
     "marker": "D",

@@ -7,9 +7,9 @@ import numpy as np
 
 from fovea.study.picture import pixels
 from fovea.study.plan.plan import Plan
-from fovea.study.report.figures.panels import TITLE, faded, folded, picture
-from fovea.study.report.figures.style import INK, figure, save
-from fovea.study.report.figures.traced import Traced, choice, chosen
+from fovea.study.report.panels import TITLE, faded, folded, picture
+from fovea.study.report.style import INK, figure, save
+from fovea.study.report.traced import Traced, choice, chosen
 from fovea.study.run.trace import Trace
 from fovea.study.store import Store
 

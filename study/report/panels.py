@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from fovea.study.picture import pixels
-from fovea.study.report.figures.sheet import plain
-from fovea.study.report.figures.style import INK, MUTED
+from fovea.study.report.sheet import plain
+from fovea.study.report.style import INK, MUTED
 from fovea.study.store import Store
 
 TITLE: dict[str, Any] = {"x": 0.01, "ha": "left", "size": 9, "color": INK}  # of a part of a figure

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fovea.study.analysis.row import Row
-from fovea.study.report.figures.style import COLOURS, MUTED
+from fovea.study.report.style import COLOURS, MUTED
 
 MARKERS = "osD^v"  # one more each time the colours are through
 

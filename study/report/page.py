@@ -15,16 +15,16 @@ from markupsafe import Markup
 
 from fovea.study.analysis.row import Row
 from fovea.study.plan.plan import Plan
-from fovea.study.report.page.aside import beside
-from fovea.study.report.page.data import collected
-from fovea.study.report.page.failures import failures
-from fovea.study.report.page.origin import head, origins
-from fovea.study.report.page.tables import entry, table
-from fovea.study.report.page.words import verdict
+from fovea.study.report.aside import beside
+from fovea.study.report.failures import failures
+from fovea.study.report.origin import head, origins
+from fovea.study.report.page_data import collected
 from fovea.study.report.table import RANDOM, notes
+from fovea.study.report.tables import entry, table
+from fovea.study.report.verdict_text import verdict
 from fovea.study.store import Store, write
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "page"
 STYLES = ("page.css", "table.css", "controls.css", "plot.css", "images.css", "narrow.css")
 SCRIPTS = (  # each may use those before it
     *("page.js", "table.js", "series.js", "marks.js", "plot.js"),

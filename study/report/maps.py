@@ -10,9 +10,9 @@ from matplotlib.figure import SubFigure
 from fovea.study.picture import pixels, unpacked
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan
-from fovea.study.report.figures.panels import TITLE, beside, enlarged, faded, folded, over, picture, spread
-from fovea.study.report.figures.style import INK, figure, save
-from fovea.study.report.figures.traced import choice, chosen
+from fovea.study.report.panels import TITLE, beside, enlarged, faded, folded, over, picture, spread
+from fovea.study.report.style import INK, figure, save
+from fovea.study.report.traced import choice, chosen
 from fovea.study.store import Store
 
 PROMPTS, STEPS, LEAST = 3, 10, 5  # shown at most; columns at least, so that few stand together

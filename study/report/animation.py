@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 from fovea.study.picture import pixels
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan
-from fovea.study.report.figures.focus import Maps, faded
-from fovea.study.report.figures.style import INK, MUTED, RANDOM, WARNING
-from fovea.study.report.figures.traced import chosen
+from fovea.study.report.maps import Maps, faded
+from fovea.study.report.style import INK, MUTED, RANDOM, WARNING
+from fovea.study.report.traced import chosen
 from fovea.study.store import Store, write
 
 PANEL, COLUMNS, GAP, LINE = 208, 4, 12, 17  # pixels; panels in a row

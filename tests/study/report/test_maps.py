@@ -13,14 +13,14 @@ from scipy.stats import spearmanr
 import run
 from fovea.study.commands import rescore
 from fovea.study.plan.cells import Cell
-from fovea.study.report.figures import maps
-from fovea.study.report.figures.animation import frame
-from fovea.study.report.figures.continuity import continuity
-from fovea.study.report.figures.departure import departure, limits
-from fovea.study.report.figures.direct import spaced
-from fovea.study.report.figures.focus import maps as focus_maps
-from fovea.study.report.figures.panels import enlarged, faded, spread
-from fovea.study.report.figures.traced import Traced, chosen, look, records, traced
+from fovea.study.report import drawn as maps
+from fovea.study.report.animation import frame
+from fovea.study.report.continuity import continuity
+from fovea.study.report.direct import spaced
+from fovea.study.report.maps import maps as focus_maps
+from fovea.study.report.panels import enlarged, faded, spread
+from fovea.study.report.traced import Traced, chosen, look, records, traced
+from fovea.study.report.traces import departure, limits
 from fovea.study.run.trace import Trace
 from fovea.study.store import Store
 

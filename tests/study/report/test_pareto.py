@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from fovea.study.report.figures.curves import curves
+from fovea.study.report.curves import curves
 from tests.study.report.test_table import row
 
 

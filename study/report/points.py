@@ -10,8 +10,8 @@ from matplotlib.patheffects import withStroke
 from fovea.eval import Score
 from fovea.eval.interval import Interval, Z
 from fovea.study.analysis.row import Row
-from fovea.study.report.figures.curves import Curve, mark
-from fovea.study.report.figures.style import MUTED
+from fovea.study.report.curves import Curve, mark
+from fovea.study.report.style import MUTED
 
 Point = tuple[float, float]
 Colour = tuple[float, float, float]

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.typing import ColorType
 
-from fovea.study.report.figures.sheet import plain
-from fovea.study.report.figures.style import FAINT
+from fovea.study.report.sheet import plain
+from fovea.study.report.style import FAINT
 
 SIZE = 7.5  # points
 LONGEST = 40  # characters of a name

@@ -7,10 +7,10 @@ import numpy as np
 from matplotlib.figure import SubFigure
 
 from fovea.study.plan.plan import Plan
-from fovea.study.report.figures.direct import End, by_sigma, name_ends
-from fovea.study.report.figures.panels import TITLE, over, picture, spread
-from fovea.study.report.figures.style import INK, MUTED, figure, save
-from fovea.study.report.figures.traced import Traced, choice, chosen, look
+from fovea.study.report.direct import End, by_sigma, name_ends
+from fovea.study.report.panels import TITLE, over, picture, spread
+from fovea.study.report.style import INK, MUTED, figure, save
+from fovea.study.report.traced import Traced, choice, chosen, look
 from fovea.study.store import Store
 
 PROMPTS, STEPS = 2, 9  # of the score maps
