@@ -78,8 +78,9 @@ class Samples:
 class Score:
     """One figure with all that belongs to it.
 
-    value, se: the figure and its standard error (None at n = 1); both None where `unavailable` says why and
-    `remedy` what would help. Only psnr can be infinite: when every image is identical to the dense one.
+    value, se: the figure and its standard error over prompts (None of a single one); both None where
+    `unavailable` says why and `remedy` what would help. Only psnr can be infinite: when every image is
+    identical to the dense one.
     per_image: one value per key in the order of the samples; pool: how they make the figure, `mean` or
     `decibel`. difference: to the figure of the dense images of the same keys, with its paired interval.
     biased: the figure depends on n, so that different n must not be compared; see `require_equal_n`.
@@ -100,8 +101,8 @@ class Score:
     def __post_init__(self):
         if (self.value is None) != (self.unavailable is not None):
             raise ValueError(f"{self.name}: either a value or the reason why there is none")
-        if self.value is not None and (math.isnan(self.value) or (self.se is None and self.n != 1)):
-            raise ValueError(f"{self.name}: {self.value} with n={self.n} and se={self.se} is no score")
+        if self.value is not None and math.isnan(self.value):
+            raise ValueError(f"{self.name}: not a number is no score")
 
 
 class Metric(Protocol):

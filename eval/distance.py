@@ -59,7 +59,7 @@ class Distance:
         adds = self.adds(self.reference.known(extractor, samples.images), samples.n)
         mine = extractor.images(samples.images)[self.features]
         dense = None if samples.dense is None else extractor.images(samples.dense)[self.features]
-        return distance_score(self.name, adds, mine, dense, biased=self.biased)
+        return distance_score(self.name, adds, mine, dense, samples.prompts, biased=self.biased)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

@@ -42,10 +42,11 @@ class PSNR:
         mse = torch.stack([(a.double() - b.double()).square().mean() for a, b in pairs])  # (n,)
         psnr = tuple((10 * torch.log10(255**2 / mse)).tolist())
         same = tuple((mse == 0).double().tolist())
-        value, se = float(pooled(psnr, pool="decibel")), standard_error(psnr, "decibel")
+        value, se = float(pooled(psnr, pool="decibel")), standard_error(psnr, "decibel", samples.prompts)
+        share, error = float(pooled(same)), standard_error(same, groups=samples.prompts)
         return [
             Score("psnr", "higher", value, se, samples.n, psnr, pool="decibel"),
-            Score("identical", "higher", float(pooled(same)), standard_error(same), samples.n, same),
+            Score("identical", "higher", share, error, samples.n, same),
         ]
 
 

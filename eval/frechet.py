@@ -148,4 +148,5 @@ class FrechetDistance:
         known = self.images.known(Pictures(encoder), samples.images)
         adds = partial(contributions, reference=gaussian(known, "features"))
         dense = None if samples.dense is None else encoder.images(samples.dense)
-        return [distance_score(self.name, adds, encoder.images(samples.images), dense, biased=True)]
+        mine = encoder.images(samples.images)
+        return [distance_score(self.name, adds, mine, dense, samples.prompts, biased=True)]

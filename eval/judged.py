@@ -25,9 +25,9 @@ class Single:
     def better(self) -> dict[str, Better]:
         return {self.name: self.way}
 
-    def mean(self, each: Sequence[float], **more: Any) -> Score:
+    def mean(self, each: Sequence[float], samples: Samples, **more: Any) -> Score:
         """Of one figure per image, in the order of the samples."""
-        value, se = float(pooled(each)), standard_error(each)
+        value, se = float(pooled(each)), standard_error(each, groups=samples.prompts)
         return Score(self.name, self.way, value, se, len(each), tuple(each), **more)
 
 
@@ -44,10 +44,10 @@ class Judged(Single):
     def __call__(self, samples: Samples) -> list[Score]:
         judge = self.judge(samples)
         each, difference = judge(samples.images), None
-        if samples.dense is not None and samples.n > 1:
+        if samples.dense is not None:
             dense = each if torch.equal(samples.images, samples.dense) else judge(samples.dense)
-            difference = paired_difference(each, dense, seed=self.seed)
-        return [self.mean(each, difference=difference)]
+            difference = paired_difference(each, dense, seed=self.seed, groups=samples.prompts)
+        return [self.mean(each, samples, difference=difference)]
 
 
 class Compared(Single):
@@ -59,7 +59,7 @@ class Compared(Single):
 
     @quality
     def __call__(self, samples: Samples) -> list[Score]:
-        return [self.mean(self.compare(samples.images, beside(samples)))]
+        return [self.mean(self.compare(samples.images, beside(samples)), samples)]
 
 
 def beside(samples: Samples) -> Tensor:

@@ -120,6 +120,6 @@ class SubsetKID(InceptionDistance):
 
         mine = extractor.images(samples.images)[self.features]
         dense = None if samples.dense is None else extractor.images(samples.dense)[self.features]
-        score = distance_score(self.name, adds, mine, dense, biased=self.biased)
+        score = distance_score(self.name, adds, mine, dense, samples.prompts, biased=self.biased)
         drawn = kids[0].std(ddof=1) / np.sqrt(self.subsets)
-        return replace(score, se=float(np.hypot(score.se or 0, drawn)))
+        return replace(score, se=None if score.se is None else float(np.hypot(score.se, drawn)))

@@ -6,7 +6,7 @@ are not those that it is used with.
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -84,16 +84,18 @@ def distance_score(
     adds: Callable[[Tensor], NDArray[np.float64]],
     mine: Tensor,
     dense: Tensor | None,
+    prompts: Sequence[str],
     biased: bool,
 ) -> Score:
     """The distance of features (n, d) to a reference: the mean over images of what each adds to it, the
-    standard error of that mean, and its difference to the dense images' in pairs.
+    standard error of that mean, and its difference to the dense images' in pairs. prompts: of each image;
+    they are the draws.
 
     Raises Unavailable if n < 2.
     """
     if len(mine) < 2:
         raise Unavailable("one image has no covariance", "make at least two images, better some hundreds")
     each = adds(mine)
-    difference = None if dense is None else paired_difference(each, adds(dense))
-    value, se, per_image = float(pooled(each)), standard_error(each), tuple(each.tolist())
+    difference = None if dense is None else paired_difference(each, adds(dense), groups=prompts)
+    value, se, per_image = float(pooled(each)), standard_error(each, groups=prompts), tuple(each.tolist())
     return Score(name, "lower", value, se, len(each), per_image, difference=difference, biased=biased)

@@ -111,18 +111,19 @@ def paired_difference(
 ) -> Interval:
     """a minus b, from per-image values (n,) of the same keys in the same order, resampled together; with p.
 
-    Raises ValueError on unequal lengths, on fewer than two images, and where either figure is infinite.
+    Of a single prompt it has no bounds. Raises ValueError on unequal lengths, and where either figure is
+    infinite.
     """
     x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if x.shape != y.shape or x.ndim != 1 or len(x) < 2:
-        raise ValueError(f"a paired difference needs two or more values each, not {x.shape} and {y.shape}")
+    if x.shape != y.shape or x.ndim != 1 or not len(x):
+        raise ValueError(f"a paired difference needs as many values of each, not {x.shape} and {y.shape}")
     value = float(pooled(x, pool=pool) - pooled(y, pool=pool)) if not np.array_equal(x, y) else 0.0
     if not math.isfinite(value):
         raise ValueError("no difference in decibels to images that are all identical to the dense ones")
     n = codes(len(x), groups)[1]
     error = spread(influence(x, pool) - influence(y, pool), groups)
     if error is None:
-        raise ValueError("a paired difference needs two or more prompts")
+        return Interval(value, value, value, 0.0)
     p, q = replicated(np.stack([x, y], 1), pool, replicates, seed, groups).T
     with np.errstate(invalid="ignore"):
         difference = np.where(p == q, 0.0, p - q)

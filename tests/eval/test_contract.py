@@ -141,7 +141,6 @@ def test_dense_images_pair_by_key_not_by_place():
 
 def test_a_score_has_a_value_with_its_error_or_a_reason():
     for value, se, reason in (
-        (1.0, None, None),
         (math.nan, 0.1, None),
         (None, None, None),
         (1.0, 0.1, "why"),
@@ -149,6 +148,29 @@ def test_a_score_has_a_value_with_its_error_or_a_reason():
         with pytest.raises(ValueError, match="fd"):
             Score("fd", "lower", value, se, 2, unavailable=reason)
     assert Score("fd", "lower", 1.0, None, 1).se is None
+
+
+def test_eight_seeds_of_a_prompt_are_one_draw_of_it(metric, samples):
+    """The same images at eight seeds say no more of how sure a score is: the unit is the prompt."""
+    once = {s.name: s for s in metric(samples)}
+    keys = [f"{key}/{seed}" for seed in range(8) for key in samples.keys]
+    images, dense = (x.repeat(8, 1, 1, 1) for x in (samples.images, samples.dense))
+    for score in metric(Samples(images, list(samples.prompts) * 8, keys, dense)):
+        if score.biased:  # its covariance is that of n images, not of n - 1: a Bessel's correction apart
+            continue
+        assert score.se == pytest.approx(once[score.name].se, rel=1e-5)
+        if score.difference is not None:
+            assert score.difference.p == pytest.approx(once[score.name].difference.p, rel=1e-4)
+
+
+def test_one_prompt_has_no_error_and_no_interval(metric, samples):
+    one = Samples(samples.images, ["a prompt"] * samples.n, samples.keys, samples.dense)
+    for score in metric(one):
+        assert score.value is not None
+        assert score.se is None
+        assert score.difference is None or score.difference.level == 0
+    for score in metric(Samples(samples.images[:1], ["a"], ["a"], samples.dense[:1])):
+        assert score.se is None
 
 
 def test_biased_scores_compare_at_equal_n_only():

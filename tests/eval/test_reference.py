@@ -136,9 +136,11 @@ def test_features_do_not_depend_on_batch_or_order(folder):
 
 def test_a_score_is_the_mean_of_what_images_add():
     mine, dense = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([1.0, 1.0, 4.0])
-    score = distance_score("x", lambda f: f.double().numpy(), mine, dense, biased=True)
+    score = distance_score("x", lambda f: f.double().numpy(), mine, dense, prompts="abc", biased=True)
     assert (score.value, score.n, score.per_image) == (3.0, 3, (1.0, 2.0, 6.0))
     assert score.se == pytest.approx(np.std([1, 2, 6], ddof=1) / 3**0.5)
     assert score.difference.value == 1
+    one = distance_score("x", lambda f: f.double().numpy(), mine, dense, prompts="aaa", biased=True)
+    assert (one.value, one.se, one.difference.level) == (3.0, None, 0.0)
     with pytest.raises(Unavailable, match="one image"):
-        distance_score("x", lambda f: f.numpy(), mine[:1], None, biased=True)
+        distance_score("x", lambda f: f.numpy(), mine[:1], None, prompts="a", biased=True)
