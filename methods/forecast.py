@@ -14,15 +14,15 @@ class Forecast:
     """The series about the last value known, up to `order`, in the number of steps since (eqs. 9 to 11).
 
     Differences are divided by the distance of the steps they span, so that steps need not be even. An order
-    is used as soon as there are values for it.
+    is used as soon as there are values for it. since: no difference is formed before this step.
     """
 
-    def __init__(self, order: int):
-        self.order, self.step, self.terms = order, 0, list[Values]()
+    def __init__(self, order: int, since: int = 0):
+        self.order, self.since, self.step, self.terms = order, since, 0, list[Values]()
 
     def update(self, step: int, values: Values) -> None:
         terms = [values]
-        for before in self.terms[: self.order]:
+        for before in self.terms[: self.order if step >= self.since else 0]:
             terms.append(tuple((a - b) / (step - self.step) for a, b in zip(terms[-1], before, strict=True)))
         self.step, self.terms = step, terms
 

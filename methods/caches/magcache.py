@@ -16,13 +16,15 @@ class MagCache(Cache):
     threshold: of the summed error. max_skips: steps skipped in a row at most. retention: first share of the
     steps, which all run. ratios: mean magnitude of each step's residual over that of the step before, one per
     step of a full run, taken at the nearest step in another; published for FLUX.1, measured by
-    `python -m scripts.calibrate` for others.
+    `python -m scripts.calibrate` for others. as_released: what falls on step 11 of 28, counted from 0,
+    always runs, as in the authors' code for FLUX (Zehong-Ma/MagCache, 1a66b6d); diffusers does not have that.
     """
 
     threshold: Annotated[float, Field(ge=0)] = 0.06
     max_skips: Annotated[int, Field(ge=0)] = 3
     retention: Annotated[float, Field(ge=0, le=1)] = 0.2
     ratios: tuple[float, ...] | None = None
+    as_released: bool = False
 
     off: ClassVar = {"max_skips": 0}
 
@@ -42,6 +44,7 @@ class MagCache(Cache):
                 ratio *= known[round(i * (len(known) - 1) / max(steps - 1, 1))]
                 skipped, error = skipped + 1, error + abs(1 - ratio)
             skip = i > 0 and 0 < skipped <= self.max_skips and error <= self.threshold
+            skip = skip and not (self.as_released and round(i * 27 / max(steps - 1, 1)) == 11)
             if not skip:
                 ratio, skipped, error = 1.0, 0, 0.0
             found.append(not skip)

@@ -6,8 +6,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from fovea.methods.cache import Cache
-from fovea.methods.caches.taylorseer import Phase, refreshes
-from fovea.methods.forecast import Forecast
+from fovea.methods.caches.taylorseer import Phase, refreshes, series
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})
@@ -37,7 +36,8 @@ class Series:
     """The velocity of one trajectory."""
 
     def __init__(self, cache: TaylorOutput, flow):
-        self.cache, self.flow, self.forecast, self.i = cache, flow, Forecast(cache.order), -1
+        self.cache, self.flow, self.i = cache, flow, -1
+        self.forecast = series(cache.order, cache.warmup, cache.phase)
 
     def __call__(self, x, sigma, places=None):
         self.i += 1

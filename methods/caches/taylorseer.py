@@ -18,13 +18,19 @@ def refreshes(i: int, interval: int, warmup: int, phase: Phase) -> bool:
     return i < warmup or (i - warmup - lead) % interval == 0
 
 
+def series(order: int, warmup: int, phase: Phase) -> Forecast:
+    """One output's, empty; see `TaylorSeer`."""
+    return Forecast(order, since=warmup - 1 if phase == "paper" else 0)
+
+
 @dataclass(frozen=True, config={"extra": "forbid"})
 class TaylorSeer(Cache):
     """Every `interval` steps all modules run; between, each one's output is a Taylor series of its own.
 
     order: of the series; 0 is reuse. Differences stand in for derivatives: order 1 meets a line, order 2 no
     parabola. warmup: first steps, which all run. phase: the first step to run after the warm-up is `interval`
-    after it in the authors' code ("paper"), two after it in diffusers.
+    after it in the authors' code ("paper"), two after it in diffusers. The authors form no difference before
+    the last step of the warm-up, so that orders 2 and 3 come one and two full steps later; diffusers does.
     modules: "attention" leaves the MLPs to run at every step, as diffusers' default does.
     """
 
@@ -41,16 +47,16 @@ class TaylorSeer(Cache):
         return refreshes(i, self.interval, self.warmup, self.phase)
 
     def start(self, flow, steps):
-        series, i = defaultdict(lambda: Forecast(self.order)), -1
+        sites, i = defaultdict(lambda: series(self.order, self.warmup, self.phase)), -1
 
         def velocity(x, sigma, places=None):
             nonlocal i
             i += 1
             e = flow.open(x, sigma, places)
             if self.runs(i):
-                told = {"record": lambda site, outputs: series[site].update(i, outputs)}
+                told = {"record": lambda site, outputs: sites[site].update(i, outputs)}
             else:
-                told = {"recall": lambda site: series[site].at(i)}
+                told = {"recall": lambda site: sites[site].at(i)}
             return e.velocity(e.run(e.hidden, modules=self.modules, **told))
 
         return velocity

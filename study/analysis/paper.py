@@ -2,7 +2,8 @@
 
 conf/experiment/NAME.csv holds the values as they are printed, a line per row of the paper's table: `cell` is
 the label of this study's cell that re-runs it, `model` its model where there are several, `note` why a row is
-not re-run. Digits count: .34 stands for all from .335 to .345."""
+not re-run, `version` of the paper that a row stands in where not all are in one. Digits count: .34 stands for
+all from .335 to .345."""
 
 import csv
 from decimal import Decimal, InvalidOperation

@@ -72,6 +72,22 @@ def test_an_order_waits_for_its_values():
         assert torch.equal(few, forecast(count - 1, EVEN[:count], f).at(20)[0])
 
 
+def test_no_difference_spans_the_steps_before_the_first_that_forms_one():
+    """TaylorSeer's authors: a warm-up of three steps leaves one difference, not two (values are squares)."""
+    square = lambda t: torch.tensor([float(t * t)])  # noqa: E731
+    late, early = Forecast(3, since=2), Forecast(3)
+    orders = []
+    for step in (0, 1, 2, 6, 10):
+        for series in (late, early):
+            series.update(step, (square(step),))
+        orders.append((len(late.terms) - 1, len(early.terms) - 1))
+    assert orders == [(0, 0), (0, 1), (1, 2), (2, 3), (3, 3)]
+    late = Forecast(3, since=2)
+    for step in (0, 1, 2):
+        late.update(step, (square(step),))
+    assert late.at(4)[0].item() == 4 + (4 - 1) * 2
+
+
 def test_children_inherit_the_series_of_their_parent():
     f = lambda t: torch.arange(6.0).view(1, 3, 2) * t**2  # noqa: E731
     series, parents = forecast(2, UNEVEN, f), torch.tensor([[2, 2, 0, 1]])

@@ -35,15 +35,20 @@ def series(history: list, order: int, step: int):
     return sum(difference(history, j) * ahead**j / factorial(j) for j in orders)
 
 
-def forecast_modules(transformer: nn.Module, pattern: str, order: int, runs: Callable[[int], bool]) -> None:
-    """Each matching module's outputs are forecast at the steps that do not run."""
+def forecast_modules(
+    transformer: nn.Module, pattern: str, order: int, runs: Callable[[int], bool], since: int = 0
+) -> None:
+    """Each matching module's outputs are forecast at the steps that do not run, from what it put out at step
+    `since` and later."""
     step = step_counter(transformer)
     for name, module in transformer.named_modules():
         if re.fullmatch(pattern, name):
-            module.forward = forecast(module.forward, step, order, runs)
+            module.forward = forecast(module.forward, step, order, runs, since)
 
 
-def forecast(forward: Callable, step: Callable[[], int], order: int, runs: Callable[[int], bool]) -> Callable:
+def forecast(
+    forward: Callable, step: Callable[[], int], order: int, runs: Callable[[int], bool], since: int
+) -> Callable:
     histories: list[list] = []
     tuples: list[bool] = []
 
@@ -53,7 +58,7 @@ def forecast(forward: Callable, step: Callable[[], int], order: int, runs: Calla
             outputs = out if isinstance(out, tuple) else (out,)
             histories[:] = histories or [[] for _ in outputs]
             for history, value in zip(histories, outputs, strict=True):
-                history.append((step(), value))
+                history[:] = [*(past for past in history if past[0] >= since), (step(), value)]
             tuples[:] = [isinstance(out, tuple)]
             return out
         found = tuple(series(history, order, step()) for history in histories)

@@ -35,6 +35,23 @@ def test_ratios_of_another_number_of_steps_are_taken_at_the_nearest():
     assert plan(1, retention=0.0, ratios=ratios) == "x"
 
 
+@pytest.mark.parametrize(
+    ("steps", "always"), [(28, [11]), (50, [20]), (20, [8]), (15, []), (1, []), (100, [39, 40, 41, 42])]
+)
+def test_the_released_code_runs_what_falls_on_step_eleven_of_twenty_eight(steps, always):
+    """round(27 i / (steps - 1)) = 11, by hand; such a step starts the count of skipped ones anew."""
+    settings = {"retention": 0.0, "max_skips": 99, "ratios": (1.0,) * 28}
+    assert plan(steps, **settings) == "x" + "." * (steps - 1)
+    released = plan(steps, **settings, as_released=True)
+    assert [i for i, due in enumerate(released) if due == "x"] == [0, *always]
+
+
+def test_the_released_exception_starts_the_count_anew():
+    settings = {"retention": 0.25, "threshold": 0.32, "ratios": (1.1,) * 28}  # two skips in a row at most
+    assert plan(28, **settings) == "x" * 7 + "..x" * 7
+    assert plan(28, **settings, as_released=True) == "x" * 7 + "..x" + ".x" + "..x" * 5 + "."
+
+
 def test_every_image_keeps_the_plan_known_before():
     ratios = (1.0, 1.2, 1.1, 1.05)
     cache = MagCache(threshold=0.3, ratios=ratios)

@@ -203,7 +203,24 @@ def test_every_experiment_says_what_it_is(name):
     assert "Expected" in head
     with open(FOLDER / f"{name}.csv", newline="") as file:
         known = set(csv.DictReader(file).fieldnames or ())
-    assert known == {"cell"} | (known & {"model", "note"}) | {c for c in paper.columns if c in known}
+    assert known == {"cell"} | (known & {"model", "note", "version"}) | {
+        c for c in paper.columns if c in known
+    }
+
+
+def test_what_two_files_print_of_the_same_version_of_a_paper_is_the_same():
+    """Table 2 of version 2 of RAS, and its rows among those of version 1's full table."""
+
+    def lines(name):
+        with open(FOLDER / name, newline="") as file:
+            return list(csv.DictReader(file))
+
+    grid = {line.pop("cell"): line for line in lines("ras_lumina_grid.csv")}
+    later = [line for line in lines("ras_table1.csv") if line.pop("model") == "lumina"]
+    same = [{"version": "v2"} | line for line in later if grid[line["cell"]]["version"] == "v2"]
+    assert len(same) == 3
+    for line in same:
+        assert grid[line.pop("cell")] == line
 
 
 def test_an_experiment_runs_at_tiny_scale_and_prints_both(tmp_path, capsys):
