@@ -11,18 +11,20 @@ import diffusers
 import torch
 import transformers
 
-from fovea.eval.speed import compile_seconds, turn
+from fovea.eval.speed import compile_seconds, count_flops, turn
 from fovea.models import Model, adapt
 from fovea.study.config.instantiate import build
 from fovea.study.config.prompts import Sample
 from fovea.study.plan.cells import GENERATION, Cell
 from fovea.study.plan.fingerprint import digest, threads
 from fovea.study.plan.plan import Plan
-from fovea.study.run.cell import Method, make
+from fovea.study.run.generate import Method, flow, make, noise, now, record
+from fovea.study.run.observe import Observer, Trajectory
 from fovea.study.run.progress import Progress
-from fovea.study.run.record import now, record
-from fovea.study.run.tracing import Tracing
+from fovea.study.run.trace import read, save
 from fovea.study.store import Store
+
+IMAGES = 4  # of each cell are traced, at most
 
 
 @dataclass
@@ -41,6 +43,51 @@ class Run:
         what = {"time": now(), "type": type(error).__name__, "message": _message(error), "traceback": trace}
         self.store.fail(cell.id, what)
         self.progress.failed(cell, f"{what['type']}: {what['message']}")
+
+
+@dataclass
+class Tracing:
+    """Of the cells that one loaded model serves. dense: by id of a baseline, what the others are compared
+    with, made when it is first needed; None where the baseline failed."""
+
+    plan: Plan
+    store: Store
+    model: Model
+    dense: dict[str, Trajectory | None] = field(default_factory=dict)
+
+    @property
+    def batch(self) -> Sequence[Sample]:
+        """The first of the study's samples, in one call."""
+        return self.plan.samples[: min(self.plan.settings.batch, IMAGES)]
+
+    def __call__(self, cell: Cell, method: Method) -> None:
+        """Notes the cell's FLOPs, counted and by the closed form, of so many images, and their traces."""
+        lacking = {s.key for s in self.batch} - set(read(self.store, cell.id))
+        if lacking or "flops_images" not in self.store.described(cell.id):
+            self.trace(cell, method)
+
+    def trace(self, cell: Cell, method: Method) -> None:
+        own = cell.id == cell.dense
+        ready = flow(self.model, cell, self.batch)
+        state = noise(self.model, cell, self.batch)
+        seen = Observer(ready, state, None if own else self.reference(cell.dense), keep=own)
+        flops = count_flops(lambda: method(ready, on_step=seen))[1]
+        closed = sum(map(ready.flops, range(len(self.batch))))
+        self.store.describe(
+            cell.id, {"flops": flops, "flops_closed": closed, "flops_images": len(self.batch)}
+        )
+        save(self.store, cell.id, seen.traces([s.key for s in self.batch]))
+        if own:
+            self.dense[cell.id] = seen.trajectory()
+
+    def reference(self, dense: str) -> Trajectory | None:
+        """Of a baseline by id: made anew where it was finished in an earlier run."""
+        if dense not in self.dense:
+            self.dense[dense] = None
+            cell = next((cell for cell in self.plan.cells if cell.id == dense), None)
+            if cell and (self.store.samples(dense) or not self.store.failures(dense)):
+                self.trace(cell, build(cell.method, "method", "fovea.methods"))
+        return self.dense[dense]
 
 
 def execute(plan: Plan, store: Store, progress: Progress) -> set[str]:

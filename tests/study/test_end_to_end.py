@@ -17,7 +17,7 @@ import run
 from fovea.methods import RAS
 from fovea.study.picture import unpacked
 from fovea.study.run import execute
-from fovea.study.run.cell import NotFinite, make
+from fovea.study.run.generate import NotFinite, make
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = [
@@ -150,7 +150,7 @@ def test_a_failed_cell_is_data_and_the_rest_goes_on(small, tmp_path, capsys, mon
     assert "failed" in err
     failure = json.loads(next(tmp_path.glob("x/cells/*/failures.jsonl")).read_text().splitlines()[0])
     assert failure["type"] == "NotFinite"
-    assert "study/run/cell.py" in failure["traceback"]
+    assert "study/run/generate.py" in failure["traceback"]
     monkeypatch.setattr(RAS, "__call__", fine)
     code, summary, _, _ = go(capsys, *arguments)
     assert (code, summary["done"], summary["failed"]) == (0, 4, 0)

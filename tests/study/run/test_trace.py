@@ -1,4 +1,4 @@
-"""study/run/trace.py, observe.py, mixed.py, tracing.py: what is kept of a trajectory, on tiny pipelines."""
+"""study/run/trace.py, observe.py: what is kept of a trajectory, on tiny pipelines."""
 
 import shutil
 from itertools import product
@@ -13,8 +13,7 @@ from fovea.methods import RALU, RAS, Baseline, Steps
 from fovea.methods.resolution import split
 from fovea.models import adapt, generator
 from fovea.models.tokens import Grid, pack, unpack
-from fovea.study.run.mixed import laid_out, layout
-from fovea.study.run.observe import Observer
+from fovea.study.run.observe import Observer, laid_out, layout
 from fovea.study.run.trace import Trace, path, read, save
 from fovea.study.store import Store
 from tests.pipelines import PIPELINES
