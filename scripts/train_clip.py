@@ -126,6 +126,7 @@ def main() -> None:
     pictures, where, folder = drawings.load(args.data), loop.device(), args.data / "clip"
     tokenizer = words.clip_tokenizer(pad="<pad>")
     model = CLIP(**config(len(tokenizer))).to(where)
+    model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def tokenize(texts: list[str]) -> torch.Tensor:
         return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
@@ -133,7 +134,9 @@ def main() -> None:
     def loss(step: int) -> torch.Tensor:
         x, captions = batch(pictures, step, args.batch)
         with loop.autocast(where):
-            image, text, scale = model(x.to(where), tokenize(captions).to(where))
+            image, text, scale = model(
+                x.to(where, memory_format=torch.channels_last), tokenize(captions).to(where)
+            )
         return contrast(image.float(), text.float(), scale.float())
 
     def watch(step: int) -> None:
