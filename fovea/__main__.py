@@ -25,16 +25,14 @@ from fovea.study.config.errors import Refused
 
 def main(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
-        from fovea.study.commands.help import text
+        from fovea.study.commands.list import help_text
 
-        print(__doc__, text(), sep="\n")
+        print(__doc__, help_text(), sep="\n")
         return 0
     try:
-        from fovea.study.commands.run import (
-            study,  # what is imported before the checks decides how fast a refusal is
-        )
+        from fovea.study.commands.command import execute  # nothing heavy: a refusal is fast
 
-        return study(arguments)
+        return execute(arguments)
     except Refused as refusal:
         print(f"refused: {refusal}", file=sys.stderr)
         return 2

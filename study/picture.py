@@ -26,6 +26,14 @@ def pixels(path: Path, mode: str = "RGB") -> np.ndarray:
         return np.asarray(image.convert(mode))
 
 
+def same(a: Path, b: Path) -> bool:
+    """To the last pixel, however they are packed."""
+    if a.read_bytes() == b.read_bytes():
+        return True
+    x, y = pixels(a), pixels(b)
+    return x.shape == y.shape and bool((x == y).all())
+
+
 def packed(had: np.ndarray | None, grid: tuple[int, int]) -> dict[str, Any] | None:
     """(steps, n) shares from 0 to 1 as base64 of their compressed bytes."""
     if had is None:

@@ -33,8 +33,12 @@ class Stored:
     def provenance(self) -> Record:
         """Of the last report, or else of the last start."""
         starts = sorted((self.folder / "runs").glob("*.json"), reverse=True)
-        found = (read_json(file) for file in (self.folder / "provenance.json", *starts))
-        return next((record for record in found if record is not None and record.keys() >= RECORD), {})
+        return self.reported or next(filter(None, map(_provenance, starts)), {})
+
+    @cached_property
+    def reported(self) -> Record:
+        """The provenance of the last report."""
+        return _provenance(self.folder / "provenance.json")
 
     @cached_property
     def records(self) -> list[Record]:
@@ -123,6 +127,18 @@ def rounded(value: Any) -> Any:
     if not isinstance(value, float):
         return value
     return float(f"{value:.5g}") if math.isfinite(value) else str(value)
+
+
+def _provenance(file: Path) -> Record:
+    """Nothing where it is not there, not whole, or of something else."""
+    record = read_json(file) or {}
+    parts = [record.get(key) for key in RECORD]
+    whole = all(isinstance(part, dict) for part in parts) and all(map(_is_cell, record["cells"].values()))
+    return record if whole else {}
+
+
+def _is_cell(known: Any) -> bool:
+    return isinstance(known, dict) and isinstance(known.get("label"), str)
 
 
 def _parquet(file: Path) -> list[Record]:

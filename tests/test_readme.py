@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fovea.study.commands.command import asked
+from fovea.study.commands.command import command as asked
 from fovea.study.config.compose import load
 
 ROOT = Path(__file__).resolve().parent.parent

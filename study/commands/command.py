@@ -1,45 +1,41 @@
-"""What run.py does beside making a study: a key of the command line names the deed, its value what it is
-about."""
+"""Which command a command line asks for: a key names it, its value says of what. Without any, a study is
+made."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 
 from fovea.study.config.errors import Refused
-
-DEEDS = {
-    "list": "fovea.study.commands.list",
-    "show": "fovea.study.commands.show",
-    "merge": "fovea.study.commands.merge",
-    "compare": "fovea.study.commands.compare",
-    "rescore": "fovea.study.commands.rescore",
-}
+from fovea.study.config.schema import COMMANDS
 
 
 @dataclass(frozen=True)
-class Deed:
-    """arguments: the whole command line. rest: without the deed's own key."""
+class Command:
+    """arguments: the whole command line."""
 
     name: str
     value: str
     arguments: tuple[str, ...]
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
+        """As it was given."""
         return f"{self.name}={self.value}"
 
     @property
     def rest(self) -> list[str]:
+        """The command line without the command's own key."""
         return [text for text in self.arguments if text.partition("=")[0] != self.name]
 
-    def only(self, *keys: str) -> list[str]:
-        """The rest of the command line. Refused where a group or plain key other than these is in it."""
+    def allow(self, *keys: str) -> list[str]:
+        """The rest. Refused where a group or plain key other than these is in it."""
         for text in self.rest:
             if text.lstrip("+~").partition("=")[0].split(".")[0] not in keys:
                 can = f"only {', '.join(keys)} can" if keys else "nothing else can"
                 raise Refused(f"{text}: beside {self.name}=... {can} be said")
         return self.rest
 
-    def plain(self, key: str, default: str = "") -> str:
+    def option(self, key: str, default: str = "") -> str:
         """The value of a plain key in the rest."""
         given = [text.partition("=")[2] for text in self.rest if text.partition("=")[0] == key]
         return given[-1] if given and given[-1] not in ("", "null") else default
@@ -48,14 +44,21 @@ class Deed:
         """The value as a list: [a,b] or a,b."""
         from fovea.study.config.override import parsed, values
 
-        value = values(parsed(self.said))
+        value = values(parsed(self.text))
         return [str(one) for one in (value if isinstance(value, list) else [value])]
 
 
-def asked(arguments: Sequence[str]) -> Deed | None:
-    """What the command line asks for; None for a study to be made. Refused if it asks for two things."""
+def command(arguments: Sequence[str]) -> Command | None:
+    """None for a study to be made. Refused if two things are asked for."""
     given = {text.partition("=")[0]: text.partition("=")[2] for text in arguments if "=" in text}
-    found = [name for name in DEEDS if given.get(name, "null") != "null"]
+    found = [name for name in COMMANDS if given.get(name, "null") != "null"]
     if len(found) > 1:
         raise Refused(f"{' and '.join(f'{name}=...' for name in found)}: one at a time")
-    return Deed(found[0], given[found[0]], tuple(arguments)) if found else None
+    return Command(found[0], given[found[0]], tuple(arguments)) if found else None
+
+
+def execute(arguments: list[str]) -> int:
+    """The exit code: 0, or 3 if a cell failed. Raises Refused before anything is loaded or made."""
+    asked = command(arguments)
+    module = import_module(f"fovea.study.commands.{asked.name if asked else 'run'}")
+    return module.run(asked or arguments)

@@ -3,39 +3,52 @@
 Cells are matched by what they are called, and those left over by their ids. The images need not be here;
 where they are, they are held against each other to the last bit."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fovea.study.analysis.change import Change, changes
-from fovea.study.commands import contrast
-from fovea.study.commands.command import Deed
-from fovea.study.commands.contrast import HEAD, NOTES, markdown, origins, told
-from fovea.study.commands.origins import differing, identical
+from fovea.study.commands.command import Command
 from fovea.study.config.errors import Refused
 from fovea.study.config.schema import Settings
+from fovea.study.picture import same
+from fovea.study.plan.again import OF_RUN
 from fovea.study.plan.plan import own
-from fovea.study.report.terminal import grouped, say, show, terminal
+from fovea.study.report.table import figure, short, star
+from fovea.study.report.terminal import Groups, grouped, say, show, terminal
 from fovea.study.store import write
 from fovea.study.stored import Record, Stored, find, rounded
+from fovea.study.streams import print_summary
 
 Pairs = list[tuple[Record, Record]]
-SHOWN = 40  # characters of a value on the terminal
 Images = dict[str, tuple[int, int]]  # how many are the same, of how many
+PLAIN = ("commit", "dirty", "python", "system", "threads", "random_weights")
+OF_NO_FIGURE = OF_RUN | {"results", "launcher", "logger", "sweep"}  # of the config
+OF_MOMENT = {"load_average"}  # of the machine
+MOST = 4  # cells that are named
+SHOWN = 40  # characters of a value on the terminal
+NAMES = {"seconds": "s/image", "flops": "FLOPs", "memory_bytes": "memory"}
+HEAD = ["figure", "first", "second", "change", "n"]
+NOTES = (
+    "Costs: the second over the first, in per cent; the median over the batches that both have. The two were "
+    "not measured in turns: a machine that was busier at one time is in them.",
+    "Scores: the second minus the first, with 95 % intervals, over the images that both have, resampled "
+    "together; n 0: no image is in both, the two are taken as independent. * holds after Holm's correction "
+    "for all of these differences.",
+)
 
 
-def run(deed: Deed) -> int:
-    deed.only("name", "results")
-    results, name = deed.plain("results", "results"), deed.plain("name")
+def run(command: Command) -> int:
+    command.allow("name", "results")
+    results, name = command.option("results", "results"), command.option("name")
     own(Settings, {"prompts": "", "name": name or None})
-    a, b = _two(deed, results)
+    a, b = _two(command, results)
     pairs, rest = matched(a, b)
     if not pairs:
-        raise Refused(f"{deed.said}: they have no cell in common: {'; '.join(', '.join(r) for r in rest)}")
+        raise Refused(f"{command.text}: they have no cell in common: {'; '.join(', '.join(r) for r in rest)}")
     differences, found = differing(a, b, pairs), changes(a, b, pairs)
     images = {q["label"]: identical(a, b, (p, q)) for p, q in pairs}
-    groups = contrast.grouped(found)
+    groups = lines(found)
     heads = _heads(a, b, pairs, rest, images)
     console = terminal(120)
     for text in heads:
@@ -47,27 +60,37 @@ def run(deed: Deed) -> int:
         say(note, console, "dim")
     if name:
         write(Path(results) / name / "compare.md", markdown(heads, origins(differences), groups))
-    summary = {
+    print_summary(_summary(a, b, rest, images, differences, found))
+    return 0
+
+
+def _summary(
+    a: Stored,
+    b: Stored,
+    rest: list[list[str]],
+    images: Images,
+    differences: Mapping[str, tuple[Any, Any]],
+    found: Sequence[Change],
+) -> dict[str, Any]:
+    return {
         "compare": [str(a.folder), str(b.folder)],
-        "cells": len(pairs),
+        "cells": len(images),
         "only": rest,
         "identical": sum(n for n, _ in images.values()),
         "images": sum(n for _, n in images.values()),
         "differs": {key: [told(x), told(y)] for key, (x, y) in differences.items()},
         "rows": [_record(change) for change in found],
     }
-    print(json.dumps(summary, ensure_ascii=False, allow_nan=False))
-    return 0
 
 
-def _two(deed: Deed, results: str) -> tuple[Stored, Stored]:
-    values = deed.folders()
+def _two(command: Command, results: str) -> tuple[Stored, Stored]:
+    values = command.folders()
     if len(values) != 2:
-        raise Refused(f"{deed.said}: give two studies, compare=[results/A,results/B]")
-    a, b = (find(deed.said, value, results) for value in values)
+        raise Refused(f"{command.text}: give two studies, compare=[results/A,results/B]")
+    a, b = (find(command.text, value, results) for value in values)
     for study in (a, b):
         if not study.records:
-            raise Refused(f"{deed.said}: {study.folder} has no table yet; rescore={study.folder} makes it")
+            raise Refused(f"{command.text}: {study.folder} has no table yet; rescore={study.folder} makes it")
     return a, b
 
 
@@ -86,9 +109,9 @@ def matched(a: Stored, b: Stored) -> tuple[Pairs, list[list[str]]]:
 def _heads(a: Stored, b: Stored, pairs: Pairs, rest: Sequence[list[str]], images: Images) -> list[str]:
     names = ("first", "second")
     out = [f"{name}: {s.folder} ({s.made}, commit {s.commit})" for name, s in zip(names, (a, b), strict=True)]
-    same = sum(p["cell"] == q["cell"] for p, q in pairs)
+    alike_ids = sum(p["cell"] == q["cell"] for p, q in pairs)
     renamed = [f"{p['label']} is {q['label']}" for p, q in pairs if p["label"] != q["label"]]
-    out.append(f"{len(pairs)} cells in both, {same} of them of the same id{_list('; by id: ', renamed)}")
+    out.append(f"{len(pairs)} cells in both, {alike_ids} of them of the same id{_list('; by id: ', renamed)}")
     out += [
         _list(f"only in the {name}: ", labels) for name, labels in zip(names, rest, strict=True) if labels
     ]
@@ -107,3 +130,130 @@ def _record(change: Change) -> dict[str, Any]:
     bounds = {key: getattr(change.by, key) for key in ("value", "low", "high")} if change.by else {}
     rest = {key: getattr(change, key) for key in ("relative", "pairs", "holm", "why")}
     return {key: rounded(value) for key, value in (plain | bounds | rest).items()}
+
+
+def differing(a: Stored, b: Stored, pairs: Sequence[tuple[Record, Record]]) -> dict[str, tuple[Any, Any]]:
+    """What to the value in either."""
+    x, y = _facts(a.provenance), _facts(b.provenance)
+    found = {key: (x.get(key), y.get(key)) for key in dict.fromkeys([*x, *y]) if x.get(key) != y.get(key)}
+    for part in ("weights", "code"):
+        cells = [(_cell(a, p).get(part), _cell(b, q).get(part), q["label"]) for p, q in pairs]
+        for before, after in dict.fromkeys((p, q) for p, q, _ in cells if p != q):
+            labels = [label for p, q, label in cells if (p, q) == (before, after)]
+            names = [*labels[:MOST], *([f"{len(labels) - MOST} more"] if len(labels) > MOST else [])]
+            found[f"{part} of {', '.join(names)}"] = (before, after)
+    other, shared = _noise(a, b, pairs)
+    if other:
+        found[f"initial noise of {other} of {shared} images"] = ("one", "another")
+    return found
+
+
+def identical(a: Stored, b: Stored, pair: tuple[Record, Record]) -> tuple[int, int]:
+    """How many images are the same to the last bit, of how many that both have here."""
+    x, y = pair
+    keys = a.provenance["samples"].keys() & b.provenance["samples"].keys()
+    files = [(a.image(x["cell"], key), b.image(y["cell"], key)) for key in keys]
+    there = [(p, q) for p, q in files if p and q]
+    return sum(same(p, q) for p, q in there), len(there)
+
+
+def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
+    config = {key: value for key, value in record.get("config", {}).items() if key not in OF_NO_FIGURE}
+    machine = {key: v for key, v in (record.get("machine") or {}).items() if key not in OF_MOMENT}
+    prompts = record.get("prompts") or {}
+    return {
+        **{key: record.get(key) for key in PLAIN},
+        **_flat({"package": record.get("packages"), "machine": machine}),
+        **_flat(config),
+        "images drawn": prompts.get("drawn"),
+        "prompt set": (prompts.get("set") or {}).get("hash"),
+    }
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
+def _cell(study: Stored, record: Record) -> Record:
+    return study.provenance["cells"].get(record["cell"], {})
+
+
+def _noise(a: Stored, b: Stored, pairs: Sequence[tuple[Record, Record]]) -> tuple[int, int]:
+    """Images of both that did not start from the same noise, and how many of both there are."""
+    other, shared = 0, 0
+    x, y = ({(r["cell"], r["key"]): r["noise"] for r in study.samples} for study in (a, b))
+    for p, q in pairs:
+        keys = {key for cell, key in x if cell == p["cell"]} & {key for cell, key in y if cell == q["cell"]}
+        shared += len(keys)
+        other += sum(x[p["cell"], key] != y[q["cell"], key] for key in keys)
+    return other, shared
+
+
+def origins(differences: Mapping[str, tuple[Any, Any]], longest: int | None = None) -> list[list[str]]:
+    """A line per difference; nothing where there is none. longest: characters that are shown of a value."""
+    lines = [[key, *(_cut(told(x), longest) for x in values)] for key, values in differences.items()]
+    return [["differs in", "first", "second"], *lines] if lines else []
+
+
+def _cut(text: str, longest: int | None) -> str:
+    return f"{text[: longest - 1]}…" if longest and len(text) > longest else text
+
+
+def lines(found: Sequence[Change]) -> Groups:
+    """Cell to a line per figure, under HEAD."""
+    groups: dict[str, list[list[str]]] = {}
+    for change in found:
+        name = NAMES.get(change.figure, short(change.figure))
+        values = [_value(change.figure, x) for x in (change.a, change.b)]
+        n = "" if change.by is None or change.figure in ("flops", "memory_bytes") else str(change.pairs)
+        groups.setdefault(change.cell, []).append([name, *values, by(change), n])
+    return list(groups.items())
+
+
+def _value(name: str, x: float | None) -> str:
+    if x is None:
+        return "–"
+    units = {"memory_bytes": (2**30, " GiB"), "flops": (1e9, " G"), "speedup": (1, "×")}
+    scale, unit = units.get(name, (1, ""))
+    return f"{x / scale:.2f}{unit}" if unit else figure(x)
+
+
+def by(change: Change) -> str:
+    if change.by is None:
+        return change.why or "–"
+    scale, unit = (100, " %") if change.relative else (1, "")
+    value, low, high = (scale * x for x in (change.by.value, change.by.low, change.by.high))
+    if value == low == high == 0:
+        return "same"
+    text = f"{'+' if value >= 0 else ''}{_digits(value, change)}{unit}"
+    bounds = "" if low == high else f" [{_digits(low, change)}, {_digits(high, change)}]"
+    return f"{text}{bounds}{star(change.holm)}"
+
+
+def _digits(x: float, change: Change) -> str:
+    return f"{x:.1f}".replace("-", "−") if change.relative else figure(x)
+
+
+def told(value: Any) -> str:
+    return "–" if value is None else str(value)
+
+
+def markdown(heads: Sequence[str], sources: Sequence[Sequence[str]], groups: Groups) -> str:
+    lines = [[cell, *line] for cell, figures in groups for line in figures]
+    body = [["cell", *HEAD], *lines]
+    parts = [_escaped(text) for text in heads]
+    parts += [_table(table, left) for table, left in ((sources, 3), (body, 2)) if table]
+    return "\n\n".join([*parts, *map(_escaped, NOTES)]) + "\n"
+
+
+def _table(lines: Sequence[Sequence[str]], left: int) -> str:
+    head, *rest = [[_escaped(text).replace("|", r"\|") for text in line] for line in lines]
+    rule = [":--" if i < left else "--:" for i in range(len(head))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *rest))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;")

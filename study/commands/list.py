@@ -1,15 +1,25 @@
-"""list=KIND: what there is to choose from, with what of it can be had on this machine."""
+"""list=KIND: what there is to choose from, with what of it can be had on this machine; and --help's text."""
 
 import json
-from collections.abc import Mapping
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from itertools import takewhile
 from typing import Any
 
-from fovea.study.commands.command import Deed
-from fovea.study.commands.offer import MORE, Record, head
-from fovea.study.config.compose import options
+from fovea.study.commands.command import Command
+from fovea.study.config.compose import CONF, groups, load, options, whole
 from fovea.study.config.errors import Refused, nearest
+from fovea.study.config.instantiate import asked, check, obstacle
+from fovea.study.config.light import light
+from fovea.study.plan.checks import keyed
+from fovea.study.plan.fingerprint import device
 from fovea.study.report.terminal import say, show, terminal
+from fovea.study.streams import print_summary
 
+Record = dict[str, Any]
+LONG = 120  # characters of a line on what something is, from which its first sentence must do
 FOLDERS = {
     "models": "model",
     "methods": "method",
@@ -35,21 +45,22 @@ USE = {
 }
 
 
-def run(deed: Deed) -> int:
-    if deed.value == "studies":
+def run(command: Command) -> int:
+    if command.value == "studies":
         from fovea.study.commands.show import every
 
-        return every(deed)
-    if deed.value not in FOLDERS:
-        raise Refused(f"{deed.said}: no such list; {nearest(deed.value, KINDS)}")
-    given = deed.only(*(["metric"] if deed.value == "metrics" else []))
-    rows = [{"name": name, "what": head(FOLDERS[deed.value], name)} for name in options(FOLDERS[deed.value])]
-    if more := MORE.get(deed.value):
+        return every(command)
+    if command.value not in FOLDERS:
+        raise Refused(f"{command.text}: no such list; {nearest(command.value, KINDS)}")
+    given = command.allow(*(["metric"] if command.value == "metrics" else []))
+    group = FOLDERS[command.value]
+    rows = [{"name": name, "what": head(group, name)} for name in options(group)]
+    if more := MORE.get(command.value):
         rows = [row | found for row, found in zip(rows, more([r["name"] for r in rows], given), strict=True)]
     console = terminal(120)
     show([["name", ""], *([row["name"], _text(row)] for row in rows)], console, left=2)
-    say(f"use: {USE[deed.value]}", console, "dim")
-    print(json.dumps({"list": deed.value, "names": [r["name"] for r in rows], "rows": rows}, default=str))
+    say(f"use: {USE[command.value]}", console, "dim")
+    print_summary({"list": command.value, "names": [r["name"] for r in rows], "rows": rows})
     return 0
 
 
@@ -68,3 +79,116 @@ def _line(value: Any) -> str:
 def _short(value: Any) -> str:
     """As it is typed: null, true, [1, 2]."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False).replace('"', "")
+
+
+def help_text() -> str:
+    """What --help lists: the groups with their choices, what lists may hold, the plain keys."""
+    lines = [f"  {group + '=':12}{' | '.join(options(group)) or '(none yet)'}" for group in groups()]
+    named = [
+        f"list=KIND tells more of each: {', '.join(KINDS)}",
+        f"eval.metrics=[...], each with its keys as metric.NAME.KEY=VALUE: {', '.join(options('metric'))}",
+        f"prompts=, or a file: {', '.join(options('prompt'))}",
+    ]
+    return "\n".join(
+        ["Groups:", *lines, "", *named, "", "conf/config.yaml:", (CONF / "config.yaml").read_text("utf-8")]
+    )
+
+
+def head(group: str, name: str) -> str:
+    """The first line of the comment that a file of conf/ begins with, to the end of its sentence."""
+    text = (CONF / group / f"{name}.yaml").read_text("utf-8").splitlines()
+    lines = [line.lstrip("#").removeprefix(" ") for line in takewhile(lambda t: t.startswith("#"), text)]
+    first, *rest = [line for line in lines if line and not line.startswith("@package")] or [""]
+    for line in takewhile(lambda line: line[0].islower(), rest):  # a command is indented
+        first = first if first.endswith(".") else f"{first} {line}"
+    return first.partition(". ")[0] + "." if len(first) > LONG and ". " in first else first
+
+
+def _models(names: list[str], _: list[str]) -> list[Record]:
+    return [{"weights": _weights(_file("model", name))} for name in names]
+
+
+def _weights(node: Mapping[str, Any]) -> str:
+    """Whether they are on this machine. The hub is not asked: that takes seconds and a network."""
+    node = {key: value for key, value in node.items() if not isinstance(value, Mapping)}
+    if check(node, "model", "fovea.models").folder is None:
+        return f"not here: `hf download {node['path']}` or model.path=FOLDER; model.weights=random for timing"
+    why = obstacle(node | {"device": device(node["device"])}, "model", "fovea.models")
+    return f"here: {node['path']}" if why is None else why.partition("\n")[0]
+
+
+def _settings(group: str) -> Callable[[list[str], list[str]], list[Record]]:
+    return lambda names, _: [{"settings": _defaults(group, name)} for name in names]
+
+
+def _defaults(group: str, name: str) -> Record:
+    """Every setting with its default; `model.steps` where it is the model's."""
+    node = _file(group, name)
+    cls = light(node.pop("_target_"))
+    others = {f.name: f.default for f in fields(cls) if f.name not in node and f.init} if cls else {}
+    return {key: _plain(value) for key, value in (node | others).items()}
+
+
+def _file(group: str, name: str) -> Record:
+    """A file of conf/ with those that its defaults list lays under it; its cache as that one's name."""
+    from omegaconf import OmegaConf
+
+    node: Any = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
+    found: Record = {}
+    for under in node.pop("defaults", []):
+        if isinstance(under, str):
+            found |= _file(group, under) if under != "_self_" else {}
+        else:
+            found |= {key.removeprefix("override "): value for key, value in under.items()}
+    return found | node
+
+
+def _plain(value: Any) -> Any:
+    """${oc.select:model.ras.resets,null} -> model.ras.resets or null."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items() if key != "_target_"}
+    if isinstance(value, str):
+        value = re.sub(r"\$\{oc\.select:([^,}]+),([^}]+)\}", r"\1 or \2", value)
+        return re.sub(r"\$\{([^}]+)\}", r"\1", value)
+    return value
+
+
+def _metrics(names: list[str], given: list[str]) -> list[Record]:
+    print("asking each metric what it needs: some seconds", file=sys.stderr)
+    nodes = whole(load([f"eval.metrics=[{','.join(names)}]", *given]))["metric"]
+    arrows = {"higher": "↑", "lower": "↓"}
+    found = []
+    for name in names:
+        where = f"metric.{name}"
+        better = asked(nodes[name], where, "fovea.eval", lambda made: dict(made.better))
+        why = obstacle(nodes[name], where, "fovea.eval")
+        scores = " ".join(f"{score} {arrows[way]}" for score, way in better.items())
+        here = "a number can be had" if why is None else f"unavailable: {keyed(name, why)}"
+        found.append({"scores": scores, "here": here})
+    return found
+
+
+def _suites(names: list[str], _: list[str]) -> list[Record]:
+    return [{"metrics": ", ".join(_file("eval", name).get("metrics") or []) or "none"} for name in names]
+
+
+def _prompts(names: list[str], _: list[str]) -> list[Record]:
+    from fovea.study.config.prompts import read
+
+    found = []
+    for name in names:
+        try:
+            found.append({"here": f"{len(read(name).all)} prompts"})
+        except Refused as error:
+            found.append({"here": f"no: {str(error).partition(': ')[2]}"})
+    return found
+
+
+MORE: dict[str, Callable[[list[str], list[str]], list[Record]]] = {
+    "models": _models,
+    "methods": _settings("method"),
+    "caches": _settings("method/cache"),
+    "metrics": _metrics,
+    "suites": _suites,
+    "prompts": _prompts,
+}

@@ -4,45 +4,61 @@ Cells of one id are one cell with the samples of all. A cell of another machine 
 baseline: no speedup is across machines. The sources stay as they are; the new folder has hard links to their
 images where the file system allows it. Tables, plots and reports are made as of any study."""
 
-from collections.abc import Sequence
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from fovea.study.commands.agreement import agree
-from fovea.study.commands.command import Deed
-from fovea.study.commands.ending import end, say_unavailable
-from fovea.study.commands.gather import gather
-from fovea.study.commands.naming import named_apart
+from fovea.study.commands.command import Command
+from fovea.study.commands.run import end, unavailable
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.schema import Settings
+from fovea.study.picture import same
 from fovea.study.plan.again import planned
 from fovea.study.plan.plan import own
-from fovea.study.store import Store
+from fovea.study.store import Store, write_json
 from fovea.study.stored import Record, Stored, find
 
+Fact = tuple[str, str, str]  # of what, its value, in which study
 BULK = ("cells", "samples", "noise", "merged")
+MOST = 12  # differences that are told
+PART = ".{}.merging"  # of the new folder, until all of it is there
+Trait = Callable[[Mapping[str, Any]], str]
+TRAITS: tuple[Trait, ...] = (
+    lambda record: str(record["machine"]),
+    lambda record: f"batch {record['batch']}",
+    lambda record: f"{record['model']['height']} x {record['model']['width']}",
+    lambda record: f"{record['model']['dtype']}",
+    lambda record: f"guidance {record['model']['guidance']}",
+    lambda record: f"{record['model']['steps']} steps",
+    lambda record: f"negative {record['model']['negative']!r}",
+)
 
 
-def run(deed: Deed) -> int:
+def run(command: Command) -> int:
     from fovea.study.report.report import report
     from fovea.study.run.progress import Progress
 
-    given = deed.only("name", "results", "logger")
-    results, name = deed.plain("results", "results"), deed.plain("name")
+    given = command.allow("name", "results", "logger")
+    results, name = command.option("results", "results"), command.option("name")
     if not name:
-        raise Refused(f"{deed.said}: the new study needs a name: name=NEW")
+        raise Refused(f"{command.text}: the new study needs a name: name=NEW")
     own(Settings, {"prompts": "", "name": name})
-    studies = _studies(deed, results)
+    studies = _studies(command, results)
     if (folder := Path(results) / name).exists():
         raise Refused(f"name={name}: {folder} is there already; give another name")
-    agree(deed.said, studies)
-    record = merged(studies, deed.arguments)
+    agree(command.text, studies)
+    record = merged(studies, command.arguments)
     logger = whole(load([text for text in given if text.partition("=")[0].startswith("logger")]))["logger"]
     plan = planned(folder, record, record["config"] | {"logger": logger})
     with Progress() as progress:
-        say_unavailable(plan, progress)
+        for note in unavailable(plan):
+            progress.say(note)
         progress.say(f"nothing is generated: {len(plan.cells)} cells of {len(studies)} studies")
         gather(studies, folder, record)
         store = Store(folder)
@@ -51,14 +67,14 @@ def run(deed: Deed) -> int:
     return end(plan, store, rows, summary | {"merged": [str(study.folder) for study in studies]})
 
 
-def _studies(deed: Deed, results: str) -> list[Stored]:
-    found = [find(deed.said, value, results) for value in deed.folders()]
+def _studies(command: Command, results: str) -> list[Stored]:
+    found = [find(command.text, value, results) for value in command.folders()]
     if len({study.folder.resolve() for study in found}) < max(2, len(found)):
-        raise Refused(f"{deed.said}: give two or more different studies, merge=[results/A,results/B]")
+        raise Refused(f"{command.text}: give two or more different studies, merge=[results/A,results/B]")
     for study in found:
         if not any(Store(study.folder).samples(cell) for cell in study.provenance["cells"]):
             raise Refused(
-                f"{deed.said}: the images of {study.folder} are not here, only what was written of them; "
+                f"{command.text}: the images of {study.folder} are not here, only what was written of them; "
                 "compare=[A,B] needs none"
             )
     return found
@@ -120,3 +136,165 @@ def side_by_side(values: Sequence[Any]) -> Any:
     if all(isinstance(value, bool) for value in values):
         return any(values)
     return " / ".join(dict.fromkeys(str(value) for value in values))
+
+
+def agree(said: str, studies: Sequence[Stored]) -> None:
+    """Refused, with all that differs and the values, where a merged table would mislead."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for what, value, place in chain.from_iterable(map(_facts, studies)):
+        names = found.setdefault(what, {}).setdefault(value, [])
+        names += [place] if place not in names else []
+    differing = {what: values for what, values in found.items() if len(values) > 1}
+    if differing or (ragged := _ragged(studies)):
+        lines = [f"  {what}: {_told(values)}" for what, values in differing.items()] or ragged
+        shown = lines[:MOST] + ([f"  and {len(lines) - MOST} more"] if len(lines) > MOST else [])
+        raise Refused("\n".join([f"{said}: these do not belong in one table, they differ in", *shown]))
+
+
+def _told(values: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{value} in {', '.join(names)}" for value, names in values.items())
+
+
+def _facts(study: Stored) -> Iterable[Fact]:
+    name, config = str(study.folder), study.provenance["config"]
+    yield "weights, trained or random", "random" if study.random_weights else "trained", name
+    yield "cost (set again by rescore=FOLDER cost=...)", str(config["cost"]), name
+    yield "margins (set again by rescore=FOLDER)", _text(config["eval"].get("margin")), name
+    yield "metrics (set again by rescore=FOLDER eval.metrics=[...])", ", ".join(config["metric"]), name
+    for metric, node in config["metric"].items():
+        yield f"settings of {metric} (set again by rescore=FOLDER metric.{metric}...)", _text(node), name
+    for cell, known in study.provenance["cells"].items():
+        yield from _of_cell(study, cell, known)
+
+
+def _of_cell(study: Stored, cell: str, known: Mapping[str, Any]) -> Iterable[Fact]:
+    name, model = str(study.folder), known["model"]
+    yield f"weights of {model_name(known)}", str(known["weights"]), name
+    for package, version in known["packages"].items():
+        yield package, version.partition("+")[0], name  # the same source built for another device
+    yield f"code of {' with '.join(targets(known['method']))}", str(known["code"]), name
+    size = f"{known['weights']} at {model['height']} x {model['width']}"
+    for record in Store(study.folder).samples(cell).values():
+        yield (
+            f"initial noise of {model_name(known)}, {size}, {record['prompt']!r}, seed {record['seed']}",
+            str(record["noise"]),
+            name,
+        )
+
+
+def _ragged(studies: Sequence[Stored]) -> list[str]:
+    """Cells that would not have the same prompts and seeds as the others."""
+    drawn: dict[str, set[str]] = {}
+    for study in studies:
+        for cell in study.provenance["cells"]:
+            drawn.setdefault(cell, set()).update(study.provenance["samples"])
+    every = set().union(*drawn.values())
+    labels = {c: r["label"] for study in studies for c, r in study.provenance["cells"].items()}
+    return [
+        f"  prompts and seeds: {labels[cell]} has {len(keys)} of {len(every)} images; run it with all of them"
+        for cell, keys in drawn.items()
+        if keys != every
+    ]
+
+
+def model_name(known: Mapping[str, Any]) -> str:
+    """Of a cell: that of its weights' folder or hub id."""
+    return Path(str(known["model"]["path"])).name
+
+
+def targets(node: Record) -> list[str]:
+    """The classes of a method's node and of those in it."""
+    inner = [
+        name
+        for value in node.values()
+        if isinstance(value, Mapping) and "_target_" in value
+        for name in targets(dict(value))
+    ]
+    return [node["_target_"], *inner]
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def named_apart(studies: Sequence[Stored]) -> dict[str, Record]:
+    """The records of all cells. Several models stand in front of their cells' names, as in a sweep of models;
+    where two names are still the same, the machine follows, or whatever else sets the cells apart."""
+    cells: dict[str, Record] = {}
+    for study in studies:
+        for cell, record in study.provenance["cells"].items():
+            cells.setdefault(cell, record)
+    if len({model_name(record) for record in cells.values()}) > 1:
+        cells = {cell: _of_model(record) for cell, record in cells.items()}
+    for trait in TRAITS:
+        cells = _apart(cells, trait)
+    return cells
+
+
+def _of_model(record: Record) -> Record:
+    name = model_name(record)
+    if "model" in record["axes"]:  # it stands in front already
+        return record
+    series = {"series": f"{name} {record['series']}"} if "series" in record else {}
+    return record | series | {"label": f"{name} {record['label']}", "axes": {"model": name} | record["axes"]}
+
+
+def _apart(cells: dict[str, Record], trait: Trait) -> dict[str, Record]:
+    """The trait behind the names that are there more than once, if it differs between them, and behind the
+    series of such cells."""
+    values: dict[str, list[str]] = {}
+    for record in cells.values():
+        values.setdefault(record["label"], []).append(trait(record))
+    twice = {label for label, found in values.items() if len(found) > 1 and len(set(found)) > 1}
+    series = {record.get("series") for record in cells.values() if record["label"] in twice}
+    found = {}
+    for cell, record in cells.items():
+        mark = f" @ {trait(record)}"
+        label = {"label": record["label"] + mark} if record["label"] in twice else {}
+        of = {"series": record["series"] + mark} if record.get("series") in series - {None} else {}
+        found[cell] = record | label | of
+    return found
+
+
+def gather(studies: Sequence[Stored], folder: Path, record: Record) -> None:
+    """All cells in one folder, which appears when it is whole, with the record that a rescore can start
+    from."""
+    part = folder.with_name(PART.format(folder.name))
+    shutil.rmtree(part, ignore_errors=True)  # of a merge that was killed
+    try:
+        for study in studies:
+            for cell in study.provenance["cells"]:
+                _add(Store(study.folder), Store(part), cell, record["cells"][cell])
+        write_json(part / "runs" / f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}.json", record)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _add(source: Store, goal: Store, cell: str, record: Record) -> None:
+    """Refused if both have an image of one key, and not the same."""
+    samples, there = source.samples(cell), goal.samples(cell)
+    for key in samples.keys() & there.keys():
+        if not same(source.image(cell, key), goal.image(cell, key)):
+            what = f"{record['label']}, prompt {samples[key]['prompt']!r}, seed {samples[key]['seed']}"
+            raise Refused(f"merge: {source.folder} has another image than the studies before it of {what}")
+    for file in sorted(source.cell(cell).rglob("*")):
+        place = file.relative_to(source.cell(cell))
+        if file.is_dir() or file.name.startswith(".") or place.name in ("cell.json", "failures.jsonl"):
+            continue
+        if place.parts[0] != "samples" or (file.stem in samples and file.stem not in there):
+            _link(file, goal.cell(cell) / place)
+    goal.describe(cell, source.described(cell) | goal.described(cell) | {"label": record["label"]})
+    for failure in source.failures(cell):
+        if failure not in goal.failures(cell):
+            goal.fail(cell, failure)
+
+
+def _link(file: Path, goal: Path) -> None:
+    goal.parent.mkdir(parents=True, exist_ok=True)
+    if goal.exists():
+        return
+    try:
+        os.link(file, goal)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(file, goal)

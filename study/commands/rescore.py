@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fovea.study.commands.command import Deed
-from fovea.study.commands.ending import end, say_unavailable
+from fovea.study.commands.command import Command
+from fovea.study.commands.run import end, unavailable
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import check
@@ -32,14 +32,15 @@ from fovea.study.stored import Stored, find
 KEYS = ("eval", "metric", "cost", "logger")
 
 
-def run(deed: Deed) -> int:
+def run(command: Command) -> int:
     from fovea.study.run.progress import Progress
 
-    study = find(deed.said, deed.value, deed.plain("results", "results")).folder
-    made, stored = plan(study, deed.arguments)
+    study = find(command.text, command.value, command.option("results", "results")).folder
+    made, stored = plan(study, command.arguments)
     store = Store(study)
     with store.lock(), Progress() as progress:
-        say_unavailable(made, progress)
+        for text in unavailable(made):
+            progress.say(text)
         keys = {s.key for s in made.samples}
         images = [len(keys & set(store.samples(cell.id))) for cell in made.cells]
         now, before = (", ".join(m) or "nothing" for m in (made.metrics, stored["config"]["metric"]))
@@ -49,7 +50,7 @@ def run(deed: Deed) -> int:
         )
         from fovea.study.report.report import report
 
-        rows, summary = report(made, store, note(stored, made.config, deed.arguments))
+        rows, summary = report(made, store, note(stored, made.config, command.arguments))
     return end(made, store, rows, summary | {"rescored": list(made.metrics)})
 
 

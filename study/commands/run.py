@@ -1,22 +1,21 @@
-"""Plan, run, report: what run.py does, in order. What else it does is in study/commands/command.py."""
+"""No command: a study is planned, made and reported; with plan=true only its plan is told."""
 
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from fovea.study.commands.command import DEEDS, asked
-from fovea.study.commands.ending import end, say_unavailable
-from fovea.study.commands.preview import preview
 from fovea.study.config.instantiate import build
+from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan, make
-from fovea.study.store import Store, read_json, write_json
+from fovea.study.report.terminal import say, show, terminal
+from fovea.study.run.progress import clock
+from fovea.study.store import Store, write_json
+from fovea.study.stored import Stored
+from fovea.study.streams import print_summary
 
 
-def study(arguments: list[str]) -> int:
-    """Exit code 0, or 3 if a cell failed. Raises Refused before anything is loaded or made."""
-    if deed := asked(arguments):
-        return import_module(DEEDS[deed.name]).run(deed)
+def run(arguments: list[str]) -> int:
     plan = make(arguments)
     if plan.settings.plan:
         return preview(plan)
@@ -30,13 +29,9 @@ def _work(plan: Plan, store: Store, arguments: list[str]) -> int:
     from fovea.study.run.provenance import provenance
 
     with Progress() as progress:
-        say_unavailable(plan, progress)
-        _say_other(plan, store, progress)
+        for note in [*unavailable(plan), *other_report(plan), *_too_few(plan)]:
+            progress.say(note)
         keys = {s.key for s in plan.samples}
-        if len(keys) < (wanted := plan.settings.n * len(plan.settings.seeds)):
-            progress.say(
-                f"{len(keys)} images per cell, not {wanted}: {plan.settings.prompts} has no more prompts"
-            )
         if any(keys - set(store.samples(cell.id)) for cell in plan.cells):
             _note_start(plan, store.folder, arguments)
             build(plan.config["launcher"], "launcher", "fovea.study")(plan, store, progress)
@@ -47,15 +42,27 @@ def _work(plan: Plan, store: Store, arguments: list[str]) -> int:
     return end(plan, store, rows, summary)
 
 
-def _say_other(plan: Plan, store: Store, progress: Any) -> None:
+def unavailable(plan: Plan) -> list[str]:
+    return [f"{name} will be unavailable: {why}" for name, why in plan.unavailable.items()]
+
+
+def other_report(plan: Plan) -> list[str]:
     """A folder has one report. Cells of another study in it keep their images and lose their rows."""
-    before = (read_json(store.folder / "provenance.json") or {}).get("cells", {})
-    left = [known["label"] for cell, known in before.items() if cell not in {c.id for c in plan.cells}]
-    if left:
-        progress.say(
-            f"{store.folder} has another study's report, with {', '.join(left)}: it is written over, the "
-            "images stay; name=NEW keeps both"
-        )
+    cells = {cell.id for cell in plan.cells}
+    before = Stored(plan.folder).reported.get("cells", {})
+    left = [known["label"] for cell, known in before.items() if cell not in cells]
+    if not left:
+        return []
+    return [
+        f"{plan.folder} has another study's report, with {', '.join(left)}: a run writes over it, the images "
+        "stay; name=NEW keeps both"
+    ]
+
+
+def _too_few(plan: Plan) -> list[str]:
+    made, wanted = len(plan.samples), plan.settings.n * len(plan.settings.seeds)
+    few = f"{made} images per cell, not {wanted}: {plan.settings.prompts} has no more prompts"
+    return [few] if made < wanted else []
 
 
 def _note_start(plan: Plan, folder: Path, arguments: list[str]) -> None:
@@ -64,3 +71,78 @@ def _note_start(plan: Plan, folder: Path, arguments: list[str]) -> None:
 
     time = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
     write_json(folder / "runs" / f"{time}.json", provenance(plan, arguments))
+
+
+def end(plan: Plan, store: Store, rows: Any, summary: dict[str, Any]) -> int:
+    """How every command ends that makes a report: the table, the log, one JSON object. The exit code: 3 if a
+    cell failed."""
+    from fovea.study.report import published as printed
+    from fovea.study.report.formats import show
+
+    console = terminal()
+    show(rows, plan.random_weights, console)
+    if paper := printed.table(plan, rows):
+        printed.show(plan, paper, console)
+    build(plan.config["logger"], "logger", "fovea.study")(store.folder)
+    print_summary(summary)
+    return 3 if summary["failed"] else 0
+
+
+def preview(plan: Plan) -> int:
+    """The cells, what is done, how long the rest takes. Nothing is made, not even a folder."""
+    store, n = Store(plan.folder), len(plan.samples)
+    done = {cell.id: len({s.key for s in plan.samples} & set(store.samples(cell.id))) for cell in plan.cells}
+    cost = {cell.id: known_cost(Path(plan.settings.results), cell) for cell in plan.cells}
+    lines = [["cell", "id", "done", "s/image", "time left"]]
+    for cell in plan.cells:
+        each, left = cost[cell.id], n - done[cell.id]
+        time_left = "done" if not left else "unknown" if each is None else clock(each * left)
+        shown = "unknown" if each is None else f"{each:.3g}"
+        lines.append([cell.label, cell.id, f"{done[cell.id]}/{n}", shown, time_left])
+    known = sum(c * (n - done[i]) for i, c in cost.items() if c is not None)
+    unknown = [cell.label for cell in plan.cells if cost[cell.id] is None and done[cell.id] < n]
+    console = terminal(120)
+    show(lines, console, left=2)
+    say(_sentence(plan, known, len(unknown)), console)
+    for note in [*_needs(plan), *unavailable(plan), *other_report(plan)]:
+        say(note, console)
+    print_summary(_summary(plan, done, known, unknown))
+    return 0
+
+
+def _needs(plan: Plan) -> list[str]:
+    paper = plan.config.get("paper")
+    return [f"re-runs {paper['source']}; in full it needs {'; '.join(paper['needs'])}"] if paper else []
+
+
+def known_cost(results: Path, cell: Cell) -> float | None:
+    """Seconds per image of this very cell, from any study in the folder: an id says the same machine and
+    settings."""
+    batches = {}
+    for folder in results.glob(f"*/cells/{cell.id}"):
+        for record in Store(folder.parent.parent).samples(cell.id).values():
+            batches[record["batch"]["id"]] = record["batch"]
+    parts = ("seconds", "encode_seconds", "decode_seconds")
+    return median(sum(b[p] for p in parts) / b["size"] for b in batches.values()) if batches else None
+
+
+def _sentence(plan: Plan, known: float, unknown: int) -> str:
+    images = f"{len(plan.cells)} cells x {len(plan.samples)} images in {plan.folder}"
+    if unknown:
+        rest = f", and {clock(known)} for the others" if known else ""
+        return f"{images}: time unknown for {unknown} cells, which were never timed on this machine{rest}"
+    return f"{images}: about {clock(known)} left, from stored timings"
+
+
+def _summary(plan: Plan, done: dict[str, int], known: float, unknown: list[str]) -> dict:
+    return {
+        "study": str(plan.folder),
+        "plan": True,
+        "cells": len(plan.cells),
+        "done": sum(n == len(plan.samples) for n in done.values()),
+        "images_left": len(plan.cells) * len(plan.samples) - sum(done.values()),
+        "seconds_left": None if unknown else round(known, 1),
+        "rows": [
+            {"label": c.label, "id": c.id, "done": done[c.id], "n": len(plan.samples)} for c in plan.cells
+        ],
+    }

@@ -1,36 +1,37 @@
 """show=FOLDER: the table of a study again, from what lies in its folder; show= alone: which studies there
 are."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from fovea.study.analysis.paper import TITLE
-from fovea.study.commands.command import Deed
+from fovea.study.commands.command import Command
 from fovea.study.report import terminal
 from fovea.study.stored import Stored, brief, find, studies
+from fovea.study.streams import print_summary
 
 STYLES = {"steps": "dim"}
 
 
-def run(deed: Deed) -> int:
-    results = deed.plain("results", "results")
-    if not deed.value or _holds_studies(Path(deed.value)):
-        return every(deed)
-    study = find(deed.said, deed.value, results)
-    given = [text for text in deed.only("logger", "results") if not text.startswith("results=")]
+def run(command: Command) -> int:
+    results = command.option("results", "results")
+    if not command.value or _holds_studies(Path(command.value)):
+        return every(command)
+    study = find(command.text, command.value, results)
+    given = [text for text in command.allow("logger", "results") if not text.startswith("results=")]
     logger = _logger(given)
     _print(study)
     logger(study.folder)
-    print(json.dumps(summary(study), ensure_ascii=False, allow_nan=False))
+    print_summary(summary(study))
     return 0
 
 
-def every(deed: Deed) -> int:
+def every(command: Command) -> int:
     """The studies below a folder, the newest last."""
-    deed.only("results")
-    results = Path(deed.value if deed.name == "show" and deed.value else deed.plain("results", "results"))
+    command.allow("results")
+    folder = command.value if command.name == "show" else ""
+    results = Path(folder or command.option("results", "results"))
     found = sorted(studies(results), key=lambda study: study.made)
     lines = [["study", "cells", "commit", "made", ""]]
     for study in found:
@@ -52,7 +53,7 @@ def every(deed: Deed) -> int:
         }
         for study in found
     ]
-    print(json.dumps({"list": "studies", "names": [row["study"] for row in rows], "rows": rows}))
+    print_summary({"list": "studies", "names": [row["study"] for row in rows], "rows": rows})
     return 0
 
 

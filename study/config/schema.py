@@ -7,6 +7,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+COMMANDS = ("list", "show", "merge", "compare", "rescore")  # keys that ask for something else than a study
 FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -15,7 +16,7 @@ class Settings:
     """name: folder under `results`; null makes it from the choices. n: the first n prompts of the set.
     Raising n, or adding seeds, goes on where the study stands. cost: what a method has to be cheaper in than
     step reduction at the same quality; gains and plots are by it. The last five ask for other things than a
-    study: study/commands/command.py has them."""
+    study: COMMANDS."""
 
     prompts: str
     name: str | None = None

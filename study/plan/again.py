@@ -5,14 +5,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from fovea.study.commands.command import DEEDS
 from fovea.study.config.prompts import Prompt, Sample
-from fovea.study.config.schema import Settings
+from fovea.study.config.schema import COMMANDS, Settings
 from fovea.study.plan.cells import Cell, Node
 from fovea.study.plan.checks import unavailable
 from fovea.study.plan.plan import Plan, own
 
-OF_RUN = {"name", "plan", *DEEDS}  # keys that say what to do, not what the study is
+OF_RUN = {"name", "plan", *COMMANDS}  # keys that say what to do, not what the study is
 
 
 def planned(folder: Path, record: Mapping[str, Any], config: Node) -> Plan:

@@ -9,7 +9,6 @@ import pytest
 
 import run
 from fovea.study.commands import list as listing
-from fovea.study.commands import offer
 from fovea.study.config.compose import CONF, load, whole
 from fovea.study.plan.checks import unavailable
 
@@ -47,7 +46,7 @@ def test_models_tell_whether_their_weights_are_here(capsys):
 
 def test_a_model_that_is_not_here_says_how_to_get_it(tmp_path):
     node = whole(load(["model=lumina"]))["model"]
-    told = offer._weights(node | {"path": str(tmp_path / "none")})
+    told = listing._weights(node | {"path": str(tmp_path / "none")})
     assert told.startswith("not here: ")
     assert "model.path=FOLDER" in told
     assert "model.weights=random" in told

@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 
 import run
-from fovea.study.commands.gather import PART
-from fovea.study.commands.merge import merged
+from fovea.study.commands.merge import PART, merged
 from fovea.study.run import execute
 from fovea.study.store import Store
 from fovea.study.stored import Stored

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from fovea.study.commands.run import study
+from fovea.study.commands.command import execute as study
 from fovea.study.config.compose import load, resolved
 from fovea.study.config.errors import Refused
 from fovea.study.plan.plan import make
