@@ -2,7 +2,8 @@
 
 import sys
 
-from fovea.__main__ import main
+from fovea.__main__ import main as main
+from fovea.__main__ import program
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(program())

@@ -15,31 +15,108 @@ cost?
 Any key of conf/ can be set: method.ratio=0.3 n=48 seeds=[0,1] model.weights=random logger=wandb
 results=FOLDER prompts=coco2014 eval.metrics=[psnr,fid] metric.fid.reference.path=FOLDER
 
-The last line of stdout is one JSON object. Exit: 0 done, 2 refused, 3 a cell failed, 130 interrupted.
+The last line of stdout is one JSON object. Exit: 0 done, 2 refused, 3 a cell failed, 130 interrupted, 143
+terminated.
 """
 
+import os
+import signal
 import sys
+from collections.abc import Callable
+from typing import Any
 
-from fovea.study.config.errors import Refused
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(KeyboardInterrupt):
+    """By a signal: SIGTERM ends a study as Ctrl-C does."""
+
+    def __init__(self, number: int):
+        self.number = number
 
 
 def main(arguments: list[str]) -> int:
+    """The exit code. Another program may call it: its signals and streams are left alone."""
     if {"-h", "--help"} & set(arguments):
         from fovea.study.commands.list import help_text
 
         print(__doc__, help_text(), sep="\n")
         return 0
+    from fovea.study.config.errors import Refused
+    from fovea.study.streams import plain
+
     try:
+        _check_system()
         from fovea.study.commands.command import execute  # nothing heavy: a refusal is fast
 
         return execute(arguments)
     except Refused as refusal:
-        print(f"refused: {refusal}", file=sys.stderr)
+        print(f"refused: {plain(str(refusal))}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted: what is finished is kept; continue with the same command", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        return stopped(getattr(stop, "number", signal.SIGINT))
+
+
+def _check_system() -> None:
+    from importlib.util import find_spec
+
+    from fovea.study.config.errors import Refused
+
+    if find_spec("fcntl") is None:
+        raise Refused("Fovea runs on Linux and macOS; on Windows within WSL, the Windows Subsystem for Linux")
+    try:
+        os.getcwd()
+    except OSError:
+        raise Refused("the working folder is gone; change to another one") from None
+
+
+def stopped(number: int) -> int:
+    """Says how to go on. Gives the exit code that stands for the signal."""
+    what = "terminated" if number == signal.SIGTERM else "interrupted"
+    print(f"\n{what}: what is finished is kept; continue with the same command", file=sys.stderr, flush=True)
+    return 128 + number
+
+
+def program() -> int:
+    """The whole of a process: main, with signals and streams that end in an exit code whatever they do."""
+    caught: list[int] = []
+
+    def leave(number: int, _: Any = None) -> None:
+        os._exit(stopped(number))
+
+    def stop(number: int, _: Any) -> None:
+        """What is under way is put away; a second signal waits for nothing."""
+        caught.append(number)
+        _handle(leave)
+        raise Stopped(number)
+
+    def ignored(error: Any) -> None:
+        """An exception that came up where none can, such as in a finalizer."""
+        leave(caught[0]) if caught else sys.__unraisablehook__(error)
+
+    _handle(leave)
+    sys.unraisablehook = ignored
+    from fovea.study.streams import flush, lasting
+
+    lasting()
+    try:
+        _handle(stop)
+        code = main(sys.argv[1:])
+    except BaseException:  # a signal, or what a library made of it
+        if not caught:
+            raise
+        code = stopped(caught[0])
+    _handle(lambda *_: os._exit(code))
+    flush()
+    return code
+
+
+def _handle(handler: Callable[[int, Any], None]) -> None:
+    """Of the signals that stop a study, those that are not ignored from outside, as with nohup."""
+    for number in STOPPING:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(program())

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fovea.study.streams import plain
+
 WIDE = 150  # columns that a study's whole table needs
 Groups = Sequence[tuple[str, Sequence[Sequence[str]]]]
 
@@ -30,9 +32,9 @@ def show(
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for i, name in enumerate(head):
         justify = "left" if i < left else "right"
-        table.add_column(Text(name), justify=justify, no_wrap=i < whole, overflow="fold")
+        table.add_column(Text(plain(name)), justify=justify, no_wrap=i < whole, overflow="fold")
     for line, style in zip(body, styles or [""] * len(body), strict=True):
-        table.add_row(*map(Text, line), style=style)
+        table.add_row(*(Text(plain(text)) for text in line), style=style)
     console.print(table)
 
 
@@ -88,4 +90,4 @@ def told(lines: Sequence[Sequence[str]], notes: Sequence[str], console: Console,
 
 def say(text: str, console: Console, style: str = "") -> None:
     """One paragraph, as it is: markup in it is text."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    console.print(plain(text), style=style, markup=False, highlight=False, soft_wrap=True)

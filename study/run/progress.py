@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from fovea.study.plan.cells import Cell
+from fovea.study.streams import plain
 
 EVERY = 10.0  # seconds between plain lines
 
@@ -23,7 +24,7 @@ class Progress:
         self.cost: dict[str, float] = {}
         self.total, self.spoken = 0, 0.0
         columns = (
-            TextColumn("{task.description:24.24}"),
+            TextColumn("{task.description:24.24}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[left]}"),
@@ -42,7 +43,7 @@ class Progress:
             self.bar.stop()
 
     def say(self, text: str) -> None:
-        self.console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+        self.console.print(plain(text), style="dim", markup=False, highlight=False, soft_wrap=True)
 
     def start(self, images: Mapping[str, int]) -> None:
         """images: how many each cell has to make."""
@@ -64,12 +65,12 @@ class Progress:
     def failed(self, cell: Cell, why: str) -> None:
         self.total -= self.left.pop(cell.id, 0)
         line = f"failed: {cell.label}: {why.splitlines()[0]}"
-        self.console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+        self.console.print(plain(line), style="red", markup=False, highlight=False, soft_wrap=True)
 
     def _show(self, label: str, always: bool = True) -> None:
         done, left = self.total - sum(self.left.values()), f"{clock(self.seconds_left())} left"
         if self.bar:
-            self.bar.update(self.task, completed=done, description=label, left=left)
+            self.bar.update(self.task, completed=done, description=plain(label), left=left)
         elif always and (done == self.total or time.monotonic() - self.spoken > EVERY):
             self.spoken = time.monotonic()
             self.say(f"{time.strftime('%H:%M:%S')}  {done}/{self.total} images  {left}  ({label})")
