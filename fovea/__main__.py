@@ -15,8 +15,8 @@ cost?
 Any key of conf/ can be set: method.ratio=0.3 n=48 seeds=[0,1] model.weights=random logger=wandb
 results=FOLDER prompts=coco2014 eval.metrics=[psnr,fid] metric.fid.reference.path=FOLDER
 
-The last line of stdout is one JSON object. Exit: 0 done, 2 refused, 3 a cell failed, 130 interrupted, 143
-terminated.
+The last line of stdout is one JSON object. Exit: 0 done, 2 refused, 3 a cell failed or lacks
+images, 4 the results cannot be written, 130 interrupted, 143 terminated.
 """
 
 import os
@@ -53,6 +53,13 @@ def main(arguments: list[str]) -> int:
     except Refused as refusal:
         print(f"refused: {plain(str(refusal))}", file=sys.stderr)
         return 2
+    except OSError as error:
+        from fovea.study.files import FULL, Unwritable
+
+        if not (isinstance(error, Unwritable) or error.errno in FULL):
+            raise
+        print(f"stopped: {plain(str(error))}", file=sys.stderr)
+        return 4
     except KeyboardInterrupt as stop:
         return stopped(getattr(stop, "number", signal.SIGINT))
 

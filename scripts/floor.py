@@ -45,7 +45,7 @@ def made(plan: Plan, store: Store, progress: Progress) -> Any:
     from fovea.study.analysis.score import stored
 
     if execute(replace(plan, cells=[dense(plan)]), store, progress):
-        raise Refused(f"the dense run failed: {store.failures(dense(plan).id)[-1]['message']}")
+        raise Refused(f"the dense run failed: {store.samples(dense(plan).id).failures[-1].message}")
     return stored(plan, store, dense(plan))
 
 

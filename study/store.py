@@ -1,124 +1,224 @@
-"""Records on disk: append-only, safe against a kill at any moment.
+"""A study's folder: records that are only ever appended, safe against a kill at any moment.
 
     results/NAME/
-      runs/TIME.json                    one per start: command, provenance
-      cells/ID/cell.json                what the cell is; FLOPs and warm-up once they are known
-      cells/ID/samples/KEY.png + .json  one image; it exists if and only if its .json does, written last
-      cells/ID/failures.jsonl           what went wrong, one JSON object per line
+      runs/SESSION.json             one per start: command, provenance (StudyRecord)
+      cells/ID/cell.json            what the cell is (CellRecord)
+      cells/ID/records/             its batches with their images, failures and the rest: study/segments.py
+      cells/ID/images/KE/KEY.png    one image; it counts if it is the one that its record holds the sha256 of
+      cells/ID/focus/BA/BATCH.npz   key to (steps, rows, columns): how much of the model each token had, in
+                                    255ths; of batches in which not every token had all
+      cells/ID/traces/              study/run/trace.py
 
-Every file is written beside its place, flushed to the disk and renamed into it, so it is there whole or not
-at all."""
+Every file but the appended ones is written beside its place, flushed to the disk and renamed into it, so it
+is there whole or not at all."""
 
-import fcntl
-import json
+import hashlib
+import io
 import os
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
+import numpy as np
+
+from fovea.study import segments
 from fovea.study.config.errors import Refused
+from fovea.study.files import UNFINISHED, flush_folder, read_json, write, write_json
+from fovea.study.finished import Finished
+from fovea.study.locks import held
+from fovea.study.records import VERSION, BatchRecord, CellRecord, Record
 
-
-def write(path: Path, data: str | bytes) -> None:
-    """Puts data at path in one stroke."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with open(part, "wb") as file:
-        file.write(data.encode() if isinstance(data, str) else data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-
-
-def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    write(path, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The record, or None where there is none or it is not whole."""
-    try:
-        record = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
+TIME = "%Y%m%dT%H%M%S%f"
+IMAGES = 300_000  # whose records are kept at hand, at most, beside those of the last cell
 
 
 class Store:
-    """One study's folder. Keys and cell ids are hashes; nothing that a user wrote becomes a file name."""
+    """One study's folder. Keys and cell ids are hashes; nothing that a user wrote becomes a file name. It
+    pickles as its folder alone: in another process it is another session, with files of its own."""
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self._known: dict[str, Finished] = {}
+        self._damaged: dict[str, set[str]] = {}
+
+    def __reduce__(self) -> Any:
+        return Store, (self.folder,)
+
+    @cached_property
+    def session(self) -> str:
+        """Of this process: a name that sorts behind all earlier ones, also where the clock was set back."""
+        now = datetime.now(UTC).replace(tzinfo=None)
+        for file in (self.folder / "runs").glob("*.json"):
+            with suppress(ValueError):
+                now = max(now, datetime.strptime(file.stem[:21], TIME) + timedelta(microseconds=1))
+        return f"{now.strftime(TIME)}-{token_hex(2)}"
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Held while a process works on the study; the system gives it back however that process ends."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / ".lock", "a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.seek(0)
-                other = file.read().strip() or "unknown"
+    def lock(self) -> Iterator[list[str]]:
+        """Held while a process works on the study. Gives what there is to tell of that."""
+        self.check()
+        with held(self.folder) as told:
+            of_a_kill = UNFINISHED.format("*")  # images apart: they are made again under their names
+            for place in ("", "runs/", "cells/*/", "cells/*/traces/"):
+                for unfinished in self.folder.glob(place + of_a_kill):
+                    if unfinished.is_file():
+                        unfinished.unlink()
+            yield told
+
+    def check(self) -> None:
+        """Refused where a study cannot be, or where it is of another version."""
+        for place in (self.folder, *self.folder.parents):
+            if place.is_dir():
+                break
+            if place.exists() or place.is_symlink():
+                what = "a link to nothing" if place.is_symlink() else "a file"
                 raise Refused(
-                    f"{self.folder}: another process ({other}) works on this study; "
-                    f"wait for it, or give this run another name=..."
-                ) from None
-            for unfinished in self.folder.rglob(".*.part"):  # of a process that was killed while it wrote
-                unfinished.unlink()
-            file.truncate(0)
-            file.write(f"process {os.getpid()}")
-            file.flush()
-            yield
+                    f"{self.folder}: {place} is {what}, where a folder must be; another results=..."
+                )
+        for cell in self.folder.glob("cells/*"):
+            version = _version(cell)
+            if version is not None and version != VERSION:
+                made = "an older" if version < VERSION else "a newer"
+                raise Refused(
+                    f"{self.folder}: its records are of {made} version of Fovea ({version}; this one reads "
+                    f"{VERSION}): give this run another name=..., or go on with the version that made it; "
+                    f"show={self.folder} shows its table"
+                )
 
     def cell(self, cell: str) -> Path:
         return self.folder / "cells" / cell
 
     def image(self, cell: str, key: str) -> Path:
-        return self.cell(cell) / "samples" / f"{key}.png"
+        return self.cell(cell) / "images" / key[:2] / f"{key}.png"
 
-    def samples(self, cell: str) -> dict[str, dict[str, Any]]:
-        """The finished samples of a cell by key."""
-        files = sorted((self.cell(cell) / "samples").glob("*.json"))
-        records = {file.stem: read_json(file) for file in files if not file.name.startswith(".")}
-        return {key: r for key, r in records.items() if r is not None and self.image(cell, key).is_file()}
+    def samples(self, cell: str) -> Finished:
+        """The finished samples of a cell by key: those whose record is whole and whose image is there, of the
+        size that was written, and not found damaged."""
+        if cell not in self._known:
+            found = self.records(cell).present(self._files(cell))
+            rows = len(found)
+            while self._known and rows + sum(map(len, self._known.values())) > IMAGES:
+                self._known.pop(next(iter(self._known)))
+            self._known[cell] = found
+        return self._known[cell]
 
-    def add(self, cell: str, finished: Mapping[str, tuple[bytes, dict[str, Any]]]) -> None:
-        """A batch of samples, key to (PNG, record): all images first, then the records that make them
-        count."""
-        for key, (png, _) in finished.items():
-            write(self.image(cell, key), png)
-        for key, (_, record) in finished.items():
-            write_json(self.image(cell, key).with_suffix(".json"), record)
-        _flush(self.cell(cell) / "samples")
+    def records(self, cell: str) -> Finished:
+        """All that was recorded, whether or not the images are there."""
+        return Finished.of(segments.read(self.cell(cell), cell))
 
-    def describe(self, cell: str, record: Mapping[str, Any]) -> None:
-        """Adds to what is known of a cell."""
-        write_json(self.cell(cell) / "cell.json", self.described(cell) | dict(record))
+    def forget(self, cell: str) -> None:
+        """What was read of a cell whose files were changed."""
+        self._known.pop(cell, None)
 
-    def described(self, cell: str) -> dict[str, Any]:
-        return read_json(self.cell(cell) / "cell.json") or {}
+    def _files(self, cell: str) -> dict[str, int]:
+        """Bytes of each image that is there, by key."""
+        found, damaged = {}, self._damaged.get(cell, set())
+        for shard in (self.cell(cell) / "images").glob("[!.]*/"):
+            with os.scandir(shard) as files:
+                found |= {file.name[:-4]: file.stat().st_size for file in files if file.name.endswith(".png")}
+        return {key: size for key, size in found.items() if key not in damaged}
 
-    def fail(self, cell: str, failure: Mapping[str, Any]) -> None:
-        self.cell(cell).mkdir(parents=True, exist_ok=True)
-        with open(self.cell(cell) / "failures.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(failure, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-    def failures(self, cell: str) -> list[dict[str, Any]]:
+    def verify(self, cells: Iterable[str]) -> list[Path]:
+        """Images that are there and are not what was recorded of them: they count as missing from now on.
+        Only a file that was changed since is read again."""
         found = []
-        with suppress(OSError):
-            for line in (self.cell(cell) / "failures.jsonl").read_text("utf-8").splitlines():
-                with suppress(ValueError):
-                    found.append(json.loads(line))
+        for cell in cells:
+            noted = self.records(cell)
+            files = self._files(cell)
+            for key, size, modified in zip(
+                noted, noted.column("bytes").tolist(), noted.column("modified").tolist(), strict=True
+            ):
+                if key in files and not self._is(cell, key, noted, (files[key], size), modified):
+                    self._damaged.setdefault(cell, set()).add(key)
+                    found.append(self.image(cell, key))
+            self.forget(cell)
         return found
 
+    def _is(self, cell: str, key: str, noted: Finished, sizes: tuple[int, int], modified: int) -> bool:
+        file = self.image(cell, key)
+        with suppress(OSError):
+            if sizes[0] != sizes[1]:
+                return False
+            if file.stat().st_mtime_ns == modified:
+                return True
+            if hashlib.sha256(file.read_bytes()).hexdigest() == noted[key].sha256:
+                with suppress(OSError):  # a copy: known from now on
+                    os.utime(file, ns=(modified, modified))
+                return True
+        return False
 
-def _flush(folder: Path) -> None:
-    """Renames are on the disk once their folder is."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    def distrust(self, file: Path) -> None:
+        """An image that could not be read counts as missing."""
+        cell = file.parents[2].name
+        self._damaged.setdefault(cell, set()).add(file.stem)
+        self.forget(cell)
+
+    def write_images(self, cell: str, pngs: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+        """Puts them on the disk. Gives what `ImageRecord` holds of each file, by key."""
+        found = {}
+        for key, png in pngs.items():
+            file = self.image(cell, key)
+            write(file, png)
+            found[key] = {
+                "sha256": hashlib.sha256(png).hexdigest(),
+                "bytes": len(png),
+                "modified": file.stat().st_mtime_ns,
+            }
+        for shard in {self.image(cell, key).parent for key in pngs}:
+            flush_folder(shard)
+        return found
+
+    def write_focus(self, cell: str, batch: str, focus: Mapping[str, np.ndarray]) -> None:
+        """Key to shares from 0 to 1, (steps, rows, columns)."""
+        stream = io.BytesIO()
+        levels: dict[str, Any] = {key: (had * 255).round().astype(np.uint8) for key, had in focus.items()}
+        np.savez_compressed(stream, **levels)
+        write(self._focus(cell, batch), stream.getvalue())
+
+    def _focus(self, cell: str, batch: str) -> Path:
+        return self.cell(cell) / "focus" / batch[:2] / f"{batch}.npz"
+
+    def focus(self, cell: str, keys: Iterable[str]) -> dict[str, np.ndarray]:
+        """Of these images: shares from 0 to 1, (steps, rows, columns). Without those whose every token had
+        all."""
+        finished = self.samples(cell).only(keys)
+        files = {
+            key: self._focus(cell, batch)
+            for key, batch in zip(finished, finished.of_batch("id").tolist(), strict=True)
+        }
+        found = {}
+        for key, file in files.items():
+            with suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(file) as stored:
+                found[key] = stored[key].astype(np.float64) / 255
+        return found
+
+    def append(self, record: Record) -> None:
+        """A batch counts with its images from now on: those are on the disk already."""
+        cell: str = record.cell  # type: ignore[attr-defined]
+        segments.append(self.cell(cell) / "records" / f"{self.session}.jsonl", record)
+        if isinstance(record, BatchRecord) and cell in self._damaged:
+            self._damaged[cell] -= {image.key for image in record.images}
+        self.forget(cell)
+
+    def describe(self, record: CellRecord) -> None:
+        """What a cell is; written again where that is lost or another's."""
+        if read_json(self.cell(record.id) / "cell.json") != record.model_dump(mode="json"):
+            write_json(self.cell(record.id) / "cell.json", record.model_dump(mode="json"))
+
+    def index(self, cells: Iterable[str]) -> None:
+        """Long records are put in columns, so that they open fast."""
+        for cell in cells:
+            segments.index(self.cell(cell), cell)
+
+
+def _version(cell: Path) -> int | None:
+    """Of its records; None where there are none, or only what says nothing."""
+    if any((cell / "samples").glob("*.json")):
+        return 0
+    version = (read_json(cell / "cell.json") or {}).get("version")
+    return version if isinstance(version, int) else None

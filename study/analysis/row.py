@@ -10,7 +10,8 @@ import numpy as np
 from fovea.eval import Score
 from fovea.eval.decisions import Verdict
 from fovea.eval.interval import Interval, median_interval
-from fovea.study.analysis.speed import Record, Speed, batches
+from fovea.study.analysis.speed import Speed, batches
+from fovea.study.finished import Finished
 from fovea.study.plan.cells import Cell
 
 Cost = Literal["time", "flops"]
@@ -65,37 +66,41 @@ class Row:
         return abs(self.speedup.value / self.flops_ratio - 1) > 0.1
 
 
-def relative(dense: Mapping[str, Record], records: Mapping[str, Record], cost: Cost) -> dict[str, float]:
+def relative(dense: Finished, records: Finished, cost: Cost) -> dict[str, float]:
     """Cost over that of the dense run, of what both have: batches for time, images for FLOPs."""
     if cost == "flops":
-        return {key: r["flops"] / dense[key]["flops"] for key, r in records.items() if key in dense}
+        own, others = paired(dense, records, "flops")
+        return dict(zip(dense.only(records), (others / own).tolist(), strict=True))
     a, b = batches(dense), batches(records)
-    return {name: b[name]["seconds"] / a[name]["seconds"] for name in a if name in b}
+    return {name: b[name].seconds / a[name].seconds for name in a if name in b}
 
 
-def speedup(dense: Mapping[str, Record], records: Mapping[str, Record]) -> Interval | None:
+def paired(dense: Finished, records: Finished, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """A figure of the images that both have, in the same order."""
+    both = dense.only(records)
+    return both.column(name), records.only(both).column(name)
+
+
+def speedup(dense: Finished, records: Finished) -> Interval | None:
     ratios = [1 / share for share in relative(dense, records, "time").values()]
     return median_interval(ratios) if ratios else None
 
 
-def mean_flops(records: Mapping[str, Record]) -> float | None:
-    return float(np.mean([r["flops"] for r in records.values()])) if records else None
+def mean_flops(records: Finished) -> float | None:
+    return float(np.mean(records.column("flops"))) if records else None
 
 
-def flops_ratio(dense: Mapping[str, Record], records: Mapping[str, Record]) -> float | None:
+def flops_ratio(dense: Finished, records: Finished) -> float | None:
     """Of the images that both have."""
-    both = dense.keys() & records.keys()
-    mine = sum(records[key]["flops"] for key in both)
-    return sum(dense[key]["flops"] for key in both) / mine if mine else None
+    own, others = paired(dense, records, "flops")
+    return float(own.sum() / others.sum()) if others.sum() else None
 
 
-def no_op(cell: Cell, dense: Mapping[str, Record], records: Mapping[str, Record]) -> str | None:
+def no_op(cell: Cell, dense: Finished, records: Finished) -> str | None:
     """Why the method is none, if it is switched on and yet every image had all that the dense run gives."""
-    both = dense.keys() & records.keys()
-    if cell.role != "method" or cell.off or not both or cell.dense == cell.id:
+    (own, others), (cost, costs) = (paired(dense, records, name) for name in ("tokens", "flops"))
+    if cell.role != "method" or cell.off or not len(own) or cell.dense == cell.id:
         return None
-    if any(records[key]["tokens"] < dense[key]["tokens"] for key in both):
-        return None
-    if any(records[key]["flops"] > dense[key]["flops"] for key in both):  # a costlier solver, say
+    if (others < own).any() or (costs > cost).any():  # a costlier solver, say
         return None
     return "no-op: it is switched on, and nothing was skipped; other settings, or a run of its off settings"

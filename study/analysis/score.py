@@ -11,10 +11,11 @@ import torch
 from fovea.eval import Samples, Score, require_equal_n
 from fovea.eval.selftest import trusted
 from fovea.study.analysis.gain import with_gain
-from fovea.study.analysis.row import Record, Row, flops_ratio, mean_flops, no_op, relative, speedup
+from fovea.study.analysis.row import Row, flops_ratio, mean_flops, no_op, relative, speedup
 from fovea.study.analysis.speed import batches, seconds, speed
 from fovea.study.analysis.verdict import with_verdicts
 from fovea.study.config.instantiate import build
+from fovea.study.finished import Finished
 from fovea.study.floor import floor
 from fovea.study.picture import pixels
 from fovea.study.plan.cells import Cell
@@ -29,7 +30,7 @@ def rows(plan: Plan, store: Store) -> list[Row]:
     """One row per cell, in the plan's order, with what is there."""
     metrics = build_metrics(plan)
     keys = [s.key for s in plan.samples]
-    records = {cell.id: _present(store.samples(cell.id), keys) for cell in plan.cells}
+    records = {cell.id: store.samples(cell.id).only(keys) for cell in plan.cells}
     found = with_gain([_row(plan, store, cell, records, metrics) for cell in plan.cells], plan.settings.cost)
     complete = [row for row in found if row.n == row.planned]
     require_equal_n([score for row in complete for score in row.scores.values()])
@@ -45,20 +46,12 @@ def build_metrics(plan: Plan) -> Metrics:
 
 def stored(plan: Plan, store: Store, cell: Cell) -> Samples:
     """The images of the plan that a cell has."""
-    return _samples(plan, store, cell.id, _present(store.samples(cell.id), [s.key for s in plan.samples]))
+    return _samples(plan, store, cell.id, store.samples(cell.id).only(s.key for s in plan.samples))
 
 
-def _present(records: Mapping[str, Record], keys: Sequence[str]) -> dict[str, Record]:
-    return {key: records[key] for key in keys if key in records}
-
-
-def _row(
-    plan: Plan, store: Store, cell: Cell, records: Mapping[str, Mapping[str, Record]], metrics: Metrics
-) -> Row:
+def _row(plan: Plan, store: Store, cell: Cell, records: Mapping[str, Finished], metrics: Metrics) -> Row:
     mine, dense = records[cell.id], records[cell.dense]
-    known = store.described(cell.id)
-    failures = store.failures(cell.id) if len(mine) < len(plan.samples) else []
-    memory = [b["memory"] for b in batches(mine).values() if b["memory"] is not None]
+    memory = [b.memory for b in batches(mine).values() if b.memory is not None]
     return Row(
         cell,
         n=len(mine),
@@ -66,26 +59,33 @@ def _row(
         seconds=seconds(mine),
         speedup=speedup(dense, mine),
         flops=mean_flops(mine),
-        counted=known["flops"] / known["flops_closed"] if known.get("flops_closed") else None,
+        counted=mine.flops.counted / mine.flops.closed if mine.flops and mine.flops.closed else None,
         flops_ratio=flops_ratio(dense, mine),
         memory=max(memory, default=None),
         scores=_scores(plan, store, cell, mine, dense, metrics) if mine else {},
-        failure=f"{failures[-1]['type']}: {failures[-1]['message']}"
-        if failures
-        else no_op(cell, dense, mine),
+        failure=_unfinished(mine, len(plan.samples)) or no_op(cell, dense, mine),
         keys=tuple(mine),
-        prompts=tuple(r["prompt"] for r in mine.values()),
+        prompts=tuple(mine.column("prompt")),
         relative=relative(dense, mine, plan.settings.cost),
-        speed=speed(mine, known.get("cold"), seconds(dense) if cell.role != "dense" else None),
+        speed=speed(mine, seconds(dense) if cell.role != "dense" else None),
     )
+
+
+def _unfinished(mine: Finished, planned: int) -> str | None:
+    """Why there are fewer images than planned."""
+    if len(mine) == planned:
+        return None
+    if mine.failures:
+        return f"{mine.failures[-1].type}: {mine.failures[-1].message}"
+    return f"incomplete: {len(mine)} of {planned} images are there"
 
 
 def _scores(
     plan: Plan,
     store: Store,
     cell: Cell,
-    mine: Mapping[str, Record],
-    dense: Mapping[str, Record],
+    mine: Finished,
+    dense: Finished,
     metrics: Metrics,
 ) -> dict[str, Score]:
     samples = _samples(plan, store, cell.id, mine)
@@ -95,9 +95,9 @@ def _scores(
     return {s.name: replace(s, remedy=s.remedy and keyed(name, s.remedy)) for name, s in found}
 
 
-def _samples(plan: Plan, store: Store, cell: str, records: Mapping[str, Record]) -> Samples:
+def _samples(plan: Plan, store: Store, cell: str, records: Finished) -> Samples:
     images = np.stack([pixels(store.image(cell, key)) for key in records])  # (n, H, W, 3)
-    prompts = [r["prompt"] for r in records.values()]
+    prompts = records.column("prompt").tolist()
     channels_first = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
     return Samples(channels_first, prompts, list(records), random_weights=plan.random_weights)
 
@@ -106,16 +106,19 @@ def per_sample(plan: Plan, store: Store, found: Sequence[Row]) -> list[dict[str,
     """The data behind the table: one record per image."""
     out = []
     for row in found:
-        records = _present(store.samples(row.cell.id), [s.key for s in plan.samples])
+        records = store.samples(row.cell.id).only(s.key for s in plan.samples)
         scores = {name: s.per_image for name, s in row.scores.items() if s.per_image is not None}
-        for i, (key, r) in enumerate(records.items()):
-            kept = {k: r[k] for k in ("prompt_id", "prompt", "seed", "noise", "random_weights")}
-            batch = r["batch"]
-            times = {k: batch[k] / batch["size"] for k in ("seconds", "encode_seconds", "decode_seconds")}
-            where = {"batch": batch["id"], "batch_size": batch["size"]}
-            where |= {k: r[k] for k in ("tokens", "blocks", "flops")}
-            values = {name: values[i] for name, values in scores.items()}
-            out.append(
-                {"cell": row.cell.id, "label": row.cell.label, "key": key} | kept | times | where | values
-            )
+        size = records.of_batch("size")
+        columns: dict[str, Any] = {
+            key: records.column(key) for key in ("prompt_id", "prompt", "seed", "noise")
+        }
+        columns["random_weights"] = records.of_batch("random_weights")
+        for key in ("seconds", "encode_seconds", "decode_seconds"):
+            columns[key] = records.of_batch(key) / size
+        columns |= {"batch": records.of_batch("id"), "batch_size": size}
+        columns |= {key: records.column(key) for key in ("tokens", "blocks", "flops")} | scores
+        of_cell = {"cell": row.cell.id, "label": row.cell.label}
+        plain = (column.tolist() if isinstance(column, np.ndarray) else column for column in columns.values())
+        for key, *values in zip(records, *plain, strict=True):
+            out.append(of_cell | {"key": key} | dict(zip(columns, values, strict=True)))
     return out

@@ -1,15 +1,15 @@
 """What the timings of a cell hold besides the median: text and decoding, cold start, energy, and how quiet
 the machine was."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fovea.eval.interval import Interval, median_interval
 from fovea.eval.speed import break_even
 from fovea.eval.statistics import mean_interval
-
-Record = dict[str, Any]
+from fovea.study.finished import Finished
+from fovea.study.records import BatchRecord, WarmUpRecord
 
 
 @dataclass(frozen=True)
@@ -32,22 +32,21 @@ class Speed:
     pays_off: int | None = None
 
 
-def batches(records: Mapping[str, Record], valid: bool = True) -> dict[str, Record]:
+def batches(records: Finished, valid: bool = True) -> dict[str, BatchRecord]:
     """The timed calls behind a cell's samples, without throttled ones if `valid`. A smaller last batch is
     timed for itself: seconds per image would not compare, so it counts only where there is no full one."""
-    found = {r["batch"]["id"]: r["batch"] for r in records.values()}
-    largest = max((b["size"] for b in found.values()), default=0)
-    full = {name: b for name, b in found.items() if b["size"] == largest}
+    largest = max((b.size for b in records.batches.values()), default=0)
+    full = {name: b for name, b in records.batches.items() if b.size == largest}
     return {name: b for name, b in full.items() if not (valid and throttled(b))}
 
 
-def throttled(batch: Record) -> bool:
-    return bool(state(batch).get("throttled"))
+def throttled(batch: BatchRecord) -> bool:
+    return bool(batch.state.get("throttled"))
 
 
-def contended(batch: Record) -> bool:
+def contended(batch: BatchRecord) -> bool:
     """Another process was on the card; or the machine's cores did not do for ours and the others' work."""
-    s = state(batch)
+    s = batch.state
     if s.get("cores"):
         return (
             s["cores_used_by_others"] > 0.1 and s["cores_used"] + s["cores_used_by_others"] > s["cores"] - 0.1
@@ -55,27 +54,23 @@ def contended(batch: Record) -> bool:
     return bool(s.get("other_processes"))
 
 
-def state(batch: Record) -> Record:
-    return batch.get("state") or {}
-
-
-def seconds(records: Mapping[str, Record]) -> Interval | None:
+def seconds(records: Finished) -> Interval | None:
     return per_image(batches(records).values(), "seconds")
 
 
-def per_image(timed: Iterable[Record], key: str) -> Interval | None:
-    values = [b[key] / b["size"] for b in timed]
+def per_image(timed: Iterable[BatchRecord], key: str) -> Interval | None:
+    values = [getattr(b, key) / b.size for b in timed]
     return median_interval(values) if values else None
 
 
-def speed(records: Mapping[str, Record], cold: Record | None, dense: Interval | None) -> Speed | None:
-    """cold: the first call as it was recorded; dense: seconds per image of the dense run."""
+def speed(records: Finished, dense: Interval | None) -> Speed | None:
+    """dense: seconds per image of the dense run."""
     every, kept = batches(records, valid=False), list(batches(records).values())
     encode, decode = (per_image(kept, key) for key in ("encode_seconds", "decode_seconds"))
     if encode is None or decode is None:
         return None
     energy, why = _joules(kept)
-    memory = [b["memory_process"] for b in kept if b.get("memory_process")]
+    memory = [b.memory_process for b in kept if b.memory_process]
     return Speed(
         encode,
         decode,
@@ -85,21 +80,21 @@ def speed(records: Mapping[str, Record], cold: Record | None, dense: Interval | 
         repetitions=len(every),
         throttled=len(every) - len(kept),
         contended=sum(map(contended, kept)),
-        **(_cold(cold, seconds(records), dense) if cold else {}),
+        **(_cold(records.warm_up, seconds(records), dense) if records.warm_up else {}),
     )
 
 
-def _joules(kept: Sequence[Record]) -> tuple[Interval | None, str | None]:
+def _joules(kept: Sequence[BatchRecord]) -> tuple[Interval | None, str | None]:
     """The mean, in which the steps of the counters average out."""
-    joules = [state(b)["joules"] / b["size"] for b in kept if state(b).get("joules") is not None]
+    joules = [b.state["joules"] / b.size for b in kept if b.state.get("joules") is not None]
     if joules:
         return mean_interval(joules), None
-    return None, next((why for b in kept if (why := state(b).get("joules_unavailable"))), "not recorded")
+    return None, next((why for b in kept if (why := b.state.get("joules_unavailable"))), "not recorded")
 
 
-def _cold(cold: Record, usual: Interval | None, dense: Interval | None) -> Record:
+def _cold(cold: WarmUpRecord, usual: Interval | None, dense: Interval | None) -> dict[str, Any]:
     if usual is None:
         return {}
-    beyond = cold["seconds"] - usual.value * cold["size"]
-    known = {"first": beyond - cold["compile_seconds"], "compiling": cold["compile_seconds"]}
+    beyond = cold.seconds - usual.value * cold.size
+    known = {"first": beyond - cold.compile_seconds, "compiling": cold.compile_seconds}
     return known | {"pays_off": None if dense is None else break_even(beyond, dense.value, usual.value)}

@@ -19,8 +19,10 @@ from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.schema import Settings
 from fovea.study.picture import same
+from fovea.study.plan.again import cell as planned_cell
 from fovea.study.plan.again import planned
 from fovea.study.plan.plan import own
+from fovea.study.records import CellRecord
 from fovea.study.store import Store, write_json
 from fovea.study.stored import Record, Stored, find
 
@@ -174,12 +176,9 @@ def _of_cell(study: Stored, cell: str, known: Mapping[str, Any]) -> Iterable[Fac
         yield package, version.partition("+")[0], name  # the same source built for another device
     yield f"code of {' with '.join(targets(known['method']))}", str(known["code"]), name
     size = f"{known['weights']} at {model['height']} x {model['width']}"
-    for record in Store(study.folder).samples(cell).values():
-        yield (
-            f"initial noise of {model_name(known)}, {size}, {record['prompt']!r}, seed {record['seed']}",
-            str(record["noise"]),
-            name,
-        )
+    records = Store(study.folder).samples(cell)
+    for prompt, seed, noise in zip(*map(records.column, ("prompt", "seed", "noise")), strict=True):
+        yield f"initial noise of {model_name(known)}, {size}, {prompt!r}, seed {seed}", noise, name
 
 
 def _ragged(studies: Sequence[Stored]) -> list[str]:
@@ -265,7 +264,7 @@ def gather(studies: Sequence[Stored], folder: Path, record: Record) -> None:
         for study in studies:
             for cell in study.provenance["cells"]:
                 _add(Store(study.folder), Store(part), cell, record["cells"][cell])
-        write_json(part / "runs" / f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}.json", record)
+        write_json(part / "runs" / f"{Store(part).session}.json", record)
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -273,21 +272,22 @@ def gather(studies: Sequence[Stored], folder: Path, record: Record) -> None:
 
 def _add(source: Store, goal: Store, cell: str, record: Record) -> None:
     """Refused if both have an image of one key, and not the same."""
-    samples, there = source.samples(cell), goal.samples(cell)
-    for key in samples.keys() & there.keys():
+    mine, there = source.samples(cell), goal.samples(cell)
+    for key in mine.keys() & there.keys():
         if not same(source.image(cell, key), goal.image(cell, key)):
-            what = f"{record['label']}, prompt {samples[key]['prompt']!r}, seed {samples[key]['seed']}"
+            what = f"{record['label']}, prompt {mine[key].prompt!r}, seed {mine[key].seed}"
             raise Refused(f"merge: {source.folder} has another image than the studies before it of {what}")
     for file in sorted(source.cell(cell).rglob("*")):
         place = file.relative_to(source.cell(cell))
-        if file.is_dir() or file.name.startswith(".") or place.name in ("cell.json", "failures.jsonl"):
-            continue
-        if place.parts[0] != "samples" or (file.stem in samples and file.stem not in there):
+        if file.is_file() and place.parts[0] in ("records", "focus", "traces") and place.name[0] != ".":
             _link(file, goal.cell(cell) / place)
-    goal.describe(cell, source.described(cell) | goal.described(cell) | {"label": record["label"]})
-    for failure in source.failures(cell):
-        if failure not in goal.failures(cell):
-            goal.fail(cell, failure)
+    goal.describe(CellRecord.of(planned_cell(cell, record)))
+    found = goal.records(cell)
+    for key in mine:
+        if found[key].sha256 == mine[key].sha256:  # of one that was packed in two ways, that of the record
+            goal.image(cell, key).unlink(missing_ok=True)
+            _link(source.image(cell, key), goal.image(cell, key))
+    goal.forget(cell)
 
 
 def _link(file: Path, goal: Path) -> None:

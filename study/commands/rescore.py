@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fovea.study.commands.command import Command
-from fovea.study.commands.run import end, unavailable
+from fovea.study.commands.run import check_images, end, readable, unavailable
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import check
@@ -29,6 +29,7 @@ from fovea.study.plan.plan import Plan, own
 from fovea.study.store import Store
 from fovea.study.stored import Stored, find
 
+MISSING = "missing here; a run of the study makes them again"
 KEYS = ("eval", "metric", "cost", "logger")
 
 
@@ -38,9 +39,10 @@ def run(command: Command) -> int:
     study = find(command.text, command.value, command.option("results", "results")).folder
     made, stored = plan(study, command.arguments)
     store = Store(study)
-    with store.lock(), Progress() as progress:
-        for text in unavailable(made):
+    with store.lock() as told, Progress() as progress:
+        for text in [*told, *unavailable(made)]:
             progress.say(text)
+        check_images(made, store, progress, MISSING)
         keys = {s.key for s in made.samples}
         images = [len(keys & set(store.samples(cell.id))) for cell in made.cells]
         now, before = (", ".join(m) or "nothing" for m in (made.metrics, stored["config"]["metric"]))
@@ -50,7 +52,8 @@ def run(command: Command) -> int:
         )
         from fovea.study.report.report import report
 
-        rows, summary = report(made, store, note(stored, made.config, command.arguments))
+        origin = note(stored, made.config, command.arguments)
+        rows, summary = readable(lambda: report(made, store, origin), store, progress, MISSING)
     return end(made, store, rows, summary | {"rescored": list(made.metrics)})
 
 

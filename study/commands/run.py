@@ -1,11 +1,13 @@
 """No command: a study is planned, made and reported; with plan=true only its plan is told."""
 
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
+from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import build
+from fovea.study.picture import Damaged
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan, make
 from fovea.study.report.terminal import say, show, terminal
@@ -14,32 +16,71 @@ from fovea.study.store import Store, write_json
 from fovea.study.stored import Stored
 from fovea.study.streams import print_summary
 
+T = TypeVar("T")
+
 
 def run(arguments: list[str]) -> int:
     plan = make(arguments)
     if plan.settings.plan:
         return preview(plan)
     store = Store(plan.folder)
-    with store.lock():
-        return _work(plan, store, arguments)
+    with store.lock() as told:
+        return _work(plan, store, arguments, told)
 
 
-def _work(plan: Plan, store: Store, arguments: list[str]) -> int:
+def _work(plan: Plan, store: Store, arguments: list[str], told: list[str]) -> int:
+    """told: what is to be said of the folder."""
+    from fovea.study.report.report import report
     from fovea.study.run.progress import Progress
     from fovea.study.run.provenance import provenance
 
     with Progress() as progress:
-        for note in [*unavailable(plan), *other_report(plan), *_too_few(plan)]:
+        for note in [*told, *unavailable(plan), *other_report(plan), *_too_few(plan)]:
             progress.say(note)
-        keys = {s.key for s in plan.samples}
-        if any(keys - set(store.samples(cell.id)) for cell in plan.cells):
-            _note_start(plan, store.folder, arguments)
-            build(plan.config["launcher"], "launcher", "fovea.study")(plan, store, progress)
-        progress.say("scoring and reporting")
-        from fovea.study.report.report import report
+        check_images(plan, store, progress, "made again")
 
-        rows, summary = report(plan, store, provenance(plan, arguments))
+        def made() -> tuple[Any, dict[str, Any]]:
+            _make(plan, store, progress, arguments)
+            progress.say("scoring and reporting")
+            return report(plan, store, provenance(plan, arguments, store.session))
+
+        rows, summary = readable(made, store, progress, "made again")
     return end(plan, store, rows, summary)
+
+
+def _make(plan: Plan, store: Store, progress: Any, arguments: list[str]) -> None:
+    """What is missing. A start that makes something leaves its provenance, whatever becomes of it."""
+    from fovea.study.run.provenance import provenance
+
+    keys, cells = {s.key for s in plan.samples}, [cell.id for cell in plan.cells]
+    if any(keys - set(store.samples(cell)) for cell in cells):
+        start = store.folder / "runs" / f"{store.session}.json"
+        write_json(start, provenance(plan, arguments, store.session))
+        build(plan.config["launcher"], "launcher", "fovea.study")(plan, store, progress)
+        store.index(cells)
+
+
+def check_images(plan: Plan, store: Store, progress: Any, then: str) -> None:
+    """One line of those that are not what was recorded of them. then: what becomes of them."""
+    found = store.verify(cell.id for cell in plan.cells)
+    if found:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        progress.say(f"{found[0]}{more}: not readable, or not the image that was recorded; {then}")
+
+
+def readable(work: Callable[[], T], store: Store, progress: Any, then: str) -> T:
+    """The work, done again without an image that turns out not to be readable, though its file is as it was
+    written. Refused where one is made and cannot be read again."""
+    known: set[Path] = set()
+    while True:
+        try:
+            return work()
+        except Damaged as error:
+            if error.path in known:
+                raise Refused(f"{error}; it was made again: is the disk sound?") from None
+            known.add(error.path)
+            store.distrust(error.path)
+            progress.say(f"{error}; {then}")
 
 
 def unavailable(plan: Plan) -> list[str]:
@@ -65,17 +106,9 @@ def _too_few(plan: Plan) -> list[str]:
     return [few] if made < wanted else []
 
 
-def _note_start(plan: Plan, folder: Path, arguments: list[str]) -> None:
-    """Every start that makes something leaves its provenance, whatever becomes of it."""
-    from fovea.study.run.provenance import provenance
-
-    time = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-    write_json(folder / "runs" / f"{time}.json", provenance(plan, arguments))
-
-
 def end(plan: Plan, store: Store, rows: Any, summary: dict[str, Any]) -> int:
     """How every command ends that makes a report: the table, the log, one JSON object. The exit code: 3 if a
-    cell failed."""
+    cell failed or lacks images."""
     from fovea.study.report import published as printed
     from fovea.study.report.formats import show
 
@@ -85,12 +118,13 @@ def end(plan: Plan, store: Store, rows: Any, summary: dict[str, Any]) -> int:
         printed.show(plan, paper, console)
     build(plan.config["logger"], "logger", "fovea.study")(store.folder)
     print_summary(summary)
-    return 3 if summary["failed"] else 0
+    return 3 if summary["failed"] or summary["done"] < summary["cells"] else 0
 
 
 def preview(plan: Plan) -> int:
     """The cells, what is done, how long the rest takes. Nothing is made, not even a folder."""
     store, n = Store(plan.folder), len(plan.samples)
+    store.check()
     done = {cell.id: len({s.key for s in plan.samples} & set(store.samples(cell.id))) for cell in plan.cells}
     cost = {cell.id: known_cost(Path(plan.settings.results), cell) for cell in plan.cells}
     lines = [["cell", "id", "done", "s/image", "time left"]]
@@ -120,10 +154,9 @@ def known_cost(results: Path, cell: Cell) -> float | None:
     settings."""
     batches = {}
     for folder in results.glob(f"*/cells/{cell.id}"):
-        for record in Store(folder.parent.parent).samples(cell.id).values():
-            batches[record["batch"]["id"]] = record["batch"]
-    parts = ("seconds", "encode_seconds", "decode_seconds")
-    return median(sum(b[p] for p in parts) / b["size"] for b in batches.values()) if batches else None
+        batches |= Store(folder.parent.parent).samples(cell.id).batches
+    whole = ((b.seconds + b.encode_seconds + b.decode_seconds) / b.size for b in batches.values())
+    return median(whole) if batches else None
 
 
 def _sentence(plan: Plan, known: float, unknown: int) -> str:

@@ -25,14 +25,14 @@ def failures(plan: Plan, store: Store, rows: Sequence[Row]) -> list[Failure]:
     """Every one, in the order of the table; of a cell that fails by its rows, such as a no-op, that one."""
     found = []
     for row in rows:
-        noted = store.failures(row.cell.id)
+        noted = store.samples(row.cell.id).failures
         made, whole = f"{row.n} of {row.planned}", row.n == row.planned
         found += [
             Failure(
                 row.cell.label,
-                f"{f.get('type', 'Error')}: {f.get('message', '')}",
-                str(f.get("traceback", "")),
-                str(f.get("time", "")),
+                f"{f.type}: {f.message}",
+                f.traceback,
+                f.time,
                 made,
                 whole,
             )

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import SubFigure
 
-from fovea.study.picture import pixels, unpacked
+from fovea.study.picture import pixels
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan
 from fovea.study.report.panels import TITLE, beside, enlarged, faded, folded, over, picture, spread
@@ -15,6 +15,7 @@ from fovea.study.report.style import INK, figure, save
 from fovea.study.report.traced import choice, chosen
 from fovea.study.store import Store
 
+FIRST = 16  # samples that are looked at
 PROMPTS, STEPS, LEAST = 3, 10, 5  # shown at most; columns at least, so that few stand together
 WIDTH, NAMES = 9.5, 1.25  # inches, of the figure and of the cells' names beside their steps
 HEAT = colormaps["viridis"]
@@ -22,13 +23,12 @@ Maps = dict[str, np.ndarray]
 
 
 def maps(plan: Plan, store: Store) -> dict[str, Maps]:
-    """Cell id to key to (steps, rows, columns): the share of the model that each token had. Only of cells
-    where tokens differ: a cache that holds whole steps has nothing to show here."""
+    """Cell id to key to (steps, rows, columns): the share of the model that each token had, of
+    the first images. Only of cells where tokens differ: a cache of whole steps has nothing to show."""
     found = {}
     for cell in plan.cells:
-        records = store.samples(cell.id).items()
-        packed = {key: unpacked(record["focus"]) for key, record in records if record["focus"]}
-        differ = {key: had for key, had in packed.items() if np.ptp(had, axis=(1, 2)).any()}
+        shares = store.focus(cell.id, [s.key for s in plan.samples[:FIRST]])
+        differ = {key: had for key, had in shares.items() if np.ptp(had, axis=(1, 2)).any()}
         found |= {cell.id: differ} if differ else {}
     return found
 

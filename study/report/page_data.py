@@ -106,11 +106,10 @@ def _series(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def _repetitions(store: Store, row: Row) -> list[list[Any]]:
     """Seconds per image of every timed full batch, and what was amiss: throttled ones count nowhere."""
-    own = set(row.keys)
-    records = {key: r for key, r in store.samples(row.cell.id).items() if key in own}
+    records = store.samples(row.cell.id).only(row.keys)
     return [
         [
-            round(b["seconds"] / b["size"], 6),
+            round(b.seconds / b.size, 6),
             "throttled" if throttled(b) else "shared" if contended(b) else "",
         ]
         for b in batches(records, valid=False).values()

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from fovea.study.config.prompts import Sample
-from fovea.study.picture import unpacked
 from fovea.study.plan.plan import Plan
 from fovea.study.run import trace
 from fovea.study.run.trace import Trace
-from fovea.study.store import Store, read_json
+from fovea.study.store import Store
 
 TOP = 99  # percentile at the end of the scale: a few runaway tokens must not hide the rest
 KINDS: dict[str, Callable[[Trace], np.ndarray | None]] = {
@@ -47,14 +46,22 @@ def _per_cell(plan: Plan, of: Callable[[str], list[Any]]) -> dict[str, list[Any]
 
 
 def _ran(store: Store, cell: str, samples: Sequence[Sample]) -> list[dict[str, Any] | None]:
-    files = (store.image(cell, s.key).with_suffix(".json") for s in samples)
-    stored = [(read_json(file) or {}).get("focus") for file in files]
-    return [_shares(f) if f and np.ptp(unpacked(f), axis=(1, 2)).any() else None for f in stored]
+    found = store.focus(cell, [s.key for s in samples])
+    differ = {key: had for key, had in found.items() if np.ptp(had, axis=(1, 2)).any()}
+    return [_shares(differ[s.key]) if s.key in differ else None for s in samples]
 
 
-def _shares(focus: dict[str, Any]) -> dict[str, Any]:
-    """As it is stored. curve: how much of a full step's work each step was."""
-    return focus | {"top": 1.0, "curve": [round(float(x), 4) for x in unpacked(focus).mean((1, 2))]}
+def _shares(had: np.ndarray) -> dict[str, Any]:
+    """had: (steps, rows, columns). curve: how much of a full step's work each step was."""
+    curve = [round(float(x), 4) for x in had.mean((1, 2))]
+    return _levels(had) | {"top": 1.0, "curve": curve}
+
+
+def _levels(shares: np.ndarray) -> dict[str, Any]:
+    """Values from 0 to 1, (steps, rows, columns), as base64 of their compressed bytes in 255ths."""
+    levels = zlib.compress((shares * 255).round().astype(np.uint8).tobytes())
+    names = zip(("steps", "rows", "columns"), shares.shape, strict=True)
+    return dict(names) | {"levels": base64.b64encode(levels).decode()}
 
 
 def _top(every: Iterable[np.ndarray | None]) -> float:
@@ -71,13 +78,8 @@ def _scaled(own: Trace, of: Callable[[Trace], np.ndarray | None], top: float) ->
     if values is None:
         return None
     share = np.nan_to_num(values / top, nan=1.0, posinf=1.0).clip(0, 1)
-    levels = zlib.compress((share * 255).round().astype(np.uint8).tobytes())
     curve = own.continuity() if values is own.score else values.mean(1)
-    return {
-        "steps": len(values),
-        "rows": own.grid[0],
-        "columns": own.grid[1],
-        "levels": base64.b64encode(levels).decode(),
+    return _levels(own.over_image(share)) | {
         "top": top,
         "curve": [round(float(x), 4) if np.isfinite(x) else None for x in curve],
         "sigma": [round(float(x), 4) for x in own.sigma],

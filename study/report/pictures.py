@@ -30,9 +30,8 @@ def shown(plan: Plan, store: Store) -> list[Sample]:
 
 
 def image(store: Store, cell: str, sample: Sample) -> Path | None:
-    """Its file, if it is finished: one look at the disk, where a study may have many thousands."""
-    file = store.image(cell, sample.key)
-    return file if file.is_file() and file.with_suffix(".json").is_file() else None
+    """Its file, if it is finished."""
+    return store.image(cell, sample.key) if sample.key in store.samples(cell) else None
 
 
 def pictures(plan: Plan, store: Store, samples: Sequence[Sample]) -> dict[str, list[str | None]]:
@@ -66,7 +65,7 @@ def scope(plan: Plan, store: Store, samples: Sequence[Sample]) -> dict[str, Any]
         told.append(f"at {width} × {height} of {stored[0]} × {stored[1]} pixels")
     if max(width, height) > SMALL:
         told.append(f"as WebP of quality {QUALITY}")
-    tail = "; the stored images lie beside it in cells/*/samples." if told else ""
+    tail = "; the stored images lie beside it in cells/*/images." if told else ""
     return {"width": width, "height": height, "note": ", ".join(told) + tail}
 
 

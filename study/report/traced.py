@@ -74,12 +74,13 @@ def in_turn(lists: Any) -> list[Any]:
 
 def _far(cell: Cell, store: Store) -> float:
     """How far a cell's FLOPs are from half the dense ones."""
-    own, dense = (_flops(store.described(i)) for i in (cell.id, cell.dense))
+    own, dense = (_flops(store, i) for i in (cell.id, cell.dense))
     return abs(log(dense / own / 2)) if own and dense else inf
 
 
-def _flops(known: dict[str, Any]) -> float:
-    return known.get("flops", 0) / known.get("flops_images", 1)
+def _flops(store: Store, cell: str) -> float:
+    known = store.samples(cell).flops
+    return known.counted / known.images if known else 0.0
 
 
 def choice(shown: Sequence[Any], of: Sequence[Any]) -> str:

@@ -15,16 +15,19 @@ from fovea.eval.speed import compile_seconds, count_flops, turn
 from fovea.models import Model, adapt
 from fovea.study.config.instantiate import build
 from fovea.study.config.prompts import Sample
+from fovea.study.files import Unwritable, storable
 from fovea.study.plan.cells import GENERATION, Cell
-from fovea.study.plan.fingerprint import digest, threads
+from fovea.study.plan.fingerprint import digest, machine, threads
 from fovea.study.plan.plan import Plan
-from fovea.study.run.generate import Method, flow, make, noise, now, record
+from fovea.study.records import CellRecord, FailureRecord, FlopsRecord, WarmUpRecord
+from fovea.study.run.generate import Method, Origin, flow, keep, make, noise, now
 from fovea.study.run.observe import Observer, Trajectory
 from fovea.study.run.progress import Progress
 from fovea.study.run.trace import read, save
 from fovea.study.store import Store
 
 IMAGES = 4  # of each cell are traced, at most
+MESSAGE, TRACEBACK = 2_000, 20_000  # characters of a failure, at most
 
 
 @dataclass
@@ -40,9 +43,15 @@ class Run:
         """The failure becomes data; the other cells go on."""
         self.failed.add(cell.id)
         trace = "".join(traceback.format_exception(error))
-        what = {"time": now(), "type": type(error).__name__, "message": _message(error), "traceback": trace}
-        self.store.fail(cell.id, what)
-        self.progress.failed(cell, f"{what['type']}: {what['message']}")
+        failure = FailureRecord(
+            cell=cell.id,
+            time=now(),
+            type=storable(type(error).__name__, 100),
+            message=storable(_message(error), MESSAGE),
+            traceback=storable(trace, TRACEBACK),
+        )
+        self.store.append(failure)
+        self.progress.failed(cell, f"{failure.type}: {failure.message}")
 
 
 @dataclass
@@ -63,7 +72,7 @@ class Tracing:
     def __call__(self, cell: Cell, method: Method) -> None:
         """Notes the cell's FLOPs, counted and by the closed form, of so many images, and their traces."""
         lacking = {s.key for s in self.batch} - set(read(self.store, cell.id))
-        if lacking or "flops_images" not in self.store.described(cell.id):
+        if lacking or self.store.samples(cell.id).flops is None:
             self.trace(cell, method)
 
     def trace(self, cell: Cell, method: Method) -> None:
@@ -73,9 +82,7 @@ class Tracing:
         seen = Observer(ready, state, None if own else self.reference(cell.dense), keep=own)
         flops = count_flops(lambda: method(ready, on_step=seen))[1]
         closed = sum(map(ready.flops, range(len(self.batch))))
-        self.store.describe(
-            cell.id, {"flops": flops, "flops_closed": closed, "flops_images": len(self.batch)}
-        )
+        self.store.append(FlopsRecord(cell=cell.id, images=len(self.batch), counted=flops, closed=closed))
         save(self.store, cell.id, seen.traces([s.key for s in self.batch]))
         if own:
             self.dense[cell.id] = seen.trajectory()
@@ -85,7 +92,7 @@ class Tracing:
         if dense not in self.dense:
             self.dense[dense] = None
             cell = next((cell for cell in self.plan.cells if cell.id == dense), None)
-            if cell and (self.store.samples(dense) or not self.store.failures(dense)):
+            if cell and (self.store.samples(dense) or not self.store.samples(dense).failures):
                 self.trace(cell, build(cell.method, "method", "fovea.methods"))
         return self.dense[dense]
 
@@ -95,7 +102,7 @@ def execute(plan: Plan, store: Store, progress: Progress) -> set[str]:
     torch.set_num_threads(threads())
     run = Run(plan, store, progress)
     for cell in plan.cells:
-        store.describe(cell.id, {"id": cell.id, "label": cell.label, "role": cell.role} | cell.identity)
+        store.describe(CellRecord.of(cell))
     for cells in _by_loading(plan.cells):
         todo = pending(plan, store, cells)
         if todo:
@@ -159,9 +166,12 @@ def _rounds(plan: Plan, todo: dict[str, set[str]]) -> Iterable[list[Sample]]:
 
 
 def _guarded(run: Run, cell: Cell, work: Callable[[], None]) -> None:
+    """Whatever a method raises is its cell's failure, sys.exit() too; a full disk is everybody's."""
     try:
         work()
-    except Exception as error:
+    except (KeyboardInterrupt, Unwritable):
+        raise
+    except BaseException as error:
         run.fail(cell, error)
         del error
         gc.collect()
@@ -174,11 +184,21 @@ def _warm_up(run: Run, tracing: Tracing, method: Method, cell: Cell) -> None:
     neither is kept among the repetitions."""
     batch, compiled = run.plan.samples[: run.plan.settings.batch], compile_seconds()
     first = make(tracing.model, method, cell, batch)
-    cold = {"seconds": first.seconds, "size": len(batch), "compile_seconds": compile_seconds() - compiled}
+    compiled = compile_seconds() - compiled
     run.progress.expect(cell, (first.seconds + first.encode + first.decode) / len(batch))
-    run.store.describe(cell.id, {"cold": cold})
+    run.store.append(
+        WarmUpRecord(
+            cell=cell.id,
+            session=run.store.session,
+            size=len(batch),
+            seconds=first.seconds,
+            compile_seconds=compiled,
+        )
+    )
     try:
         tracing(cell, method)
+    except Unwritable:
+        raise
     except Exception as error:  # the images are worth having without it
         run.progress.say(f"{cell.label}: neither traced nor its FLOPs counted: {_message(error)}")
 
@@ -188,17 +208,16 @@ def _batch(
 ) -> None:
     """Makes the whole batch and stores what is missing of it."""
     made = make(model, method, cell, batch)
-    finished = {
-        s.key: record(made, i, s, batch, run.plan.random_weights)
-        for i, s in enumerate(batch)
-        if s.key in missing
-    }
-    run.store.add(cell.id, finished)
+    of = Origin(machine(cell.model["device"]), run.plan.random_weights)
+    keep(run.store, cell, made, batch, missing, of)
     run.progress.made(cell, len(missing), made.seconds + made.encode + made.decode)
 
 
 def _message(error: BaseException) -> str:
-    text = (str(error) or type(error).__name__).strip()
+    try:
+        text = (str(error) or type(error).__name__).strip()
+    except Exception as broken:  # an error's own words are the user's code, too
+        text = f"{type(error).__name__}, whose text cannot be had: {type(broken).__name__}"
     return (
         f"{text}; a smaller batch=... needs less memory"
         if isinstance(error, torch.OutOfMemoryError)

@@ -1,10 +1,10 @@
 """Run one cell on one batch: the timed region, and what was in focus."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,15 +15,25 @@ from fovea.eval.speed import timed
 from fovea.eval.watch import State
 from fovea.models import Flow, Model, generator
 from fovea.study.config.prompts import Sample
-from fovea.study.picture import packed, png
+from fovea.study.picture import png
 from fovea.study.plan.cells import GENERATION, Cell
 from fovea.study.plan.fingerprint import digest
+from fovea.study.records import BatchRecord, ImageRecord
+from fovea.study.store import Store
 
 Method = Callable[..., Tensor]
 
 
 class NotFinite(ArithmeticError):
     """The method ended in NaN or Inf."""
+
+
+class WrongShape(ValueError):
+    """The method gave another number of images than it was asked for, or other latents."""
+
+
+class ClockStopped(ArithmeticError):
+    """No time passed while images were made: that is no measurement."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,13 @@ class Made:
     focus: np.ndarray | None
     grid: tuple[int, int]
     noise: list[str]
+
+
+class Origin(NamedTuple):
+    """What a batch was made on, and whether by a model that was never trained."""
+
+    device: str
+    random_weights: bool
 
 
 @dataclass
@@ -81,11 +98,18 @@ def flow(model: Model, cell: Cell, batch: Sequence[Sample]) -> Flow:
 def make(model: Model, method: Method, cell: Cell, batch: Sequence[Sample]) -> Made:
     """The images of a batch. Timed apart: encoding the text; the method with all it does, its noise included;
     decoding. Every cell encodes the text for itself, so that none profits from another's."""
-    noise = noise_hashes(model, cell, batch)
+    noise, shape = noise_hashes(model, cell, batch)
     encoding = timed(lambda: flow(model, cell, batch), model.device)
     ready, focus = encoding.result, Focus(encoding.result)
     run = timed(lambda: method(ready, on_step=focus), model.device)
     x = run.result
+    if not isinstance(x, Tensor) or x.shape != shape:
+        found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise WrongShape(f"the method gave {found}, not latents of shape {tuple(shape)}")
+    if run.seconds <= 0:
+        raise ClockStopped(
+            f"the clock said {run.seconds:g} s for {len(batch)} images: it stands still or jumps"
+        )
     if not bool(torch.isfinite(x).all()):
         bad = int((~torch.isfinite(x)).flatten(1).any(1).sum())
         raise NotFinite(f"NaN or Inf in the latents of {bad} of {len(batch)} images")
@@ -98,10 +122,12 @@ def make(model: Model, method: Method, cell: Cell, batch: Sequence[Sample]) -> M
     return Made(images, *times, run.memory, run.state, *work, focus.array(), tuple(ready.grid), noise)
 
 
-def noise_hashes(model: Model, cell: Cell, batch: Sequence[Sample]) -> list[str]:
-    """Of the initial noise at full resolution: the same for every cell of a pair."""
-    x = noise(model, cell, batch).float().cpu().numpy()
-    return [hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in x]
+def noise_hashes(model: Model, cell: Cell, batch: Sequence[Sample]) -> tuple[list[str], torch.Size]:
+    """Of the initial noise at full resolution, the same for every cell of a pair; and its shape, which is
+    that of the finished latents."""
+    x = noise(model, cell, batch)
+    images = x.float().cpu().numpy()
+    return [hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in images], x.shape
 
 
 def noise(model: Model, cell: Cell, batch: Sequence[Sample]) -> Tensor:
@@ -110,38 +136,57 @@ def noise(model: Model, cell: Cell, batch: Sequence[Sample]) -> Tensor:
     return model.noise([generator(s.prompt.text, s.seed) for s in batch], grid)
 
 
-def record(
-    made: Made, i: int, sample: Sample, batch: Sequence[Sample], random_weights: bool
-) -> tuple[bytes, dict[str, Any]]:
-    """The PNG and the record of the i-th image of a batch."""
-    times = {"seconds": made.seconds, "encode_seconds": made.encode, "decode_seconds": made.decode}
-    what = {
-        "key": sample.key,
-        "prompt": sample.prompt.text,
-        "prompt_id": sample.prompt.id,
-        "seed": sample.seed,
-        "noise": made.noise[i],
-        "time": now(),
-        "batch": {"id": digest([s.key for s in batch]), "size": len(batch), **times, **_around(made)},
-        "tokens": made.tokens[i],
-        "blocks": made.blocks[i],
-        "flops": made.flops[i],
-        "focus": packed(None if made.focus is None else made.focus[i], made.grid),
-        "random_weights": random_weights,
-    }
-    return png(made.images[i], random_weights), what
+def keep(
+    store: Store, cell: Cell, made: Made, batch: Sequence[Sample], missing: Collection[str], of: Origin
+) -> None:
+    """Stores what is missing of a batch: its images, then what they had in focus, then the record that makes
+    them count."""
+    lacking = [(i, s) for i, s in enumerate(batch) if s.key in missing]
+    name = digest([s.key for s in batch])
+    files = store.write_images(cell.id, {s.key: png(made.images[i], of.random_weights) for i, s in lacking})
+    if made.focus is not None:
+        steps = made.focus.shape[1]
+        focus = made.focus.reshape(len(batch), steps, *made.grid)
+        store.write_focus(cell.id, name, {s.key: focus[i] for i, s in enumerate(batch)})
+    images = tuple(_image(made, i, s, files[s.key]) for i, s in lacking)
+    store.append(_batch(store.session, cell, name, made, len(batch), images, of))
 
 
-def _around(made: Made) -> dict[str, Any]:
-    """Peak memory in bytes, of torch's allocator on CUDA and of the process everywhere; the machine's
-    state."""
+def _image(made: Made, i: int, sample: Sample, file: Mapping[str, Any]) -> ImageRecord:
+    return ImageRecord(
+        key=sample.key,
+        prompt_id=sample.prompt.id,
+        prompt=sample.prompt.text,
+        seed=sample.seed,
+        noise=made.noise[i],
+        tokens=made.tokens[i],
+        blocks=made.blocks[i],
+        flops=made.flops[i],
+        **file,
+    )
+
+
+def _batch(
+    session: str, cell: Cell, name: str, made: Made, size: int, images: tuple[ImageRecord, ...], of: Origin
+) -> BatchRecord:
     of_gpu, of_process, since_start = made.memory
-    return {
-        "memory": of_process if of_gpu is None else of_gpu,
-        "memory_process": of_process,
-        "memory_since_start": since_start,
-        "state": made.state,
-    }
+    return BatchRecord(
+        cell=cell.id,
+        id=name,
+        size=size,
+        session=session,
+        device=of.device,
+        time=now(),
+        seconds=made.seconds,
+        encode_seconds=made.encode,
+        decode_seconds=made.decode,
+        memory=of_process if of_gpu is None else of_gpu,
+        memory_process=of_process,
+        memory_since_start=since_start,
+        state=made.state,
+        random_weights=of.random_weights,
+        images=images,
+    )
 
 
 def now() -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.fingerprint import digest, threads
 from fovea.study.plan.plan import Plan
+from fovea.study.records import VERSION, StudyRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 OF_CELL = ("label", "role", "series", "axes", "dense", "off")
@@ -28,9 +29,11 @@ SHOWN = (
 )
 
 
-def provenance(plan: Plan, command: Sequence[str]) -> dict[str, Any]:
+def provenance(plan: Plan, command: Sequence[str], session: str) -> dict[str, Any]:
     """What a reviewer needs to run it again. Nothing of the user's environment beyond that."""
-    return {
+    record = {
+        "version": VERSION,
+        "session": session,
         "command": said(command),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         **git(),
@@ -48,6 +51,7 @@ def provenance(plan: Plan, command: Sequence[str]) -> dict[str, Any]:
             s.key: {"id": s.prompt.id, "prompt": s.prompt.text, "seed": s.seed} for s in plan.samples
         },
     }
+    return StudyRecord.model_validate(record).model_dump(mode="json")
 
 
 def said(command: Sequence[str]) -> str:

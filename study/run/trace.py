@@ -86,7 +86,7 @@ def save(store: Store, cell: str, traces: Mapping[str, Trace]) -> None:
         kept |= {
             name: np.asarray(kind(value)) for name, (value, kind) in optional.items() if value is not None
         }
-        grid = {"rows": str(trace.grid[0]), "columns": str(trace.grid[1])}
+        grid = {"grid": "x".join(map(str, trace.grid))}  # one entry: safetensors writes several in any order
         write(path(store, cell, key), serialised(kept, grid))
 
 
@@ -102,11 +102,12 @@ def _read(file: Path) -> Trace | None:
         with safe_open(file, "numpy") as stored:
             kept = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
             size = stored.metadata()
-        grid = int(size["rows"]), int(size["columns"])
-    except (OSError, SafetensorError, KeyError, TypeError):
+        rows, columns = map(int, size["grid"].split("x"))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
     shares = {"had": kept.pop("had") / 255, "sigma": kept.pop("sigma")}
-    return Trace(grid, **shares, **{k: v if k == "level" else v.astype(np.float32) for k, v in kept.items()})
+    rest = {name: x if name == "level" else x.astype(np.float32) for name, x in kept.items()}
+    return Trace((rows, columns), **shares, **rest)
 
 
 def _half(values: np.ndarray) -> np.ndarray:
