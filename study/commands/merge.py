@@ -74,6 +74,7 @@ def _studies(command: Command, results: str) -> list[Stored]:
     if len({study.folder.resolve() for study in found}) < max(2, len(found)):
         raise Refused(f"{command.text}: give two or more different studies, merge=[results/A,results/B]")
     for study in found:
+        Store(study.folder).check()
         if not any(Store(study.folder).samples(cell) for cell in study.provenance["cells"]):
             raise Refused(
                 f"{command.text}: the images of {study.folder} are not here, only what was written of them; "

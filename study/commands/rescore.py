@@ -62,6 +62,7 @@ def plan(study: Path, arguments: Sequence[str]) -> tuple[Plan, dict[str, Any]]:
     stored = Stored(study).provenance
     made = planned(study, stored, stored["config"] | _config(stored["config"], arguments))
     store = Store(study)
+    store.check()
     if not any(store.samples(cell.id) for cell in made.cells):
         raise Refused(f"rescore={study}: its images are not here, only what was written of them")
     return made, stored

@@ -1,5 +1,11 @@
 """Records of no study, and their images."""
 
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
 from fovea.study.picture import png
@@ -37,3 +43,28 @@ def add(
     )
     store.append(record)
     return record
+
+
+def edit_records(folder: Path, change: Callable[[str, dict[str, Any]], Any], cell: str = "*") -> None:
+    """Every line of a study's records, as if it had been written so. change: of a line's kind and record,
+    which it edits in place; False drops the line."""
+    for file in folder.glob(f"cells/{cell}/records/*.jsonl"):
+        lines = []
+        for text in file.read_bytes().splitlines():
+            kind, record = next((k, r) for k, r in json.loads(text).items() if k != "check")
+            if change(kind, record) is not False:
+                body = json.dumps(record).encode()
+                lines.append(b'{"check":"%08x","%s":%s}\n' % (zlib.crc32(body), kind.encode(), body))
+        file.write_bytes(b"".join(lines))
+
+
+def replace_image(folder: Path, cell: str, key: str, data: bytes) -> None:
+    """Another image of a cell, as if it had been made so."""
+    file = Store(folder).write_images(cell, {key: data})[key]
+
+    def change(kind, record):
+        for one in record.get("images", []) if kind == "batch" else []:
+            if one["key"] == key:
+                one.update(file)
+
+    edit_records(folder, change, cell)

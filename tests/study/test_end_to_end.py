@@ -15,9 +15,9 @@ import torch
 
 import run
 from fovea.methods import RAS
-from fovea.study.picture import unpacked
 from fovea.study.run import execute
 from fovea.study.run.generate import NotFinite, make
+from fovea.study.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = [
@@ -44,7 +44,7 @@ def table(folder):
 
 
 def images(folder):
-    return {f.relative_to(folder): f.read_bytes() for f in folder.glob("cells/*/samples/*.png")}
+    return {f.relative_to(folder): f.read_bytes() for f in folder.glob("cells/*/images/*/*.png")}
 
 
 def test_it_leaves_everything(finished, prompts):
@@ -74,11 +74,13 @@ def test_the_table_is_the_samples_averaged(finished):
 
 
 def test_focus_is_what_ran(finished):
-    records = [json.loads(f.read_text()) for f in finished.glob("cells/*/samples/*.json")]
-    sparse = [r for r in records if r["focus"]]
-    assert len(sparse) == 6
-    for r in sparse:
-        assert unpacked(r["focus"]).sum() == r["tokens"]
+    store, sparse = Store(finished), 0
+    for folder in (finished / "cells").iterdir():
+        records = store.samples(folder.name)
+        for key, had in store.focus(folder.name, records).items():
+            assert had.sum() == records[key].tokens
+            sparse += 1
+    assert sparse == 6
 
 
 def test_again_makes_nothing(small, finished, capsys, monkeypatch):
@@ -106,13 +108,16 @@ def test_killed_and_continued_gives_the_same_table(small, finished, tmp_path, ca
     """kill -9 midway; the same command goes on, makes nothing twice, and ends where the whole one did."""
     arguments = [*small, f"results={tmp_path}", "name=whole"]
     victim = subprocess.Popen([sys.executable, "run.py", *arguments], cwd=ROOT, stderr=subprocess.DEVNULL)
-    records, patience = [], time.monotonic() + 300
-    while len(records) < 3 and time.monotonic() < patience and victim.poll() is None:
+    made, patience = [], time.monotonic() + 300
+    while len(made) < 3 and time.monotonic() < patience and victim.poll() is None:
         time.sleep(0.02)
-        records = list(tmp_path.glob("whole/cells/*/samples/[!.]*.json"))
+        made = list(tmp_path.glob("whole/cells/*/images/*/[!.]*.png"))
     os.kill(victim.pid, signal.SIGKILL)
     victim.wait()
-    kept = {f: f.stat().st_mtime_ns for f in tmp_path.glob("whole/cells/*/samples/[!.]*.json")}
+    killed = Store(tmp_path / "whole")
+    records = {folder.name: killed.samples(folder.name) for folder in (killed.folder / "cells").iterdir()}
+    files = [killed.image(cell, key) for cell, found in records.items() for key in found]
+    kept = {file: file.stat().st_mtime_ns for file in files}
     assert 0 < len(kept) < 12
     code, summary, _, _ = go(capsys, *arguments)
     assert (code, summary["done"]) == (0, 4)
@@ -126,12 +131,11 @@ def test_killed_and_continued_gives_the_same_table(small, finished, tmp_path, ca
 
 def test_killed_within_a_batch_its_images_are_the_same_to_the_bit(small, finished, tmp_path, capsys):
     shutil.copytree(finished, tmp_path / "whole")
-    lost = sorted(tmp_path.glob("whole/cells/*/samples/[!.]*.json"))[1::3]
-    for record in lost:
-        record.unlink()
-        record.with_suffix(".png").unlink()
+    lost = sorted(tmp_path.glob("whole/cells/*/images/*/*.png"))[1::3]
+    for picture in lost:
+        picture.unlink()
     assert go(capsys, *small, f"results={tmp_path}", "name=whole")[0] == 0
-    pictures = [record.with_suffix(".png").relative_to(tmp_path / "whole") for record in lost]
+    pictures = [picture.relative_to(tmp_path / "whole") for picture in lost]
     assert all((tmp_path / "whole" / p).read_bytes() == (finished / p).read_bytes() for p in pictures)
 
 
@@ -148,9 +152,10 @@ def test_a_failed_cell_is_data_and_the_rest_goes_on(small, tmp_path, capsys, mon
     assert (code, summary["done"], summary["failed"]) == (3, 3, 1)
     assert "ras ratio=0.25 failed: NotFinite: NaN or Inf in the latents of 2 of 2 images" in out
     assert "failed" in err
-    failure = json.loads(next(tmp_path.glob("x/cells/*/failures.jsonl")).read_text().splitlines()[0])
-    assert failure["type"] == "NotFinite"
-    assert "study/run/generate.py" in failure["traceback"]
+    failed = next(row["label"] for row in summary["rows"] if "failure" in row)
+    failure = Store(tmp_path / "x").samples(table(tmp_path / "x").loc[failed, "cell"]).failures[0]
+    assert failure.type == "NotFinite"
+    assert "study/run/generate.py" in failure.traceback
     monkeypatch.setattr(RAS, "__call__", fine)
     code, summary, _, _ = go(capsys, *arguments)
     assert (code, summary["done"], summary["failed"]) == (0, 4, 0)

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 from scipy.stats import t
 
 import run
 from fovea.eval.statistics import paired_difference
 from fovea.study.analysis.change import changes
+from fovea.study.picture import pixels, png
 from fovea.study.stored import Stored
+from tests.study.made_up import replace_image
 
 EMBEDDED = Path(__file__).resolve().parents[3] / "results" / "embedded"
 
@@ -64,10 +65,10 @@ def test_a_study_and_its_copy_are_the_same(pair, capsys):
 
 def test_one_changed_image_shows_in_its_cell_alone(pair, capsys):
     cell = next(r["cell"] for r in pair[0].records if r["label"] == "ras ratio=0.5")
-    image = sorted(pair[1].folder.glob(f"cells/{cell}/samples/*.png"))[0]
-    pixels = np.array(Image.open(image))
-    pixels[:8] //= 2
-    Image.fromarray(pixels).save(image)
+    image = sorted(pair[1].folder.glob(f"cells/{cell}/images/*/*.png"))[0]
+    other = pixels(image).copy()
+    other[:8] //= 2
+    replace_image(pair[1].folder, cell, image.stem, png(other, False))
     assert run.main([f"rescore={pair[1].folder}"]) == 0
     capsys.readouterr()
     a, b = pair[0], Stored(pair[1].folder)

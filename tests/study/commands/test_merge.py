@@ -1,17 +1,21 @@
 """merge=[a,b]: studies of parts, or of machines, as one; refused where one table of both would mislead."""
 
+import io
 import json
 import os
 import shutil
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 import run
 from fovea.study.commands.merge import PART, merged
+from fovea.study.records import FailureRecord
 from fovea.study.run import execute
 from fovea.study.store import Store
 from fovea.study.stored import Stored
+from tests.study.made_up import edit_records, replace_image
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +36,7 @@ def part(finished, folder, labels=None, samples=slice(None)):
     def keep(record):
         kept = dict(list(record["samples"].items())[samples])
         for key in record["samples"].keys() - kept.keys():
-            for file in folder.glob(f"cells/*/*/{key}.*"):
+            for file in folder.glob(f"cells/*/**/{key}.*"):
                 file.unlink()
         record["samples"] = kept
         for cell, known in list(record["cells"].items()):
@@ -82,7 +86,7 @@ def test_what_was_split_is_whole_again(finished, halves, tmp_path, capsys):
     )
     pd.testing.assert_frame_equal(a.reset_index(drop=True), b.reset_index(drop=True), check_like=True)
     assert [contents(half) for half in halves] == before
-    for image in one.glob("cells/*/samples/*.png"):
+    for image in one.glob("cells/*/images/*/*.png"):
         source = next(
             half / image.relative_to(one) for half in halves if (half / image.relative_to(one)).exists()
         )
@@ -135,9 +139,14 @@ def other_machine(folder, slower):
     (folder / "provenance.json").write_text(json.dumps(record), "utf-8")
     for cell, name in names.items():
         (folder / "cells" / cell).rename(folder / "cells" / name)
-    for file in folder.glob("cells/*/samples/*.json"):
-        edit(file, lambda r: r["batch"].update(seconds=r["batch"]["seconds"] * slower))
+    edit_records(folder, lambda kind, r: elsewhere(kind, r, names, slower))
     return folder
+
+
+def elsewhere(kind, record, names, slower):
+    record["cell"] = names[record["cell"]]
+    if kind == "batch":
+        record["seconds"] *= slower
 
 
 def test_speedups_stay_within_a_machine(finished, tmp_path, capsys):
@@ -182,7 +191,7 @@ def every(**values):
 
 
 def noise(folder):
-    edit(next(folder.glob("cells/*/samples/*.json")), lambda r: r.update(noise="0" * 16))
+    edit_records(folder, lambda kind, r: [i.update(noise="0" * 16) for i in r.get("images", [])])
 
 
 def provenance(change):
@@ -240,11 +249,15 @@ def test_another_image_under_the_same_key_is_refused(halves, tmp_path, capsys):
 
 
 def test_the_same_image_packed_otherwise_is_the_same(halves, tmp_path, capsys):
-    from PIL import Image
-
-    image = next(halves[1].glob("cells/*/samples/*.png"))
-    Image.open(image).save(image, compress_level=0)
+    for image in halves[1].glob("cells/*/images/*/*.png"):
+        data = io.BytesIO()
+        Image.open(image).save(data, "PNG", compress_level=0)
+        replace_image(halves[1], image.parts[-4], image.stem, data.getvalue())
     assert merge(capsys, tmp_path, *halves)[0] == 0
+    one = Store(tmp_path / "one")
+    cells = [folder.name for folder in (one.folder / "cells").iterdir()]
+    assert one.verify(cells) == []
+    assert [len(one.samples(cell)) for cell in cells] == [3] * 4
 
 
 def test_a_merge_that_was_killed_is_made_anew(halves, tmp_path, capsys):
@@ -256,8 +269,8 @@ def test_a_merge_that_was_killed_is_made_anew(halves, tmp_path, capsys):
 
 def test_failures_are_kept(halves, tmp_path, capsys):
     cell = table(halves[0]).loc["3 steps", "cell"]
-    shutil.rmtree(halves[0] / "cells" / cell / "samples")
-    Store(halves[0]).fail(cell, {"type": "NotFinite", "message": "NaN"})
+    shutil.rmtree(halves[0] / "cells" / cell / "images")
+    Store(halves[0]).append(FailureRecord(cell=cell, time="", type="NotFinite", message="NaN", traceback=""))
     code, _, summary = merge(capsys, tmp_path, *halves)
     assert (code, summary["failed"]) == (3, 1)
     assert table(tmp_path / "one").loc["3 steps", "failure"] == "NotFinite: NaN"

@@ -32,7 +32,7 @@ def origin(folder):
 
 
 def images(folder):
-    return {f.relative_to(folder): f.stat().st_mtime_ns for f in folder.glob("cells/*/samples/*")}
+    return {f.relative_to(folder): f.stat().st_mtime_ns for f in folder.glob("cells/*/images/*/*")}
 
 
 def test_the_same_metrics_give_the_same_table(study, finished, capsys):

@@ -78,7 +78,7 @@ def test_without_the_text_the_figures_are_shown(study, capsys):
 
 
 def test_a_study_that_was_stopped_says_how_far_it_is(study, capsys):
-    for file in [*study.glob("table.*"), *study.glob("cells/*/samples/*.json")][:6]:
+    for file in [*study.glob("table.*"), *study.glob("cells/*/images/*/*.png")][:6]:
         file.unlink()
     (study / "provenance.json").unlink()
     lines, summary = shown(capsys, f"show={study}")

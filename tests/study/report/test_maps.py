@@ -3,6 +3,7 @@
 import json
 import shutil
 import xml.etree.ElementTree as ET
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from scipy.stats import spearmanr
 import run
 from fovea.study.commands import rescore
 from fovea.study.plan.cells import Cell
+from fovea.study.records import FlopsRecord
 from fovea.study.report import drawn as maps
 from fovea.study.report.animation import frame
 from fovea.study.report.continuity import continuity
@@ -131,8 +133,8 @@ def test_a_study_without_traces_is_drawn_as_before(kinds, tmp_path):
 
 def test_where_every_token_runs_there_is_no_focus(kinds, tmp_path):
     folder = shutil.copytree(kinds, tmp_path / "dense")
-    for file in folder.glob("cells/*/samples/*.json"):
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"focus": None}))
+    for shares in folder.glob("cells/*/focus"):
+        shutil.rmtree(shares)
     plan, _ = rescore.plan(folder, [])
     maps.show(plan, Store(folder), folder)
     assert not list(folder.glob("focus.*"))
@@ -164,9 +166,10 @@ def test_a_method_whose_baseline_failed_departs_from_nothing(opened, tmp_path):
 class Flops:
     """A store that knows how many FLOPs each cell took."""
 
-    def described(self, cell):
+    def samples(self, cell):
         kind, number = cell.rsplit(maxsplit=1)
-        return {"flops": 100 if kind == "dense" else 100 / float(number), "flops_images": 1}
+        flops = 100 if kind == "dense" else round(100 / float(number))
+        return SimpleNamespace(flops=FlopsRecord(cell=cell, images=1, counted=flops, closed=flops))
 
 
 def cells(**kinds):

@@ -11,10 +11,12 @@ import pytest
 from fovea.study.analysis.score import rows
 from fovea.study.commands import rescore
 from fovea.study.picture import pixels
+from fovea.study.records import FailureRecord
 from fovea.study.report.page import page as write_page
 from fovea.study.report.pictures import webp
 from fovea.study.store import Store
 from tests.programs import needed
+from tests.study.made_up import edit_records
 
 ARGUMENTS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 HOSTILE = [
@@ -65,7 +67,7 @@ def visit(browser):
 
 def changed(study: Path, place: Path, *arguments: str, **edits) -> Path:
     """A copy with its records edited, by what takes and gives each file's object, with a page of its own."""
-    files = {"origin": "provenance.json", "samples": "cells/*/samples/*.json", "cells": "cells/*/cell.json"}
+    files = {"origin": "provenance.json", "cells": "cells/*/cell.json"}
     folder = shutil.copytree(study, place, dirs_exist_ok=True)
     for name, edit in edits.items():
         for file in folder.glob(files[name]):
@@ -88,10 +90,13 @@ def hostile(finished, tmp_path_factory):
             cell["label"] = LABEL if cell["label"] == "ras ratio=0.25" else cell["label"]
         return found
 
-    def renamed(found):
-        return found | {"prompt": named[found["key"]]}
+    def renamed(kind, record):
+        for image in record["images"] if kind == "batch" else []:
+            image["prompt"] = named[image["key"]]
 
-    return changed(finished, tmp_path_factory.mktemp("hostile") / "s", origin=relabelled, samples=renamed)
+    source = shutil.copytree(finished, tmp_path_factory.mktemp("hostile") / "source")
+    edit_records(source, renamed)
+    return changed(source, source.parent / "s", origin=relabelled)
 
 
 def cell_of(study: Path, label: str) -> Path:
@@ -105,12 +110,10 @@ def failed(finished, tmp_path_factory):
     source = shutil.copytree(finished, tmp_path_factory.mktemp("failing") / "s")
     cell = cell_of(source, "ras ratio=0.25")
     key = next(iter(json.loads((source / "provenance.json").read_text("utf-8"))["samples"]))
-    record = cell / "samples" / f"{key}.json"
-    record.unlink()
-    record.with_suffix(".png").unlink()
+    Store(source).image(cell.name, key).unlink()
     failure = {"time": "2026-01-01T00:00:00", "type": "OutOfMemoryError", "message": "<b>full</b>"}
     trace = 'Traceback (most recent call last):\n  File "x.py", line 1, in <module>\nOutOfMemoryError'
-    (cell / "failures.jsonl").write_text(json.dumps(failure | {"traceback": trace}) + "\n")
+    Store(source).append(FailureRecord(cell=cell.name, traceback=trace, **failure))
     return changed(source, source.parent / "failed", "eval.metrics=[psnr,ssim,fid]")
 
 
@@ -127,15 +130,11 @@ def old(finished, tmp_path_factory):
     for folder in source.glob("cells/*/traces"):
         shutil.rmtree(folder)
 
-    def bare(found):
-        return found | {"batch": {k: v for k, v in found["batch"].items() if k != "state"}}
+    def bare(kind, found):
+        return kind != "warm_up" and (found.update(state={}) if kind == "batch" else None)
 
-    return changed(
-        source,
-        source.parent / "old",
-        samples=bare,
-        cells=lambda found: {key: value for key, value in found.items() if key != "cold"},
-    )
+    edit_records(source, bare)
+    return changed(source, source.parent / "old")
 
 
 @pytest.fixture(scope="session")
@@ -505,7 +504,7 @@ def test_images_are_embedded_without_loss_while_small(finished, tmp_path):
 
     from PIL import Image
 
-    stored = next(finished.glob("cells/*/samples/*.png"))
+    stored = next(finished.glob("cells/*/images/*/*.png"))
     with Image.open(io.BytesIO(base64.b64decode(webp(stored).split(",")[1]))) as image:
         assert np.array_equal(np.asarray(image), pixels(stored))
     big = tmp_path / "big.png"

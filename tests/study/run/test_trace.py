@@ -1,5 +1,6 @@
 """study/run/trace.py, observe.py: what is kept of a trajectory, on tiny pipelines."""
 
+import json
 import shutil
 from itertools import product
 
@@ -274,7 +275,8 @@ def stored(finished, tmp_path_factory):
 
 def cells(store):
     """Label to id."""
-    return {store.described(c.name)["label"]: c.name for c in (store.folder / "cells").iterdir()}
+    folders = (store.folder / "cells").iterdir()
+    return {json.loads((c / "cell.json").read_text())["label"]: c.name for c in folders}
 
 
 def test_it_comes_back_as_it_went(tmp_path):
@@ -301,12 +303,12 @@ def test_it_comes_back_as_it_went(tmp_path):
 def test_a_study_traces_its_first_batch_and_counts_its_flops(finished):
     store = Store(finished)
     for label, cell in cells(store).items():
-        found, known = read(store, cell), store.described(cell)
-        assert len(found) == known["flops_images"] == 2  # of 3 images, in batches of 2
-        assert known["flops"] == known["flops_closed"]
+        found, records = read(store, cell), store.samples(cell)
+        known = records.flops
+        assert len(found) == known.images == 2  # of 3 images, in batches of 2
+        assert known.counted == known.closed
         assert {len(t.sigma) for t in found.values()} == {3 if label == "3 steps" else 6}
-        records = store.samples(cell)
-        assert sum(records[key]["flops"] for key in found) == known["flops"]
+        assert sum(records[key].flops for key in found) == known.counted
         for trace in found.values():
             assert trace.grid == (4, 6)
             assert trace.error.any() == (label != "dense")
