@@ -3,12 +3,16 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy.special import ndtri, stdtr, stdtrit  # quantiles of the normal; Student's t and its quantiles
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtr, stdtrit  # Student's t and its quantiles
 
+Worse = Literal["low", "high"]
 Z = 1.96  # standard errors to a 95 % interval
+FAILURE = 5.0  # standard deviations that a failure too rare to be seen is off
+MOST = 3.0  # times Student's
 
 
 @dataclass(frozen=True)
@@ -23,17 +27,57 @@ class Interval:
     p: float | None = None
 
 
-def basic(value: float, replicates: ArrayLike, n: int, level: float = 0.95) -> Interval:
-    """The basic bootstrap interval, 2 value - quantile of the replicates.
+def studentised(
+    value: float,
+    error: float,
+    ratios: ArrayLike,
+    n: int,
+    level: float = 0.95,
+    worse: Worse | None = None,
+) -> Interval:
+    """value +- c error of n draws, with c from a bootstrap: the quantile of |ratios|, how many of their own
+    standard errors resamples are away from the value (the symmetric percentile-t, Hall 1992, section 3.6).
 
-    Basic and not percentile, which counts the bias of a pooled figure twice. Widened by t / z * sqrt(n / (n -
-    1)), since a bootstrap of few values is too narrow by as much (Hesterberg 2015, arXiv:1411.5279). Where
-    replicates are infinite, the bounds may be.
+    Without ratios c is Student's, and it is at most three times as much, where resamples have lost their
+    spread. worse: the side on which failures lie that are too rare to be among the n. The bound there is at
+    least that of the draws with one more, five standard deviations off; what that leaves of 1 - level goes to
+    the other side. p is of no effect at all, as the symmetric interval has it.
+
+    Coverage at n = 24 (scripts/coverage.py): of decibels .91 to .94 by the basic bootstrap, by Student's
+    interval and by BCa, .93 to .95 by this. Where 8 % of draws fail by eight standard deviations, .84 to .88
+    by all of these, since one sample in seven holds no failure, and .94 with `worse`.
     """
-    tail = (1 - level) / 2
-    widen = stdtrit(n - 1, tail) / ndtri(tail) * math.sqrt(n / (n - 1))
-    low, high = np.quantile(np.asarray(replicates), [tail, 1 - tail], method="inverted_cdf")
-    return Interval(value, float(value - widen * (high - value)), float(value - widen * (low - value)), level)
+    if error == 0:
+        return Interval(value, value, value, level, two_sided(value, error, n))
+    distances = np.abs(np.asarray(ratios, np.float64))
+    wide = _critical(distances, n, level)
+    p = two_sided(value, error * wide / student(n, level), n)
+    if worse is None:
+        return Interval(value, value - wide * error, value + wide * error, level, p)
+    unseen = _with_a_failure(n, level)
+    left = (1 - level) - float(stdtr(n - 1, -unseen))  # of the probability to miss
+    bounds = max(wide, unseen) * error, _critical(distances, n, 1 - 2 * left) * error
+    below, above = bounds if worse == "low" else bounds[::-1]
+    return Interval(value, value - below, value + above, level, p)
+
+
+def _critical(distances: NDArray[np.float64], n: int, level: float) -> float:
+    usual = student(n, level)
+    if not len(distances):
+        return usual
+    ordered = np.sort(np.where(np.isnan(distances), np.inf, distances))
+    return float(min(ordered[math.ceil(level * len(ordered)) - 1], MOST * usual))
+
+
+def student(n: int, level: float) -> float:
+    """How many standard errors of n draws Student's interval goes to either side."""
+    return -float(stdtrit(n - 1, (1 - level) / 2))
+
+
+def _with_a_failure(n: int, level: float) -> float:
+    """How many standard errors of n draws the bound of n + 1 is off, one of them a failure."""
+    spread = (n - 1 + FAILURE**2 * n / (n + 1)) / (n + 1)
+    return FAILURE * math.sqrt(n) / (n + 1) + student(n + 1, level) * math.sqrt(spread)
 
 
 def two_sided(value: float, error: float, n: int) -> float:

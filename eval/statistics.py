@@ -1,24 +1,25 @@
 """How sure a figure is: standard errors, and seeded, vectorised bootstrap intervals paired by prompt.
 
-A resample is a row of counts, how often each image was drawn, and two methods are compared on the same ones.
-Images of one prompt at several seeds are no independent draws: where `groups` names the prompt of each image,
-prompts are drawn, with all of their images.
+The unit is the prompt. Images of one prompt at several seeds are no independent draws: where `groups` names
+the prompt of each image, prompts are drawn, with all of their images.
 """
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
-from typing import Literal
+from functools import cached_property, lru_cache
+from itertools import combinations_with_replacement
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit  # quantiles of Student's t
 
-from fovea.eval.interval import Interval, basic, two_sided
+from fovea.eval.interval import Interval, Worse, studentised
 
 Array = NDArray[np.float64]
 Groups = Sequence[Hashable] | None
 Pool = Literal["mean", "decibel"]
+REPLICATES = 2000
+FEW, MANY = 8, 2000  # prompts between which intervals are by resampling
 
 
 def pooled(values: ArrayLike, weights: ArrayLike | None = None, pool: Pool = "mean") -> Array:
@@ -68,35 +69,112 @@ def standard_error(values: ArrayLike, pool: Pool = "mean", groups: Groups = None
     return spread(influence(values, pool), groups)
 
 
+class Resampled:
+    """Figures of k columns of values (n, k) of the same images, and the same of resamples of their prompts.
+
+    A resample is how often each prompt was drawn; all columns are of the same ones.
+    value: (k,). prompts: how many there are.
+    """
+
+    def __init__(self, values: ArrayLike, pool: Pool = "mean", groups: Groups = None, seed: int = 0):
+        x, self.pool, self.seed = np.asarray(values, np.float64), pool, seed
+        x = 10 ** (-x / 10) if pool == "decibel" else x
+        self.place, self.prompts = codes(len(x), groups)
+        self.sizes = np.bincount(self.place, minlength=self.prompts).astype(np.float64)  # (g,)
+        self.mean = x.mean(0)  # (k,)
+        self.sums = np.stack([np.bincount(self.place, c, self.prompts) for c in (x - self.mean).T], 1)
+        self.value = self._figure(self.mean)
+
+    @cached_property
+    def means(self) -> Array:
+        """(r, k): of the resamples."""
+        drawn = self._drawn(np.column_stack([self.sums, self.sizes]))
+        return self.mean + drawn[:, :-1] / drawn[:, -1:]
+
+    @property
+    def drawn(self) -> Array:
+        """(r, k): the figures of the resamples."""
+        return self._figure(self.means)
+
+    def error(self, slope: ArrayLike) -> float | None:
+        """The standard error of the figures times slope (k,), added up; None of a single prompt."""
+        if self.prompts < 2:
+            return None
+        return float(
+            self._errors(np.asarray(slope, np.float64), self.mean[None], np.ones((1, self.prompts)))[0]
+        )
+
+    def errors(self, slope: ArrayLike) -> Array:
+        """(r,): the same of each resample, as it would have it."""
+        return self._errors(np.asarray(slope, np.float64), self.means, None)
+
+    def interval(self, slope: ArrayLike, level: float = 0.95, worse: Worse | None = None) -> Interval:
+        """Of the figures times slope (k,), added up; with p."""
+        slope = np.asarray(slope, np.float64)
+        value, error = _combined(self.value, slope), self.error(slope)
+        if error is None or not math.isfinite(value):
+            return Interval(value, value, value, 0.0)
+        ratios = np.array([])
+        if error and self.resampling:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratios = (_combined(self.drawn, slope) - value) / self.errors(slope)
+        return studentised(value, error, ratios, self.prompts, level, worse)
+
+    @property
+    def resampling(self) -> bool:
+        """Of fewer prompts too many resamples are alike; of more, means are normal anyway."""
+        return FEW <= self.prompts <= MANY
+
+    def _figure(self, mean: Array) -> Array:
+        with np.errstate(divide="ignore"):
+            return -10 * np.log10(mean) if self.pool == "decibel" else mean
+
+    def _drawn(self, columns: NDArray[Any], counts: Array | None = None) -> Array:
+        """(r, m): columns (g, m) added up by how often each prompt was drawn."""
+        drawn = _counts(self.prompts, REPLICATES, self.seed) if counts is None else counts
+        step = max(1, 2 * 10**6 // self.prompts)  # of a few megabytes at once
+        return np.concatenate([drawn[i : i + step] @ columns for i in range(0, len(drawn), step)])
+
+    def _errors(self, slope: Array, means: Array, counts: Array | None) -> Array:
+        """From sums over prompts of squared residuals, linear in the sizes and the columns' sums."""
+        used = np.flatnonzero(slope)
+        columns = np.column_stack([self.sizes, self.sums[:, used]])  # (g, m)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scale = -10 / math.log(10) / means[:, used] if self.pool == "decibel" else 1.0
+            by = slope[used] * scale * np.ones_like(means[:, used])  # (r, m - 1): what a column's mean counts
+            by = np.column_stack([-(by * (means - self.mean)[:, used]).sum(1), by])
+            pairs = list(combinations_with_replacement(range(columns.shape[1]), 2))
+            products = np.column_stack([columns[:, i] * columns[:, j] for i, j in pairs] + [self.sizes])
+            total = self._drawn(products, counts)
+            squares = sum(
+                (1 + (i != j)) * by[:, i] * by[:, j] * total[:, at] for at, (i, j) in enumerate(pairs)
+            )
+            g = self.prompts
+            return np.sqrt(np.maximum(g / (g - 1) * squares, 0)) / total[:, -1]
+
+
+def _combined(figures: Array, slope: Array) -> Any:
+    """(...,) of (..., k). Figures that do not count may be infinite."""
+    used = slope != 0
+    return figures[..., used] @ slope[used]
+
+
+@lru_cache(maxsize=2)
+def _counts(g: int, replicates: int, seed: int) -> NDArray[np.uint16]:
+    """(replicates, g): how often each of g is in g draws with replacement."""
+    drawn = np.random.default_rng(seed).multinomial(g, np.full(g, 1 / g), size=replicates)
+    return drawn.astype(np.uint16)
+
+
 def mean_interval(
-    values: ArrayLike, pool: Pool = "mean", groups: Groups = None, level: float = 0.95
+    values: ArrayLike,
+    pool: Pool = "mean",
+    groups: Groups = None,
+    level: float = 0.95,
+    worse: Worse | None = None,
 ) -> Interval:
-    """The pooled figure of values (n,) with Student's interval; a single value has no bounds."""
-    value, error = float(pooled(values, pool=pool)), standard_error(values, pool, groups)
-    if error is None or not math.isfinite(value):
-        return Interval(value, value, value, 0.0)
-    half = -stdtrit(codes(len(np.asarray(values)), groups)[1] - 1, (1 - level) / 2) * error
-    return Interval(value, float(value - half), float(value + half), level)
-
-
-def resamples(
-    n: int, replicates: int = 2000, seed: int | np.random.Generator = 0, groups: Groups = None
-) -> Array:
-    """Weights (replicates, n) that sum to n: how often each image is in `replicates` draws of n out of n with
-    replacement, or of all groups out of all groups."""
-    place, g = codes(n, groups)
-    drawn = np.random.default_rng(seed).multinomial(g, np.full(g, 1 / g), size=replicates)[:, place]
-    return drawn * (n / drawn.sum(1, keepdims=True))
-
-
-def replicated(
-    values: ArrayLike, pool: Pool = "mean", replicates: int = 2000, seed: int = 0, groups: Groups = None
-) -> Array:
-    """The figures (replicates, k) of the columns of (n, k), all resampled together."""
-    x, draw = np.asarray(values, np.float64), np.random.default_rng(seed)
-    step = max(1, 10**7 // len(x))  # weights in memory at once
-    sizes = [min(step, replicates - done) for done in range(0, replicates, step)]
-    return np.concatenate([pooled(x, resamples(len(x), r, draw, groups), pool) for r in sizes])
+    """The pooled figure of values (n,); see `studentised`. A single value has no bounds."""
+    return Resampled(np.asarray(values, np.float64)[:, None], pool, groups).interval([1.0], level, worse)
 
 
 def paired_difference(
@@ -105,26 +183,22 @@ def paired_difference(
     *,
     pool: Pool = "mean",
     level: float = 0.95,
-    replicates: int = 2000,
     seed: int = 0,
     groups: Groups = None,
+    worse: Worse | None = "low",
 ) -> Interval:
     """a minus b, from per-image values (n,) of the same keys in the same order, resampled together; with p.
 
-    Of a single prompt it has no bounds. Raises ValueError on unequal lengths, and where either figure is
-    infinite.
+    worse: on which side a may have failures that no image here shows, see `studentised`; None where b may
+    have them as well. (Decibels have none: a failed image outweighs all others.) Of a single prompt it has no
+    bounds. Raises ValueError on unequal lengths, and where either figure is infinite.
     """
     x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if x.shape != y.shape or x.ndim != 1 or not len(x):
         raise ValueError(f"a paired difference needs as many values of each, not {x.shape} and {y.shape}")
-    value = float(pooled(x, pool=pool) - pooled(y, pool=pool)) if not np.array_equal(x, y) else 0.0
-    if not math.isfinite(value):
+    if np.array_equal(x, y):
+        return Interval(0.0, 0.0, 0.0, level, 1.0)
+    both = Resampled(np.stack([x, y], 1), pool, groups, seed)
+    if not np.isfinite(both.value).all():
         raise ValueError("no difference in decibels to images that are all identical to the dense ones")
-    n = codes(len(x), groups)[1]
-    error = spread(influence(x, pool) - influence(y, pool), groups)
-    if error is None:
-        return Interval(value, value, value, 0.0)
-    p, q = replicated(np.stack([x, y], 1), pool, replicates, seed, groups).T
-    with np.errstate(invalid="ignore"):
-        difference = np.where(p == q, 0.0, p - q)
-    return replace(basic(value, difference, n, level), p=two_sided(value, error, n))
+    return both.interval([1, -1], level, worse if pool == "mean" else None)

@@ -2,17 +2,19 @@
 batches been drawn."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fovea.eval import Better
-from fovea.eval.statistics import Groups, replicated
+from fovea.eval.interval import Interval, studentised
+from fovea.eval.statistics import REPLICATES, Groups, Resampled
 from fovea.study.analysis.row import Cost, Row
 
 Array = NDArray[np.float64]
-REPLICATES = 2000
+Figure = Callable[[Array, Array], Array]  # of costs and qualities (r, k) each, to (r,)
+NOWHERE = float("nan")
 
 
 def costs(rows: Sequence[Row]) -> Array:
@@ -29,10 +31,12 @@ def drawn_costs(rows: Sequence[Row], kind: Cost, seed: int = 1) -> Array:
     shares = np.array([[row.relative[unit] for row in rows] for unit in units])  # (units, k)
     if kind == "flops":
         same = tuple(units) == rows[0].keys
-        return replicated(shares, seed=0, replicates=REPLICATES, groups=groups(rows[0]) if same else None)
-    draw = np.random.default_rng(seed)
-    turns = (draw.integers(0, len(units), len(units)) for _ in range(REPLICATES))
-    medians, middle = np.array([np.median(shares[turn], axis=0) for turn in turns]), np.median(shares, axis=0)
+        return Resampled(shares, groups=groups(rows[0]) if same else None).drawn
+    draw, some = np.random.default_rng(seed), max(1, 10**6 // shares.size)  # in memory at once
+    sizes = [min(some, REPLICATES - done) for done in range(0, REPLICATES, some)]
+    turns = (draw.integers(0, len(units), (r, len(units))) for r in sizes)
+    medians = np.concatenate([np.median(shares[turn], axis=1) for turn in turns])
+    middle = np.median(shares, axis=0)
     return middle + (medians - middle) * math.sqrt(len(units) / (len(units) - 1))  # few are too narrow
 
 
@@ -41,19 +45,47 @@ def qualities(rows: Sequence[Row], name: str) -> Array:
     return np.array([sign(rows[0].scores[name].better) * (row.scores[name].value or 0.0) for row in rows])
 
 
-def drawn_qualities(rows: Sequence[Row], name: str) -> Array | None:
-    """(r, k), prompts drawn; None unless all cells have the same images."""
+def resampled(rows: Sequence[Row], name: str) -> Resampled | None:
+    """The score of each cell; None unless all cells have the same images. Not signed."""
     first = rows[0]
     scores = [row.scores[name] for row in rows]
     each = [score.per_image for score in scores if score.per_image is not None]
-    n = first.scores[name].n
-    if len(each) < len(rows) or n < 2 or any(len(x) != n for x in each):
+    if len(each) < len(rows) or any(row.keys != first.keys for row in rows):
         return None
-    if any(row.keys != first.keys for row in rows):
+    if not each[0] or any(len(x) != len(each[0]) for x in each):
         return None
-    pool = scores[0].pool
-    drawn = replicated(np.array(each).T, pool, REPLICATES, groups=groups(first))
-    return sign(scores[0].better) * drawn
+    return Resampled(np.array(each).T, scores[0].pool, groups(first))
+
+
+def interval(figure: Figure, rows: Sequence[Row], name: str) -> Interval | None:
+    """A figure of the costs and the qualities (r, k), signed so that more is better, of each of r draws.
+
+    Studentised: a resample's error is that of its prompts at the costs as they are, and that of the costs at
+    the qualities as they are. Without the same images in every cell, or of one prompt, it has no bounds; None
+    where a score is infinite.
+    """
+    cost, quality, both = costs(rows)[None], qualities(rows, name)[None], resampled(rows, name)
+    if not np.isfinite(quality).all():
+        return None
+    value, way = float(figure(cost, quality)[0]), sign(rows[0].scores[name].better)
+    slope = way * _slope(figure, cost, quality)
+    by_prompt = None if both is None else both.error(slope)
+    if both is None or by_prompt is None:
+        return Interval(value, NOWHERE, NOWHERE, 0.0)
+    spent = drawn_costs(rows, rows[0].cost)
+    by_cost = float(figure(spent, quality.repeat(len(spent), 0)).std())
+    error, ratios = math.hypot(by_prompt, by_cost), np.array([])
+    if both.resampling and error:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = (figure(spent, way * both.drawn) - value) / np.hypot(both.errors(slope), by_cost)
+    return studentised(value, error, ratios, both.prompts)
+
+
+def _slope(figure: Figure, cost: Array, quality: Array) -> Array:
+    """(k,): by how much the figure changes with the quality of each cell, (1, k)."""
+    step = 1e-4 * (float(np.ptp(quality)) or 1.0)
+    nudged = quality + step * np.eye(quality.shape[1])
+    return (figure(cost.repeat(len(nudged), 0), nudged) - figure(cost, quality)) / step
 
 
 def groups(row: Row) -> Groups:
@@ -61,8 +93,8 @@ def groups(row: Row) -> Groups:
     return row.prompts or None
 
 
-def independent(row: Row, name: str) -> int:
-    """How many prompts there are."""
+def prompts(row: Row, name: str) -> int:
+    """How many there are."""
     return len(set(row.prompts)) or row.scores[name].n
 
 

@@ -13,11 +13,9 @@ from dataclasses import replace
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from fovea.eval.interval import Interval, basic, two_sided
-from fovea.study.analysis.draws import Array, costs, drawn_costs, drawn_qualities, independent, qualities
+from fovea.eval.interval import Interval, student, two_sided
+from fovea.study.analysis.draws import Array, costs, interval, prompts, qualities
 from fovea.study.analysis.row import Cost, Row
-
-NOWHERE = float("nan")
 
 
 def with_gain(rows: Sequence[Row], cost: Cost = "time") -> list[Row]:
@@ -27,7 +25,9 @@ def with_gain(rows: Sequence[Row], cost: Cost = "time") -> list[Row]:
 
 
 def _curve(row: Row, rows: Sequence[Row]) -> list[Row]:
-    return [r for r in rows if r.cell.dense == row.cell.dense and r.cell.role != "method" and r.cheaper]
+    """Of the same images: figures of other prompts do not compare, nor biased ones of other numbers."""
+    rivals = [r for r in rows if r.cell.dense == row.cell.dense and r.cell.role != "method"]
+    return [r for r in rivals if r.cheaper and r.keys == row.keys]
 
 
 def _gained(row: Row, curve: Sequence[Row]) -> Row:
@@ -54,13 +54,13 @@ def gain(row: Row, curve: Sequence[Row], name: str) -> Interval | None:
     cost, quality = costs([row, *curve]), qualities([row, *curve], name)
     if not cost[1] <= cost[0] <= cost[-1]:
         return None
-    value = float(quality[0] - line(cost[:1], cost[None, 1:], quality[None, 1:])[0])
-    drawn = drawn_qualities([row, *curve], name)
-    if drawn is None or not np.isfinite(drawn).all():
-        return Interval(value, NOWHERE, NOWHERE, 0.0)
-    spent, n = drawn_costs([row, *curve], row.cost), independent(row, name)
-    replicates = drawn[:, 0] - line(spent[:, 0], spent[:, 1:], drawn[:, 1:])
-    return _stretched(basic(value, replicates, n), bend(cost, quality), float(replicates.std()), n)
+    found = interval(_over, [row, *curve], name)
+    return None if found is None else _stretched(found, bend(cost, quality), prompts(row, name))
+
+
+def _over(cost: Array, quality: Array) -> Array:
+    """(r,): the first of (r, k) cells less the line through the others."""
+    return quality[:, 0] - line(cost[:, 0], cost[:, 1:], quality[:, 1:])
 
 
 def line(at: Array, cost: Array, quality: Array) -> Array:
@@ -82,9 +82,11 @@ def bend(cost: Array, quality: Array) -> float:
     return float(straight - PchipInterpolator(places, quality[1:][index])(cost[0]))
 
 
-def _stretched(interval: Interval, by: float, error: float, n: int) -> Interval:
+def _stretched(found: Interval, by: float, n: int) -> Interval:
     """p: of whichever of the two gains is nearer to zero, and 1 if zero lies between them."""
-    value = interval.value
+    if not found.level:
+        return found
+    value = found.value
     nearest = min(value, value + by, key=abs) if value * (value + by) > 0 else 0.0
-    p = two_sided(nearest, error * math.sqrt(n / (n - 1)), n)
-    return replace(interval, low=interval.low + min(by, 0), high=interval.high + max(by, 0), p=p)
+    p = two_sided(nearest, (found.high - found.low) / 2 / student(n, found.level), n)
+    return replace(found, low=found.low + min(by, 0), high=found.high + max(by, 0), p=p)

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
-from fovea.eval.interval import Interval, Z
+from fovea.eval import Score
+from fovea.eval.interval import Interval, Worse, Z
 from fovea.eval.statistics import mean_interval
 from fovea.study.analysis.row import Row
 
@@ -13,12 +14,18 @@ def measured(row: Row, dense: Row | None, name: str) -> Interval | None:
 
 
 def _score(row: Row, name: str) -> Interval | None:
-    """Student's interval over prompts; of a figure of the whole set, from its standard error."""
     score = row.scores.get(name)
-    if score is None or score.value is None:
-        return None
+    return None if score is None or score.value is None else of_score(score, row)
+
+
+def of_score(score: Score, row: Row) -> Interval:
+    """Of a score that there is, over prompts; of a figure of the whole set, from its standard error."""
+    if score.value is None:
+        raise ValueError(f"{score.name} has no value")
     if score.per_image is not None:
-        return mean_interval(score.per_image, score.pool, row.prompts or None)
+        single = score.pool == "mean" and not score.biased
+        worse: Worse | None = ("low" if score.better == "higher" else "high") if single else None
+        return mean_interval(score.per_image, score.pool, row.prompts or None, worse=worse)
     half = Z * (score.se or 0.0)
     return Interval(score.value, score.value - half, score.value + half, 0.95 if score.se else 0.0)
 

@@ -10,17 +10,9 @@ import numpy as np
 from fovea.eval import Score
 from fovea.eval.decisions import Verdict, holm, verdict
 from fovea.eval.front import hypervolume, membership
-from fovea.eval.interval import Interval, basic
-from fovea.eval.statistics import mean_interval
-from fovea.study.analysis.draws import (
-    Array,
-    costs,
-    drawn_costs,
-    drawn_qualities,
-    independent,
-    qualities,
-    sign,
-)
+from fovea.eval.interval import Interval
+from fovea.study.analysis.draws import Array, drawn_costs, interval, qualities, resampled, sign
+from fovea.study.analysis.measures import of_score
 from fovea.study.analysis.row import Row
 
 Margins = Mapping[str, float]
@@ -81,7 +73,7 @@ def judged(score: Score, allowed: float, row: Row) -> Verdict:
         return "non-inferior"
     if score.per_image is None:
         return "undecided"
-    return verdict(mean_interval(score.per_image, score.pool, row.prompts or None), score.better, allowed)
+    return verdict(of_score(score, row), score.better, allowed)
 
 
 def _fronts(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
@@ -107,9 +99,10 @@ def _rivals(rows: Sequence[Row], name: str) -> list[list[Row]]:
 def _places(group: Sequence[Row], name: str) -> Array:
     """Nothing is likelier than the dense images to themselves: a score that they have not is theirs by
     right, and what costs as much beside it is on no front."""
-    quality = drawn_qualities(group, name)
-    if quality is None:
+    both = resampled(group, name)
+    if both is None or both.prompts < 2:
         return np.array([])
+    quality = sign(group[0].scores[name].better) * both.drawn
     cost = drawn_costs(group, group[0].cost)
     if all(row.cell.role != "dense" for row in group):
         best = np.full((len(quality), 1), np.inf)
@@ -134,25 +127,23 @@ def volumes(rows: Sequence[Row]) -> list[dict[str, object]]:
 def _volume(
     group: Sequence[Row], name: str, label: str, own: list[int], curve: list[int]
 ) -> dict[str, object]:
-    quality, spent = qualities(group, name), costs(group)
-    drawn = drawn_qualities(group, name)
-    if drawn is None or not np.isfinite(drawn).all():
-        return {}
-    cost, n, worst = drawn_costs(group, group[0].cost), independent(group[0], name), quality.min()
+    worst = qualities(group, name).min()
 
-    def area(columns: list[int]) -> Interval:
-        value = float(hypervolume(spent[columns], quality[columns], worst))
-        return basic(value, hypervolume(cost[:, columns], drawn[:, columns], worst), n)
+    def area(spent: Array, quality: Array, columns: list[int] = own) -> Array:
+        return hypervolume(spent[:, columns], quality[:, columns], worst)
 
-    record: dict[str, object] = {"score": name, "cells": label, **_bounds("hypervolume", area(own))}
+    def over(spent: Array, quality: Array) -> Array:
+        return area(spent, quality) - area(spent, quality, curve)
+
+    found = {"hypervolume": interval(area, group, name)}
     if curve and own != curve:
-        value = area(own).value - area(curve).value
-        over = hypervolume(cost[:, own], drawn[:, own], worst) - hypervolume(
-            cost[:, curve], drawn[:, curve], worst
-        )
-        record |= _bounds("over_step_reduction", basic(value, over, n))
-    return record
+        found["over_step_reduction"] = interval(over, group, name)
+    record: dict[str, object] = {}
+    for key, value in found.items():
+        record |= {} if value is None else _bounds(key, value)
+    return {"score": name, "cells": label} | record if record else {}
 
 
-def _bounds(name: str, interval: Interval) -> dict[str, float]:
-    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+def _bounds(name: str, interval: Interval) -> dict[str, float | None]:
+    low, high = (interval.low, interval.high) if interval.level else (None, None)
+    return {name: interval.value, f"{name}_low": low, f"{name}_high": high}

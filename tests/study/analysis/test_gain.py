@@ -1,6 +1,7 @@
 """The gain over step reduction, by simulation and by hand; verdicts and fronts of rows."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from fovea.eval import Score
 from fovea.eval.interval import Interval, median_interval
 from fovea.eval.statistics import paired_difference, standard_error
-from fovea.study.analysis import draws, verdict
+from fovea.study.analysis import verdict
 from fovea.study.analysis.gain import bend, line, with_gain
 from fovea.study.analysis.row import Row
 from fovea.study.plan.cells import Cell
@@ -52,10 +53,29 @@ def study(seed, quality, noise, batches=24, true_gain=0.5, at=0.42):
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.15])
-def test_gains_over_a_bent_curve_cover_also_when_times_are_noisy(noise, monkeypatch):
-    monkeypatch.setattr(draws, "REPLICATES", 200)
-    found = [with_gain(study(s, lambda c: 3 * math.log(c + 0.05), noise))[-1].gain["s"] for s in range(100)]
+def test_gains_over_a_bent_curve_cover_also_when_times_are_noisy(noise):
+    found = [with_gain(study(s, lambda c: 3 * math.log(c + 0.05), noise))[-1].gain["s"] for s in range(60)]
     assert np.mean([g.low <= 0.5 <= g.high for g in found]) >= 0.88
+
+
+def test_a_cell_of_other_images_than_the_curve_has_no_gain():
+    """A cell that failed half-way, on either side: figures of other prompts, or of fewer, do not compare."""
+    made = study(0, lambda c: 3 * math.log(c + 0.05), 0.1)
+    half = replace(made[-1], keys=made[-1].keys[:20], n=20)
+    assert with_gain([*made[:-1], half])[-1].gain == {}
+    assert with_gain(made)[-1].gain
+    half = replace(made[2], keys=made[2].keys[:20], n=20)
+    kept = with_gain([*made[:2], half, *made[3:]])[-1].gain["s"]
+    assert kept == with_gain([*made[:2], *made[3:]])[-1].gain["s"]
+
+
+def test_one_prompt_has_gains_and_volumes_without_bounds():
+    made = [replace(r, prompts=("p",) * len(r.keys)) for r in study(0, lambda c: 3 * math.log(c + 0.05), 0.1)]
+    gained = with_gain(made)
+    assert math.isnan(gained[-1].gain["s"].low)
+    assert gained[-1].gain["s"].p is None
+    assert verdict.with_verdicts(gained, {"s": 0.5})[-1].front == {}
+    assert all(record["hypervolume_low"] is None for record in verdict.volumes(gained))
 
 
 def test_the_line_between_two_points():
