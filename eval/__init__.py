@@ -2,9 +2,9 @@
 
 A metric is one file here with a frozen, closed dataclass: its fields are its config keys, and
 
-    metric.better      name of each score it gives -> which way is better; known before any image is made
+    metric.scores      name of each score it gives -> `Facts`: title, which way is better, kind, bounds, ...
     metric.check()     raises `Unavailable` if weights or references are missing, before any image is made
-    metric(samples)    -> one `Score` per name in `better`
+    metric(samples)    -> one `Score` per name in `scores`
 
 A number never travels without its n and its standard error, and what cannot be computed is never a number: a
 metric raises `Unavailable` with the reason and the remedy, and `@quality` around its `__call__` makes of that
@@ -16,14 +16,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from fovea.eval.facts import Better, Facts
 from fovea.eval.statistics import Interval, Pool
-
-Better = Literal["higher", "lower"]
 
 
 class Unavailable(Exception):
@@ -83,18 +82,17 @@ class Score:
     identical to the dense one.
     per_image: one value per key in the order of the samples; pool: how they make the figure, `mean` or
     `decibel`. difference: to the figure of the dense images of the same keys, with its paired interval.
-    biased: the figure depends on n, so that different n must not be compared; see `require_equal_n`.
+    facts: what was known of it beforehand.
     """
 
     name: str
-    better: Better
+    facts: Facts
     value: float | None
     se: float | None
     n: int
     per_image: tuple[float, ...] | None = None
     pool: Pool = "mean"
     difference: Interval | None = None
-    biased: bool = False
     unavailable: str | None = None
     remedy: str | None = None
 
@@ -104,10 +102,20 @@ class Score:
         if self.value is not None and math.isnan(self.value):
             raise ValueError(f"{self.name}: not a number is no score")
 
+    @property
+    def better(self) -> Better:
+        return self.facts.better
+
+    @property
+    def title(self) -> str:
+        """Of an axis: PSNR to dense (dB), Fréchet distance [emoji]."""
+        _, bracket, mode = self.name.partition("[")
+        return f"{self.facts.axis} {bracket}{mode}".strip()
+
 
 class Metric(Protocol):
     @property
-    def better(self) -> Mapping[str, Better]: ...
+    def scores(self) -> Mapping[str, Facts]: ...
     def check(self) -> None: ...
     def __call__(self, samples: Samples) -> list[Score]: ...
 
@@ -123,8 +131,8 @@ def quality(call: Callable[[Any, Samples], list[Score]]) -> Callable[[Any, Sampl
             return call(metric, samples)
         except Unavailable as e:
             return [
-                Score(name, better, None, None, samples.n, unavailable=e.reason, remedy=e.remedy)
-                for name, better in metric.better.items()
+                Score(name, facts, None, None, samples.n, unavailable=e.reason, remedy=e.remedy)
+                for name, facts in metric.scores.items()
             ]
 
     return scored
@@ -134,7 +142,7 @@ def require_equal_n(scores: Sequence[Score]) -> None:
     """ValueError if scores whose expectation depends on n, as a Fréchet distance's does, differ in n."""
     sizes: dict[str, set[int]] = {}
     for score in scores:
-        if score.biased and score.value is not None:
+        if score.facts.biased and score.value is not None:
             sizes.setdefault(score.name, set()).add(score.n)
     for name, ns in sizes.items():
         if len(ns) > 1:

@@ -1,7 +1,7 @@
 """CLIP-IQA: whether an image looks good, asked of CLIP in pairs of opposite prompts (arXiv:2207.12396)."""
 
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import ConfigDict
@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 from fovea.eval import Samples, Unavailable
 from fovea.eval.backbone import Backbone, Encoder
+from fovea.eval.facts import Facts
 from fovea.eval.judged import Judge, Judged
 from fovea.eval.network import CENTRE, SPREAD, in_batches
 
@@ -60,6 +61,8 @@ class CLIPIQA(Judged):
     backbone: Backbone = RN50
     prompts: Literal["pyiqa", "torchmetrics"] = "pyiqa"
     seed: int = 0
+
+    facts: ClassVar[Facts] = Facts("CLIP-IQA", "higher", "preference", low=0, high=1)
 
     @property
     def name(self) -> str:

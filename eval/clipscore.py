@@ -1,6 +1,7 @@
 """CLIP score: how well an image agrees with its prompt (Hessel et al. 2021, arXiv:2104.08718)."""
 
 from functools import partial
+from typing import ClassVar
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
@@ -9,6 +10,7 @@ from torch.nn.functional import cosine_similarity
 
 from fovea.eval import Samples
 from fovea.eval.backbone import EMOJI, Backbone, Encoder
+from fovea.eval.facts import Facts
 from fovea.eval.judged import Judge, Judged
 from fovea.eval.transformers_clip import TransformersCLIP
 
@@ -30,6 +32,8 @@ class CLIPScore(Judged):
 
     backbone: Backbone | TransformersCLIP = EMOJI
     seed: int = 0
+
+    facts: ClassVar[Facts] = Facts("CLIP score", "higher", "text", low=0, high=100)
 
     @property
     def name(self) -> str:

@@ -18,6 +18,7 @@ from torch.nn.functional import interpolate
 from fovea.eval import Unavailable
 from fovea.eval.distance import Distance
 from fovea.eval.extractor import Extractor
+from fovea.eval.facts import Facts
 from fovea.eval.network import Device, place
 from fovea.eval.reference import Reference
 from fovea.eval.weights import digest, located
@@ -119,6 +120,7 @@ class DINOv2Distance(Distance):
     reference: Reference = Reference()
 
     features: ClassVar[str] = "class"
+    facts: ClassVar[Facts] = Facts("Fréchet distance", "lower", "distance", biased=True, low=0)
 
     @property
     def name(self) -> str:

@@ -10,8 +10,9 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from fovea.eval import Better, Samples, Score, quality
+from fovea.eval import Samples, Score, quality
 from fovea.eval.extractor import Extractor
+from fovea.eval.facts import Facts
 from fovea.eval.features import Known
 from fovea.eval.frechet import contributions, gaussian
 from fovea.eval.inception import Inception
@@ -21,17 +22,17 @@ from fovea.eval.reference import Reference, distance_score
 class Distance:
     """A Fréchet distance, unless a class has an `adds` of its own.
 
-    features: which of the extractor's. biased: see `Score`.
+    features: which of the extractor's.
     """
 
     features: ClassVar[str]
-    biased: ClassVar[bool] = True
+    facts: ClassVar[Facts]
     name: Any
     reference: Any
 
     @property
-    def better(self) -> dict[str, Better]:
-        return {self.name: "lower"}
+    def scores(self) -> dict[str, Facts]:
+        return {self.name: self.facts}
 
     def check(self) -> None:
         self.source()
@@ -59,7 +60,7 @@ class Distance:
         adds = self.adds(self.reference.known(extractor, samples.images), samples.n)
         mine = extractor.images(samples.images)[self.features]
         dense = None if samples.dense is None else extractor.images(samples.dense)[self.features]
-        return distance_score(self.name, adds, mine, dense, samples.prompts, biased=self.biased)
+        return distance_score(self.name, self.facts, adds, mine, dense, samples.prompts)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

@@ -1,9 +1,12 @@
 """FID: the Fréchet distance in the features of the Inception-v3 (Heusel, arXiv:1706.08500)."""
 
+from typing import ClassVar
+
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from fovea.eval.distance import InceptionDistance
+from fovea.eval.facts import Facts
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -15,6 +18,8 @@ class FID(InceptionDistance):
     the same keys. Below some thousands of images most of the figure is bias: it compares methods at the same
     n only.
     """
+
+    facts: ClassVar[Facts] = Facts("FID", "lower", "distance", biased=True, low=0)
 
     @property
     def name(self) -> str:

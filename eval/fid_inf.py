@@ -24,6 +24,7 @@ from torch import Tensor
 
 from fovea.eval import Unavailable
 from fovea.eval.distance import InceptionDistance
+from fovea.eval.facts import Facts
 from fovea.eval.features import Known
 from fovea.eval.frechet import Gaussian, contributions, gaussian
 
@@ -64,7 +65,7 @@ class FIDInfinity(InceptionDistance):
     smallest: Annotated[float, Field(gt=0, lt=1)] = 0.5
     seed: int = 0
 
-    biased: ClassVar[bool] = False
+    facts: ClassVar[Facts] = Facts("FID at infinite n", "lower", "distance")
 
     @property
     def name(self) -> str:

@@ -3,6 +3,7 @@
 Both are computed image by image, so that no score depends on a batch, and never on uint8, which wraps.
 """
 
+import math
 from typing import ClassVar
 
 import torch
@@ -11,12 +12,14 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from fovea.eval import Better, Samples, Score, Unavailable, quality
+from fovea.eval import Samples, Score, Unavailable, quality
+from fovea.eval.facts import FLAT, Facts
 from fovea.eval.judged import Compared, beside
 from fovea.eval.statistics import pooled, standard_error
 
 CLOSED = ConfigDict(extra="forbid")
 WINDOW, SIGMA = 11, 1.5  # of SSIM, in pixels
+C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
 @dataclass(frozen=True, config=CLOSED)
@@ -29,9 +32,17 @@ class PSNR:
     image's own PSNR, infinite where identical; decibels pool as powers, and so does their standard error.
     """
 
-    @property
-    def better(self) -> dict[str, Better]:
-        return {"psnr": "higher", "identical": "higher"}
+    scores: ClassVar[dict[str, Facts]] = {
+        "psnr": Facts(
+            *("PSNR", "higher", "likeness", "dB"),
+            reference=math.inf,
+            low=0,
+            flat=20 * math.log10(255 / (FLAT[1] - FLAT[0])),
+        ),
+        "identical": Facts(
+            "identical images", "higher", "likeness", hidden=True, reference=1, low=0, high=1, flat=0
+        ),
+    }
 
     def check(self) -> None:
         """Nothing to miss: it needs no weights."""
@@ -45,8 +56,8 @@ class PSNR:
         value, se = float(pooled(psnr, pool="decibel")), standard_error(psnr, "decibel", samples.prompts)
         share, error = float(pooled(same)), standard_error(same, groups=samples.prompts)
         return [
-            Score("psnr", "higher", value, se, samples.n, psnr, pool="decibel"),
-            Score("identical", "higher", share, error, samples.n, same),
+            Score("psnr", self.scores["psnr"], value, se, samples.n, psnr, pool="decibel"),
+            Score("identical", self.scores["identical"], share, error, samples.n, same),
         ]
 
 
@@ -58,9 +69,8 @@ def similarity(a: Tensor, b: Tensor) -> float:
     # like itself by 0.9997 only
     x, y = a[:, None].double(), b[:, None].double()  # (3, 1, H, W)
     mx, my, xx, yy, xy = blurred(torch.cat([x, y, x * x, y * y, x * y])).unflatten(0, (5, -1))
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    luminance = (2 * mx * my + c1) / (mx**2 + my**2 + c1)
-    structure = (2 * (xy - mx * my) + c2) / (xx - mx**2 + yy - my**2 + c2)
+    luminance = (2 * mx * my + C1) / (mx**2 + my**2 + C1)
+    structure = (2 * (xy - mx * my) + C2) / (xx - mx**2 + yy - my**2 + C2)
     return float((luminance * structure).mean())
 
 
@@ -83,6 +93,13 @@ class SSIM(Compared):
     """
 
     name: ClassVar[str] = "ssim"
+    facts: ClassVar[Facts] = Facts(
+        *("SSIM", "higher", "likeness"),
+        reference=1,
+        low=-1,
+        high=1,
+        flat=(2 * FLAT[0] * FLAT[1] + C1) / (FLAT[0] ** 2 + FLAT[1] ** 2 + C1),
+    )
 
     def check(self) -> None:
         """Nothing to miss: it needs no weights."""

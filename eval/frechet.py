@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -31,8 +31,9 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from fovea.eval import Better, Samples, Score, quality
+from fovea.eval import Samples, Score, quality
 from fovea.eval.backbone import EMOJI, Backbone, Encoder
+from fovea.eval.facts import Facts
 from fovea.eval.features import Known
 from fovea.eval.reference import CACHE, Reference, distance_score
 
@@ -123,13 +124,15 @@ class FrechetDistance:
     reference: Path = Path("assets/emoji/reference")
     cache: Path | None = CACHE
 
+    facts: ClassVar[Facts] = Facts("Fréchet distance", "lower", "distance", biased=True, low=0)
+
     @property
     def name(self) -> str:
         return f"fd[{self.backbone.label}]"
 
     @property
-    def better(self) -> dict[str, Better]:
-        return {self.name: "lower"}
+    def scores(self) -> dict[str, Facts]:
+        return {self.name: self.facts}
 
     def check(self) -> None:
         self.backbone.weights()
@@ -149,4 +152,4 @@ class FrechetDistance:
         adds = partial(contributions, reference=gaussian(known, "features"))
         dense = None if samples.dense is None else encoder.images(samples.dense)
         mine = encoder.images(samples.images)
-        return [distance_score(self.name, adds, mine, dense, samples.prompts, biased=True)]
+        return [distance_score(self.name, self.facts, adds, mine, dense, samples.prompts)]

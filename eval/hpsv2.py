@@ -3,7 +3,7 @@
 import os
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -12,6 +12,7 @@ from torch.nn.functional import cosine_similarity
 
 from fovea.eval import Samples
 from fovea.eval.backbone import Backbone, Encoder
+from fovea.eval.facts import Facts
 from fovea.eval.hub import single
 from fovea.eval.judged import Judge, Judged
 from fovea.eval.network import CENTRE, SPREAD, Device
@@ -66,6 +67,8 @@ class HPSv2(Judged):
     device: Device = "auto"
     batch: Annotated[int, Field(ge=1)] = 16
     seed: int = 0
+
+    facts: ClassVar[Facts] = Facts("HPS v2", "higher", "preference", low=-100, high=100)
 
     @property
     def name(self) -> str:

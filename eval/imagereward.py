@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from fovea.eval import Samples, Unavailable
+from fovea.eval.facts import Facts
 from fovea.eval.hub import folder, single
 from fovea.eval.judged import Judge, Judged
 from fovea.eval.network import CENTRE, SPREAD, Device, in_batches, place
@@ -80,6 +81,8 @@ class ImageReward(Judged):
     device: Device = "auto"
     batch: Annotated[int, Field(ge=1)] = 16
     seed: int = 0
+
+    facts: ClassVar[Facts] = Facts("ImageReward", "higher", "preference")
 
     name: ClassVar[str] = "image_reward"
 

@@ -9,26 +9,27 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fovea.eval import Better, Samples, Score, Unavailable, quality
+from fovea.eval import Samples, Score, Unavailable, quality
+from fovea.eval.facts import Facts
 from fovea.eval.statistics import paired_difference, pooled, standard_error
 
 Judge = Callable[[Tensor], Sequence[float]]  # images, uint8 (n, 3, H, W), to n figures
 
 
 class Single:
-    """A metric of one score, `name`, the higher the better unless its class says otherwise (`way`)."""
+    """A metric of one score, `name`."""
 
-    way: ClassVar[Better] = "higher"
+    facts: ClassVar[Facts]
     name: Any
 
     @property
-    def better(self) -> dict[str, Better]:
-        return {self.name: self.way}
+    def scores(self) -> dict[str, Facts]:
+        return {self.name: self.facts}
 
     def mean(self, each: Sequence[float], samples: Samples, **more: Any) -> Score:
         """Of one figure per image, in the order of the samples."""
         value, se = float(pooled(each)), standard_error(each, groups=samples.prompts)
-        return Score(self.name, self.way, value, se, len(each), tuple(each), **more)
+        return Score(self.name, self.facts, value, se, len(each), tuple(each), **more)
 
 
 class Judged(Single):

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from fovea.eval import Samples, Score, Unavailable
 from fovea.eval.distance import InceptionDistance
+from fovea.eval.facts import Facts
 from fovea.eval.features import Known
 from fovea.eval.reference import distance_score
 
@@ -70,7 +71,7 @@ class KID(InceptionDistance):
     given. per_image: what each image adds. difference: to the dense images of the same keys.
     """
 
-    biased: ClassVar[bool] = False
+    facts: ClassVar[Facts] = Facts("KID", "lower", "distance")
 
     @property
     def name(self) -> str:
@@ -99,7 +100,7 @@ class SubsetKID(InceptionDistance):
     size: Annotated[int, Field(ge=3)] = 1000
     seed: int = 2020
 
-    biased: ClassVar[bool] = False
+    facts: ClassVar[Facts] = Facts("KID", "lower", "distance")
 
     @property
     def name(self) -> str:
@@ -120,6 +121,6 @@ class SubsetKID(InceptionDistance):
 
         mine = extractor.images(samples.images)[self.features]
         dense = None if samples.dense is None else extractor.images(samples.dense)[self.features]
-        score = distance_score(self.name, adds, mine, dense, samples.prompts, biased=self.biased)
+        score = distance_score(self.name, self.facts, adds, mine, dense, samples.prompts)
         drawn = kids[0].std(ddof=1) / np.sqrt(self.subsets)
         return replace(score, se=None if score.se is None else float(np.hypot(score.se, drawn)))

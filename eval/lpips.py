@@ -17,7 +17,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import conv2d, max_pool2d, relu
 
-from fovea.eval import Better, Unavailable
+from fovea.eval import Unavailable
+from fovea.eval.facts import Facts
 from fovea.eval.judged import Compared
 from fovea.eval.network import Device, in_batches, place
 from fovea.eval.weights import located
@@ -109,7 +110,7 @@ class LPIPS(Compared):
     device: Device = "auto"
     batch: Annotated[int, Field(ge=1)] = 4
 
-    way: ClassVar[Better] = "lower"
+    facts: ClassVar[Facts] = Facts("LPIPS", "lower", "likeness", reference=0, low=0)
 
     @property
     def name(self) -> str:

@@ -15,7 +15,8 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from fovea.eval import Better, Samples, Unavailable
+from fovea.eval import Samples, Unavailable
+from fovea.eval.facts import Facts
 from fovea.eval.judged import Judge, Judged
 from fovea.eval.naturalness import BLOCK, block_features
 from fovea.eval.weights import located
@@ -58,7 +59,7 @@ class NIQE(Judged):
     luma: Luma = "gray"
     seed: int = 0
 
-    way: ClassVar[Better] = "lower"
+    facts: ClassVar[Facts] = Facts("NIQE", "lower", "preference", low=0)
 
     @property
     def name(self) -> str:

@@ -10,6 +10,7 @@ from torch.nn.functional import cosine_similarity
 
 from fovea.eval import Samples
 from fovea.eval.backbone import Encoder
+from fovea.eval.facts import Facts
 from fovea.eval.judged import Judge, Judged
 from fovea.eval.network import Device
 from fovea.eval.transformers_clip import TransformersCLIP
@@ -36,6 +37,8 @@ class PickScore(Judged):
     device: Device = "auto"
     batch: Annotated[int, Field(ge=1)] = 16
     seed: int = 0
+
+    facts: ClassVar[Facts] = Facts("PickScore", "higher", "preference")
 
     name: ClassVar[str] = "pick_score"
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fovea.eval import Metric, Samples, Score, Unavailable
-from fovea.eval.known import FLAT, known
+from fovea.eval.facts import FLAT
 
 SIDE, N = 192, 4  # NIQE needs 192 pixels
 
@@ -44,8 +44,8 @@ def samples(images: Tensor, dense: Tensor | None) -> Samples:
 def scored(metric: Metric, made: Samples) -> dict[str, Score]:
     """By name. Raises Unavailable if the metric cannot tell here, and Failed if it breaks its promises."""
     found = {score.name: score for score in metric(made)}
-    if {name: score.better for name, score in found.items()} != dict(metric.better):
-        raise Failed(f"gives {list(found)}, not the promised {list(metric.better)}")
+    if {name: score.facts for name, score in found.items()} != dict(metric.scores):
+        raise Failed(f"gives {list(found)}, not the promised {list(metric.scores)}")
     for name, score in found.items():
         if score.value is None:
             raise Unavailable(score.unavailable or "no value", score.remedy or "see the metric's file")
@@ -77,7 +77,7 @@ def close(a: float, b: float) -> bool:
 
 def in_range(metric: Metric, found: Mapping[str, Score]) -> None:
     for name, score in found.items():
-        low, high = known(name)[:2]
+        low, high = score.facts.low, score.facts.high
         slack = 1e-6 * max(1.0, abs(score.value or 0))
         if score.value is None or not low - slack <= score.value <= high + slack:
             raise Failed(f"{name} = {score.value}, outside of {low} to {high}")
@@ -102,7 +102,7 @@ def identical(metric: Metric, found: Mapping[str, Score]) -> None:
             if score.difference.value != 0:
                 raise Failed(f"{name}: a difference of {score.difference.value} between identical images")
             continue
-        best, sign = known(name).best, 1 if score.better == "higher" else -1
+        best, sign = score.facts.reference, 1 if score.better == "higher" else -1
         if best is not None and not close(score.value or 0.0, best):
             raise Failed(f"{name} = {score.value} for identical images, not {best}")
         if sign * (score.value or 0.0) < sign * (found[name].value or 0.0):
@@ -124,7 +124,7 @@ def reordered(metric: Metric, found: Mapping[str, Score]) -> None:
 
 def fewer(metric: Metric, found: Mapping[str, Score]) -> None:
     """An image's own score does not depend on those beside it. A distance of sets has no such score."""
-    if hasattr(metric, "reference"):
+    if any(score.facts.kind == "distance" for score in found.values()):
         return
     a, b = pictures()
     for name, score in scored(metric, samples(a[:1], b[:1])).items():
@@ -134,7 +134,7 @@ def fewer(metric: Metric, found: Mapping[str, Score]) -> None:
 
 
 def flat(metric: Metric, found: Mapping[str, Score]) -> None:
-    values = {name: value for name in found if (value := known(name).flat) is not None}
+    values = {name: x for name, facts in metric.scores.items() if (x := facts.flat) is not None}
     if not values:
         return
     grey, brighter = (torch.full((2, 3, 32, 32), level, dtype=torch.uint8) for level in FLAT)

@@ -17,6 +17,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from fovea.eval import Score, Unavailable
+from fovea.eval.facts import Facts
 from fovea.eval.features import AGAIN, Known, Source, header, images_in, of_file, of_folder
 from fovea.eval.statistics import paired_difference, pooled, standard_error
 from fovea.eval.weights import located
@@ -81,11 +82,11 @@ class Reference:
 
 def distance_score(
     name: str,
+    facts: Facts,
     adds: Callable[[Tensor], NDArray[np.float64]],
     mine: Tensor,
     dense: Tensor | None,
     prompts: Sequence[str],
-    biased: bool,
 ) -> Score:
     """The distance of features (n, d) to a reference: the mean over images of what each adds to it, the
     standard error of that mean, and its difference to the dense images' in pairs. prompts: of each image;
@@ -98,4 +99,4 @@ def distance_score(
     each = adds(mine)
     difference = None if dense is None else paired_difference(each, adds(dense), groups=prompts)
     value, se, per_image = float(pooled(each)), standard_error(each, groups=prompts), tuple(each.tolist())
-    return Score(name, "lower", value, se, len(each), per_image, difference=difference, biased=biased)
+    return Score(name, facts, value, se, len(each), per_image, difference=difference)

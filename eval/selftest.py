@@ -19,7 +19,8 @@ from typing import Any
 
 from PIL import Image
 
-from fovea.eval import Better, Metric, Samples, Score, Unavailable, quality
+from fovea.eval import Metric, Samples, Score, Unavailable, quality
+from fovea.eval.facts import Facts
 from fovea.eval.promises import Failed, check, pictures
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "metric"
@@ -70,8 +71,8 @@ class Untrusted:
     why: str
 
     @property
-    def better(self) -> Mapping[str, Better]:
-        return self.metric.better
+    def scores(self) -> Mapping[str, Facts]:
+        return self.metric.scores
 
     def check(self) -> None:
         raise Unavailable(f"it fails its self-test ({self.why})", "see `python -m fovea.eval.selftest`")

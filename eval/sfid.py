@@ -6,6 +6,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from fovea.eval.distance import InceptionDistance
+from fovea.eval.facts import Facts
 from fovea.eval.inception import Inception
 
 NAMES = {"adm": "sfid[adm]", "legacy_pytorch": "sfid[mixed_6e]"}
@@ -24,6 +25,7 @@ class SpatialFID(InceptionDistance):
     inception: Inception = Inception(resize="adm")
 
     features: ClassVar[str] = "spatial"
+    facts: ClassVar[Facts] = Facts("sFID", "lower", "distance", biased=True, low=0)
 
     def __post_init__(self):
         if self.inception.resize not in NAMES:

@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import ConfigDict, Field
@@ -12,6 +12,7 @@ from torch.nn.functional import cosine_similarity
 
 from fovea.eval import Unavailable
 from fovea.eval.backbone import EMOJI, Backbone, Encoder
+from fovea.eval.facts import Facts
 from fovea.eval.hub import WEIGHTS, digests, folder
 from fovea.eval.judged import Compared
 from fovea.eval.network import Device, place
@@ -91,6 +92,8 @@ class Similarity(Compared):
     """
 
     backbone: Backbone | TransformersCLIP | DINO = EMOJI
+
+    facts: ClassVar[Facts] = Facts("cosine of features", "higher", "likeness", reference=1, low=-1, high=1)
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fovea.eval import Score
+from fovea.eval.facts import Facts
 from fovea.study.plan.cells import Cell
 from fovea.study.store import Store, read_json, write_json
 
@@ -29,11 +30,11 @@ def save(store: Store, cell: Cell, found: Floor) -> None:
 def _plain(score: Score) -> dict[str, Any]:
     """JSON has no infinity: PSNR of images that are all the same."""
     value = score.value if score.value is None or math.isfinite(score.value) else str(score.value)
-    kept = ("name", "better", "se", "n", "unavailable", "remedy")
-    return {"value": value} | {key: getattr(score, key) for key in kept}
+    kept = ("name", "se", "n", "unavailable", "remedy")
+    return {"value": value, "facts": score.facts.plain()} | {key: getattr(score, key) for key in kept}
 
 
 def _read(plain: Mapping[str, Any]) -> Score:
     known = dict(plain)
-    value = known.pop("value")
-    return Score(value=None if value is None else float(value), **known)
+    value, facts = known.pop("value"), Facts(**known.pop("facts"))
+    return Score(value=None if value is None else float(value), facts=facts, **known)

@@ -10,7 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fovea.eval.facts import Facts
 from fovea.study.config.errors import Refused
+from fovea.study.config.instantiate import build
 from fovea.study.store import Store, read_json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,6 +58,16 @@ class Stored:
     def scores(self) -> list[str]:
         """Names of the quality scores, in the table's order."""
         return [key for key in (self.records or [{}])[0] if f"{key}_se" in self.records[0]]
+
+    @cached_property
+    def facts(self) -> dict[str, Facts]:
+        """What is known of each score by its name; of a study that was written before they were stored, what
+        its metrics say of themselves today."""
+        if stored := self.provenance.get("scores"):
+            return {name: Facts(**known) for name, known in stored.items()}
+        nodes = self.provenance["config"]["metric"].items()
+        told = [build(node, f"metric.{name}", "fovea.eval").scores for name, node in nodes]
+        return {name: facts for scores in told for name, facts in scores.items()}
 
     @property
     def random_weights(self) -> bool:

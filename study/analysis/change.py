@@ -8,13 +8,12 @@ import numpy as np
 from scipy.special import stdtrit
 
 from fovea.eval.decisions import holm
+from fovea.eval.facts import Facts
 from fovea.eval.interval import Interval, median_interval, two_sided
 from fovea.eval.statistics import Pool, paired_difference, pooled
 from fovea.study.stored import Record, Stored
 
 COSTS = ("seconds", "speedup", "flops", "memory_bytes")
-BIASED = ("fd", "fid", "sfid")  # their expectation depends on the number of images
-DISTANCES = (*BIASED, "kid", "fid_inf")  # of a whole set of images, not a mean of theirs
 Values = Mapping[str, float]
 
 
@@ -40,11 +39,11 @@ class Change:
 
 def changes(a: Stored, b: Stored, pairs: Sequence[tuple[Record, Record]]) -> list[Change]:
     """pairs: records of the cells to be compared."""
-    scores = list(dict.fromkeys([*a.scores, *b.scores]))
+    scores, facts = list(dict.fromkeys([*a.scores, *b.scores])), {**a.facts, **b.facts}
     found = []
     for x, y in pairs:
         found += [_cost(a, b, x, y, name) for name in COSTS]
-        found += [_score(a, b, x, y, name) for name in scores if name != "identical"]
+        found += [_score(a, b, x, y, name, facts[name]) for name in scores if not facts[name].hidden]
     known = [c for c in found if c.a is not None or c.b is not None]
     p = {(c.cell, c.figure): c.by.p for c in known if c.by is not None and c.by.p is not None}
     adjusted = holm(p)
@@ -85,17 +84,17 @@ def _batches(study: Stored, cell: str) -> Values:
     return {r["batch"]: r["seconds"] for r in rows if r["batch_size"] == largest}
 
 
-def _score(a: Stored, b: Stored, x: Record, y: Record, name: str) -> Change:
+def _score(a: Stored, b: Stored, x: Record, y: Record, name: str, facts: Facts) -> Change:
     change = Change(y["label"], name, x.get(name), y.get(name))
     if change.a is None or change.b is None:
         return replace(change, why=f"unavailable in the {'first' if change.a is None else 'second'}")
     mine, others = _images(a, x["cell"], name), _images(b, y["cell"], name)
     both = [key for key in mine if key in others]
     whole = len(both) == len(mine) == len(others)
-    if name.partition("[")[0] in BIASED and x["n"] != y["n"]:
+    if facts.biased and x["n"] != y["n"]:
         return replace(change, why=f"of {x['n']} and {y['n']} images: such distances do not compare")
     pool = _pool(mine, change.a) or _pool(others, change.b)
-    if pool and len(both) > 1 and (whole or name.partition("[")[0] not in DISTANCES):
+    if pool and len(both) > 1 and (whole or facts.kind != "distance"):
         return _paired(a, change, pool, [(key, mine[key], others[key]) for key in both])
     return _independent(change, x, y)
 

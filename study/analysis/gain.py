@@ -35,8 +35,8 @@ def _gained(row: Row, curve: Sequence[Row]) -> Row:
         return row
     found = {
         name: gain(row, [r for r in curve if _known(r, name)], name)
-        for name in row.scores
-        if name != "identical"
+        for name, score in row.scores.items()
+        if not score.facts.hidden
     }
     return replace(row, gain={name: interval for name, interval in found.items() if interval is not None})
 

@@ -114,7 +114,7 @@ def volumes(rows: Sequence[Row]) -> list[dict[str, object]]:
     """The hypervolume of each method's cells and of step reduction, by score, and their difference: the best
     quality above the worst cell's to be had within a budget, averaged over budgets from nothing to dense."""
     out = []
-    for name in {name: None for row in rows for name in row.scores if name != "identical"}:
+    for name in {name: None for row in rows for name, s in row.scores.items() if not s.facts.hidden}:
         for group in _rivals(rows, name):
             group = [row for row in group if row.cell.role != "dense"]
             curve = [i for i, row in enumerate(group) if row.cell.role == "steps"]

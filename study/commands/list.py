@@ -160,9 +160,9 @@ def _metrics(names: list[str], given: list[str]) -> list[Record]:
     found = []
     for name in names:
         where = f"metric.{name}"
-        better = asked(nodes[name], where, "fovea.eval", lambda made: dict(made.better))
+        known = asked(nodes[name], where, "fovea.eval", lambda made: dict(made.scores))
         why = obstacle(nodes[name], where, "fovea.eval")
-        scores = " ".join(f"{score} {arrows[way]}" for score, way in better.items())
+        scores = " ".join(f"{score} {arrows[facts.better]}" for score, facts in known.items())
         here = "a number can be had" if why is None else f"unavailable: {keyed(name, why)}"
         found.append({"scores": scores, "here": here})
     return found

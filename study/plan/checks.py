@@ -33,7 +33,7 @@ def _distinct(metrics: dict[str, Node], margin: dict[str, float]) -> None:
     """Each score is given by one metric, and each margin is of a score that is given."""
     giving: dict[str, str] = {}
     for name, node in metrics.items():
-        for score in asked(node, f"metric.{name}", "fovea.eval", lambda made: list(made.better)):
+        for score in asked(node, f"metric.{name}", "fovea.eval", lambda made: list(made.scores)):
             if score in giving:
                 raise Refused(f"eval.metrics: {giving[score]} and {name} both give {score}; leave one out")
             giving[score] = name

@@ -17,7 +17,6 @@ from fovea.study.report.phrases import (
 )
 from fovea.study.report.table import headline
 
-LIKENESS = ("psnr", "ssim", "lpips")  # to the dense image of the same seed
 AFTER_THE_FACT = (
     "The best are picked after the fact: an interval of 95 % is that of a cell named beforehand, and "
     "flatters the best of several."
@@ -32,7 +31,8 @@ def beside(rows: Sequence[Row]) -> list[Markup]:
 def _caution(own: Sequence[Row], rows: Sequence[Row]) -> list[Markup]:
     named = any(survives(row, name) or above(row, name) for row in own for name in row.gain)
     out = [Markup(AFTER_THE_FACT)] if named and len(own) > 1 else []
-    alike = [s.name for s in headline(rows) if s.name in LIKENESS and any(_has(row, s.name) for row in own)]
+    likenesses = [s.name for s in headline(rows) if s.facts.kind == "likeness"]
+    alike = [name for name in likenesses if any(_has(row, name) for row in own)]
     if alike:
         says = Markup("{} {}").format(joined(map(score, alike)), "says" if len(alike) == 1 else "say")
         whole = "{} how near an image is to the dense one of the same seed, not how good it is."

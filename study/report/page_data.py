@@ -10,10 +10,8 @@ from fovea.study.analysis.row import Row
 from fovea.study.analysis.speed import batches, contended, throttled
 from fovea.study.config.prompts import Sample
 from fovea.study.plan.plan import Plan
-from fovea.study.report.aside import LIKENESS
 from fovea.study.report.curves import curves, mark
 from fovea.study.report.page_maps import maps
-from fovea.study.report.pareto import title
 from fovea.study.report.pictures import pictures, scope, shown
 from fovea.study.report.style import COLOURS
 from fovea.study.report.table import cells, figure, headline, short
@@ -55,7 +53,7 @@ def _metric(score: Score, head: Sequence[str]) -> dict[str, Any]:
     own = (f"{name} ↑", f"{name} ↓", f"gain {name}", f"margin {name}")
     return {
         "name": score.name,
-        "title": title(score.name),
+        "title": score.title,
         "better": score.better,
         "columns": [i for i, text in enumerate(head) if text in own],
     }
@@ -78,7 +76,9 @@ def _cell(store: Store, row: Row, line: Sequence[str], samples: Sequence[Sample]
         "front": {name: round(share, 3) for name, share in row.front.items() if math.isfinite(share)},
         "texts": list(line),
         "near": {
-            short(name): _each(row, score, samples) for name, score in row.scores.items() if name in LIKENESS
+            short(name): _each(row, score, samples)
+            for name, score in row.scores.items()
+            if score.facts.kind == "likeness" and not score.facts.hidden
         },
         "repetitions": _repetitions(store, row),
     }

@@ -15,12 +15,6 @@ from fovea.study.report.points import arms, draw, place
 from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, figure, save
 from fovea.study.report.table import headline
 
-NAMES = {
-    "psnr": "PSNR to dense (dB)",
-    "ssim": "SSIM to dense",
-    "fd": "Fréchet distance",
-    "clip_score": "CLIP score",
-}
 WIDTH, HEIGHT = 3.5, 2.7  # of one panel, inches
 BARS = (
     "bars: 95 %, of the difference to the dense images for scores that have one of their own\n"
@@ -76,7 +70,7 @@ def _legend(drawn: Sequence[Curve]) -> list[Line2D]:
 
 
 def _panel(axis: Axes, rows: Sequence[Row], drawn: Sequence[Curve], score: Score, model: str) -> None:
-    axis.set_title(f"{title(score.name)}, {model}" if model else title(score.name), color=INK)
+    axis.set_title(f"{score.title}, {model}" if model else score.title, color=INK)
     better = {"higher": "↗ better", "lower": "↘ better"}[score.better]
     axis.annotate(better, (1, 1.02), xycoords="axes fraction", ha="right", va="bottom", color=MUTED, size=7.5)
     axis.set_xlabel(f"times cheaper than dense ({'FLOPs' if rows[0].cost == 'flops' else 'time'})")
@@ -105,9 +99,3 @@ def _bars(axis: Axes, rows: Sequence[Row]) -> None:
     axis.set_yticks(range(len(rows)), [row.cell.label for row in rows])
     axis.invert_yaxis()
     axis.set_xlabel("speedup over dense (bar: time; orange tick: FLOPs)")
-
-
-def title(metric: str) -> str:
-    """psnr -> PSNR to dense (dB); fd[emoji] -> Fréchet distance [emoji]."""
-    name, bracket, rest = metric.partition("[")
-    return f"{NAMES.get(name, name)} {bracket}{rest}".strip()

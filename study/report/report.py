@@ -30,7 +30,8 @@ def report(plan: Plan, store: Store, origin: dict[str, Any]) -> tuple[list[Row],
     pareto(found, store.folder, plan.random_weights)
     maps.show(plan, store, store.folder)
     sheet(plan, store, store.folder)
-    origin = origin | {"noise": {r["key"]: r["noise"] for r in samples}}
+    scores = {name: score.facts.plain() for row in found for name, score in row.scores.items()}
+    origin = origin | {"noise": {r["key"]: r["noise"] for r in samples}, "scores": scores}
     write_json(store.folder / "provenance.json", origin)
     paper = printed.table(plan, found)
     if paper:

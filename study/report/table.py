@@ -18,9 +18,9 @@ UP_DOWN = {"higher": "↑", "lower": "↓"}
 
 
 def headline(rows: Sequence[Row]) -> list[Score]:
-    """The scores that get a column, one of each name: `identical` is in the data, not in the table."""
+    """The scores that get a column, one of each name."""
     found = {name: score for row in rows for name, score in row.scores.items()}
-    return [score for name, score in found.items() if name != "identical"]
+    return [score for score in found.values() if not score.facts.hidden]
 
 
 def cells(rows: Sequence[Row]) -> list[list[str]]:
@@ -77,7 +77,7 @@ def _between(interval: Interval | None, unit: str = "") -> str:
 
 def _score(row: Row, name: str) -> str:
     score = row.scores.get(name)
-    if row.cell.role == "dense" and name in ("psnr", "ssim"):
+    if row.cell.role == "dense" and score is not None and score.facts.kind == "likeness":
         return "reference"
     if score is None or score.value is None:
         return "unavailable" if row.n else "–"

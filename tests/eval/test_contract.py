@@ -13,10 +13,12 @@ from pydantic import ValidationError
 from fovea.eval import Samples, Score, Unavailable, quality, require_equal_n
 from fovea.eval.backbone import Backbone
 from fovea.eval.clipscore import CLIPScore
+from fovea.eval.facts import Facts
 from fovea.eval.fidelity import PSNR, SSIM
 from fovea.eval.frechet import FrechetDistance
 
 CONF = Path(__file__).parents[2] / "conf" / "eval"
+FD = Facts("Fréchet distance", "lower", "distance", biased=True)
 
 
 def suite(name):
@@ -38,7 +40,7 @@ def metric(request, backbone, reference):
 def test_scores_are_those_promised_with_n_and_standard_error(metric, samples):
     metric.check()
     scores = metric(samples)
-    assert {s.name: s.better for s in scores} == metric.better
+    assert {s.name: s.facts for s in scores} == metric.scores
     for s in scores:
         assert s.n == 10
         assert math.isfinite(s.value)
@@ -48,7 +50,7 @@ def test_scores_are_those_promised_with_n_and_standard_error(metric, samples):
 
 def test_random_weights_get_no_number(metric, samples):
     scores = metric(dataclasses.replace(samples, random_weights=True))
-    assert {s.name for s in scores} == set(metric.better)
+    assert {s.name for s in scores} == set(metric.scores)
     for s in scores:
         assert s.value is s.se is s.per_image is s.difference is None
         assert "random" in s.unavailable
@@ -71,7 +73,7 @@ def test_an_image_scores_the_same_in_any_batch(metric, samples):
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_suite_builds_and_names_its_scores_apart(path):
-    names = [name for metric in suite(path.stem).values() for name in metric.better]
+    names = [name for metric in suite(path.stem).values() for name in metric.scores]
     assert len(set(names)) == len(names)
 
 
@@ -146,8 +148,8 @@ def test_a_score_has_a_value_with_its_error_or_a_reason():
         (1.0, 0.1, "why"),
     ):
         with pytest.raises(ValueError, match="fd"):
-            Score("fd", "lower", value, se, 2, unavailable=reason)
-    assert Score("fd", "lower", 1.0, None, 1).se is None
+            Score("fd", FD, value, se, 2, unavailable=reason)
+    assert Score("fd", FD, 1.0, None, 1).se is None
 
 
 def test_eight_seeds_of_a_prompt_are_one_draw_of_it(metric, samples):
@@ -174,20 +176,18 @@ def test_one_prompt_has_no_error_and_no_interval(metric, samples):
 
 
 def test_biased_scores_compare_at_equal_n_only():
-    def fd(n, **more):
-        return Score("fd[emoji]", "lower", 1.0, 0.1, n, **more)
+    def fd(n, facts=FD):
+        return Score("fd[emoji]", facts, 1.0, 0.1, n)
 
-    require_equal_n([fd(24, biased=True), fd(24, biased=True), fd(8)])
-    require_equal_n(
-        [fd(24, biased=True), Score("fd[emoji]", "lower", None, None, 8, biased=True, unavailable="-")]
-    )
+    require_equal_n([fd(24), fd(24), fd(8, dataclasses.replace(FD, biased=False))])
+    require_equal_n([fd(24), Score("fd[emoji]", FD, None, None, 8, unavailable="-")])
     with pytest.raises(ValueError, match=r"fd\[emoji\] at n = \[8, 24\]"):
-        require_equal_n([fd(24, biased=True), fd(8, biased=True)])
+        require_equal_n([fd(24), fd(8)])
 
 
 def test_only_what_is_unavailable_is_caught():
     class Broken:
-        better = {"x": "higher"}  # noqa: RUF012
+        scores = {"x": FD}  # noqa: RUF012
 
         def __init__(self, error):
             self.error = error
@@ -198,7 +198,7 @@ def test_only_what_is_unavailable_is_caught():
 
     one = Samples(image(n=1), ["p"], ["p/0"])
     assert Broken(Unavailable("no file", "get it"))(one) == [
-        Score("x", "higher", None, None, 1, unavailable="no file", remedy="get it")
+        Score("x", FD, None, None, 1, unavailable="no file", remedy="get it")
     ]
     with pytest.raises(ZeroDivisionError):
         Broken(ZeroDivisionError())(one)

@@ -80,7 +80,7 @@ def samples():
 def test_scores_are_those_promised_with_error_and_paired_difference(metric, samples):
     metric.check()
     (score,) = metric(samples)
-    assert {score.name: score.better} == metric.better
+    assert {score.name: score.facts} == metric.scores
     assert score.n == len(score.per_image) == 20
     assert math.isfinite(score.value)
     assert score.se > 0
@@ -132,7 +132,7 @@ def test_configs_are_the_defaults(name):
 
 
 def test_names_tell_every_score_apart():
-    names = [name for metric in CONFIGS.values() for name in metric.better]
+    names = [name for metric in CONFIGS.values() for name in metric.scores]
     assert names == [
         "fid[clean]",
         "fid[legacy_pytorch]",

@@ -1,5 +1,6 @@
-"""conf/metric of text alignment, preference, image quality and likeness to the dense image."""
+"""What holds for every file of conf/metric."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 
 from fovea.eval import Samples, Unavailable
 from fovea.eval.clipiqa import CLIPIQA
+from fovea.eval.facts import Facts
 from fovea.eval.hpsv2 import HPSv2
 from fovea.eval.imagereward import ImageReward
 from fovea.eval.lpips import LPIPS
@@ -22,28 +24,10 @@ from fovea.eval.transformers_clip import TransformersCLIP
 from fovea.study.config.light import light
 
 CONF = Path(__file__).parents[2] / "conf" / "metric"
-NAMES = {
-    "psnr": ["psnr", "identical"],
-    "ssim": ["ssim"],
-    "lpips": ["lpips[alex]"],
-    "lpips_vgg": ["lpips[vgg]"],
-    "similarity": ["similarity[ViT-B-32/openai]"],
-    "dino_similarity": ["similarity[dinov2-base]"],
-    "clip_score": ["clip_score[ViT-B-32/openai]"],
-    "clip_score_l14": ["clip_score[ViT-L-14/openai]"],
-    "clip_score_g14": ["clip_score[ViT-g-14/laion2b_s34b_b88k]"],
-    "clip_score_transformers": ["clip_score[transformers/clip-vit-base-patch32]"],
-    "clip_score_emoji": ["clip_score[emoji]"],
-    "image_reward": ["image_reward"],
-    "pick_score": ["pick_score"],
-    "hpsv2": ["hpsv2[v2.1]"],
-    "clip_iqa": ["clip_iqa[pyiqa,RN50/openai]"],
-    "niqe": ["niqe[gray]"],
-}
-WEIGHTLESS = {"psnr", "ssim", "clip_score_emoji", "niqe"}
+WEIGHTLESS = {"psnr", "ssim", "fd_emoji", "clip_score_emoji", "niqe"}
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=sorted(file.stem for file in CONF.glob("*.yaml")))
 def name(request):
     return request.param
 
@@ -53,8 +37,18 @@ def node(name):
     return OmegaConf.load(CONF / f"{name}.yaml")
 
 
-def test_each_builds_and_names_its_scores(name, node):
-    assert list(instantiate(node).better) == NAMES[name]
+def test_each_says_what_is_known_of_its_scores(name, node):
+    for score, facts in instantiate(node).scores.items():
+        assert re.fullmatch(r"[a-z0-9_]+(\[[^\[\]]+\])?", score)
+        assert facts.title
+        assert facts.low < facts.high
+        assert (facts.reference is not None) == (facts.kind == "likeness")
+        assert Facts(**facts.plain()) == facts
+
+
+def test_no_two_give_the_same_score():
+    names = [s for file in CONF.glob("*.yaml") for s in instantiate(OmegaConf.load(file)).scores]
+    assert len(set(names)) == len(names)
 
 
 def test_each_can_be_read_without_torch(node):

@@ -8,9 +8,12 @@ import pytest
 
 from fovea.eval import Samples, Score, Unavailable, selftest
 from fovea.eval.clipscore import CLIPScore
+from fovea.eval.facts import Facts
 from fovea.eval.fidelity import PSNR, SSIM
 from fovea.eval.frechet import FrechetDistance
 from fovea.eval.statistics import paired_difference, pooled, standard_error
+
+BRIGHTNESS = Facts("brightness", "higher", "preference")
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Fake:
 
     mistake: str = ""
     name: str = "brightness"
-    better = {"brightness": "higher"}  # noqa: RUF012
+    scores = {"brightness": BRIGHTNESS}  # noqa: RUF012
 
     def check(self):
         if self.mistake == "no weights":
@@ -42,7 +45,7 @@ class Fake:
         name = "darkness" if self.mistake == "name" else "brightness"
         value = float(pooled(mine))
         each = tuple(mine)
-        return [Score(name, "higher", value, standard_error(mine), samples.n, each, difference=difference)]
+        return [Score(name, BRIGHTNESS, value, standard_error(mine), samples.n, each, difference=difference)]
 
 
 def test_what_is_right_passes(backbone, reference):
@@ -79,10 +82,11 @@ def test_a_psnr_that_wraps_is_caught(monkeypatch):
     def wrapped(self, samples):
         mse = ((samples.images - samples.dense) ** 2).double().mean((1, 2, 3)).clamp(min=1e-9)
         each = tuple((10 * (255**2 / mse).log10()).tolist())
-        same = tuple([0.0] * samples.n)
+        same, facts = tuple([0.0] * samples.n), PSNR.scores
+        value = float(pooled(each, pool="decibel"))
         return [
-            Score("psnr", "higher", float(pooled(each, pool="decibel")), 0.0, samples.n, each, "decibel"),
-            Score("identical", "higher", 0.0, 0.0, samples.n, same),
+            Score("psnr", facts["psnr"], value, 0.0, samples.n, each, "decibel"),
+            Score("identical", facts["identical"], 0.0, 0.0, samples.n, same),
         ]
 
     monkeypatch.setattr(PSNR, "__call__", wrapped)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fovea.eval import Score
+from fovea.eval.fidelity import SSIM
 from fovea.eval.interval import Interval, median_interval
 from fovea.eval.statistics import paired_difference, standard_error
 from fovea.study.analysis import verdict
@@ -24,7 +25,7 @@ def row(name, role, shares, values, name_of="s", difference=None):
     values = tuple(map(float, values))
     score = Score(
         name_of,
-        "higher",
+        SSIM.facts,
         float(np.mean(values)),
         standard_error(values),
         len(values),

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from fovea.eval import Score
+from fovea.eval.hpsv2 import HPSv2
 from fovea.eval.interval import Interval
 from fovea.study.analysis.measures import FIGURES
 from fovea.study.analysis.paper import FOLDER, Paper
@@ -111,7 +112,7 @@ def test_the_dense_row_is_that_of_the_same_model(table):
 
 
 def test_units_are_the_papers(table):
-    score = Score("hpsv2[v2.1]", "higher", 26.0, 0.5, 4, per_image=(25.0, 26.0, 26.0, 27.0))
+    score = Score("hpsv2[v2.1]", HPSv2.facts, 26.0, 0.5, 4, per_image=(25.0, 26.0, 26.0, 27.0))
     columns = {"HPS": {"of": "hpsv2[v2.1]", "times": 100}}
     value = table("cell,HPS\na,.26\n", columns, [row("a", scores={score.name: score})]).rows["a"]["HPS"]
     assert value.measured.value == pytest.approx(0.26)
@@ -173,7 +174,7 @@ def test_text_and_notes(table):
 SCORES = {
     score
     for name in options("metric")
-    for score in build(whole(load([f"eval.metrics=[{name}]"]))["metric"][name], name, "fovea.eval").better
+    for score in build(whole(load([f"eval.metrics=[{name}]"]))["metric"][name], name, "fovea.eval").scores
 }
 
 

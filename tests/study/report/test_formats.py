@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fovea.eval import Score
+from fovea.eval.clipscore import CLIPScore
 from fovea.eval.interval import Interval
 from fovea.study.analysis.row import Row
 from fovea.study.plan.cells import Cell
@@ -33,7 +34,7 @@ DOCUMENT = (
 def row(label: str, role="method") -> Row:
     cell = Cell(label, label, role, "m", {}, {"_target_": "fovea.methods.X"}, {}, "dense", False, {})
     value = Interval(1.5, 1.25, 1.75, 0.95)
-    score = Score("clip_score[emoji]", "higher", 80.0, 1.0, 3, (79.0, 80.0, 81.0))
+    score = Score("clip_score[emoji]", CLIPScore.facts, 80.0, 1.0, 3, (79.0, 80.0, 81.0))
     gain = {"clip_score[emoji]": Interval(-1.0, -2.0, 1.0, 0.95)}
     return Row(cell, 3, 3, value, value, 10.0, 1.0, 9.9, 1e9, {score.name: score}, gain=gain)
 

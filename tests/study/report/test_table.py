@@ -10,6 +10,8 @@ import pytest
 from rich.console import Console
 
 from fovea.eval import Score
+from fovea.eval.fidelity import SSIM
+from fovea.eval.frechet import FrechetDistance
 from fovea.eval.interval import Interval
 from fovea.study.analysis.gain import with_gain
 from fovea.study.analysis.row import Row, no_op, speedup
@@ -35,15 +37,15 @@ def cell(name, role, **axes):
     )
 
 
-def score(name, values, better="higher"):
+def score(name, values, facts=SSIM.facts):
     values = tuple(map(float, values))
-    return Score(name, better, float(np.mean(values)), float(np.std(values)), len(values), values)
+    return Score(name, facts, float(np.mean(values)), float(np.std(values)), len(values), values)
 
 
 def row(name, role, fast, values, failure=None):
     scores = {
         "ssim": score("ssim", values),
-        "fd[emoji]": Score("fd[emoji]", "lower", None, None, 3, unavailable="no weights"),
+        "fd[emoji]": Score("fd[emoji]", FrechetDistance.facts, None, None, 3, unavailable="no weights"),
     }
     speed = Interval(fast, fast - 0.1, fast + 0.1, 0.95)
     return Row(cell(name, role), 3, 3, speed, speed, 10.0, 1.0, fast, 1e9, scores, "time", {}, failure)

@@ -7,6 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from fovea.eval import Score
+from fovea.eval.clipscore import CLIPScore
+from fovea.eval.fid import FID
+from fovea.eval.fidelity import PSNR
 from fovea.eval.interval import Interval
 from fovea.study.analysis.row import Row
 from fovea.study.plan.cells import Cell
@@ -14,6 +17,7 @@ from fovea.study.report.aside import beside
 from fovea.study.report.tables import entry, number, table
 from fovea.study.report.verdict_text import verdict
 
+FACTS = {"psnr": PSNR.scores["psnr"], "clip_score": CLIPScore.facts}
 PLAN = SimpleNamespace(random_weights=False)
 
 
@@ -22,7 +26,7 @@ def row(label, role="method", fast=2.0, **gains) -> Row:
     cell = Cell(label, label, role, "m", {}, {"_target_": "fovea.methods.X"}, {}, "dense", False, {})
     speed = Interval(fast, fast - 0.1, fast + 0.1, 0.95)
     names = gains or {"psnr": None, "clip_score": None}
-    scores = {name: Score(name, "higher", 20.0, 1.0, 8, tuple(range(8))) for name in names}
+    scores = {name: Score(name, FACTS[name], 20.0, 1.0, 8, tuple(range(8))) for name in names}
     known = {name: Interval(*g[:3], 0.95, g[3]) for name, g in gains.items() if g}
     holm = {name: g[3] for name, g in gains.items() if g}
     made = Row(cell, 8, 8, speed, speed, 10.0, 1.0, fast, 1e9, scores, gain=known, gain_holm=holm)
@@ -93,7 +97,7 @@ def test_random_weights_claim_speed_alone():
 
 def test_what_is_missing_is_told():
     bad = replace(row("<i>a</i>"), failure="OutOfMemoryError: full", n=3)
-    gone = Score("fid", "lower", None, None, 8, unavailable="no weights", remedy="fetch them")
+    gone = Score("fid", FID.facts, None, None, 8, unavailable="no weights", remedy="fetch them")
     half = replace(row("b"), n=5, scores={"fid": gone})
     found = [row("dense", "dense", 1.0), bad, half]
     text = " ".join(beside(found))
