@@ -82,7 +82,7 @@ class Score:
     identical to the dense one.
     per_image: one value per key in the order of the samples; pool: how they make the figure, `mean` or
     `decibel`. difference: to the figure of the dense images of the same keys, with its paired interval.
-    facts: what was known of it beforehand.
+    facts: what was known of it beforehand. note: what a reader must be told beside it.
     """
 
     name: str
@@ -95,6 +95,7 @@ class Score:
     difference: Interval | None = None
     unavailable: str | None = None
     remedy: str | None = None
+    note: str = ""
 
     def __post_init__(self):
         if (self.value is None) != (self.unavailable is not None):

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from fovea.eval import Unavailable
-from fovea.eval.weights import as_trained, digest, in_folder, located, of_tag
+from fovea.eval.network import Device, place
+from fovea.eval.weights import as_trained, digest, in_folder, located, of_tag, quick_gelu
 
 FOLDER = "local-dir:"  # open_clip's scheme
 KEPT = (
@@ -28,13 +29,15 @@ class Backbone:
 
     model: `local-dir:PATH`, a folder with open_clip_config.json and weights, or an architecture such as
     ViT-B-32. pretrained: an architecture's weights, a file or an open_clip tag. name: `model/pretrained`
-    unless given. batch: images or texts per call.
+    unless given. quick_gelu: the activation that a file of weights was trained with, where neither the file
+    nor the architecture's name tells. batch: images or texts per call.
     """
 
     model: str = "local-dir:assets/clip_emoji"
     pretrained: str | None = None
     name: str | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
+    quick_gelu: bool | None = None
     batch: Annotated[int, Field(ge=1)] = 32
 
     def __post_init__(self):
@@ -59,7 +62,10 @@ class Backbone:
         if not self.pretrained:
             return in_folder(located(self.model.removeprefix(FOLDER)))
         file = located(self.pretrained)
-        return file if file.is_file() else of_tag(self.model, self.pretrained)
+        if not file.is_file():
+            return of_tag(self.model, self.pretrained)
+        quick_gelu(self.model, self.pretrained, file, self.quick_gelu)
+        return file
 
     def load(self) -> "Encoder":
         """Raises Unavailable if the weights are missing or are not what they should be."""
@@ -112,12 +118,15 @@ def load(backbone: Backbone) -> Encoder:
 
     weights = backbone.weights()
     if backbone.pretrained:
-        name, how = backbone.model, as_trained(backbone.model, backbone.pretrained, weights)
+        name, how = (
+            backbone.model,
+            as_trained(backbone.model, backbone.pretrained, weights, backbone.quick_gelu),
+        )
         architecture = f"{name}, quick_gelu={how['force_quick_gelu']}"
     else:
         name, how = f"{FOLDER}{weights.parent}", {}
         architecture = digest(weights.parent / "open_clip_config.json")
-    device = backbone.device if backbone.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    device = place(backbone.device)
     try:
         network: Any = open_clip.create_model(name, device=device, **how).eval()
         tokenizer = open_clip.get_tokenizer(name)

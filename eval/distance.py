@@ -2,6 +2,7 @@
 each image adds."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -60,7 +61,8 @@ class Distance:
         adds = self.adds(self.reference.known(extractor, samples.images), samples.n)
         mine = extractor.images(samples.images)[self.features]
         dense = None if samples.dense is None else extractor.images(samples.dense)[self.features]
-        return distance_score(self.name, self.facts, adds, mine, dense, samples.prompts)
+        score = distance_score(self.name, self.facts, adds, mine, dense, samples.prompts)
+        return replace(score, note=self.reference.note)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

@@ -21,8 +21,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fovea.eval import Unavailable
+from fovea.eval.pictures import folder as pictures_in
+from fovea.eval.pictures import read, readable
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 AGAIN = "make it again with `python -m scripts.reference_stats`"
 
 
@@ -44,24 +45,20 @@ class Known:
         self.features, self.made_from = features, made_from
 
 
-def images_in(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
-
-
 def computed(
     source: Source,
     files: Sequence[Path],
-    opened: Callable[[Path], Image.Image] = Image.open,
+    cropped: Callable[[Image.Image], Image.Image] | None = None,
     provenance: dict[str, Any] | None = None,
 ) -> Known:
-    """Of image files, each opened, and cropped if need be, by `opened`."""
+    """Of picture files, each `cropped` if need be. Raises Unavailable with the name of one that is none."""
     sizes = set()
 
     def pictures() -> Iterator[Image.Image]:
-        for file in files:
-            with opened(file) as picture:
-                sizes.add((picture.height, picture.width))
-                yield picture.convert("RGB")
+        for picture in read(files):
+            taken = cropped(picture) if cropped else picture
+            sizes.add((taken.height, taken.width))
+            yield taken
 
     features = source.pictures(pictures())
     made_from = {
@@ -79,7 +76,7 @@ def contents(files: Sequence[Path]) -> list[str]:
 
 def of_folder(folder: Path, cache: Path | None, source: Source) -> Known:
     """Kept in `cache` under the hash of all that they depend on, the contents of the images included."""
-    files = images_in(folder)
+    files = pictures_in(folder).pictures
     if cache is None:
         return computed(source, files)
     key = json.dumps([source.identity, contents(files)], sort_keys=True)
@@ -90,6 +87,20 @@ def of_folder(folder: Path, cache: Path | None, source: Source) -> Known:
     with suppress(OSError):  # a folder that cannot be written to costs time, not the score
         save(found, kept)
     return found
+
+
+def check(files: Sequence[Path], cache: Path | None) -> None:
+    """Raises Unavailable with the names of those that cannot be read. Files that could be before, and did not
+    change since, are not read again: `cache` has a note of them."""
+    state = json.dumps([(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
+    noted = f"{hashlib.sha256(state.encode()).hexdigest()[:32]}.readable"
+    if cache is not None and (cache.expanduser() / noted).is_file():
+        return
+    readable(files)
+    if cache is not None:
+        with suppress(OSError):
+            cache.expanduser().mkdir(parents=True, exist_ok=True)
+            (cache.expanduser() / noted).touch()
 
 
 def save(known: Known, file: Path) -> None:

@@ -33,9 +33,10 @@ from torch import Tensor
 
 from fovea.eval import Samples, Score, quality
 from fovea.eval.backbone import EMOJI, Backbone, Encoder
+from fovea.eval.caches import CACHE
 from fovea.eval.facts import Facts
 from fovea.eval.features import Known
-from fovea.eval.reference import CACHE, Reference, distance_score
+from fovea.eval.reference import Reference, distance_score
 
 Array = NDArray[np.float64]
 

@@ -39,7 +39,7 @@ def pixels(image, side: int, antialias: bool) -> Tensor:
 
 @lru_cache(maxsize=1)
 def load(weights: Path, antialias: bool, device: Device, batch: int) -> Encoder:
-    tuned = Backbone(ARCHITECTURE, str(weights), None, device, batch).load()
+    tuned = Backbone(ARCHITECTURE, str(weights), device=device, batch=batch).load()
     resize = partial(pixels, side=tuned.network.visual.image_size[0], antialias=antialias)
     identity = {**tuned.identity, "resize": f"longest side, antialias={antialias}"}
     return Encoder(tuned.network, resize, tuned.tokenizer, identity, batch)

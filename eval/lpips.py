@@ -5,7 +5,6 @@ people said. Weights are one safetensors file, written by `python -m scripts.lpi
 own file of the ImageNet network with the published weighting, which torchmetrics brings.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
@@ -18,13 +17,12 @@ from torch import Tensor
 from torch.nn.functional import conv2d, max_pool2d, relu
 
 from fovea.eval import Unavailable
+from fovea.eval.caches import CACHE, HUB
 from fovea.eval.facts import Facts
 from fovea.eval.judged import Compared
 from fovea.eval.network import Device, in_batches, place
 from fovea.eval.weights import located
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "fovea"
-HUB = Path(os.environ.get("TORCH_HOME", Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch")) / "hub"
 TORCHVISION = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of an image in [-1, 1]
 # what comes before each convolution, by its number in torchvision's `features`, and which of them count

@@ -5,7 +5,6 @@ are not those that it is used with.
 """
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,12 +16,14 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from fovea.eval import Score, Unavailable
+from fovea.eval.caches import CACHE
 from fovea.eval.facts import Facts
-from fovea.eval.features import AGAIN, Known, Source, header, images_in, of_file, of_folder
+from fovea.eval.features import AGAIN, Known, Source, check, header, of_file, of_folder
+from fovea.eval.pictures import Folder, folder
 from fovea.eval.statistics import paired_difference, pooled, standard_error
 from fovea.eval.weights import located
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "fovea"
+STATISTICS = ({"mu", "sigma"}, {"mu", "sigma", "mu_s", "sigma_s"})  # of pytorch-fid and clean-fid, and of ADM
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -43,7 +44,9 @@ class Reference:
         """Raises Unavailable if it is missing, or is not what it should be as far as can be known by now."""
         place = self.place()
         if place.suffix != ".safetensors":
-            return self.counted(len(images_in(place)))
+            found = self.folder()
+            self.counted(len(found.pictures))
+            return check(found.pictures, self.cache)
         made_from = header(place)
         for key, value in load().identity.items():
             if json.dumps(made_from.get(key)) != json.dumps(value):
@@ -65,6 +68,18 @@ class Reference:
             )
         return known
 
+    def folder(self) -> Folder:
+        """Raises Unavailable if the place is none."""
+        place = self.place()
+        if place.suffix == ".npz":
+            raise Unavailable(*of_npz(place))
+        return folder(place)
+
+    @property
+    def note(self) -> str:
+        """What is to be said of it beside a score: files of the folder that were passed over."""
+        return "" if self.place().suffix == ".safetensors" else self.folder().note
+
     def place(self) -> Path:
         if self.path is None:
             raise Unavailable(
@@ -78,6 +93,22 @@ class Reference:
             raise Unavailable(f"{n} images in {self.path}", "give a folder of some as the reference")
         if self.count is not None and n != self.count:
             raise Unavailable(f"{n} images in {self.path}, not {self.count}", "correct `reference.count`")
+
+
+def of_npz(file: Path) -> tuple[str, str]:
+    """Why it is no reference, and what would help."""
+    try:
+        with np.load(file, allow_pickle=False) as opened:
+            keys = sorted(opened.files)
+    except (OSError, ValueError) as error:
+        return f"{file} cannot be read ({error})", "give a folder of images"
+    if set(keys) in STATISTICS:
+        reason = (
+            f"{file} holds mean and covariance as pytorch-fid, clean-fid and ADM write them, which say "
+            "neither of which network and resize they are nor what each image adds"
+        )
+        return reason, "give the folder of the images that it was made of"
+    return f"{file} is an .npz of {', '.join(keys) or 'nothing'}", "give a folder of images"
 
 
 def distance_score(

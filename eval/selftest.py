@@ -59,6 +59,32 @@ def fault(metric: Any) -> str | None:
     return why if outcome == "failed" else None
 
 
+def promised(metric: Any) -> Mapping[str, Facts]:
+    """The scores that it says it gives; one of its class's name, where it cannot say."""
+    try:
+        return dict(metric.scores)
+    except Exception:  # of whatever kind: what it gives is unavailable, and this is what that is said of
+        name = type(metric).__name__
+        return {name.lower(): Facts(name, "higher", "preference")}
+
+
+def scored(metric: Any, samples: Samples) -> list[Score]:
+    """Its scores; without a number where it cannot tell here, where its check says so, or where it raises."""
+    try:
+        if not samples.random_weights:
+            metric.check()
+        return metric(samples)
+    except Unavailable as e:
+        reason, remedy = e.reason, e.remedy
+    except Exception as e:  # whatever stops one metric must not cost the others, nor the report
+        reason = f"it failed over these images ({type(e).__name__}: {e})"
+        remedy = "`rescore=` scores the stored images again"
+    return [
+        Score(name, facts, None, None, samples.n, unavailable=reason, remedy=remedy)
+        for name, facts in promised(metric).items()
+    ]
+
+
 def trusted(metric: Any) -> Any:
     """The metric, or one that gives its scores as unavailable because it fails."""
     why = fault(metric)
@@ -72,7 +98,7 @@ class Untrusted:
 
     @property
     def scores(self) -> Mapping[str, Facts]:
-        return self.metric.scores
+        return promised(self.metric)
 
     def check(self) -> None:
         raise Unavailable(f"it fails its self-test ({self.why})", "see `python -m fovea.eval.selftest`")

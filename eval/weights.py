@@ -59,20 +59,32 @@ def of_tag(model: str, tag: str) -> Path:
     )
 
 
-def quick_gelu(model: str, pretrained: str, weights: Path) -> bool:
-    """Whether weights want QuickGELU: as their tag says, or by being the very file that OpenAI published.
+def quick_gelu(model: str, pretrained: str, weights: Path, given: bool | None = None) -> bool:
+    """Whether weights want QuickGELU: as `given`, or as their tag or the architecture's name says, or by
+    being the very file that OpenAI published. Raises Unavailable where a file may want either.
 
     open_clip only warns if an architecture's name disagrees with the tag, and says nothing for a file; either
     way it computes GELU, which moves features by several per cent.
     """
     from open_clip.pretrained import get_pretrained_cfg
 
+    if given is not None:
+        return given
     if known := get_pretrained_cfg(model, pretrained):
         return bool(known.get("quick_gelu"))
-    return f"/{digest(weights)}/" in get_pretrained_cfg(model, "openai").get("url", "")
+    published = get_pretrained_cfg(model, "openai")
+    if model.endswith("-quickgelu") or f"/{digest(weights)}/" in published.get("url", ""):
+        return True
+    if published:
+        raise Unavailable(
+            f"{weights} does not say which activation it was trained with, and {model} is there with both",
+            "`backbone.quick_gelu=true` if it is OpenAI's or was tuned from it, `backbone.quick_gelu=false` "
+            "if not",
+        )
+    return False
 
 
-def as_trained(model: str, pretrained: str, weights: Path) -> dict:
+def as_trained(model: str, pretrained: str, weights: Path, given: bool | None = None) -> dict:
     """Keyword arguments of `open_clip.create_model` that load weights as they were trained."""
     from open_clip.pretrained import get_pretrained_cfg
 
@@ -80,6 +92,6 @@ def as_trained(model: str, pretrained: str, weights: Path) -> dict:
     keys = ("mean", "std", "interpolation", "resize_mode")
     return {
         "pretrained": str(weights),
-        "force_quick_gelu": quick_gelu(model, pretrained, weights),
+        "force_quick_gelu": quick_gelu(model, pretrained, weights, given),
         "force_preprocess_cfg": {key: known[key] for key in keys if key in known},
     }

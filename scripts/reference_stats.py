@@ -10,6 +10,7 @@ its keys. Then `metric.NAME.reference.path=FILE`.
 
 import argparse
 import json
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
-from fovea.eval.features import computed, images_in, save
+from fovea.eval.features import computed, save
+from fovea.eval.pictures import folder
 from fovea.eval.weights import digest
 
 CONF = Path(__file__).parents[1] / "conf" / "metric"
@@ -46,9 +48,8 @@ def chosen(files: list[Path], count: int | None, seed: int) -> list[Path]:
     return [files[i] for i in sorted(np.random.default_rng(seed).permutation(len(files))[:count])]
 
 
-def squared(file: Path, side: int) -> Image.Image:
+def squared(picture: Image.Image, side: int) -> Image.Image:
     """The central square of an image, side x side by Pillow's bicubic filter."""
-    picture = Image.open(file).convert("RGB")
     width, height = picture.size
     edge = min(width, height)
     left, top = (width - edge) // 2, (height - edge) // 2
@@ -76,7 +77,12 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--side", type=int, help="the central square of each, at this many pixels a side")
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="keys of the metric")
     args = parser.parse_intermixed_args(words)
-    found = annotated(args.annotations, args.images) if args.annotations else images_in(args.images)
+    if args.annotations:
+        found = annotated(args.annotations, args.images)
+    else:
+        found = [*(listed := folder(args.images)).pictures]
+        if listed.note:
+            print(listed.note, file=sys.stderr)
     files = chosen(found, args.count, args.seed)
     provenance = {
         "source": args.images.name,
@@ -84,8 +90,8 @@ def main(words: list[str] | None = None) -> None:
         "drawn": {"of": len(found), "seed": args.seed} if args.count else None,
         "side": args.side,
     }
-    opened = partial(squared, side=args.side) if args.side else Image.open
-    known = computed(source(args.metric, args.changes), files, opened, provenance)
+    cropped = partial(squared, side=args.side) if args.side else None
+    known = computed(source(args.metric, args.changes), files, cropped, provenance)
     save(known, args.out)
     print(json.dumps(known.made_from, indent=2))
 

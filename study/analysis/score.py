@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from fovea.eval import Samples, Score, require_equal_n
-from fovea.eval.selftest import trusted
+from fovea.eval.selftest import scored, trusted
 from fovea.study.analysis.gain import with_gain
 from fovea.study.analysis.row import Row, flops_ratio, mean_flops, no_op, relative, speedup
 from fovea.study.analysis.speed import batches, seconds, speed
@@ -91,7 +91,7 @@ def _scores(
     samples = _samples(plan, store, cell.id, mine)
     if cell.id != cell.dense and set(mine) <= set(dense):
         samples = samples.against(_samples(plan, store, cell.dense, dense))
-    found = [(name, score) for name, metric in metrics.items() for score in metric(samples)]
+    found = [(name, score) for name, metric in metrics.items() for score in scored(metric, samples)]
     return {s.name: replace(s, remedy=s.remedy and keyed(name, s.remedy)) for name, s in found}
 
 

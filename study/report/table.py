@@ -91,6 +91,8 @@ def figure(x: float, like: float | None = None) -> str:
     if math.isinf(x):
         return "∞" if x > 0 else "−∞"
     size = abs(x if like is None or math.isinf(like) else like)
+    if size >= 1e6:
+        return f"{x:.3g}".replace("-", "−")
     return f"{x:.{3 if size < 10 else 2 if size < 100 else 1}f}".replace("-", "−")
 
 
@@ -127,5 +129,6 @@ def notes(rows: Sequence[Row], random_weights: bool) -> list[str]:
         given = [r.scores[score.name] for r in rows if score.name in r.scores and r.cell.role != "dense"]
         reasons = {": ".join(filter(None, (s.unavailable, s.remedy))) for s in given if s.unavailable}
         out += [f"{score.name} unavailable: {reason}" for reason in sorted(reasons)]
+        out += [f"{score.name}: {note}." for note in sorted({s.note for s in given if s.note})]
     out += [f"{row.cell.label} failed: {row.failure}" for row in rows if row.failure]
     return out

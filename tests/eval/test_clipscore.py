@@ -131,7 +131,15 @@ def test_openai_weights_get_quickgelu_by_tag_and_by_file(tmp_path, monkeypatch):
     file.write_bytes(b"x")
     assert weights.quick_gelu("ViT-B-32", "openai", file)
     assert not weights.quick_gelu("ViT-B-32", "laion2b_s34b_b79k", file)
-    assert not weights.quick_gelu("ViT-B-32", str(file), file)
+    with pytest.raises(Unavailable, match="does not say which activation") as asked:
+        weights.quick_gelu("ViT-B-32", str(file), file)
+    assert "backbone.quick_gelu=true" in asked.value.remedy
+    with pytest.raises(Unavailable, match="activation"):
+        CLIPScore(backbone=Backbone("ViT-B-32", str(file))).check()
+    assert not weights.quick_gelu("ViT-B-32", str(file), file, given=False)
+    assert weights.quick_gelu("ViT-B-32", str(file), file, given=True)
+    assert weights.quick_gelu("ViT-B-32-quickgelu", str(file), file)
+    assert not weights.quick_gelu("ViT-H-14", str(file), file)  # never published with it
     published = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
     monkeypatch.setattr(weights, "digest", lambda path: published)
     assert weights.quick_gelu("ViT-B-32", str(file), file)

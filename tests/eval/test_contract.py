@@ -158,7 +158,7 @@ def test_eight_seeds_of_a_prompt_are_one_draw_of_it(metric, samples):
     keys = [f"{key}/{seed}" for seed in range(8) for key in samples.keys]
     images, dense = (x.repeat(8, 1, 1, 1) for x in (samples.images, samples.dense))
     for score in metric(Samples(images, list(samples.prompts) * 8, keys, dense)):
-        if score.biased:  # its covariance is that of n images, not of n - 1: a Bessel's correction apart
+        if score.facts.biased:  # its covariance is of n images, not of n - 1: Bessel's correction apart
             continue
         assert score.se == pytest.approx(once[score.name].se, rel=1e-5)
         if score.difference is not None:

@@ -108,7 +108,7 @@ def test_scores_with_its_own_name(backbone, tmp_path):
     assert score.name == "fd[dinov2-small]"
     assert DINOv2Distance().name == "fd[dinov2]"
     assert score.value > 0 < score.se
-    assert score.biased
+    assert score.facts.biased
     assert score.difference.value == pytest.approx(0, abs=1e-6 * score.value)
 
 

@@ -123,7 +123,7 @@ def test_what_cannot_be_had_is_no_number(metric, samples):
 
 
 def test_only_what_depends_on_n_says_so(metric, samples):
-    assert metric(samples)[0].biased == isinstance(metric, FID | SpatialFID | DINOv2Distance)
+    assert metric(samples)[0].facts.biased == isinstance(metric, FID | SpatialFID | DINOv2Distance)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

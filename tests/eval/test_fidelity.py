@@ -14,7 +14,7 @@ from fovea.eval.fidelity import PSNR, SSIM, similarity
 
 def pair(images, dense):
     n = len(images)
-    return Samples(images, ["a prompt"] * n, [str(i) for i in range(n)], dense)
+    return Samples(images, [f"prompt {i}" for i in range(n)], [str(i) for i in range(n)], dense)
 
 
 def flat(level, n=2):

@@ -73,8 +73,7 @@ def test_every_layout_of_the_file_gives_the_same_network(network, tmp_path):
         state | {"fc.weight": torch.zeros(1008, 2048), "fc.bias": torch.zeros(1008)}, tmp_path / "a.pth"
     )
     save_file({k: v for k, v in state.items() if "num_batches" not in k}, tmp_path / "b.safetensors")
-    torchscript().net.save(tmp_path / "c.pt")  # as NVIDIA's own file is, without the package's wrapper
-    for file in sorted(tmp_path.iterdir()):
+    for file in (*sorted(tmp_path.iterdir()), packaged()[0]):
         assert fingerprint(mapped(read(file), network)) == inception.NUMBERS_SHA256
 
 
@@ -95,6 +94,13 @@ def test_what_is_not_the_fid_inception_is_refused(network, tmp_path):
         with pytest.raises(Unavailable, match=says) as found:
             Inception(weights=tmp_path / f"{name}.pth").load()
         assert "inception.weights=FILE" in found.value.remedy
+
+
+def test_a_torchscript_is_run_only_if_it_is_the_published_one(tmp_path, monkeypatch):
+    torchscript().net.save(tmp_path / "other.pt")
+    monkeypatch.setattr("torch.jit.load", lambda *_, **__: pytest.fail("a program of unknown origin was run"))
+    with pytest.raises(Unavailable, match="only the published one is run"):
+        Inception(weights=tmp_path / "other.pt").load()
 
 
 def test_looks_into_the_hubs_cache_and_then_for_the_package(tmp_path, monkeypatch):

@@ -10,7 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from fovea.eval import Unavailable
 from fovea.eval.extractor import Extractor
-from fovea.eval.features import computed, header, images_in, save
+from fovea.eval.facts import Facts
+from fovea.eval.features import computed, header, save
+from fovea.eval.pictures import folder as pictures_in
 from fovea.eval.reference import Reference, distance_score
 
 
@@ -39,10 +41,11 @@ def folder(tmp_path):
 @pytest.fixture
 def file(folder, tmp_path):
     out = tmp_path / "kept" / "reference.safetensors"
-    save(computed(extractor(), images_in(folder), provenance={"source": "images"}), out)
+    save(computed(extractor(), pictures_in(folder).pictures, provenance={"source": "images"}), out)
     return out
 
 
+FACTS = Facts("x", "lower", "distance", biased=True)
 JUDGED = torch.zeros(2, 3, 24, 32, dtype=torch.uint8)
 
 
@@ -59,7 +62,7 @@ def test_a_folder_and_its_file_are_the_same_reference(folder, file, tmp_path):
     for cache in (None, tmp_path / "cache", tmp_path / "cache"):
         known = Reference(folder, count=5, cache=cache).known(extractor(), JUDGED)
         assert torch.equal(known.features["colour"], kept)
-    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 1
 
 
 def test_a_folder_is_known_by_its_contents(folder, tmp_path):
@@ -70,7 +73,7 @@ def test_a_folder_is_known_by_its_contents(folder, tmp_path):
     Image.new("RGB", (32, 24)).save(folder / "4.png")
     assert not torch.equal(reference.known(extractor(), JUDGED).features["colour"], before.features["colour"])
     assert reference.known(extractor(resize="other"), JUDGED).made_from["resize"] == "other"
-    assert len(list((tmp_path / "cache").iterdir())) == 3
+    assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 3
 
 
 @pytest.mark.parametrize(
@@ -115,7 +118,8 @@ def test_what_is_no_reference_is_refused_with_the_way_out(tmp_path, file):
     (tmp_path / "text.safetensors").write_text("not a tensor")
     for path, says in (
         (None, "no reference images are given"),
-        (tmp_path / "nowhere", "0 images"),
+        (tmp_path / "nowhere", "no such folder"),
+        (tmp_path / "text.safetensors" / "x", "no such folder"),
         (tmp_path / "nowhere.safetensors", "not a file of reference features"),
         (tmp_path / "bare.safetensors", "not a file of reference features"),
         (tmp_path / "text.safetensors", "not a file of reference features"),
@@ -126,7 +130,7 @@ def test_what_is_no_reference_is_refused_with_the_way_out(tmp_path, file):
 
 
 def test_features_do_not_depend_on_batch_or_order(folder):
-    files = images_in(folder)
+    files = pictures_in(folder).pictures
     assert [file.name for file in files] == ["0.png", "1.PNG", "3.webp", "4.png", "2.png"]
     forwards = computed(extractor(), files)
     backwards = computed(extractor(), files[::-1])
@@ -136,11 +140,11 @@ def test_features_do_not_depend_on_batch_or_order(folder):
 
 def test_a_score_is_the_mean_of_what_images_add():
     mine, dense = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([1.0, 1.0, 4.0])
-    score = distance_score("x", lambda f: f.double().numpy(), mine, dense, prompts="abc", biased=True)
+    score = distance_score("x", FACTS, lambda f: f.double().numpy(), mine, dense, prompts="abc")
     assert (score.value, score.n, score.per_image) == (3.0, 3, (1.0, 2.0, 6.0))
     assert score.se == pytest.approx(np.std([1, 2, 6], ddof=1) / 3**0.5)
     assert score.difference.value == 1
-    one = distance_score("x", lambda f: f.double().numpy(), mine, dense, prompts="aaa", biased=True)
+    one = distance_score("x", FACTS, lambda f: f.double().numpy(), mine, dense, prompts="aaa")
     assert (one.value, one.se, one.difference.level) == (3.0, None, 0.0)
     with pytest.raises(Unavailable, match="one image"):
-        distance_score("x", lambda f: f.numpy(), mine[:1], None, prompts="a", biased=True)
+        distance_score("x", FACTS, lambda f: f.numpy(), mine[:1], None, prompts="a")

@@ -37,6 +37,8 @@ class Fake:
             mine, dense = ([x * (i + 1) for i, x in enumerate(each)] for each in (mine, dense))
         if self.mistake == "batch":
             mine, dense = ([x * len(each) for x in each] for each in (mine, dense))
+        if self.mistake == "memory" and samples.n > 4:
+            raise MemoryError("of the large study only")
         if self.mistake == "crash":
             raise IndexError("out of range")
         difference = paired_difference(mine, dense) if samples.n > 1 else None
@@ -74,6 +76,32 @@ def test_each_mistake_is_caught_and_disables(mistake, says, samples):
     assert score.value is None
     assert "self-test" in score.unavailable
     assert says in score.unavailable
+
+
+def test_what_raises_over_the_study_alone_costs_its_own_score_only(samples):
+    metric = selftest.trusted(Fake("memory"))
+    (score,) = selftest.scored(metric, samples)
+    assert (score.name, score.value, score.n) == ("brightness", None, 10)
+    assert "MemoryError: of the large study only" in score.unavailable
+
+
+def test_what_its_check_says_is_missing_has_no_number(samples):
+    (score,) = selftest.scored(Fake("no weights"), samples)
+    assert (score.value, score.unavailable, score.remedy) == (None, "no weights", "fetch them")
+
+
+def test_a_metric_that_cannot_even_say_its_scores_is_unavailable(samples):
+    class Mute:
+        @property
+        def scores(self):
+            raise KeyError("no name")
+
+        def check(self):
+            pass
+
+    (score,) = selftest.scored(selftest.trusted(Mute()), samples)
+    assert (score.name, score.value) == ("mute", None)
+    assert "KeyError" in score.unavailable
 
 
 def test_a_psnr_that_wraps_is_caught(monkeypatch):

@@ -82,7 +82,7 @@ def test_the_central_square_is_taken_and_resized(tmp_path):
     columns = np.zeros((10, 30, 3), np.uint8)
     columns[:, 10:20] = 200
     Image.fromarray(columns).save(tmp_path / "wide.png")
-    picture = squared(tmp_path / "wide.png", 20)
+    picture = squared(Image.open(tmp_path / "wide.png"), 20)
     assert picture.size == (20, 20)
     assert np.array_equal(np.asarray(picture), np.full((20, 20, 3), 200))
 

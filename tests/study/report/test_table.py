@@ -152,6 +152,7 @@ def test_speedup_pairs_batches():
 
 
 def test_figures():
+    assert [table.figure(x) for x in (1e300, -2.5e9)] == ["1e+300", "−2.5e+09"]
     assert [table.figure(x) for x in (0.98765, 34.5678, 345.678, math.inf, -1.5)] == [
         "0.988",
         "34.57",
