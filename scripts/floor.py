@@ -16,7 +16,7 @@ from fovea.study.config.errors import Refused
 from fovea.study.floor import save
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan, make
-from fovea.study.run.execute import execute
+from fovea.study.run.launchers import Local
 from fovea.study.run.progress import Progress
 from fovea.study.store import Store
 
@@ -44,8 +44,10 @@ def made(plan: Plan, store: Store, progress: Progress) -> Any:
     """The dense cell's samples by key, made if they are missing."""
     from fovea.study.analysis.score import stored
 
-    if execute(replace(plan, cells=[dense(plan)]), store, progress):
-        raise Refused(f"the dense run failed: {store.samples(dense(plan).id).failures[-1].message}")
+    Local()(replace(plan, cells=[dense(plan)]), store, progress)
+    found = store.samples(dense(plan).id)
+    if len(found.only(s.key for s in plan.samples)) < len(plan.samples):
+        raise Refused(f"the dense run failed: {found.failures[-1].message}")
     return stored(plan, store, dense(plan))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from fovea.eval import Score
 from fovea.eval.decisions import Verdict
 from fovea.eval.interval import Interval, median_interval
-from fovea.study.analysis.speed import Speed, batches
+from fovea.study.analysis.speed import Speed, pairs
 from fovea.study.finished import Finished
 from fovea.study.plan.cells import Cell
 
@@ -71,8 +71,7 @@ def relative(dense: Finished, records: Finished, cost: Cost) -> dict[str, float]
     if cost == "flops":
         own, others = paired(dense, records, "flops")
         return dict(zip(dense.only(records), (others / own).tolist(), strict=True))
-    a, b = batches(dense), batches(records)
-    return {name: b[name].seconds / a[name].seconds for name in a if name in b}
+    return {name: own.seconds / other.seconds for name, (other, own) in pairs(dense, records).items()}
 
 
 def paired(dense: Finished, records: Finished, name: str) -> tuple[np.ndarray, np.ndarray]:

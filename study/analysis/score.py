@@ -67,7 +67,7 @@ def _row(plan: Plan, store: Store, cell: Cell, records: Mapping[str, Finished], 
         keys=tuple(mine),
         prompts=tuple(mine.column("prompt")),
         relative=relative(dense, mine, plan.settings.cost),
-        speed=speed(mine, seconds(dense) if cell.role != "dense" else None),
+        speed=speed(mine, dense if cell.role != "dense" else None),
     )
 
 

@@ -16,8 +16,9 @@ from fovea.study.records import BatchRecord, WarmUpRecord
 class Speed:
     """encode, decode: seconds per image. joules: per image, of the whole card or processor, or why not.
     repetitions: timed calls of a full batch, of which `throttled` are no measurements and count nowhere, and
-    `contended` shared the device. first: seconds of the cold start, torch.compile's apart, beyond a usual
-    call. pays_off: images until a method has made up for it, None if never or unknown."""
+    `contended` shared the device; apart: those whose dense call was made in another session. first: seconds
+    of the cold start, torch.compile's apart, beyond a usual call. pays_off: images until a method has made up
+    for it, None if never or unknown."""
 
     encode: Interval
     decode: Interval
@@ -27,6 +28,7 @@ class Speed:
     repetitions: int
     throttled: int
     contended: int
+    apart: int = 0
     first: float | None = None
     compiling: float | None = None
     pays_off: int | None = None
@@ -38,6 +40,30 @@ def batches(records: Finished, valid: bool = True) -> dict[str, BatchRecord]:
     largest = max((b.size for b in records.batches.values()), default=0)
     full = {name: b for name, b in records.batches.items() if b.size == largest}
     return {name: b for name, b in full.items() if not (valid and throttled(b))}
+
+
+def pairs(dense: Finished, records: Finished) -> dict[str, tuple[BatchRecord, BatchRecord]]:
+    """By batch, the dense call and the cell's: of one session where there are such, else the last ones; on
+    the same device in any case."""
+    full = {batch.size for batch in batches(records, valid=False).values()}
+    found: dict[str, tuple[BatchRecord, BatchRecord]] = {}
+    timed: dict[str, list[BatchRecord]] = {}
+    for batch in dense.timings:
+        timed.setdefault(batch.id, []).append(batch)
+    for own in records.timings:
+        for other in timed.get(own.id, []):
+            usable = (
+                own.size in full and own.device == other.device and not (throttled(own) or throttled(other))
+            )
+            known = found.get(own.id)
+            if usable and (known is None or not apart(other, own) or apart(*known)):
+                found[own.id] = other, own
+    return found
+
+
+def apart(a: BatchRecord, b: BatchRecord) -> bool:
+    """Timed in different sessions, between which clocks and load may have changed."""
+    return a.session != b.session
 
 
 def throttled(batch: BatchRecord) -> bool:
@@ -63,8 +89,8 @@ def per_image(timed: Iterable[BatchRecord], key: str) -> Interval | None:
     return median_interval(values) if values else None
 
 
-def speed(records: Finished, dense: Interval | None) -> Speed | None:
-    """dense: seconds per image of the dense run."""
+def speed(records: Finished, dense: Finished | None) -> Speed | None:
+    """dense: those of the dense run, of another cell."""
     every, kept = batches(records, valid=False), list(batches(records).values())
     encode, decode = (per_image(kept, key) for key in ("encode_seconds", "decode_seconds"))
     if encode is None or decode is None:
@@ -80,7 +106,8 @@ def speed(records: Finished, dense: Interval | None) -> Speed | None:
         repetitions=len(every),
         throttled=len(every) - len(kept),
         contended=sum(map(contended, kept)),
-        **(_cold(records.warm_up, seconds(records), dense) if records.warm_up else {}),
+        apart=sum(apart(*pair) for pair in pairs(dense, records).values()) if dense is not None else 0,
+        **(_cold(records.warm_up, seconds(records), dense and seconds(dense)) if records.warm_up else {}),
     )
 
 

@@ -23,6 +23,12 @@ def measuring(rows: Sequence[Row]) -> list[str]:
     if shared:
         every = sum(row.speed.repetitions for row in rows if row.speed)
         out.append(f"The device was shared with others' work in {shared} of {every} repetitions.")
+    apart = sum(row.speed.apart for row in rows if row.speed)
+    if apart:
+        out.append(
+            f"{apart} timed calls were compared with calls of the dense run that were made at another time: "
+            "clocks and load may have changed between them."
+        )
     reasons = {row.speed.joules_unavailable for row in rows if row.speed} - {None}
     return out + [f"energy unavailable: {reason}" for reason in sorted(map(str, reasons))]
 

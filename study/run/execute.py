@@ -1,9 +1,9 @@
-"""Run the cells of a plan in this process: load once, interleave the methods, store as it goes, survive a
-failure."""
+"""Make the samples of some cells in this process: load once, interleave the methods, store as it goes,
+survive a failure."""
 
 import gc
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -20,9 +20,9 @@ from fovea.study.plan.cells import GENERATION, Cell
 from fovea.study.plan.fingerprint import digest, machine, threads
 from fovea.study.plan.plan import Plan
 from fovea.study.records import CellRecord, FailureRecord, FlopsRecord, WarmUpRecord
+from fovea.study.run.events import Event, Failed, Made, Said, Started, WarmedUp
 from fovea.study.run.generate import Method, Origin, flow, keep, make, noise, now
 from fovea.study.run.observe import Observer, Trajectory
-from fovea.study.run.progress import Progress
 from fovea.study.run.trace import read, save
 from fovea.study.store import Store
 
@@ -30,28 +30,143 @@ IMAGES = 4  # of each cell are traced, at most
 MESSAGE, TRACEBACK = 2_000, 20_000  # characters of a failure, at most
 
 
+def run_shard(plan: Plan, cells: Collection[str], samples: Collection[str], store: Store) -> Iterator[Event]:
+    """Makes what is missing of these samples, by key, in these cells, by id, and tells of it. All that it
+    takes is plain and pickles; the device, its name and what it can hold are found out here, where it runs.
+    Raises Unwritable where the results cannot be written: whatever else goes wrong is a cell's failure."""
+    torch.set_num_threads(threads())
+    chosen = [cell for cell in plan.cells if cell.id in cells]
+    for cell in chosen:
+        store.describe(CellRecord.of(cell))
+    for group in _by_loading(chosen):
+        todo = pending(store, group, samples)
+        if todo:
+            yield from Shard(plan, store, [cell for cell in group if cell.id in todo], todo).run()
+
+
+def pending(store: Store, cells: Iterable[Cell], samples: Collection[str]) -> dict[str, set[str]]:
+    """Cell id to the keys it lacks; only cells that lack some."""
+    lacking = {cell.id: set(samples) - store.samples(cell.id).keys() for cell in cells}
+    return {cell: missing for cell, missing in lacking.items() if missing}
+
+
+def _by_loading(cells: Iterable[Cell]) -> list[list[Cell]]:
+    """Cells that one loaded pipeline serves: their models differ in size, steps or guidance at most."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        weights = {key: value for key, value in cell.model.items() if key not in GENERATION}
+        groups.setdefault(digest(weights), []).append(cell)
+    return list(groups.values())
+
+
 @dataclass
-class Run:
-    """What a process needs to work on a study."""
+class Shard:
+    """Cells that one loaded model serves, with the keys that each lacks, by id."""
 
     plan: Plan
     store: Store
-    progress: Progress
+    cells: list[Cell]
+    todo: dict[str, set[str]]
     failed: set[str] = field(default_factory=set)
 
-    def fail(self, cell: Cell, error: BaseException) -> None:
+    def run(self) -> Iterator[Event]:
+        yield Said(f"loading {self.cells[0].model['path']}")
+        try:
+            _quiet()
+            pipe = build(self.cells[0].model, "model", "fovea.models").load()
+        except Unwritable:
+            raise
+        except Exception as error:
+            yield from [self.fail(cell, error) for cell in self.cells]
+            return
+        with adapt(pipe) as model:
+            cells = [*self.cells, *self.beside()]
+            methods = {cell.id: build(cell.method, "method", "fovea.methods") for cell in cells}
+            yield Started({cell: len(missing) for cell, missing in self.todo.items()})
+            tracing = Tracing(self.plan, self.store, model)
+            for cell in cells:
+                yield from self.guarded(cell, partial(self.warm_up, tracing, methods[cell.id], cell))
+            for i, batch in enumerate(self.rounds()):
+                lacking = {c: keys & {s.key for s in batch} for c, keys in self.todo.items()}
+                timed = {cell.dense for cell in self.cells if lacking[cell.id]}
+                for cell in turn(cells, i):
+                    missing = lacking.get(cell.id, set())
+                    if (missing or cell.id in timed) and cell.id not in self.failed:
+                        work = partial(self.batch, model, methods[cell.id], cell, batch, missing)
+                        yield from self.guarded(cell, work)
+
+    def beside(self) -> list[Cell]:
+        """Finished baselines: timed again beside what is compared with them, so that both were timed in one
+        session."""
+        wanted = {cell.dense for cell in self.cells} - {cell.id for cell in self.cells}
+        return [cell for cell in self.plan.cells if cell.id in wanted]
+
+    def rounds(self) -> Iterator[list[Sample]]:
+        """The plan's batches of which any cell lacks something: the same for all cells, so that times pair,
+        and the same after a kill, so that no last bit of an image depends on where it struck."""
+        lacking, size = set().union(*self.todo.values()), self.plan.settings.batch
+        for first in range(0, len(self.plan.samples), size):
+            batch = self.plan.samples[first : first + size]
+            if lacking & {s.key for s in batch}:
+                yield batch
+
+    def guarded(self, cell: Cell, work: Callable[[], list[Event]]) -> Iterator[Event]:
+        """Whatever a method raises is its cell's failure, sys.exit() too; a full disk is everybody's."""
+        try:
+            told = work()
+        except (KeyboardInterrupt, Unwritable):
+            raise
+        except BaseException as error:
+            told = [self.fail(cell, error)]
+        if cell.id in self.failed:
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        yield from told
+
+    def fail(self, cell: Cell, error: BaseException) -> Failed:
         """The failure becomes data; the other cells go on."""
         self.failed.add(cell.id)
-        trace = "".join(traceback.format_exception(error))
         failure = FailureRecord(
             cell=cell.id,
             time=now(),
             type=storable(type(error).__name__, 100),
             message=storable(_message(error), MESSAGE),
-            traceback=storable(trace, TRACEBACK),
+            traceback=storable("".join(traceback.format_exception(error)), TRACEBACK),
         )
         self.store.append(failure)
-        self.progress.failed(cell, f"{failure.type}: {failure.message}")
+        return Failed(cell.id, cell.label, f"{failure.type}: {failure.message}")
+
+    def warm_up(self, tracing: "Tracing", method: Method, cell: Cell) -> list[Event]:
+        """One call of a full batch, timed as the cold start, and the pass that counts FLOPs and makes traces;
+        neither is kept among the repetitions."""
+        batch, before = self.plan.samples[: self.plan.settings.batch], compile_seconds()
+        first = make(tracing.model, method, cell, batch)
+        cold = WarmUpRecord(
+            cell=cell.id,
+            session=self.store.session,
+            size=len(batch),
+            seconds=first.seconds,
+            compile_seconds=compile_seconds() - before,
+        )
+        self.store.append(cold)
+        told: list[Event] = [WarmedUp(cell.id, first.whole / len(batch))]
+        try:
+            tracing(cell, method)
+        except Unwritable:
+            raise
+        except Exception as error:  # the images are worth having without it
+            told.append(Said(f"{cell.label}: neither traced nor its FLOPs counted: {_message(error)}"))
+        return told
+
+    def batch(
+        self, model: Model, method: Method, cell: Cell, batch: Sequence[Sample], missing: set[str]
+    ) -> list[Event]:
+        """Makes the whole batch and stores its time, with the images that are missing."""
+        made = make(model, method, cell, batch)
+        of = Origin(machine(cell.model["device"]), self.plan.random_weights)
+        keep(self.store, cell, made, batch, missing, of)
+        return [Made(cell.id, cell.label, len(missing), made.whole)] if missing else []
 
 
 @dataclass
@@ -97,120 +212,10 @@ class Tracing:
         return self.dense[dense]
 
 
-def execute(plan: Plan, store: Store, progress: Progress) -> set[str]:
-    """Makes what is missing. Gives the ids of the cells that failed."""
-    torch.set_num_threads(threads())
-    run = Run(plan, store, progress)
-    for cell in plan.cells:
-        store.describe(CellRecord.of(cell))
-    for cells in _by_loading(plan.cells):
-        todo = pending(plan, store, cells)
-        if todo:
-            _run_group(run, cells, todo)
-    return run.failed
-
-
-def pending(plan: Plan, store: Store, cells: Sequence[Cell]) -> dict[str, set[str]]:
-    """Cell id to the keys it lacks; only cells that lack some."""
-    keys = {s.key for s in plan.samples}
-    lacking = {cell.id: keys - set(store.samples(cell.id)) for cell in cells}
-    return {cell: missing for cell, missing in lacking.items() if missing}
-
-
-def _by_loading(cells: Iterable[Cell]) -> list[list[Cell]]:
-    """Cells that one loaded pipeline serves: their models differ in size, steps or guidance at most."""
-    groups: dict[str, list[Cell]] = {}
-    for cell in cells:
-        weights = {key: value for key, value in cell.model.items() if key not in GENERATION}
-        groups.setdefault(digest(weights), []).append(cell)
-    return list(groups.values())
-
-
-def _run_group(run: Run, cells: Sequence[Cell], todo: dict[str, set[str]]) -> None:
-    work = [cell for cell in cells if cell.id in todo]
-    run.progress.say(f"loading {work[0].model['path']}")
-    try:
-        _quiet()
-        pipe = build(work[0].model, "model", "fovea.models").load()
-    except Exception as error:
-        for cell in work:
-            run.fail(cell, error)
-        return
-    with adapt(pipe) as model:
-        methods = {cell.id: build(cell.method, "method", "fovea.methods") for cell in work}
-        run.progress.start({cell.id: len(todo[cell.id]) for cell in work})
-        tracing = Tracing(run.plan, run.store, model)
-        for cell in work:
-            _guarded(run, cell, partial(_warm_up, run, tracing, methods[cell.id], cell))
-        for i, batch in enumerate(_rounds(run.plan, todo)):
-            for cell in turn(work, i):
-                missing = todo[cell.id] & {s.key for s in batch}
-                if missing and cell.id not in run.failed:
-                    _guarded(run, cell, partial(_batch, run, model, methods[cell.id], cell, batch, missing))
-
-
 def _quiet() -> None:
     """Loading has bars of its own in two libraries; ours is enough."""
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-
-
-def _rounds(plan: Plan, todo: dict[str, set[str]]) -> Iterable[list[Sample]]:
-    """The plan's batches of which any cell lacks something: the same for all cells, so that times pair, and
-    the same after a kill, so that no last bit of an image depends on where it struck."""
-    lacking = set().union(*todo.values())
-    for first in range(0, len(plan.samples), plan.settings.batch):
-        batch = plan.samples[first : first + plan.settings.batch]
-        if lacking & {s.key for s in batch}:
-            yield batch
-
-
-def _guarded(run: Run, cell: Cell, work: Callable[[], None]) -> None:
-    """Whatever a method raises is its cell's failure, sys.exit() too; a full disk is everybody's."""
-    try:
-        work()
-    except (KeyboardInterrupt, Unwritable):
-        raise
-    except BaseException as error:
-        run.fail(cell, error)
-        del error
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-
-def _warm_up(run: Run, tracing: Tracing, method: Method, cell: Cell) -> None:
-    """One call of a full batch, timed as the cold start, and the pass that counts FLOPs and makes traces;
-    neither is kept among the repetitions."""
-    batch, compiled = run.plan.samples[: run.plan.settings.batch], compile_seconds()
-    first = make(tracing.model, method, cell, batch)
-    compiled = compile_seconds() - compiled
-    run.progress.expect(cell, (first.seconds + first.encode + first.decode) / len(batch))
-    run.store.append(
-        WarmUpRecord(
-            cell=cell.id,
-            session=run.store.session,
-            size=len(batch),
-            seconds=first.seconds,
-            compile_seconds=compiled,
-        )
-    )
-    try:
-        tracing(cell, method)
-    except Unwritable:
-        raise
-    except Exception as error:  # the images are worth having without it
-        run.progress.say(f"{cell.label}: neither traced nor its FLOPs counted: {_message(error)}")
-
-
-def _batch(
-    run: Run, model: Model, method: Method, cell: Cell, batch: Sequence[Sample], missing: set[str]
-) -> None:
-    """Makes the whole batch and stores what is missing of it."""
-    made = make(model, method, cell, batch)
-    of = Origin(machine(cell.model["device"]), run.plan.random_weights)
-    keep(run.store, cell, made, batch, missing, of)
-    run.progress.made(cell, len(missing), made.seconds + made.encode + made.decode)
 
 
 def _message(error: BaseException) -> str:

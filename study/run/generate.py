@@ -56,6 +56,11 @@ class Made:
     grid: tuple[int, int]
     noise: list[str]
 
+    @property
+    def whole(self) -> float:
+        """Seconds with the text encoded and the images decoded."""
+        return self.seconds + self.encode + self.decode
+
 
 class Origin(NamedTuple):
     """What a batch was made on, and whether by a model that was never trained."""

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from fovea.study.plan.cells import Cell
+from fovea.study.run.events import Event, Failed, Made, Said, Started, WarmedUp
 from fovea.study.streams import plain
 
 EVERY = 10.0  # seconds between plain lines
@@ -45,27 +45,29 @@ class Progress:
     def say(self, text: str) -> None:
         self.console.print(plain(text), style="dim", markup=False, highlight=False, soft_wrap=True)
 
-    def start(self, images: Mapping[str, int]) -> None:
-        """images: how many each cell has to make."""
+    def tell(self, event: Event) -> None:
+        match event:
+            case Said(text):
+                self.say(text)
+            case Started(images):
+                self._start(images)
+            case WarmedUp(cell, seconds):
+                self.cost[cell] = seconds
+                self._show("warm-up", always=False)
+            case Made(cell, label, images, seconds):
+                self.left[cell] -= images
+                self.cost[cell] = seconds / images
+                self._show(label)
+            case Failed(cell, label, why):
+                self.total -= self.left.pop(cell, 0)
+                line = f"failed: {label}: {why.splitlines()[0]}"
+                self.console.print(plain(line), style="red", markup=False, highlight=False, soft_wrap=True)
+
+    def _start(self, images: Mapping[str, int]) -> None:
         self.left, self.cost, self.total, self.spoken = dict(images), {}, sum(images.values()), 0.0
         self.say(f"{self.total} images to make in {len(images)} cells; first one uncounted warm-up each")
         if self.bar:
             self.task = self.bar.add_task("warm-up", total=self.total, left="")
-
-    def expect(self, cell: Cell, seconds: float) -> None:
-        """seconds: of one image, in the warm-up."""
-        self.cost[cell.id] = seconds
-        self._show("warm-up", always=False)
-
-    def made(self, cell: Cell, images: int, seconds: float) -> None:
-        self.left[cell.id] -= images
-        self.cost[cell.id] = seconds / images
-        self._show(cell.label)
-
-    def failed(self, cell: Cell, why: str) -> None:
-        self.total -= self.left.pop(cell.id, 0)
-        line = f"failed: {cell.label}: {why.splitlines()[0]}"
-        self.console.print(plain(line), style="red", markup=False, highlight=False, soft_wrap=True)
 
     def _show(self, label: str, always: bool = True) -> None:
         done, left = self.total - sum(self.left.values()), f"{clock(self.seconds_left())} left"

@@ -18,29 +18,30 @@ def image(seed: int = 0) -> bytes:
 
 
 def add(
-    store: Store, cell: str, pngs: dict[str, bytes], batch: str = "b" * 12, seconds: float = 1.0
+    store: Store, cell: str, pngs: dict[str, bytes], batch: str = "b" * 12, seconds: float = 1.0, **other: Any
 ) -> BatchRecord:
     """A batch as a run stores it."""
     files = store.write_images(cell, pngs)
     of = {"prompt_id": "0", "prompt": "a fox", "seed": 0, "noise": "f" * 16, "tokens": 24.0, "blocks": 6.0}
     images = tuple(ImageRecord(key=key, flops=10**12, **of, **file) for key, file in files.items())
-    record = BatchRecord(
-        cell=cell,
-        id=batch,
-        size=len(pngs) or 1,
-        session=store.session,
-        device="a processor",
-        time="2026-01-01T00:00:00+00:00",
-        seconds=seconds,
-        encode_seconds=0.1,
-        decode_seconds=0.2,
-        memory=1,
-        memory_process=1,
-        memory_since_start=False,
-        state={"joules": None, "throttled": None},
-        random_weights=False,
-        images=images,
-    )
+    known: dict[str, Any] = {
+        "cell": cell,
+        "id": batch,
+        "size": len(pngs) or 1,
+        "session": store.session,
+        "device": "a processor",
+        "time": "2026-01-01T00:00:00+00:00",
+        "seconds": seconds,
+        "encode_seconds": 0.1,
+        "decode_seconds": 0.2,
+        "memory": 1,
+        "memory_process": 1,
+        "memory_since_start": False,
+        "state": {"joules": None, "throttled": None},
+        "random_weights": False,
+        "images": images,
+    }
+    record = BatchRecord(**known | other)
     store.append(record)
     return record
 

@@ -20,7 +20,7 @@ from tests.study.made_up import edit_records, replace_image
 
 @pytest.fixture(autouse=True)
 def nothing_is_made(finished, monkeypatch):
-    monkeypatch.setattr(execute, "execute", None)
+    monkeypatch.setattr(execute, "run_shard", None)
 
 
 def edit(file, change):

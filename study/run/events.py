@@ -1,0 +1,44 @@
+"""What a run tells while it works: plain values, so that it may be told from another process or machine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Said:
+    text: str
+
+
+@dataclass(frozen=True)
+class Started:
+    """images: how many each cell has to make, by id."""
+
+    images: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class WarmedUp:
+    """seconds: of one image."""
+
+    cell: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Made:
+    """seconds: of all these images, with their text encoded and decoded."""
+
+    cell: str
+    label: str
+    images: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    cell: str
+    label: str
+    why: str
+
+
+Event = Said | Started | WarmedUp | Made | Failed
