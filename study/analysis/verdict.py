@@ -11,7 +11,7 @@ from fovea.eval import Score
 from fovea.eval.decisions import Verdict, holm, verdict
 from fovea.eval.front import hypervolume, membership
 from fovea.eval.interval import Interval
-from fovea.study.analysis.draws import Array, drawn_costs, interval, qualities, resampled, sign
+from fovea.study.analysis.draws import Array, drawn_costs, interval, resampled, sign
 from fovea.study.analysis.measures import of_score
 from fovea.study.analysis.row import Row
 
@@ -127,10 +127,9 @@ def volumes(rows: Sequence[Row]) -> list[dict[str, object]]:
 def _volume(
     group: Sequence[Row], name: str, label: str, own: list[int], curve: list[int]
 ) -> dict[str, object]:
-    worst = qualities(group, name).min()
-
     def area(spent: Array, quality: Array, columns: list[int] = own) -> Array:
-        return hypervolume(spent[:, columns], quality[:, columns], worst)
+        above = quality - quality.min(1, keepdims=True)  # of the worst cell, in each draw
+        return hypervolume(spent[:, columns], above[:, columns], 0.0)
 
     def over(spent: Array, quality: Array) -> Array:
         return area(spent, quality) - area(spent, quality, curve)
