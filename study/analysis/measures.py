@@ -23,7 +23,7 @@ def of_score(score: Score, row: Row) -> Interval:
     if score.value is None:
         raise ValueError(f"{score.name} has no value")
     if score.per_image is not None:
-        single = score.pool == "mean" and not score.biased
+        single = score.pool == "mean" and score.facts.kind != "distance"
         worse: Worse | None = ("low" if score.better == "higher" else "high") if single else None
         return mean_interval(score.per_image, score.pool, row.prompts or None, worse=worse)
     half = Z * (score.se or 0.0)

@@ -59,6 +59,11 @@ class Row:
         return self.speedup.value if self.speedup else 0.0
 
     @property
+    def apart(self) -> int:
+        """How many of its batches are paired with dense ones that were timed in another session."""
+        return self.speed.apart if self.speed else 0
+
+    @property
     def disagrees(self) -> bool:
         """The clock and the FLOPs tell stories more than 10 % apart."""
         if self.speedup is None or self.flops_ratio is None:
@@ -96,10 +101,11 @@ def flops_ratio(dense: Finished, records: Finished) -> float | None:
 
 
 def no_op(cell: Cell, dense: Finished, records: Finished) -> str | None:
-    """Why the method is none, if it is switched on and yet every image had all that the dense run gives."""
-    (own, others), (cost, costs) = (paired(dense, records, name) for name in ("tokens", "flops"))
-    if cell.role != "method" or cell.off or not len(own) or cell.dense == cell.id:
+    """Why the method is none, if it is switched on, skips nothing and every image is the dense one. Another
+    solver at full steps skips nothing either, but its images are its own."""
+    (tokens, fewer), (files, same) = (paired(dense, records, name) for name in ("tokens", "sha256"))
+    if cell.role != "method" or cell.off or not len(tokens) or cell.dense == cell.id:
         return None
-    if (others < own).any() or (costs > cost).any():  # a costlier solver, say
+    if (fewer < tokens).any() or (files != same).any():
         return None
     return "no-op: it is switched on, and nothing was skipped; other settings, or a run of its off settings"

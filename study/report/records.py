@@ -28,6 +28,7 @@ def records(rows: Sequence[Row], random_weights: bool) -> list[dict[str, Any]]:
             "flops_counted_to_closed": row.counted,
             "flops_ratio": row.flops_ratio,
             "time_and_flops_disagree": row.disagrees,
+            "batches_timed_apart": row.apart,
             "memory_bytes": row.memory,
             **_speed(row.speed),
         }
@@ -66,6 +67,6 @@ def _speed(speed: Speed | None) -> dict[str, Any]:
 
 
 def _interval(name: str, interval: Interval | None) -> dict[str, float | None]:
-    if interval is None:
-        return {name: None, f"{name}_low": None, f"{name}_high": None}
+    if interval is None or not interval.level:  # a single draw has no bounds
+        return {name: interval and interval.value, f"{name}_low": None, f"{name}_high": None}
     return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}

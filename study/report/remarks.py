@@ -23,11 +23,11 @@ def measuring(rows: Sequence[Row]) -> list[str]:
     if shared:
         every = sum(row.speed.repetitions for row in rows if row.speed)
         out.append(f"The device was shared with others' work in {shared} of {every} repetitions.")
-    apart = sum(row.speed.apart for row in rows if row.speed)
-    if apart:
+    if any(row.apart for row in rows):
+        told = ", ".join(f"{row.cell.label} {row.apart}" for row in rows if row.apart)
         out.append(
-            f"{apart} timed calls were compared with calls of the dense run that were made at another time: "
-            "clocks and load may have changed between them."
+            "‡ timed calls that were compared with calls of the dense run made at another time, between which "
+            f"clocks and load may have changed: {told}."
         )
     reasons = {row.speed.joules_unavailable for row in rows if row.speed} - {None}
     return out + [f"energy unavailable: {reason}" for reason in sorted(map(str, reasons))]

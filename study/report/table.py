@@ -49,7 +49,7 @@ def short(metric: str) -> str:
 def _line(
     row: Row, shown: Sequence[str], gains: Sequence[str], judged: Sequence[str], energy: bool
 ) -> list[str]:
-    speedup = _between(row.speedup, "×") + ("†" if row.disagrees else "")
+    speedup = _between(row.speedup, "×") + ("†" if row.disagrees else "") + ("‡" if row.apart else "")
     ratio = "–" if row.flops_ratio is None else f"{row.flops_ratio:.2f}×"
     scores = [_score(row, name) + star(row.holm.get(name)) for name in shown]
     gained = [_gain(row.gain.get(name)) + star(row.gain_holm.get(name)) for name in gains]

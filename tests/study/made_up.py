@@ -18,11 +18,17 @@ def image(seed: int = 0) -> bytes:
 
 
 def add(
-    store: Store, cell: str, pngs: dict[str, bytes], batch: str = "b" * 12, seconds: float = 1.0, **other: Any
+    store: Store,
+    cell: str,
+    pngs: dict[str, bytes],
+    batch: str = "b" * 12,
+    seconds: float = 1.0,
+    tokens: float = 24.0,
+    **other: Any,
 ) -> BatchRecord:
     """A batch as a run stores it."""
     files = store.write_images(cell, pngs)
-    of = {"prompt_id": "0", "prompt": "a fox", "seed": 0, "noise": "f" * 16, "tokens": 24.0, "blocks": 6.0}
+    of = {"prompt_id": "0", "prompt": "a fox", "seed": 0, "noise": "f" * 16, "tokens": tokens, "blocks": 6.0}
     images = tuple(ImageRecord(key=key, flops=10**12, **of, **file) for key, file in files.items())
     known: dict[str, Any] = {
         "cell": cell,

@@ -14,8 +14,8 @@ from fovea.eval.fidelity import SSIM
 from fovea.eval.frechet import FrechetDistance
 from fovea.eval.interval import Interval
 from fovea.study.analysis.gain import with_gain
-from fovea.study.analysis.row import Row, no_op, speedup
-from fovea.study.analysis.speed import batches, seconds
+from fovea.study.analysis.row import Row
+from fovea.study.analysis.speed import Speed
 from fovea.study.plan.cells import Cell
 from fovea.study.report import formats as forms
 from fovea.study.report import table
@@ -130,27 +130,6 @@ def test_time_and_flops_that_disagree_are_flagged(rows):
     assert "disagree by more than 10 %" in "".join(table.notes([rows[0], boasting], False))
 
 
-def timed(**batches):
-    return {
-        f"{n}{i}": {"batch": {"id": n, "size": b, "seconds": s}}
-        for n, (b, s) in batches.items()
-        for i in range(b)
-    }
-
-
-def test_seconds_are_of_full_batches_once_each():
-    records = timed(a=(2, 4.0), b=(2, 8.0), c=(1, 9.0))
-    assert set(batches(records)) == {"a", "b"}
-    assert seconds(records).value == 3.0
-
-
-def test_speedup_pairs_batches():
-    dense, fast = timed(a=(2, 4.0), b=(2, 80.0), c=(2, 1.0)), timed(b=(2, 20.0), a=(2, 2.0))
-    found = speedup(dense, fast)
-    assert (found.low, found.value, found.high) == (2.0, 3.0, 4.0)
-    assert speedup(dense, {}) is None
-
-
 def test_figures():
     assert [table.figure(x) for x in (1e300, -2.5e9)] == ["1e+300", "−2.5e+09"]
     assert [table.figure(x) for x in (0.98765, 34.5678, 345.678, math.inf, -1.5)] == [
@@ -168,14 +147,9 @@ def test_gain_at_equal_flops(rows):
     assert "step reduction at the same FLOPs" in "".join(table.notes(with_gain(rows, "flops"), False))
 
 
-def sample(tokens, flops=1.0):
-    return {"a": {"tokens": tokens, "flops": flops}}
-
-
-@pytest.mark.parametrize(
-    ("off", "tokens", "flops", "told"),
-    [(False, 9.0, 1.0, True), (False, 8.0, 1.0, False), (True, 9.0, 1.0, False), (False, 9.0, 2.0, False)],
-)
-def test_a_method_that_skips_nothing_is_a_no_op_unless_switched_off(off, tokens, flops, told):
-    made = replace(cell("m", "method"), off=off)
-    assert bool(no_op(made, sample(9.0), sample(tokens, flops))) == told
+def test_speedups_across_runs_are_marked(rows):
+    assert "‡" not in str(table.cells(rows)) + "".join(table.notes(rows, False))
+    once = Interval(1.0, 1.0, 1.0, 0.0)
+    apart = [rows[0], replace(rows[1], speed=Speed(once, once, None, None, None, 6, 0, 0, apart=2))]
+    assert table.cells(apart)[2][2].endswith("‡")
+    assert f"have changed: {rows[1].cell.label} 2." in "".join(table.notes(apart, False))
