@@ -26,8 +26,8 @@ def measuring(rows: Sequence[Row]) -> list[str]:
     if any(row.apart for row in rows):
         told = ", ".join(f"{row.cell.label} {row.apart}" for row in rows if row.apart)
         out.append(
-            "‡ timed calls that were compared with calls of the dense run made at another time, between which "
-            f"clocks and load may have changed: {told}."
+            "‡ timed calls that were compared with calls of the dense run made at another time, between "
+            f"which clocks and load may have changed: {told}."
         )
     reasons = {row.speed.joules_unavailable for row in rows if row.speed} - {None}
     return out + [f"energy unavailable: {reason}" for reason in sorted(map(str, reasons))]

@@ -59,7 +59,10 @@ def test_a_cell_is_paired_with_the_dense_batches_of_its_own_run(store):
 
 
 def test_a_speedup_across_sessions_is_marked_and_across_devices_is_none(store):
-    dense, last = timed(store, DENSE, a=(2, 4.0), b=(2, 4.0)), {f"b{i}".ljust(16, "0"): image(i) for i in (0, 1)}
+    dense, last = (
+        timed(store, DENSE, a=(2, 4.0), b=(2, 4.0)),
+        {f"b{i}".ljust(16, "0"): image(i) for i in (0, 1)},
+    )
     timed(store, FAST, a=(2, 2.0))
     add(store, FAST, last, "b", 1.0, session="x")
     assert speed(store.samples(FAST), dense).apart == 1
