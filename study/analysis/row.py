@@ -9,7 +9,8 @@ import numpy as np
 
 from fovea.eval import Score
 from fovea.eval.decisions import Verdict
-from fovea.eval.interval import Interval, median_interval
+from fovea.eval.interval import Interval, Worse, Z, median_interval
+from fovea.eval.statistics import mean_interval
 from fovea.study.analysis.speed import Speed, pairs
 from fovea.study.finished import Finished
 from fovea.study.plan.cells import Cell
@@ -109,3 +110,15 @@ def no_op(cell: Cell, dense: Finished, records: Finished) -> str | None:
     if (fewer < tokens).any() or (files != same).any():
         return None
     return "no-op: it is switched on, and nothing was skipped; other settings, or a run of its off settings"
+
+
+def score_interval(score: Score, row: Row) -> Interval:
+    """Of a score that there is, over prompts; of a figure of the whole set, from its standard error."""
+    if score.value is None:
+        raise ValueError(f"{score.name} has no value")
+    if score.per_image is not None:
+        single = score.pool == "mean" and score.facts.kind != "distance"
+        worse: Worse | None = ("low" if score.better == "higher" else "high") if single else None
+        return mean_interval(score.per_image, score.pool, row.prompts or None, worse=worse)
+    half = Z * (score.se or 0.0)
+    return Interval(score.value, score.value - half, score.value + half, 0.95 if score.se else 0.0)

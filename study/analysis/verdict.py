@@ -12,8 +12,7 @@ from fovea.eval.decisions import Verdict, holm, verdict
 from fovea.eval.front import hypervolume, membership
 from fovea.eval.interval import Interval
 from fovea.study.analysis.draws import Array, drawn_costs, interval, resampled, sign
-from fovea.study.analysis.measures import of_score
-from fovea.study.analysis.row import Row
+from fovea.study.analysis.row import Row, score_interval
 
 Margins = Mapping[str, float]
 
@@ -73,7 +72,7 @@ def judged(score: Score, allowed: float, row: Row) -> Verdict:
         return "non-inferior"
     if score.per_image is None:
         return "undecided"
-    return verdict(of_score(score, row), score.better, allowed)
+    return verdict(score_interval(score, row), score.better, allowed)
 
 
 def _fronts(rows: Sequence[Row]) -> dict[str, dict[str, float]]:

@@ -14,7 +14,8 @@ from fovea.study.config.schema import Settings
 from fovea.study.picture import same
 from fovea.study.plan.again import OF_RUN
 from fovea.study.plan.plan import own
-from fovea.study.report.table import figure, short, star
+from fovea.study.report.study_table import short, star
+from fovea.study.report.table import figure
 from fovea.study.report.terminal import Groups, grouped, say, show, terminal
 from fovea.study.store import write
 from fovea.study.stored import Record, Stored, find, rounded

@@ -65,8 +65,8 @@ def run(command: Command) -> int:
         gather(studies, folder, record)
         store = Store(folder)
         with store.lock():
-            rows, summary = report(plan, store, record)
-    return end(plan, store, rows, summary | {"merged": [str(study.folder) for study in studies]})
+            tables, summary = report(plan, store, record)
+    return end(plan, store, tables, summary | {"merged": [str(study.folder) for study in studies]})
 
 
 def _studies(command: Command, results: str) -> list[Stored]:

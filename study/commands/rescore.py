@@ -53,8 +53,8 @@ def run(command: Command) -> int:
         from fovea.study.report.report import report
 
         origin = note(stored, made.config, command.arguments)
-        rows, summary = readable(lambda: report(made, store, origin), store, progress, MISSING)
-    return end(made, store, rows, summary | {"rescored": list(made.metrics)})
+        tables, summary = readable(lambda: report(made, store, origin), store, progress, MISSING)
+    return end(made, store, tables, summary | {"rescored": list(made.metrics)})
 
 
 def plan(study: Path, arguments: Sequence[str]) -> tuple[Plan, dict[str, Any]]:

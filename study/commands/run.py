@@ -1,6 +1,6 @@
 """No command: a study is planned, made and reported; with plan=true only its plan is told."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
@@ -10,7 +10,8 @@ from fovea.study.config.instantiate import build
 from fovea.study.picture import Damaged
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan, make
-from fovea.study.report.terminal import say, show, terminal
+from fovea.study.report.table import Table
+from fovea.study.report.terminal import say, show, tell, terminal
 from fovea.study.run.progress import clock
 from fovea.study.store import Store, write_json
 from fovea.study.stored import Stored
@@ -44,8 +45,8 @@ def _work(plan: Plan, store: Store, arguments: list[str], told: list[str]) -> in
             progress.say("scoring and reporting")
             return report(plan, store, provenance(plan, arguments, store.session))
 
-        rows, summary = readable(made, store, progress, "made again")
-    return end(plan, store, rows, summary)
+        tables, summary = readable(made, store, progress, "made again")
+    return end(plan, store, tables, summary)
 
 
 def _make(plan: Plan, store: Store, progress: Any, arguments: list[str]) -> None:
@@ -106,16 +107,12 @@ def _too_few(plan: Plan) -> list[str]:
     return [few] if made < wanted else []
 
 
-def end(plan: Plan, store: Store, rows: Any, summary: dict[str, Any]) -> int:
-    """How every command ends that makes a report: the table, the log, one JSON object. The exit code: 3 if a
+def end(plan: Plan, store: Store, tables: Iterable[Table], summary: dict[str, Any]) -> int:
+    """How every command ends that makes a report: the tables, the log, one JSON object. The exit code: 3 if a
     cell failed or lacks images."""
-    from fovea.study.report import published as printed
-    from fovea.study.report.formats import show
-
     console = terminal()
-    show(rows, plan.random_weights, console)
-    if paper := printed.table(plan, rows):
-        printed.show(plan, paper, console)
+    for table in tables:
+        tell(table, console)
     build(plan.config["logger"], "logger", "fovea.study")(store.folder)
     print_summary(summary)
     return 3 if summary["failed"] or summary["done"] < summary["cells"] else 0

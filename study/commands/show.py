@@ -1,17 +1,14 @@
 """show=FOLDER: the table of a study again, from what lies in its folder; show= alone: which studies there
 are."""
 
-import re
 from pathlib import Path
 from typing import Any
 
-from fovea.study.analysis.paper import TITLE
 from fovea.study.commands.command import Command
-from fovea.study.report import terminal
+from fovea.study.report import formats, terminal
+from fovea.study.report.table import COUNT, Column, Table
 from fovea.study.stored import Stored, brief, find, studies
 from fovea.study.streams import print_summary
-
-STYLES = {"steps": "dim"}
 
 
 def run(command: Command) -> int:
@@ -84,49 +81,31 @@ def _logger(given: list[str]) -> Any:
 
 
 def _print(study: Stored) -> None:
-    console = terminal.terminal()
-    lines, notes = table(study)
-    if lines:
-        kinds = {record["label"]: record for record in study.records}
-        found = [kinds.get(line[0], {}) for line in lines[1:]]
-        styles = ["red" if r.get("failure") else STYLES.get(r.get("role", ""), "") for r in found]
-        terminal.study(lines, console, styles)
-    else:
+    console, found = terminal.terminal(), tables(study)
+    if not found:
         done, planned = study.done
         terminal.say(f"no table yet: {done} of {planned} cells are done; the same command goes on", console)
-    for note in notes:
-        terminal.say(note, console, "dim")
-    if (paper := study.folder / "printed.md").is_file():
-        terminal.told(*read(paper), console, TITLE)
+    for table in found:
+        terminal.tell(table, console)
     terminal.say("\n".join(origin(study)), console)
 
 
-def table(study: Stored) -> tuple[list[list[str]], list[str]]:
-    """Header and body, and the notes, as table.md has them; without it, the plain figures of the records."""
-    file = study.folder / "table.md"
-    return read(file) if file.is_file() else (_plain(study), [])
+def tables(study: Stored) -> list[Table]:
+    """As they were written; of a study whose tables another version wrote, the figures of its records."""
+    found = formats.read(study.folder / "table.parquet") or _plain(study)
+    beside = formats.read(study.folder / "published.parquet")
+    return [table for table in (found, beside) if table is not None]
 
 
-def read(file: Path) -> tuple[list[list[str]], list[str]]:
-    """A table that study/report/typeset.py wrote, and the notes below it."""
-    text = file.read_text("utf-8").replace("&lt;", "<")
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    split = [re.split(r"(?<!\\) \| ", line[2:-2]) for line in lines]
-    cells = [[cell.replace(r"\|", "|") for cell in line] for line in split]
-    notes = text.rpartition(lines[-1] if lines else "")[2]
-    return cells[:1] + cells[2:], [note.strip() for note in notes.split("\n\n") if note.strip()]
-
-
-def _plain(study: Stored) -> list[list[str]]:
+def _plain(study: Stored) -> Table | None:
     if not study.records:
-        return []
-    keys = ["label", "seconds", "speedup", "flops_ratio", *study.scores, "n"]
-    body = [["–" if r[key] is None else _figure(r[key]) for key in keys] for r in study.records]
-    return [keys, *body]
-
-
-def _figure(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        return None
+    bounded = [Column(key, key, "interval") for key in ("seconds", "speedup")]
+    scores = [Column(name, name, "error") for name in study.scores]
+    columns = [Column("label", "method", left=True), *bounded, Column("flops_ratio", "flops_ratio"), *scores]
+    columns += [Column("n", "n", digits=COUNT), Column("role"), Column("failure")]
+    rows = [{column.key: formats.entry(column, record) for column in columns} for record in study.records]
+    return Table(columns, rows)
 
 
 def origin(study: Stored) -> list[str]:

@@ -1,37 +1,183 @@
-"""The table in its forms: terminal, .md, .tex, .csv, .parquet. The same rows, the same digits."""
+"""A table's files: Markdown, LaTeX, CSV and Parquet, from which it can be read again."""
 
+import io
+import json
+import math
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
+import pyarrow as pa
+from pyarrow.parquet import read_table, write_table
 
-from fovea.study.analysis.row import Row
-from fovea.study.analysis.verdict import volumes
-from fovea.study.report import terminal
-from fovea.study.report.records import records
-from fovea.study.report.table import RANDOM, cells, notes
-from fovea.study.report.typeset import latex, markdown
+from fovea.study.report.table import Column, Entry, Table, visible
 from fovea.study.store import write
 
+FORMULA = ("=", "+", "-", "@")  # what a spreadsheet would compute begins so
+SCHEMA = b"fovea.table"  # the key of a Parquet file's metadata under which the look of the table stands
+VERSION = 1
+TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"{\ttfamily\char34}",  # \textquotedbl is not in LaTeX's usual encoding
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "∞": r"$\infty$",
+    "–": "--",
+    "−": r"$-$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "†": r"\textsuperscript{\dag}",
+    "Δ": r"$\Delta$",
+    "σ": r"$\sigma$",
+}
+KNOWN = "‘’“”—…‡§°µ¼½¾·£€©®"  # to pdflatex without a package; accented letters are, too
+ACCENTS = "\u0300\u0301\u0302\u0303\u0308\u030a\u030c\u0327"
+MARKUP = re.compile(  # of Markdown: emphasis, columns, links
+    r"[\\~|]|\*(?=\S)|(?<=\S)\*|(?<!\w)_|_(?!\w)|(?<=\])[(:\[]|(?<=:)//|(?<=www)\."
+)
 
-def show(rows: Sequence[Row], random_weights: bool, console: Console) -> None:
-    styles = ["red" if row.failure else "dim" if row.cell.role == "steps" else "" for row in rows]
-    terminal.study(cells(rows), console, styles)
-    for note in notes(rows, random_weights):
-        terminal.say(note, console, "dim")
+
+def save(table: Table, path: Path) -> None:
+    """path without an ending: .md, .tex, .csv and .parquet."""
+    write(path.with_suffix(".md"), markdown(table))
+    write(path.with_suffix(".tex"), latex(table))
+    write(path.with_suffix(".csv"), csv(table.records()))
+    write(path.with_suffix(".parquet"), stored(table))
 
 
-def save(
-    folder: Path, rows: Sequence[Row], samples: Sequence[Mapping[str, Any]], random_weights: bool
-) -> None:
-    """table.md, .csv, .tex, .parquet, hypervolume.csv and samples.parquet."""
-    table = pd.DataFrame(records(rows, random_weights))
-    lines, said = cells(rows), notes(rows, random_weights)
-    write(folder / "table.md", markdown(lines, said))
-    write(folder / "table.tex", latex(lines, said, RANDOM if random_weights else None))
-    write(folder / "table.csv", table.to_csv(index=False))
-    write(folder / "hypervolume.csv", pd.DataFrame(volumes(rows)).to_csv(index=False))
-    for name, frame in (("table", table), ("samples", pd.DataFrame(list(samples)))):
-        write(folder / f"{name}.parquet", frame.to_parquet(index=False))
+def markdown(table: Table) -> str:
+    head, *body = table.lines()
+    left = [column.left for column in table.shown]
+    body = [[literal(text) if words else text for text, words in zip(row, left, strict=True)] for row in body]
+    rule = [":--" if words else "--:" for words in left]
+    lines = [f"| {' | '.join(row)} |" for row in ([literal(name) for name in head], rule, *body)]
+    return "\n\n".join(["\n".join(lines), *map(literal, table.told)]) + "\n"
+
+
+def literal(text: str) -> str:
+    """Text that Markdown shows as it is: no HTML, no emphasis, no link."""
+    plain = MARKUP.sub(lambda found: f"\\{found[0]}", text)
+    return re.sub(r"&(?=#?\w+;)", "&amp;", plain).replace("<", "&lt;")
+
+
+def latex(table: Table) -> str:
+    """A booktabs tabular; \\usepackage{booktabs} is all it needs. The table's warning stands within."""
+    head, *body = [[escaped(text) for text in line] for line in table.lines()]
+    out = [r"% needs \usepackage{booktabs}", *(f"% {escaped(' '.join(note.split()))}" for note in table.told)]
+    align = "".join("l" if column.left else "r" for column in table.shown)
+    out += [rf"\begin{{tabular}}{{{align}}}", r"\toprule", f"{' & '.join(head)} \\\\"]
+    out += [r"\midrule", *(f"{_guard(line)}{' & '.join(line)} \\\\" for line in body)]
+    if table.warning:
+        out += [r"\midrule", rf"\multicolumn{{{len(head)}}}{{l}}{{{escaped(table.warning)}}} \\"]
+    return "\n".join([*out, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _guard(line: Sequence[str]) -> str:
+    """A line's end takes what follows in brackets, and a star, for its own."""
+    return "{}" if line[0][:1] in ("[", "*") else ""
+
+
+def escaped(text: str) -> str:
+    """Hyphens stay hyphens, which LaTeX would join into dashes."""
+    return "".join("{}-" if c == "-" and text[i - 1 : i] == "-" else _glyph(c) for i, c in enumerate(text))
+
+
+def _glyph(c: str) -> str:
+    """What pdflatex has no glyph for is named by its number."""
+    base, *marks = unicodedata.normalize("NFD", c)
+    plain = base.isascii() and base.isprintable() and all(mark in ACCENTS for mark in marks)
+    return TEX.get(c, c if plain or c in KNOWN else rf"\texttt{{U+{ord(c):04X}}}")
+
+
+def csv(records: Sequence[Mapping[str, Any]]) -> str:
+    """Numbers to the last digit; an apostrophe tells a text that a spreadsheet would compute."""
+    return pd.DataFrame([{k: _cell(v) for k, v in record.items()} for record in records]).to_csv(index=False)
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = visible(value)
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def parquet(records: Sequence[Mapping[str, Any]], metadata: Mapping[bytes, bytes] | None = None) -> bytes:
+    """Records of the same keys. Values of several kinds under one key are written as text."""
+    columns = {key: _array([record[key] for record in records]) for key in (records[0] if records else ())}
+    table = pa.table(columns)
+    stream = io.BytesIO()
+    write_table(table.replace_schema_metadata(dict(metadata or {})), stream)
+    return stream.getvalue()
+
+
+def _array(values: Sequence[Any]) -> pa.Array:
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([None if value is None else str(value) for value in values])
+
+
+def stored(table: Table) -> bytes:
+    """A Parquet file of the table's records, whose metadata hold what a record leaves out: the look of the
+    columns, marks, texts and notes."""
+    aside = [
+        [i, key, own.mark, own.text]
+        for i, row in enumerate(table.rows)
+        for key, own in row.items()
+        if own.mark or own.text is not None
+    ]
+    look = {
+        "version": VERSION,
+        "columns": [_column(column) for column in table.columns],
+        "entries": aside,
+        "notes": list(table.notes),
+        "title": table.title,
+        "warning": table.warning,
+    }
+    return parquet(table.records(), {SCHEMA: json.dumps(look, ensure_ascii=True).encode()})
+
+
+def _column(column: Column) -> dict[str, Any]:
+    """What is not as by default; JSON has no infinity."""
+    digits = [[None if math.isinf(below) else below, places] for below, places in column.digits]
+    own = {f.name: getattr(column, f.name) for f in fields(Column)}
+    return {k: v for k, v in own.items() if v != getattr(Column, k, None)} | {"digits": digits}
+
+
+def read(path: Path) -> Table | None:
+    """The table that `stored` wrote; None where the file is none, or of another version."""
+    if not path.is_file():
+        return None
+    try:
+        found = read_table(path)
+        look = json.loads((found.schema.metadata or {}).get(SCHEMA, b"{}"))
+    except (OSError, ValueError, pa.ArrowException):
+        return None
+    if look.get("version") != VERSION:
+        return None
+    columns = [_read_column(node) for node in look["columns"]]
+    rows = [{column.key: entry(column, record) for column in columns} for record in found.to_pylist()]
+    for i, key, mark, text in look["entries"]:
+        rows[i][key] = replace(rows[i][key], mark=mark, text=text)
+    return Table(columns, rows, look["notes"], look["title"], look["warning"])
+
+
+def _read_column(node: Mapping[str, Any]) -> Column:
+    digits = tuple((math.inf if below is None else below, places) for below, places in node["digits"])
+    return Column(**{**node, "digits": digits})
+
+
+def entry(column: Column, record: Mapping[str, Any]) -> Entry:
+    """What a record has of a column."""
+    ends = (f"{column.key}_{end}" for end in ("low", "high", "se"))
+    low, high, error = map(record.get, ends) if column.spread else (None, None, None)
+    return Entry(record.get(column.key), low, high, error)

@@ -1,8 +1,17 @@
-"""What the scripts of a report draw, as plain data: cells with their figures, curves, images, maps."""
+"""What the scripts of a report draw, as plain data: cells with their figures, images, and maps over the image
+step by step."""
 
+import base64
+import io
 import math
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from fovea.eval import Score
 from fovea.eval.interval import Interval, Z
@@ -11,20 +20,32 @@ from fovea.study.analysis.speed import batches, contended, throttled
 from fovea.study.config.prompts import Sample
 from fovea.study.plan.plan import Plan
 from fovea.study.report.curves import curves, mark
-from fovea.study.report.page_maps import maps
-from fovea.study.report.pictures import pictures, scope, shown
+from fovea.study.report.study_table import headline, short
 from fovea.study.report.style import COLOURS
-from fovea.study.report.table import cells, figure, headline, short
+from fovea.study.report.table import Table, figure
+from fovea.study.run import trace
+from fovea.study.run.trace import Trace
 from fovea.study.store import Store
 
+PROMPTS, SIDE = 8, 512  # shown at most: prompts; pixels of an image
+PIXELS = 24_000_000  # in all: a report of many cells shows fewer prompts, and opens as fast
+SMALL = 128  # up to here nothing is lost
+QUALITY = 85
+TOP = 99  # percentile at the end of a map's scale: a few runaway tokens must not hide the rest
+KINDS: dict[str, Callable[[Trace], np.ndarray | None]] = {
+    "error": lambda t: t.error,
+    "score": lambda t: t.score,
+}
+Maps = dict[str, dict[str, list[dict[str, Any] | None]]]  # kind -> cell id -> one per sample
 
-def collected(plan: Plan, store: Store, rows: Sequence[Row]) -> dict[str, Any]:
+
+def collected(plan: Plan, store: Store, rows: Sequence[Row], table: Table) -> dict[str, Any]:
     samples = shown(plan, store)
-    head, *body = cells(rows)
+    head, *body = table.lines()
     return {
         "cost": plan.settings.cost,
         "columns": head,
-        "metrics": [_metric(score, head) for score in headline(rows)],
+        "metrics": [_metric(score, table) for score in headline(rows)],
         "cells": [_cell(store, row, line, samples) for row, line in zip(rows, body, strict=True)],
         "series": _series(rows),
         "samples": [{"prompt": s.prompt.text, "seed": s.seed} for s in samples],
@@ -47,15 +68,14 @@ def best(rows: Sequence[Row]) -> str | None:
     return last[-1].cell.id if last else None
 
 
-def _metric(score: Score, head: Sequence[str]) -> dict[str, Any]:
+def _metric(score: Score, table: Table) -> dict[str, Any]:
     """columns: those of the table that are about it."""
-    name = short(score.name)
-    own = (f"{name} ↑", f"{name} ↓", f"gain {name}", f"margin {name}")
+    own = (score.name, f"{score.name}_gain", f"{score.name}_verdict")
     return {
         "name": score.name,
         "title": score.title,
         "better": score.better,
-        "columns": [i for i, text in enumerate(head) if text in own],
+        "columns": [i for i, column in enumerate(table.shown) if column.key in own],
     }
 
 
@@ -144,3 +164,128 @@ def _bounds(interval: Interval | None) -> list[float] | None:
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
+
+
+def shown(plan: Plan, store: Store) -> list[Sample]:
+    """The first prompts that any cell has an image of."""
+    there = (s for s in plan.samples if any(image(store, cell.id, s) for cell in plan.cells))
+    few = list(islice(there, PROMPTS))
+    if not few:
+        return []
+    width, height = _fitted(_size(plan, store, few[0]))
+    return few[: max(1, PIXELS // (width * height * len(plan.cells)))]
+
+
+def image(store: Store, cell: str, sample: Sample) -> Path | None:
+    """Its file, if it is finished."""
+    return store.image(cell, sample.key) if sample.key in store.samples(cell) else None
+
+
+def pictures(plan: Plan, store: Store, samples: Sequence[Sample]) -> dict[str, list[str | None]]:
+    """Cell id to one data URI per sample, None where the cell has no image of it."""
+    found: dict[str, list[str | None]] = {}
+    for cell in plan.cells:
+        files = [image(store, cell.id, s) for s in samples]
+        found[cell.id] = [webp(file) if file else None for file in files]
+    return found
+
+
+def webp(path: Path) -> str:
+    with Image.open(path) as stored:
+        small = stored.convert("RGB")
+    small = small.resize(_fitted(small.size), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    small.save(stream, "WEBP", lossless=max(small.size) <= SMALL, quality=QUALITY, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def scope(plan: Plan, store: Store, samples: Sequence[Sample]) -> dict[str, Any]:
+    """Their size, and what a reader must know of what is left out."""
+    if not samples:
+        return {"width": 1, "height": 1, "note": "No image was made."}
+    stored = _size(plan, store, samples[0])
+    width, height = _fitted(stored)
+    told = []
+    if len(samples) < len(plan.samples):
+        told.append(f"{len(samples)} of {len(plan.samples)} images per cell are in this file")
+    if (width, height) != stored:
+        told.append(f"at {width} × {height} of {stored[0]} × {stored[1]} pixels")
+    if max(width, height) > SMALL:
+        told.append(f"as WebP of quality {QUALITY}")
+    tail = "; the stored images lie beside it in cells/*/images." if told else ""
+    return {"width": width, "height": height, "note": ", ".join(told) + tail}
+
+
+def _size(plan: Plan, store: Store, sample: Sample) -> tuple[int, int]:
+    file = next(file for cell in plan.cells if (file := image(store, cell.id, sample)))
+    with Image.open(file) as stored:
+        return stored.size
+
+
+def _fitted(size: tuple[int, int]) -> tuple[int, int]:
+    scale = min(1, SIDE / max(size))
+    return round(size[0] * scale), round(size[1] * scale)
+
+
+def maps(plan: Plan, store: Store, samples: Sequence[Sample]) -> Maps:
+    """Kinds and cells that have none are left out, and so are cells whose tokens all had the same."""
+    traced = {cell.id: trace.read(store, cell.id) for cell in plan.cells}
+    found = {"ran": _per_cell(plan, lambda cell: _ran(store, cell, samples))}
+    for kind, of in KINDS.items():
+        tops = [_top(of(t[s.key]) for t in traced.values() if s.key in t) for s in samples]
+
+        def drawn(cell: str, of: Callable = of, tops: Sequence[float] = tops) -> list[Any]:
+            own = traced[cell]
+            return [
+                _scaled(own[s.key], of, top) if s.key in own and top else None
+                for s, top in zip(samples, tops, strict=True)
+            ]
+
+        found[kind] = _per_cell(plan, drawn)
+    return {kind: cells for kind, cells in found.items() if cells}
+
+
+def _per_cell(plan: Plan, of: Callable[[str], list[Any]]) -> dict[str, list[Any]]:
+    every = {cell.id: of(cell.id) for cell in plan.cells}
+    return {cell: each for cell, each in every.items() if any(each)}
+
+
+def _ran(store: Store, cell: str, samples: Sequence[Sample]) -> list[dict[str, Any] | None]:
+    found = store.focus(cell, [s.key for s in samples])
+    differ = {key: had for key, had in found.items() if np.ptp(had, axis=(1, 2)).any()}
+    return [_shares(differ[s.key]) if s.key in differ else None for s in samples]
+
+
+def _shares(had: np.ndarray) -> dict[str, Any]:
+    """had: (steps, rows, columns). curve: how much of a full step's work each step was."""
+    curve = [round(float(x), 4) for x in had.mean((1, 2))]
+    return _levels(had) | {"top": 1.0, "curve": curve}
+
+
+def _levels(shares: np.ndarray) -> dict[str, Any]:
+    """Values from 0 to 1, (steps, rows, columns), as base64 of their compressed bytes in 255ths."""
+    levels = zlib.compress((shares * 255).round().astype(np.uint8).tobytes())
+    names = zip(("steps", "rows", "columns"), shares.shape, strict=True)
+    return dict(names) | {"levels": base64.b64encode(levels).decode()}
+
+
+def _top(every: Iterable[np.ndarray | None]) -> float:
+    """The end of the scale of one sample, the same for all cells, so that they compare."""
+    values = [x[np.isfinite(x)] for x in every if x is not None]
+    joined = np.concatenate(values) if values else np.zeros(0)
+    return float(np.percentile(joined, TOP)) if joined.size else 0.0
+
+
+def _scaled(own: Trace, of: Callable[[Trace], np.ndarray | None], top: float) -> dict[str, Any] | None:
+    """Levels of 255 from 0 to `top`, above which they saturate; what is not finite does, too. curve: one
+    figure per step, of the values as they are."""
+    values = of(own)
+    if values is None:
+        return None
+    share = np.nan_to_num(values / top, nan=1.0, posinf=1.0).clip(0, 1)
+    curve = own.continuity() if values is own.score else values.mean(1)
+    return _levels(own.over_image(share)) | {
+        "top": top,
+        "curve": [round(float(x), 4) if np.isfinite(x) else None for x in curve],
+        "sigma": [round(float(x), 4) for x in own.sigma],
+    }

@@ -12,8 +12,8 @@ from fovea.eval import Score
 from fovea.study.analysis.row import Row
 from fovea.study.report.curves import Curve, curves
 from fovea.study.report.points import arms, draw, place
+from fovea.study.report.study_table import headline
 from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, figure, save
-from fovea.study.report.table import headline
 
 WIDTH, HEIGHT = 3.5, 2.7  # of one panel, inches
 BARS = (

@@ -1,140 +1,179 @@
-"""What a paper prints, beside what was measured: a table of its own, and a figure. Printed values enter
-nothing else."""
+"""Published results beside what was measured: a table of their own, and a figure. They enter nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-from rich.console import Console
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
-from fovea.study.analysis.paper import TITLE
-from fovea.study.analysis.published import NO_CELL, Beside, Table, beside
+from fovea.study.analysis.published import NO_CELL, TITLE, Results, Value, published
 from fovea.study.analysis.row import Row
 from fovea.study.plan.plan import Plan
-from fovea.study.report import terminal
-from fovea.study.report.comparison import comparison
-from fovea.study.report.table import RANDOM
-from fovea.study.report.table import figure as digits
-from fovea.study.report.typeset import latex, markdown
-from fovea.study.store import write
+from fovea.study.report import formats
+from fovea.study.report.notes import RANDOM
+from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, WARNING, figure, remove
+from fovea.study.report.style import save as save_figure
+from fovea.study.report.table import Column, Entry, Table, bounded, visible
+
+Source = tuple[Column, Callable[[str], Entry]]  # a column, and what a row of this label has in it
+HOLLOW: dict[str, Any] = {
+    "marker": "D",
+    "linestyle": "",
+    "markerfacecolor": "none",
+    "markeredgecolor": COLOURS[1],
+    "markersize": 4.5,
+}
 
 
-def table(plan: Plan, rows: Sequence[Row]) -> Table | None:
+def results(plan: Plan, rows: Sequence[Row]) -> Results | None:
     """None where the study re-runs no paper's table."""
     node = plan.config.get("paper")
-    return beside(node, plan.config["scale"], rows) if node else None
+    return published(node, plan.config["scale"], rows) if node else None
 
 
-def forms(plan: Plan, table: Table, folder: Path) -> None:
-    """printed.md, .csv, .tex, and printed.png and .svg where anything was measured."""
-    body, said = text(plan, table)
-    write(folder / "printed.md", markdown(body, said))
-    write(folder / "printed.tex", latex(body, said, RANDOM if plan.random_weights else None))
-    write(folder / "printed.csv", pd.DataFrame(records(table)).to_csv(index=False))
-    comparison(plan, table, folder)
+def save(plan: Plan, found: Results, folder: Path) -> Table:
+    """published.md, .csv, .tex and .parquet, and published.png and .svg where anything was measured."""
+    table = published_table(plan, found)
+    formats.save(table, folder / "published")
+    comparison(plan, found, folder)
+    return table
 
 
-def text(plan: Plan, table: Table | None) -> tuple[list[list[str]], list[str]]:
-    """The table's lines, and what a reader must know of it; neither without a paper."""
-    return (lines(table), notes(plan, table)) if table else ([], [])
+def published_table(plan: Plan, found: Results) -> Table:
+    """Three columns for each of the paper's that anything stands beside; one for the others."""
+    label = Column("cell", "cell", left=True)
+    sources: list[Source] = [(label, lambda row: Entry(row, mark=" ‡" if row in found.notes else ""))]
+    for name in found.paper.columns:
+        sources += _sources(found, name)
+    rows = [{column.key: of(row) for column, of in sources} for row in found.rows]
+    warning = RANDOM if plan.random_weights else ""
+    return Table([column for column, _ in sources], rows, notes(plan, found), TITLE, warning)
 
 
-def show(plan: Plan, table: Table, console: Console) -> None:
-    terminal.told(*text(plan, table), console, TITLE)
+def _sources(found: Results, name: str) -> Iterable[Source]:
+    met = _met(found, name)
+
+    def of(row: str) -> Value | None:
+        return found.rows[row].get(name)
+
+    def data(key: str, value: Callable[[Value], Any]) -> Source:
+        return Column(f"{name}_{key}"), lambda row: Entry((v := of(row)) and value(v))
+
+    yield Column(name, f"{name}, published", "interval"), lambda row: _published(of(row))
+    measured = Column(f"{name}_measured", "measured" if met else "", "interval")
+    yield measured, lambda row: bounded((v := of(row)) and v.measured)
+    difference = Column(f"{name}_difference", "Δ" if met else "", signed=True)
+    yield difference, lambda row: _difference(of(row), difference)
+    yield data("inside", lambda v: v.inside)
+    yield data("not_measured", lambda v: v.why)
 
 
-def lines(table: Table) -> list[list[str]]:
-    """The header and the body as text: three columns for each of the paper's that anything stands beside."""
-    met = {name for name in table.paper.columns if _any(table, name)}
-    head = ["cell", *(title for name in table.paper.columns for title in _titles(name, name in met))]
-    body = []
-    for label, values in table.rows.items():
-        line = [f"{label} ‡" if label in table.notes else label]
-        for name in table.paper.columns:
-            line += _texts(values.get(name), name in met)
-        body.append(line)
-    return [head, *body]
+def _published(value: Value | None) -> Entry:
+    """In the paper's own digits."""
+    return Entry() if value is None else Entry(value.published, value.low, value.high, text=value.text)
 
 
-def _any(table: Table, name: str) -> bool:
-    return any(name in values and values[name].measured for values in table.rows.values())
-
-
-def _titles(name: str, met: bool) -> list[str]:
-    return [f"{name}, printed", "measured", "Δ"] if met else [f"{name}, printed"]
-
-
-def _texts(value: Beside | None, met: bool) -> list[str]:
-    if value is None:
-        return ["–", "–", "–"] if met else ["–"]
-    if not met:
-        return [value.text]
-    m, by = value.measured, value.difference
-    if m is None:
-        return [value.text, "–", "–"]
-    bounds = f" [{digits(m.low, m.value)}, {digits(m.high, m.value)}]" if m.low < m.high else ""
+def _difference(value: Value | None, column: Column) -> Entry:
+    """With whether it is more than rounding and chance; to the places of what was measured."""
+    if value is None or value.difference is None or value.measured is None:
+        return Entry()
     within = {True: " in", False: " out", None: ""}[value.inside]
-    beside = "–" if by is None else f"{'+' if by >= 0 else ''}{digits(by, m.value)}{within}"
-    return [value.text, f"{digits(m.value)}{bounds}", beside]
+    return Entry(value.difference, text=f"{column.number(value.difference, value.measured.value)}{within}")
 
 
-def notes(plan: Plan, table: Table) -> list[str]:
+def _met(found: Results, name: str) -> bool:
+    return any(name in values and values[name].measured for values in found.rows.values())
+
+
+def notes(plan: Plan, found: Results) -> list[str]:
     """Whose the values are, what in and out mean, what the paper did, and how this run differs."""
-    out = [RANDOM] if plan.random_weights else []
-    out.append(
-        f"Printed: {table.paper.source}. These are their authors' own, from other machines: they enter no "
-        "ranking, front or mean here."
-    )
     models = dict.fromkeys(Path(str(cell.model["path"])).name for cell in plan.cells)
-    out.append(f"Measured: {', '.join(models)}; {len(plan.samples)} images a cell.")
+    out = [
+        f"Published: {found.paper.source}. These are their authors' own, from other machines: they enter no "
+        "ranking, front or mean here.",
+        f"Measured: {', '.join(models)}; {len(plan.samples)} images a cell.",
+    ]
     if plan.config["scale"]["models"]:
         out.append(
             f"scale={plan.config['scale']['name']}: embedded models stand in for the paper's. This shows "
-            "that the experiment runs; agreement with what is printed would be chance, and their times and "
+            "that the experiment runs; agreement with what is published would be chance, and their times and "
             "sizes are not compared."
         )
-    if any(v.inside is not None for values in table.rows.values() for v in values.values()):
+    if any(v.inside is not None for values in found.rows.values() for v in values.values()):
         out.append(
-            "in, out: whether the printed value, with what its rounding leaves open, meets the measured "
+            "in, out: whether the published value, with what its rounding leaves open, meets the measured "
             "interval, where that is of 95 % or more (of times: from six repetitions on). Δ: measured less "
-            "printed."
+            "published."
         )
-    out += [f"{name}: {why}." for name, why in _missing(table).items()]
-    out += [f"‡ {label}: {note}." for label, note in table.notes.items()]
-    return [*out, *(f"{fact}." for fact in (*table.paper.remarks, *table.paper.protocol))]
-
-
-def _missing(table: Table) -> dict[str, str]:
-    """Columns beside which nothing stands, and why."""
-    found: dict[str, str] = {}
-    for name in table.paper.columns:
-        whys = [values[name].why for values in table.rows.values() if name in values]
-        if whys and not _any(table, name):
-            known = [why for why in whys if why]
-            own = [why for why in known if why != NO_CELL and why not in table.notes.values()]
-            found[name] = max(own or known, key=known.count)
-    return found
-
-
-def records(table: Table) -> list[dict[str, Any]]:
-    """One flat record per printed value."""
+    out += [f"{name}: {why}." for name, why in _missing(found).items()]
+    out += [f"‡ {label}: {note}." for label, note in found.notes.items()]
     return [
-        {
-            "cell": label,
-            "column": name,
-            "of": table.paper.columns[name].of,
-            "printed": v.text,
-            "printed_low": v.low,
-            "printed_high": v.high,
-            "measured": v.measured and v.measured.value,
-            "measured_low": v.measured and v.measured.low,
-            "measured_high": v.measured and v.measured.high,
-            "difference": v.difference,
-            "inside": v.inside,
-            "not_measured": v.why,
-            "source": table.paper.source,
-        }
-        for label, values in table.rows.items()
-        for name, v in values.items()
+        visible(text) for text in (*out, *(f"{f}." for f in (*found.paper.remarks, *found.paper.protocol)))
     ]
+
+
+def _missing(found: Results) -> dict[str, str]:
+    """Columns beside which nothing stands, and why."""
+    missing: dict[str, str] = {}
+    for name in found.paper.columns:
+        whys = [values[name].why for values in found.rows.values() if name in values]
+        if whys and not _met(found, name):
+            known = [why for why in whys if why]
+            own = [why for why in known if why != NO_CELL and why not in found.notes.values()]
+            missing[name] = max(own or known, key=known.count)
+    return missing
+
+
+def comparison(plan: Plan, found: Results, folder: Path) -> None:
+    """published.png and .svg: a panel per column, what was measured with its interval, what is published
+    hollow; nothing where nothing was measured."""
+    panels = _panels(found)
+    if not panels:
+        remove(folder / "published", "png", "svg")  # of an earlier report
+        return
+    rows = [row for row in found.rows if any(row in values for values in panels.values())]
+    with figure(1.9 + 1.9 * len(panels), 0.9 + 0.2 * len(rows), plan.random_weights) as made:
+        axes = made.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+        for axis, (name, values) in zip(axes, panels.items(), strict=True):
+            _panel(axis, name, rows, values)
+        axes[0].set_yticks(range(len(rows)), rows, size=7.5)
+        axes[0].invert_yaxis()
+        measured = {"color": COLOURS[0], "marker": "o", "markersize": 4}
+        made.legend(
+            handles=[
+                Line2D([], [], label="measured, with its interval", **measured),
+                Line2D([], [], label="published", **HOLLOW),
+            ],
+            loc="outside lower center",
+            ncols=2,
+            fontsize=7.5,
+            frameon=False,
+            title=f"published: {found.paper.source}",
+        )
+        if plan.config["scale"]["models"]:
+            made.text(0.01, 0.005, "embedded models stand in", size=7, color=WARNING)
+        save_figure(made, folder / "published", "png", "svg")
+
+
+def _panels(found: Results) -> dict[str, Mapping[str, Value]]:
+    """Column to the values by row that something stands beside."""
+    every = {
+        name: {r: v[name] for r, v in found.rows.items() if name in v and v[name].measured is not None}
+        for name in found.paper.columns
+    }
+    return {name: values for name, values in every.items() if values}
+
+
+def _panel(axis: Axes, name: str, rows: list[str], values: Mapping[str, Value]) -> None:
+    for row, value in values.items():
+        y, m = rows.index(row), value.measured
+        if m is None:
+            continue
+        axis.plot([m.low, m.high], [y, y], color=COLOURS[0], lw=1.4, solid_capstyle="butt")
+        axis.plot(m.value, y, "o", color=COLOURS[0], ms=4)
+        axis.plot(value.published, y, **HOLLOW)
+    axis.set_title(name, size=8.5, color=INK)
+    axis.grid(axis="y", color=FAINT, lw=0.5)
+    axis.set_axisbelow(True)
+    axis.tick_params(labelsize=7, colors=MUTED)

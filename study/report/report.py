@@ -1,4 +1,4 @@
-"""From a store to what a reader gets: tables, plots, focus maps, contact sheet, provenance."""
+"""From a store to what a reader gets: tables, plots, maps, contact sheet, page, provenance."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,43 +6,48 @@ from typing import Any
 
 from fovea.study.analysis.row import Row
 from fovea.study.analysis.score import per_sample, rows
+from fovea.study.analysis.verdict import volumes
 from fovea.study.plan.fingerprint import digest
 from fovea.study.plan.plan import Plan
 from fovea.study.report import drawn as maps
-from fovea.study.report import published as printed
-from fovea.study.report.formats import save
+from fovea.study.report import formats, published
 from fovea.study.report.page import page
 from fovea.study.report.pareto import pareto
-from fovea.study.report.records import records
 from fovea.study.report.sheet import sheet
-from fovea.study.store import Store, write_json
+from fovea.study.report.study_table import study_table
+from fovea.study.report.table import Table
+from fovea.study.store import Store, write, write_json
 from fovea.study.stored import brief
 
 STUDY = ("commit", "dirty", "packages", "config", "cells", "seeds", "prompts", "random_weights")
 
 
-def report(plan: Plan, store: Store, origin: dict[str, Any]) -> tuple[list[Row], dict[str, Any]]:
-    """Writes every output into the study's folder, its provenance among them. Gives the rows, and the summary
-    that run.py prints last."""
-    found = rows(plan, store)
-    samples = per_sample(plan, store, found)
-    save(store.folder, found, samples, plan.random_weights)
-    pareto(found, store.folder, plan.random_weights)
-    maps.show(plan, store, store.folder)
-    sheet(plan, store, store.folder)
+def report(plan: Plan, store: Store, origin: dict[str, Any]) -> tuple[list[Table], dict[str, Any]]:
+    """Writes every output into the study's folder, its provenance among them. Gives the tables, that of the
+    study and that of a paper's results beside it, and the summary that run.py prints last."""
+    found, folder = rows(plan, store), store.folder
+    table, samples = study_table(found, plan.random_weights), per_sample(plan, store, found)
+    formats.save(table, folder / "table")
+    write(folder / "samples.parquet", formats.parquet(samples))
+    write(folder / "hypervolume.csv", formats.csv(volumes(found)))
+    pareto(found, folder, plan.random_weights)
+    maps.show(plan, store, folder)
+    sheet(plan, store, folder)
     scores = {name: score.facts.plain() for row in found for name, score in row.scores.items()}
     origin = origin | {"noise": {r["key"]: r["noise"] for r in samples}, "scores": scores}
-    write_json(store.folder / "provenance.json", origin)
-    paper = printed.table(plan, found)
-    if paper:
-        printed.forms(plan, paper, store.folder)
-    page(plan, store, found, origin, *printed.text(plan, paper))
-    return found, summary(plan, found, store.folder, origin)
+    write_json(folder / "provenance.json", origin)
+    results = published.results(plan, found)
+    beside = published.save(plan, results, folder) if results else None
+    page(plan, store, found, table, origin, beside)
+    tables = [table, *([beside] if beside else [])]
+    return tables, summary(plan, found, table, folder, origin)
 
 
-def summary(plan: Plan, found: Sequence[Row], folder: Path, origin: dict[str, Any]) -> dict[str, Any]:
+def summary(
+    plan: Plan, found: Sequence[Row], table: Table, folder: Path, origin: dict[str, Any]
+) -> dict[str, Any]:
     """One JSON object: where the study is, how it went, the table in brief."""
-    told = zip(records(found, plan.random_weights), found, strict=True)
+    told = zip(table.records(), found, strict=True)
     return {
         "study": str(folder),
         "cells": len(found),

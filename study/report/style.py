@@ -58,3 +58,9 @@ def save(figure: Figure, path: Path, *kinds: str) -> None:
             stream, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else {"Software": None}
         )
         write(path.with_suffix(f".{kind}"), stream.getvalue())
+
+
+def remove(path: Path, *kinds: str) -> None:
+    """What an earlier report left and this one has not."""
+    for kind in kinds:
+        path.with_suffix(f".{kind}").unlink(missing_ok=True)

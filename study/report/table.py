@@ -1,134 +1,160 @@
-"""The table as text: rows with the digits that mean something."""
+"""A table as data. Terminal, Markdown, LaTeX, CSV, Parquet, the page and `show=` are drawn from it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from fovea.eval import Score
 from fovea.eval.interval import Interval
-from fovea.study.analysis.row import Row
-from fovea.study.report.remarks import floors, measuring
+from fovea.study.streams import plain
 
-RANDOM = "RANDOM WEIGHTS: the speed is valid, the images are noise"
-LEVEL = 0.05  # of the whole table
-STAR = (
-    "* differs from dense, or a gain from none, after Holm's correction for all differences, or all gains, "
-    "of the table: with 95 % none of them is there by chance."
-)
-UP_DOWN = {"higher": "↑", "lower": "↓"}
-
-
-def headline(rows: Sequence[Row]) -> list[Score]:
-    """The scores that get a column, one of each name."""
-    found = {name: score for row in rows for name, score in row.scores.items()}
-    return [score for score in found.values() if not score.facts.hidden]
+Digits = tuple[tuple[float, int], ...]  # (below this size, so many decimals)
+FIGURE: Digits = ((10, 3), (100, 2), (math.inf, 1))  # three to four that mean something
+TIME: Digits = ((1, 3), (math.inf, 2))
+FACTOR: Digits = ((math.inf, 2),)
+COUNT: Digits = ((math.inf, 0),)
+HUGE = 1e6  # from here on numbers have an exponent
+NOTHING, STAR = "–", " *"
+LONGEST = 500  # characters that are shown of a text
+LINE_ENDS = {ord(c): " " for c in "\n\r\t\u2028\u2029"}
 
 
-def cells(rows: Sequence[Row]) -> list[list[str]]:
-    """The header and the body as text."""
-    shown = [s.name for s in headline(rows)]
-    gains = [name for name in shown if any(name in row.gain for row in rows)]
-    judged = [name for name in shown if any(name in row.verdicts for row in rows)]
-    arrows = {s.name: UP_DOWN[s.better] for s in headline(rows)}
-    head = [
-        "method",
-        "s/image",
-        "speedup",
-        "FLOPs ratio",
-        *(f"{short(name)} {arrows[name]}" for name in shown),
-    ]
-    energy = any(row.speed is not None and row.speed.joules is not None for row in rows)
-    head += [*(f"gain {short(name)}" for name in gains), *(f"margin {short(name)}" for name in judged)]
-    head += [*(["J/image"] if energy else []), "memory", "n"]
-    return [head, *(_line(row, shown, gains, judged, energy) for row in rows)]
+@dataclass(frozen=True)
+class Entry:
+    """What stands in one place.
+
+    value: what is told, compared and sorted by; None where there is none. low, high: bounds of its interval;
+    error: its standard error. mark: of a note below, as it follows the rest. text: stands in place of the
+    value: `reference`, `3/24`.
+    """
+
+    value: Any = None
+    low: float | None = None
+    high: float | None = None
+    error: float | None = None
+    mark: str = ""
+    text: str | None = None
 
 
-def short(metric: str) -> str:
-    return metric.upper() if metric in ("psnr", "ssim") else metric
-
-
-def _line(
-    row: Row, shown: Sequence[str], gains: Sequence[str], judged: Sequence[str], energy: bool
-) -> list[str]:
-    speedup = _between(row.speedup, "×") + ("†" if row.disagrees else "") + ("‡" if row.apart else "")
-    ratio = "–" if row.flops_ratio is None else f"{row.flops_ratio:.2f}×"
-    scores = [_score(row, name) + star(row.holm.get(name)) for name in shown]
-    gained = [_gain(row.gain.get(name)) + star(row.gain_holm.get(name)) for name in gains]
-    gained += [row.verdicts.get(name, "–") for name in judged]
-    gained += [_between(row.speed and row.speed.joules)] if energy else []
-    memory = "–" if row.memory is None else f"{row.memory / 2**30:.2f} GiB"
-    n = str(row.n) if row.n == row.planned else f"{row.n}/{row.planned}"
-    return [row.cell.label, _between(row.seconds), speedup, ratio, *scores, *gained, memory, n]
-
-
-def star(p: float | None) -> str:
-    """A difference that survives the number of comparisons in the table."""
-    return " *" if p is not None and p <= LEVEL else ""
-
-
-def _between(interval: Interval | None, unit: str = "") -> str:
+def bounded(interval: Interval | None, mark: str = "") -> Entry:
+    """Without an interval nothing; a single draw has no bounds."""
     if interval is None:
-        return "–"
-    digits = 2 if unit or interval.value >= 1 else 3
-    if interval.low == interval.high:  # one repetition has no spread to show
-        return f"{interval.value:.{digits}f}{unit}"
-    low, high = (f"{x:.{digits}f}" for x in (interval.low, interval.high))
-    return f"{interval.value:.{digits}f}{unit} [{low}, {high}]"
+        return Entry(mark=mark)
+    low, high = (x if interval.level and not math.isnan(x) else None for x in (interval.low, interval.high))
+    return Entry(interval.value, low, high, mark=mark)
 
 
-def _score(row: Row, name: str) -> str:
-    score = row.scores.get(name)
-    if row.cell.role == "dense" and score is not None and score.facts.kind == "likeness":
-        return "reference"
-    if score is None or score.value is None:
-        return "unavailable" if row.n else "–"
-    if score.se is None or math.isinf(score.value):
-        return figure(score.value)
-    return f"{figure(score.value)} ± {figure(score.se, score.value)}"
+@dataclass(frozen=True)
+class Column:
+    """key: its name in data. title: its heading in text; a column without one is data alone.
+
+    spread: what else the data have of each value. digits, unit, signed: how numbers are written, and by what
+    they are divided for it. best: the order in which the best comes first. group: the heading over it on a
+    page. brief: whether a narrow terminal has it. left: of text.
+    """
+
+    key: str
+    title: str = ""
+    spread: Literal["", "interval", "error"] = ""
+    digits: Digits = FIGURE
+    unit: str = ""
+    scale: float = 1
+    signed: bool = False
+    best: Literal["ascending", "descending"] = "descending"
+    group: str = ""
+    brief: bool = True
+    left: bool = False
+
+    def main(self, entry: Entry) -> str:
+        if entry.text is not None:
+            return visible(entry.text)
+        if entry.value is None:
+            return NOTHING
+        if isinstance(entry.value, str):
+            return visible(entry.value)
+        return f"{self.number(entry.value, entry.value)}{self.unit}"
+
+    def around(self, entry: Entry) -> str:
+        """The interval, or the standard error, to the places of the value."""
+        if entry.text is not None or not _finite(entry.value):
+            return ""
+        if entry.error is not None:
+            return f"± {self._plain(entry.error, entry.value)}"
+        if entry.low is None or entry.high is None or entry.low == entry.high:  # no spread to show
+            return ""
+        low, high = (self._plain(x, entry.value) for x in (entry.low, entry.high))
+        return f"[{low}, {high}]"
+
+    def text(self, entry: Entry, brief: bool = False) -> str:
+        """All of it in one line; if brief, without what is around the value."""
+        parts = [self.main(entry), "" if brief else self.around(entry)]
+        return " ".join(filter(None, parts)) + entry.mark
+
+    def number(self, x: float, like: float) -> str:
+        """x to the places of another."""
+        return f"{'+' if self.signed and x >= 0 else ''}{self._plain(x, like)}"
+
+    def _plain(self, x: float, like: float) -> str:
+        return figure(x / self.scale, like / self.scale, self.digits)
 
 
-def figure(x: float, like: float | None = None) -> str:
-    """Three to four digits that mean something; the error to the places of its figure."""
+@dataclass(frozen=True)
+class Table:
+    """rows: entries by the key of their column. notes: what a reader must know. warning: what stands over
+    all of it."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Mapping[str, Entry]]
+    notes: Sequence[str] = ()
+    title: str = ""
+    warning: str = ""
+
+    @property
+    def shown(self) -> list[Column]:
+        return [column for column in self.columns if column.title]
+
+    @property
+    def told(self) -> list[str]:
+        """The notes, the warning first."""
+        return [*filter(None, [self.warning]), *self.notes]
+
+    def lines(self, brief: bool = False) -> list[list[str]]:
+        """Header and body as text. brief: for a narrow terminal."""
+        columns = [column for column in self.shown if column.brief or not brief]
+        head = [visible(column.title) for column in columns]
+        return [head, *([c.text(row[c.key], brief) for c in columns] for row in self.rows)]
+
+    def records(self) -> list[dict[str, Any]]:
+        """A flat record per row: KEY, KEY_low and KEY_high, KEY_se."""
+        return [{k: v for c in self.columns for k, v in _flat(c, row[c.key]).items()} for row in self.rows]
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _flat(column: Column, entry: Entry) -> dict[str, Any]:
+    own = {column.key: entry.value}
+    if column.spread == "interval":
+        own |= {f"{column.key}_low": entry.low, f"{column.key}_high": entry.high}
+    if column.spread == "error":
+        own |= {f"{column.key}_se": entry.error}
+    return own
+
+
+def figure(x: float, like: float | None = None, digits: Digits = FIGURE) -> str:
+    """A number with the digits that mean something; an error or a bound to the places of its figure."""
     if math.isinf(x):
         return "∞" if x > 0 else "−∞"
     size = abs(x if like is None or math.isinf(like) else like)
-    if size >= 1e6:
+    if max(abs(x), size) >= HUGE:
         return f"{x:.3g}".replace("-", "−")
-    return f"{x:.{3 if size < 10 else 2 if size < 100 else 1}f}".replace("-", "−")
+    places = next(places for below, places in digits if size < below)
+    return f"{x:.{places}f}".replace("-", "−")
 
 
-def _gain(interval: Interval | None) -> str:
-    if interval is None:
-        return "–"
-    text = f"{'+' if interval.value >= 0 else ''}{figure(interval.value)}"
-    if math.isnan(interval.low):
-        return text
-    return f"{text} [{figure(interval.low, interval.value)}, {figure(interval.high, interval.value)}]"
-
-
-def notes(rows: Sequence[Row], random_weights: bool) -> list[str]:
-    """What a reader must know to read the table."""
-    out = [RANDOM] if random_weights else []
-    out.append(
-        "s/image: of the method, without text and decoding; median over full batches [distribution-free "
-        "interval, of 95 % from six batches on]; speedup: dense over this, batch by batch. Scores: value ± "
-        "standard error over n images; gain: over step reduction at the same "
-        f"{'FLOPs' if any(row.cost == 'flops' for row in rows) else 'speedup'}, + is better; none where step "
-        "reduction has no score on either side of it."
-    )
-    if any(star(p) for row in rows for p in (*row.holm.values(), *row.gain_holm.values())):
-        out.append(STAR)
-    out += [*measuring(rows), *floors(rows)]
-    if any(row.disagrees for row in rows):
-        out.append("† time and FLOPs disagree by more than 10 %.")
-    for row in rows:
-        if row.counted and abs(row.counted - 1) > 0.005:
-            out.append(f"{row.cell.label}: counted FLOPs are {row.counted:.3f} of the closed form.")
-        if row.cell.off:
-            out.append(f"{row.cell.label}: switched off, the baseline by another way.")
-    for score in headline(rows):
-        given = [r.scores[score.name] for r in rows if score.name in r.scores and r.cell.role != "dense"]
-        reasons = {": ".join(filter(None, (s.unavailable, s.remedy))) for s in given if s.unavailable}
-        out += [f"{score.name} unavailable: {reason}" for reason in sorted(reasons)]
-        out += [f"{score.name}: {note}." for note in sorted({s.note for s in given if s.note})]
-    out += [f"{row.cell.label} failed: {row.failure}" for row in rows if row.failure]
-    return out
+def visible(text: str, longest: int = LONGEST) -> str:
+    """A text of whatever origin in one line, of a very long one the beginning; what would steer a terminal or
+    turn the direction of writing is a stand-in."""
+    cut = text[:longest].translate(LINE_ENDS).encode("utf-8", "replace").decode()
+    return plain(cut) if len(text) <= longest else f"{plain(cut)} … ({len(text)} characters in all)"

@@ -1,26 +1,81 @@
-"""Text tables on the terminal: the same look for every command, wide or narrow."""
+"""Tables on the terminal: the same look for every command, wide or narrow, in whatever encoding."""
 
-import re
 import sys
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as Grid
 from rich.text import Text
 
+from fovea.study.report.table import Entry, Table
 from fovea.study.streams import plain
 
 WIDE = 150  # columns that a study's whole table needs
-Groups = Sequence[tuple[str, Sequence[Sequence[str]]]]
+STYLES = {"steps": "dim"}  # by the role of a row's cell
+STAND_INS = {"–": "-", "−": "-", "×": "x", "±": "+-", "†": "+", "‡": "++", "↑": "^", "↓": "v", "∞": "inf"}
+STAND_INS |= {"Δ": "d", "σ": "sigma", "…": "...", "’": "'", "“": '"', "”": '"'}
+Lines = Sequence[Sequence[str]]
+Groups = Sequence[tuple[str, Lines]]
 
 
 def terminal(width: int = 200) -> Console:
     """Standard output. width: columns where it is no terminal."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else width)
+    return Console(file=sys.stdout, width=None if sys.stdout and sys.stdout.isatty() else width)
+
+
+def printable(text: str, console: Console) -> str:
+    """What the console's encoding cannot say stands in other letters."""
+    return "".join(c if _known(c, console.encoding) else _stand_in(c, console.encoding) for c in text)
+
+
+def _known(c: str, encoding: str) -> bool:
+    try:
+        c.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return c.isascii()
+    return True
+
+
+def _stand_in(c: str, encoding: str) -> str:
+    plain = "".join(part for part in unicodedata.normalize("NFKD", c) if _known(part, encoding))
+    return STAND_INS.get(c) or plain or "?"
+
+
+def tell(table: Table, console: Console) -> None:
+    """A table, its title over it and the notes below. On a narrow terminal brief, with the names of the rows
+    in lines of their own if nothing else fits."""
+    styles, brief = [_style(row) for row in table.rows], console.width < WIDE
+    lines = table.lines(brief)
+    if table.title:
+        say(f"\n{table.title}", console, "bold")
+    if brief and sum(_widths(lines)) + 2 * len(lines[0]) > console.width:
+        groups = [(line[0], [line[1:]]) for line in lines[1:]]
+        grouped(groups, [_broken(name) for name in lines[0][1:]], console, 0, styles)
+    else:
+        show(lines, console, styles=styles)
+    for note in table.told:
+        say(note, console, "dim")
+
+
+def _style(row: Mapping[str, Entry]) -> str:
+    if "failure" in row and row["failure"].value:
+        return "red"
+    return STYLES.get(row["role"].value, "") if "role" in row else ""
+
+
+def _broken(name: str) -> str:
+    """A heading in two lines: at its bracket, or else at its first space that a word follows."""
+    head, bracket, rest = name.partition("[")
+    if bracket:
+        return f"{head.rstrip()}\n[{rest}"
+    first, _, second = name.partition(" ")
+    return f"{first}\n{second}" if second[:1].isalnum() else name
 
 
 def show(
-    lines: Sequence[Sequence[str]],
+    lines: Lines,
     console: Console,
     left: int = 1,
     styles: Sequence[str] = (),
@@ -29,25 +84,18 @@ def show(
     """lines: the header and the body. left: how many columns stand on the left; the others are numbers.
     styles: of the body's lines. whole: so many columns are never broken."""
     head, *body = lines
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    grid = Grid(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for i, name in enumerate(head):
         justify = "left" if i < left else "right"
-        table.add_column(Text(plain(name)), justify=justify, no_wrap=i < whole, overflow="fold")
+        grid.add_column(_text(name, console), justify=justify, no_wrap=i < whole, overflow="fold")
     for line, style in zip(body, styles or [""] * len(body), strict=True):
-        table.add_row(*(Text(plain(text)) for text in line), style=style)
-    console.print(table)
+        grid.add_row(*(_text(text, console) for text in line), style=style)
+    console.print(grid)
 
 
-def study(lines: Sequence[Sequence[str]], console: Console, styles: Sequence[str] = ()) -> None:
-    """A study's table. On a narrow terminal brief, with the names of the cells in lines of their own if
-    nothing else fits."""
-    if console.width < WIDE:
-        lines = narrow(lines)
-        if sum(_widths(lines)) + 2 * len(lines[0]) > console.width:
-            groups = [(line[0], [line[1:]]) for line in lines[1:]]
-            head = [re.sub(r" ?(\[)| (?=\w)", r"\n\1", name, count=1) for name in lines[0][1:]]
-            return grouped(groups, head, console, 0, styles)
-    show(lines, console, styles=styles)
+def _text(text: str, console: Console) -> Text:
+    """Markup in it is text."""
+    return Text(printable(plain(text), console))
 
 
 def grouped(
@@ -57,37 +105,32 @@ def grouped(
     parts = [name.split("\n") for name in head]
     tall = max(map(len, parts))
     heads = [[([""] * (tall - len(part)) + part)[i] for part in parts] for i in range(tall)]
-    widths = _widths([*heads, *(line for _, lines in groups for line in lines)])
+    heads, *bodies = [
+        [[printable(text, console) for text in line] for line in lines]
+        for lines in (heads, *(lines for _, lines in groups))
+    ]
+    widths = _widths([*heads, *(line for lines in bodies for line in lines)])
 
     def aligned(line: Sequence[str]) -> str:
-        pairs = enumerate(zip(line, widths, strict=True))
-        return "  ".join(["", *(f"{text:{'<' if i < left else '>'}{width}}" for i, (text, width) in pairs)])
+        texts = (
+            _padded(text, width, i < left) for i, (text, width) in enumerate(zip(line, widths, strict=True))
+        )
+        return "  ".join(["", *texts])
 
     say("\n".join(map(aligned, heads)), console, "bold")
-    for (name, lines), style in zip(groups, styles or [""] * len(groups), strict=True):
+    for (name, _), lines, style in zip(groups, bodies, styles or [""] * len(groups), strict=True):
         say("\n".join([name, *map(aligned, lines)]), console, style)
 
 
+def _padded(text: str, width: int, left: bool) -> str:
+    space = " " * (width - cell_len(text))
+    return f"{text}{space}" if left else f"{space}{text}"
+
+
 def _widths(lines: Iterable[Sequence[str]]) -> list[int]:
-    return [max(map(len, column)) for column in zip(*lines, strict=True)]
-
-
-def narrow(lines: Sequence[Sequence[str]]) -> list[list[str]]:
-    """A study's table without intervals, errors and gains."""
-    head, *body = lines
-    kept = [i for i, name in enumerate(head) if not name.startswith(("gain ", "memory", "J/"))]
-    bare = [[re.sub(r" (\[.*\]|± [^*]*[^* ])", "", line[i]) for i in kept] for line in body]
-    return [[head[i] for i in kept], *bare]
-
-
-def told(lines: Sequence[Sequence[str]], notes: Sequence[str], console: Console, title: str) -> None:
-    """A table under a title, and the notes on it."""
-    say(f"\n{title}", console, "bold")
-    show(lines, console)
-    for note in notes:
-        say(note, console, "dim")
+    return [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
 
 
 def say(text: str, console: Console, style: str = "") -> None:
     """One paragraph, as it is: markup in it is text."""
-    console.print(plain(text), style=style, markup=False, highlight=False, soft_wrap=True)
+    console.print(_text(text, console), style=style, highlight=False, soft_wrap=True)

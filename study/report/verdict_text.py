@@ -1,24 +1,22 @@
-"""The verdict in words: what the rows allow to say, and nothing that their intervals do not carry."""
+"""The verdict in words: what the rows allow to say, and nothing that their intervals do not carry; what to
+keep in mind beside it; what is missing, and why. What a user wrote is escaped."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
 from markupsafe import Markup
 
 from fovea.study.analysis.row import Row
 from fovea.study.plan.plan import Plan
-from fovea.study.report.phrases import (
-    above,
-    cell,
-    cells_or_count,
-    cost,
-    gains,
-    joined,
-    paragraph,
-    score,
-    settings,
-    survives,
+from fovea.study.report.study_table import LEVEL, headline, short
+from fovea.study.report.table import Column, bounded, visible
+
+NAMED = 3  # cells that a sentence names before it counts them
+GAIN = Column("gain", spread="interval", signed=True)
+AFTER_THE_FACT = (
+    "The best are picked after the fact: an interval of 95 % is that of a cell named beforehand, and "
+    "flatters the best of several."
 )
-from fovea.study.report.table import LEVEL, headline
 
 
 def verdict(plan: Plan, rows: Sequence[Row]) -> list[Markup]:
@@ -29,7 +27,7 @@ def verdict(plan: Plan, rows: Sequence[Row]) -> list[Markup]:
         return [paragraph([*_costs(own), Markup(told)])]
     names = [s.name for s in headline(rows) if any(s.name in row.gain for row in own)]
     sure = [*_costs(own), *_leading(rows, own, names), *_counts(own, names)]
-    unsure = [*_promising(rows, own, names), *_undecided(own, names), *_to_dense(own), *_margins(own)]
+    unsure = [*_promising(own, names), *_undecided(own, names), *_to_dense(own), *_margins(own)]
     return [paragraph(sentences) for sentences in (sure, unsure) if sentences]
 
 
@@ -56,12 +54,12 @@ def _range(values: Sequence[float]) -> str:
 
 def _leading(rows: Sequence[Row], own: Sequence[Row], names: Sequence[str]) -> list[Markup]:
     """The best of each score that anything gains in for certain, one clause per cell."""
-    best, text = _bests(own, names, survives), gains(rows)
+    best = _bests(own, names, survives)
     if not best:
         return []
     clauses = []
     for leader in {row.cell.id: row for row in best.values()}.values():
-        led = [text[leader.cell.id, name] for name, row in best.items() if row is leader]
+        led = [gain(leader, name) for name, row in best.items() if row is leader]
         clauses.append(Markup("{} gains most in {}").format(cell(leader), joined(led)))
     compared = sum(p is not None for row in rows for p in row.gain_holm.values())
     whole = "Over step reduction at the same {}, {}; beyond chance by Holm’s correction for all {} gains."
@@ -84,13 +82,13 @@ def _counts(own: Sequence[Row], names: Sequence[str]) -> list[Markup]:
     return [Markup("By that test, of {} settings {}.").format(len(own), joined(parts))]
 
 
-def _promising(rows: Sequence[Row], own: Sequence[Row], names: Sequence[str]) -> list[Markup]:
+def _promising(own: Sequence[Row], names: Sequence[str]) -> list[Markup]:
     """The best of each score in which a gain has an interval above zero, and yet may be chance."""
-    sure, text = _bests(own, names, survives), gains(rows)
+    sure = _bests(own, names, survives)
     likely = _bests(own, [name for name in names if name not in sure], above)
     if not likely:
         return []
-    each = (Markup("{} in {}").format(cell(row), text[row.cell.id, name]) for name, row in likely.items())
+    each = (Markup("{} in {}").format(cell(row), gain(row, name)) for name, row in likely.items())
     whole = "The interval of the gain lies above zero for {}, but among so many gains that may be chance."
     return [Markup(whole).format(joined(each))]
 
@@ -142,3 +140,116 @@ def _bests(own: Sequence[Row], names: Iterable[str], holds: Callable[[Row, str],
     """Per score the cell of the largest gain among those that hold; nothing where none does."""
     found = {name: [row for row in own if holds(row, name)] for name in names}
     return {name: max(held, key=lambda row: row.gain[name].value) for name, held in found.items() if held}
+
+
+def cautions(rows: Sequence[Row]) -> list[Markup]:
+    own = settings(rows)
+    return [*_caution(own, rows), *_outside(own, rows), *_missing(rows), *_unavailable(rows)]
+
+
+def _caution(own: Sequence[Row], rows: Sequence[Row]) -> list[Markup]:
+    named = any(survives(row, name) or above(row, name) for row in own for name in row.gain)
+    out = [Markup(AFTER_THE_FACT)] if named and len(own) > 1 else []
+    likenesses = [s.name for s in headline(rows) if s.facts.kind == "likeness"]
+    alike = [name for name in likenesses if any(_has(row, name) for row in own)]
+    if alike:
+        says = Markup("{} {}").format(joined(map(score, alike)), "says" if len(alike) == 1 else "say")
+        whole = "{} how near an image is to the dense one of the same seed, not how good it is."
+        out.append(Markup(whole).format(says))
+    return out
+
+
+def _has(row: Row, name: str) -> bool:
+    found = row.scores.get(name)
+    return found is not None and found.value is not None
+
+
+def _outside(own: Sequence[Row], rows: Sequence[Row]) -> list[Markup]:
+    """Cells that step reduction has nothing beside."""
+    ungained = [row for row in own if row.cheaper and not row.gain and any(_has(row, n) for n in row.scores)]
+    if not ungained:
+        return []
+    if not any(row.cell.role == "steps" and row.n for row in rows):
+        return [Markup("There is no step reduction in this study, hence no gain over it.")]
+    whole = "No gain is given for {}: step reduction has no cells on both sides of that cost."
+    return [Markup(whole).format(cells_or_count(ungained))]
+
+
+def _missing(rows: Sequence[Row]) -> list[Markup]:
+    failed = [row for row in rows if row.failure]
+    unfinished = [row for row in rows if row.n < row.planned and not row.failure]
+    out = []
+    if failed:
+        who = cells_or_count(failed) if len(failed) <= NAMED else Markup("see the failures")
+        out.append(Markup("{} of {} cells failed: {}.").format(len(failed), len(rows), who))
+    if unfinished:
+        each = [Markup("{} ({} of {} images)").format(cell(r), r.n, r.planned) for r in unfinished[:NAMED]]
+        each += [Markup("{} more").format(len(unfinished) - NAMED)] if len(unfinished) > NAMED else []
+        out.append(Markup("Not finished: {}.").format(joined(each)))
+    return out
+
+
+def _unavailable(rows: Sequence[Row]) -> list[Markup]:
+    """Scores that share a reason share a sentence."""
+    shown, found = {s.name for s in headline(rows)}, {}
+    for row in rows:
+        for s in row.scores.values():
+            if s.unavailable and s.name in shown and row.cell.role != "dense":
+                why = ": ".join(filter(None, (s.unavailable, s.remedy)))
+                found.setdefault(visible(why).rstrip("."), {})[s.name] = None
+    whole = "{} {} unavailable: {}."
+    return [
+        Markup(whole).format(joined(map(score, names)), "is" if len(names) == 1 else "are", why)
+        for why, names in found.items()
+    ]
+
+
+def settings(rows: Sequence[Row]) -> list[Row]:
+    """The method's cells, as far as they ran and are switched on."""
+    return [row for row in rows if row.cell.role == "method" and row.n and not row.cell.off]
+
+
+def cost(rows: Sequence[Row]) -> Literal["time", "FLOPs"]:
+    return "FLOPs" if any(row.cost == "flops" for row in rows) else "time"
+
+
+def survives(row: Row, name: str, sign: int = 1) -> bool:
+    """Whether a gain, or for sign -1 a loss, is there beyond chance, all gains of the table considered."""
+    interval, p = row.gain.get(name), row.gain_holm.get(name)
+    return interval is not None and p is not None and p <= LEVEL and interval.value * sign > 0
+
+
+def above(row: Row, name: str) -> bool:
+    """Whether the interval of a gain lies above zero."""
+    interval = row.gain.get(name)
+    return interval is not None and interval.level > 0 and interval.low > 0
+
+
+def cell(row: Row) -> Markup:
+    return Markup("<b>{}</b>").format(visible(row.cell.label))
+
+
+def cells_or_count(rows: Sequence[Row]) -> Markup:
+    return joined(map(cell, rows)) if len(rows) <= NAMED else Markup("{} settings").format(len(rows))
+
+
+def score(name: str) -> Markup:
+    return Markup('<span class="score">{}</span>').format(short(name))
+
+
+def gain(row: Row, name: str) -> Markup:
+    """`PSNR (+4.653 [3.396, 5.930])`, in the digits of the table."""
+    entry = bounded(row.gain.get(name))
+    return Markup("{} ({})").format(score(name), GAIN.text(entry))
+
+
+def joined(parts: Iterable[str], last: str = "and") -> Markup:
+    """a; a and b; a, b and c."""
+    listed = list(parts)
+    if len(listed) < 2:
+        return Markup("").join(listed)
+    return Markup("{} {} {}").format(Markup(", ").join(listed[:-1]), last, listed[-1])
+
+
+def paragraph(sentences: Sequence[Markup]) -> Markup:
+    return Markup(" ").join(sentences)

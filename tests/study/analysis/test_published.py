@@ -10,9 +10,7 @@ import pytest
 from fovea.eval import Score
 from fovea.eval.hpsv2 import HPSv2
 from fovea.eval.interval import Interval
-from fovea.study.analysis.measures import FIGURES
-from fovea.study.analysis.paper import FOLDER, Paper
-from fovea.study.analysis.published import Beside, beside
+from fovea.study.analysis.published import FIGURES, FOLDER, Paper, Value, published
 from fovea.study.analysis.row import Row
 from fovea.study.config.compose import choices, load, options, whole
 from fovea.study.config.errors import Refused
@@ -20,7 +18,7 @@ from fovea.study.config.instantiate import build
 from fovea.study.config.schema import Settings, Sweep
 from fovea.study.plan.cells import Cell, cells
 from fovea.study.plan.plan import make, own
-from fovea.study.report import published as printed
+from fovea.study.report.published import published_table
 
 EXPERIMENTS = options("experiment")
 FULL = {"name": "full", "models": {}, "kept": []}
@@ -28,7 +26,7 @@ TINY = {"name": "tiny", "models": {"flux": "flux_tiny"}, "kept": []}
 
 
 def node(**values):
-    return {"_target_": "fovea.study.analysis.paper.Paper", "protocol": ["p"], "source": "s"} | values
+    return {"_target_": "fovea.study.analysis.published.Paper", "protocol": ["p"], "source": "s"} | values
 
 
 @pytest.fixture
@@ -37,8 +35,8 @@ def table(tmp_path, monkeypatch):
 
     def made(text, columns, rows, scale=FULL):
         (tmp_path / "made.csv").write_text(text)
-        monkeypatch.setattr("fovea.study.analysis.paper.FOLDER", tmp_path)
-        return beside(node(values="made.csv", columns=columns), scale, rows)
+        monkeypatch.setattr("fovea.study.analysis.published.FOLDER", tmp_path)
+        return published(node(values="made.csv", columns=columns), scale, rows)
 
     return made
 
@@ -154,21 +152,22 @@ def test_text_and_notes(table):
         {"x": {"of": "speedup"}, "G": {}},
         rows,
     )
-    assert printed.lines(made) == [
-        ["cell", "x, printed", "measured", "Δ", "G, printed"],
-        ["dense", "1.00", "1.000", "+0.000 in", ".5"],
-        ["a", "2.05", "2.000 [1.900, 2.100]", "−0.050 in", ".6"],
-        ["b ‡", "9", "–", "–", "–"],
-    ]
     for random, scale in ((False, FULL), (True, TINY)):
         cell = SimpleNamespace(model={"path": "assets/sd3_tiny"})
         plan = SimpleNamespace(random_weights=random, config={"scale": scale}, cells=[cell], samples=[1, 2])
-        said = "\n".join(printed.notes(plan, made))
+        shown = published_table(plan, made)
+        said = "\n".join(shown.told)
         assert "‡ b: is not here." in said
         assert "Measured: sd3_tiny; 2 images a cell." in said
         assert "G: Fovea has no such metric." in said
         assert ("RANDOM WEIGHTS" in said) is random
         assert ("embedded models stand in" in said) is (scale is TINY)
+    assert shown.lines() == [
+        ["cell", "x, published", "measured", "Δ", "G, published"],
+        ["dense", "1.00", "1.000", "+0.000 in", ".5"],
+        ["a", "2.05", "2.000 [1.900, 2.100]", "−0.050 in", ".6"],
+        ["b ‡", "9", "–", "–", "–"],
+    ]
 
 
 SCORES = {
@@ -188,7 +187,7 @@ def test_every_row_of_every_experiment_is_a_cell_or_says_why_not(name, scale):
     labels = [cell.label for cell in made]
     assert len(set(labels)) == len(labels)
     rows = [Row(cell, n=0, planned=1) for cell in made]
-    found = beside(config["paper"], config["scale"], rows)
+    found = published(config["paper"], config["scale"], rows)
     assert {label for label in found.rows if label not in found.notes} <= set(labels)
     assert not set(found.notes) & set(labels)
 
@@ -238,19 +237,19 @@ def test_an_experiment_runs_at_tiny_scale_and_prints_both(tmp_path, capsys):
     assert run.main(command) == 0
     folder = tmp_path / "ras_table3-tiny"
     out = capsys.readouterr().out
-    assert "Printed by the paper, beside what was measured" in out
+    assert "Published results, beside what was measured" in out
     assert "embedded models stand in" in out
-    beside_it, measured = pd.read_csv(folder / "printed.csv"), pd.read_parquet(folder / "table.parquet")
-    speed = beside_it[beside_it["column"] == "speedup"].set_index("cell")
+    speed = pd.read_csv(folder / "published.csv").set_index("cell")
+    measured = pd.read_parquet(folder / "table.parquet")
     whole = measured.set_index("label")[["seconds", "encode_seconds", "decode_seconds"]].sum(axis=1)
     assert len(speed) == 4
     for label, line in speed.iterrows():
         dense = whole[f"{label.partition(')')[0]}) dense"]
-        assert line["measured"] == pytest.approx(dense / whole[label])
-    assert not set(beside_it["printed"].astype(str)) & set(measured.astype(str).to_numpy().ravel())
+        assert line["speedup_measured"] == pytest.approx(dense / whole[label])
+    assert not set(speed["speedup"].astype(str)) & set(measured.astype(str).to_numpy().ravel())
     for kind in ("md", "tex", "png", "svg"):
-        assert (folder / f"printed.{kind}").is_file()
-    assert "Printed by the paper" in (folder / "report.html").read_text()
+        assert (folder / f"published.{kind}").is_file()
+    assert "Published results" in (folder / "report.html").read_text()
 
 
 def test_plan_says_what_an_experiment_needs(capsys):
@@ -291,6 +290,6 @@ def test_the_name_says_experiment_and_scale():
         make(["scale=tinny"])
 
 
-def test_beside_is_read_only():
+def test_a_value_is_read_only():
     with pytest.raises(AttributeError):
-        Beside("a", "x", "1", 1.0, 0.5, 1.5).low = 0
+        Value("a", "x", "1", 1.0, 0.5, 1.5).low = 0

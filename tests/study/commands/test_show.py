@@ -1,7 +1,9 @@
 """show=FOLDER: a study's table again, from whatever lies in its folder."""
 
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -9,9 +11,10 @@ import pytest
 from rich.console import Console
 
 import run
-from fovea.study.commands.show import read, table
+from fovea.study.commands.show import tables
 from fovea.study.report import terminal
-from fovea.study.report.typeset import markdown
+from fovea.study.report.formats import save
+from fovea.study.report.table import Column, Entry, Table
 from fovea.study.stored import Stored, studies
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -61,20 +64,26 @@ def test_the_embedded_study_is_shown(capsys):
 
 
 def test_a_papers_values_are_shown_beside(study, capsys):
-    lines = [["cell", "FID, printed", "measured"], ["<b> | x", "18.9", "20.1 [19.0, 21.2]"]]
-    (study / "printed.md").write_text(markdown(lines, ["Printed: <i>a paper</i>", "Another note."]), "utf-8")
-    assert read(study / "printed.md") == (lines, ["Printed: <i>a paper</i>", "Another note."])
+    columns = [
+        Column("cell", "cell", left=True),
+        Column("FID", "FID, published"),
+        Column("m", "measured"),
+    ]
+    rows = [{"cell": Entry("<b> | x"), "FID": Entry(18.9, text="18.9"), "m": Entry(20.1)}]
+    notes = ["Published: <i>a paper</i>", "Another note."]
+    save(Table(columns, rows, notes, title="Published results"), study / "published")
     out, _ = shown(capsys, f"show={study}")
-    start = out.index("Printed by the paper, beside what was measured")
+    start = out.index("Published results")
     assert out[start + 2].split("  ")[0] == "<b> | x"
-    assert out[start + 3 : start + 5] == ["Printed: <i>a paper</i>", "Another note."]
+    assert out[start + 3 : start + 5] == notes
 
 
-def test_without_the_text_the_figures_are_shown(study, capsys):
-    (study / "table.md").unlink()
+def test_a_table_of_another_version_is_shown_by_its_figures(study, capsys):
+    records = pd.read_parquet(study / "table.parquet")
+    records.to_parquet(study / "table.parquet")
     lines, summary = shown(capsys, f"show={study}")
     ssim = next(row["ssim"] for row in summary["rows"] if row["label"] == "3 steps")
-    assert any(line.startswith("3 steps") and f"{ssim:.4g}" in line for line in lines)
+    assert any(line.startswith("3 steps") and f"{ssim:.3f}" in line for line in lines)
 
 
 def test_a_study_that_was_stopped_says_how_far_it_is(study, capsys):
@@ -87,29 +96,20 @@ def test_a_study_that_was_stopped_says_how_far_it_is(study, capsys):
     assert f"no table yet: {summary['done']} of 4 cells are done; the same command goes on" in lines
 
 
-def test_labels_are_read_back_as_they_were(study):
-    """Markup and bars in a label are escaped in table.md."""
-    text = (study / "table.md").read_text("utf-8")
-    (study / "table.md").write_text(text.replace("| 3 steps |", r"| &lt;b>a\|b |"), "utf-8")
-    lines, _ = table(Stored(study))
-    assert lines[-1][0] == "<b>a|b"
-    assert len({len(line) for line in lines}) == 1
-
-
 @pytest.mark.parametrize("width", [80, 100, 140, 240])
 @pytest.mark.parametrize("name", ["ras-lumina_tiny-ratio", "matrix-sd3"])
 def test_a_table_fits_its_terminal(name, width):
     """On a narrow one every cell's figures stand in one line each."""
-    lines, _ = table(Stored(EMBEDDED.parent / name))
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    with console.file:
-        terminal.study(lines, console)
+    (table,) = tables(Stored(EMBEDDED.parent / name))
+    with open(os.devnull, "w") as file:
+        console = Console(width=width, record=True, file=file)
+        terminal.tell(replace(table, notes=[]), console)
         text = console.export_text().splitlines()
     assert max(len(line.rstrip()) for line in text) <= width
-    for line in lines[1:]:
+    head, *body = table.lines(brief=True)
+    for line in body:
         assert any(line[0] in printed for printed in text)
     if width < terminal.WIDE:
-        head, *body = terminal.narrow(lines)
         column = [name.startswith("FLOPs") for name in head].index(True)
         figures = [printed.split() for printed in text]
         assert all(any(line[column] in printed for printed in figures) for line in body)

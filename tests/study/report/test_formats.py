@@ -11,8 +11,8 @@ from fovea.eval.clipscore import CLIPScore
 from fovea.eval.interval import Interval
 from fovea.study.analysis.row import Row
 from fovea.study.plan.cells import Cell
-from fovea.study.report.table import cells, notes
-from fovea.study.report.typeset import latex
+from fovea.study.report.formats import latex
+from fovea.study.report.study_table import study_table
 from tests.programs import needed
 
 LABELS = [
@@ -46,10 +46,10 @@ def compiled(text: str, folder: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=120)
 
 
-@pytest.mark.parametrize("warning", [None, "RANDOM WEIGHTS: 100 % noise & more"])
+@pytest.mark.parametrize("warning", ["", "RANDOM WEIGHTS: 100 % noise & more"])
 def test_it_compiles_with_hostile_labels(tmp_path, warning):
     rows = [row(LABELS[0], "dense"), *map(row, LABELS[1:]), replace(row("3 steps", "steps"), failure="f")]
-    made = compiled(latex(cells(rows), notes(rows, False), warning), tmp_path)
+    made = compiled(latex(replace(study_table(rows), warning=warning)), tmp_path)
     assert made.returncode == 0, made.stdout[-2000:]
     assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")
     assert "Overfull \\vbox" not in made.stdout

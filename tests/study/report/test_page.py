@@ -1,6 +1,7 @@
 """report.html in a real browser: what is clicked, pressed and dragged, and what must never happen."""
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -13,7 +14,9 @@ from fovea.study.commands import rescore
 from fovea.study.picture import pixels
 from fovea.study.records import FailureRecord
 from fovea.study.report.page import page as write_page
-from fovea.study.report.pictures import webp
+from fovea.study.report.page_data import webp
+from fovea.study.report.study_table import study_table
+from fovea.study.report.table import Column, Entry, Table
 from fovea.study.store import Store
 from tests.programs import needed
 from tests.study.made_up import edit_records
@@ -72,9 +75,14 @@ def changed(study: Path, place: Path, *arguments: str, **edits) -> Path:
     for name, edit in edits.items():
         for file in folder.glob(files[name]):
             file.write_text(json.dumps(edit(json.loads(file.read_text("utf-8")))), "utf-8")
-    plan, stored = rescore.plan(folder, arguments)
-    write_page(plan, Store(folder), rows(plan, Store(folder)), stored)
+    write(folder, arguments)
     return folder
+
+
+def write(folder: Path, arguments=(), published: Table | None = None) -> None:
+    plan, stored = rescore.plan(folder, arguments)
+    found = rows(plan, Store(folder))
+    write_page(plan, Store(folder), found, study_table(found, plan.random_weights), stored, published)
 
 
 @pytest.fixture(scope="session")
@@ -160,16 +168,14 @@ def crowded(finished, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def printed(finished, tmp_path_factory):
-    """With a paper's figures beside."""
-    folder = shutil.copytree(finished, tmp_path_factory.mktemp("printed") / "s")
-    plan, stored = rescore.plan(folder, [])
-    lines = [
-        ["cell", "FID, printed", "measured", "Δ"],
-        ["<b>RAS</b> ‡", "18.1", "19.0 [18.5, 19.5]", "+0.9 out"],
-    ]
-    told = ["Printed: a paper <i>of others</i>."]
-    write_page(plan, Store(folder), rows(plan, Store(folder)), stored, lines, told)
+def published(finished, tmp_path_factory):
+    """With a paper's results beside."""
+    folder = shutil.copytree(finished, tmp_path_factory.mktemp("published") / "s")
+    columns = [Column("cell", "cell", left=True), Column("FID", "FID, published")]
+    columns += [Column("measured", "measured", "interval", digits=((math.inf, 1),)), Column("by", "Δ")]
+    row = {"cell": Entry("<b>RAS</b>", mark=" ‡"), "FID": Entry(18.1, text="18.1")}
+    row |= {"measured": Entry(19.0, 18.5, 19.5), "by": Entry(0.9, text="+0.9 out")}
+    write(folder, published=Table(columns, [row], ["Published: a paper <i>of others</i>."]))
     return folder
 
 
@@ -464,9 +470,9 @@ def test_many_cells(crowded, visit):
     assert page.locator("#plot .front").count() == 2
 
 
-def test_printed_values_stand_apart(printed, visit):
-    page = visit(printed)
-    section = page.locator("#printed")
+def test_published_results_stand_apart(published, visit):
+    page = visit(published)
+    section = page.locator("#published")
     assert [text.split() for text in section.locator("tbody td").all_inner_texts()] == [
         ["<b>RAS</b>", "‡"],
         ["18.1"],
@@ -476,8 +482,8 @@ def test_printed_values_stand_apart(printed, visit):
     assert "a paper <i>of others</i>" in section.inner_text()
     for other in ("#table", "#plot", "#verdict"):
         assert "18.1" not in page.locator(other).inner_text()
-    page.locator("nav").get_by_text("Printed").click()
-    assert page.url.endswith("#printed")
+    page.locator("nav").get_by_text("Published").click()
+    assert page.url.endswith("#published")
 
 
 def test_without_scripts_there_is_text_a_table_and_a_figure(finished, visit):

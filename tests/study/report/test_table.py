@@ -3,6 +3,7 @@
 import io
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,9 +18,12 @@ from fovea.study.analysis.gain import with_gain
 from fovea.study.analysis.row import Row
 from fovea.study.analysis.speed import Speed
 from fovea.study.plan.cells import Cell
-from fovea.study.report import formats as forms
-from fovea.study.report import table
-from fovea.study.report.typeset import latex, markdown
+from fovea.study.report.formats import latex, literal, markdown, parquet, read, save
+from fovea.study.report.study_table import study_table
+from fovea.study.report.table import Column, Entry, figure
+from fovea.study.report.terminal import tell
+
+EMBEDDED = Path(__file__).resolve().parents[3] / "results" / "embedded"
 
 
 def cell(name, role, **axes):
@@ -63,7 +67,7 @@ def rows():
 
 
 def test_every_form_holds_the_same_figures(rows, tmp_path):
-    forms.save(tmp_path, rows, [{"key": "k", "seconds": 1.0}], False)
+    save(study_table(rows), tmp_path / "table")
     stored, text = pd.read_parquet(tmp_path / "table.parquet"), pd.read_csv(tmp_path / "table.csv")
     pd.testing.assert_frame_equal(stored.fillna(math.nan), text, check_dtype=False)
     shown = (tmp_path / "table.md").read_text().splitlines()[2:6]
@@ -76,7 +80,7 @@ def test_every_form_holds_the_same_figures(rows, tmp_path):
 
 
 def test_latex_escapes_everything(rows):
-    text = latex(table.cells(rows), table.notes(rows, False))
+    text = latex(study_table(rows))
     assert (
         r"\textbackslash{}input\{x\} \textless{}b\textgreater{}\textbar{}50\% \& \$5\_0 \#1 \textasciitilde{}"
         in text
@@ -88,13 +92,13 @@ def test_latex_escapes_everything(rows):
 
 
 def test_markdown_keeps_a_label_in_its_column(rows):
-    lines = markdown(table.cells(rows), table.notes(rows, False)).splitlines()
+    lines = markdown(study_table(rows)).splitlines()
     assert lines[3].replace(r"\|", "").count("|") == lines[0].count("|")
     assert "<b>" not in lines[3]
 
 
 def test_random_weights_are_marked_everywhere(rows, tmp_path):
-    forms.save(tmp_path, rows, [], True)
+    save(study_table(rows, True), tmp_path / "table")
     for name in ("table.md", "table.tex"):
         assert "RANDOM WEIGHTS" in (tmp_path / name).read_text()
     assert pd.read_csv(tmp_path / "table.csv")["random_weights"].all()
@@ -103,7 +107,7 @@ def test_random_weights_are_marked_everywhere(rows, tmp_path):
 @pytest.mark.parametrize("width", [80, 200])
 def test_terminal(rows, width):
     console = Console(width=width, record=True, file=io.StringIO())
-    forms.show(rows, False, console)
+    tell(study_table(rows), console)
     text = console.export_text()
     assert "no weights" in text
     assert "OutOfMemoryError" in text
@@ -127,12 +131,11 @@ def test_time_and_flops_that_disagree_are_flagged(rows):
     honest, boasting = rows[1], Row(**(vars(rows[1]) | {"flops_ratio": 2.5}))
     assert not honest.disagrees
     assert boasting.disagrees
-    assert "disagree by more than 10 %" in "".join(table.notes([rows[0], boasting], False))
+    assert "disagree by more than 10 %" in "".join(study_table([rows[0], boasting]).notes)
 
 
 def test_figures():
-    assert [table.figure(x) for x in (1e300, -2.5e9)] == ["1e+300", "−2.5e+09"]
-    assert [table.figure(x) for x in (0.98765, 34.5678, 345.678, math.inf, -1.5)] == [
+    assert [figure(x) for x in (0.98765, 34.5678, 345.678, math.inf, -1.5)] == [
         "0.988",
         "34.57",
         "345.7",
@@ -144,12 +147,95 @@ def test_figures():
 def test_gain_at_equal_flops(rows):
     """FLOPs ratios of 2 between 1.5 and 3, as the speedups: the same gain, and the note says of what."""
     assert with_gain(rows, "flops")[1].gain["ssim"].value == pytest.approx(0.9 - 0.65)
-    assert "step reduction at the same FLOPs" in "".join(table.notes(with_gain(rows, "flops"), False))
+    assert "step reduction at the same FLOPs" in "".join(study_table(with_gain(rows, "flops")).notes)
 
 
 def test_speedups_across_runs_are_marked(rows):
-    assert "‡" not in str(table.cells(rows)) + "".join(table.notes(rows, False))
+    assert "‡" not in markdown(study_table(rows))
     once = Interval(1.0, 1.0, 1.0, 0.0)
-    apart = [rows[0], replace(rows[1], speed=Speed(once, once, None, None, None, 6, 0, 0, apart=2))]
-    assert table.cells(apart)[2][2].endswith("‡")
-    assert f"have changed: {rows[1].cell.label} 2." in "".join(table.notes(apart, False))
+    speed = Speed(once, once, None, None, None, 6, 0, 0, apart=2)
+    apart = study_table([rows[0], replace(rows[1], speed=speed)])
+    assert apart.lines()[2][2].endswith("‡")
+    assert f"have changed: {rows[1].cell.label} 2." in "".join(apart.notes)
+
+
+@pytest.mark.parametrize("name", ["matrix-flux", "matrix-lumina", "matrix-sd3", "ras-lumina_tiny-ratio"])
+def test_committed_tables_read_back_as_they_were_written(name):
+    """Every digit of their text is that of the stored numbers."""
+    table = read(EMBEDDED / name / "table.parquet")
+    assert markdown(table) == (EMBEDDED / name / "table.md").read_text("utf-8")
+
+
+def test_a_table_is_read_back_whole(rows, tmp_path):
+    table = study_table(rows, True)
+    save(table, tmp_path / "table")
+    again = read(tmp_path / "table.parquet")
+    assert again == replace(table, columns=list(table.columns), rows=list(table.rows))
+    assert read(tmp_path / "none.parquet") is None
+    (tmp_path / "table.parquet").write_bytes(b"PAR1 and no more")
+    assert read(tmp_path / "table.parquet") is None
+
+
+HOSTILE = {
+    "\x1b[31mred\x1b]0;title\x07": "␛[31mred␛]0;title␇",
+    "two\nlines\tand more": "two lines and more",
+    "\u202eesrever\ud800": "�esrever?",
+    "שלום 👩‍👩‍👧": "שלום 👩‍👩‍👧",
+    "x" * 5_000_000: "x" * 500 + " … (5000000 characters in all)",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_what_others_wrote_steers_nothing(text, rows, tmp_path):
+    """Neither a terminal nor a reader; an error's text, here."""
+    failed = [*rows[:3], replace(rows[3], failure=f"RuntimeError: {text}")]
+    table = study_table(failed)
+    save(table, tmp_path / "table")
+    assert f"3 steps failed: RuntimeError: {HOSTILE[text]}"[:400] in "\n".join(table.notes)
+    for kind in ("md", "tex", "csv"):
+        written = (tmp_path / f"table.{kind}").read_text("utf-8")
+        assert len(written) < 10_000
+        assert not {"\x1b", "\x07", "\u202e"} & set(written)
+    console = Console(width=200, record=True, file=io.StringIO())
+    tell(table, console)
+    assert not {"\x1b[31m", "\x07", "\u202e"} & set(console.export_text())
+
+
+@pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@SUM(A1)"])
+def test_a_spreadsheet_computes_no_label(formula, tmp_path):
+    save(study_table([row(formula, "method", 2.0, [1, 1, 1])]), tmp_path / "table")
+    (label,) = pd.read_csv(tmp_path / "table.csv")["label"]
+    assert label == f"'{formula}"
+    (label,) = pd.read_parquet(tmp_path / "table.parquet")["label"]
+    assert label == formula
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("[a](http://b.c)", r"[a]\(http:\//b.c)"),
+        ("![a][b] www.c.de *d* _e_ f_g", r"![a]\[b] www\.c.de \*d\* \_e\_ f_g"),
+        ("<b>&lt;|~x~", r"&lt;b>&amp;lt;\|\~x\~"),
+    ],
+)
+def test_markdown_shows_a_label_as_it_is(text, shown):
+    assert literal(text) == shown
+
+
+def test_a_terminal_of_another_encoding_has_stand_ins(rows):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    tell(study_table(rows), Console(width=200, file=stream))
+    stream.flush()
+    text = stream.buffer.getvalue().decode("ascii")
+    assert "2.00x [1.90, 2.10]" in text
+    assert "0.900 +- 0.082" in text
+
+
+def test_a_number_of_any_size_has_few_digits():
+    assert [figure(x) for x in (1e300, -1.23456e7, 999.04)] == ["1e+300", "−1.23e+07", "999.0"]
+    assert Column("x").text(Entry(1e300, 9e299, 1.1e300)) == "1e+300 [9e+299, 1.1e+300]"
+
+
+def test_values_of_several_kinds_are_stored_as_text():
+    stored = pd.read_parquet(io.BytesIO(parquet([{"a": 0.5}, {"a": "std"}, {"a": 2}])))
+    assert stored["a"].tolist() == ["0.5", "std", "2"]

@@ -13,9 +13,9 @@ from fovea.eval.fidelity import PSNR
 from fovea.eval.interval import Interval
 from fovea.study.analysis.row import Row
 from fovea.study.plan.cells import Cell
-from fovea.study.report.aside import beside
-from fovea.study.report.tables import entry, number, table
-from fovea.study.report.verdict_text import verdict
+from fovea.study.report.page import groups
+from fovea.study.report.study_table import study_table
+from fovea.study.report.verdict_text import cautions, verdict
 
 FACTS = {"psnr": PSNR.scores["psnr"], "clip_score": CLIPScore.facts}
 PLAN = SimpleNamespace(random_weights=False)
@@ -35,7 +35,7 @@ def row(label, role="method", fast=2.0, **gains) -> Row:
 
 def said(*rows, plan=PLAN) -> str:
     found = [row("dense", "dense", 1.0), *rows, row("5 steps", "steps", 3.0)]
-    text = " ".join([*verdict(plan, found), *beside(found)])
+    text = " ".join([*verdict(plan, found), *cautions(found)])
     return re.sub(r"<[^>]+>", "", text)
 
 
@@ -100,7 +100,7 @@ def test_what_is_missing_is_told():
     gone = Score("fid", FID.facts, None, None, 8, unavailable="no weights", remedy="fetch them")
     half = replace(row("b"), n=5, scores={"fid": gone})
     found = [row("dense", "dense", 1.0), bad, half]
-    text = " ".join(beside(found))
+    text = " ".join(cautions(found))
     assert "1 of 3 cells failed: <b>&lt;i&gt;a&lt;/i&gt;</b>." in text
     assert "Not finished: <b>b</b> (5 of 8 images)." in text
     assert "fid</span> is unavailable: no weights: fetch them." in text
@@ -108,8 +108,8 @@ def test_what_is_missing_is_told():
 
 def test_nothing_to_compare_with_is_told():
     found = [row("dense", "dense", 1.0), row("a"), row("5 steps", "steps", 3.0)]
-    assert "No gain is given for <b>a</b>" in " ".join(beside(found))
-    assert "There is no step reduction in this study" in " ".join(beside(found[:2]))
+    assert "No gain is given for <b>a</b>" in " ".join(cautions(found))
+    assert "There is no step reduction in this study" in " ".join(cautions(found[:2]))
 
 
 def test_margins():
@@ -119,28 +119,10 @@ def test_margins():
     assert whole in said(kept, lost)
 
 
-@pytest.mark.parametrize(
-    ("text", "parts", "value"),
-    [
-        ("2.29× [2.17, 2.38]†", ("2.29×", "[2.17, 2.38]", "†"), 2.29),
-        ("+4.653 [3.396, 5.930] *", ("+4.653", "[3.396, 5.930]", "*"), 4.653),
-        ("−0.128 [−0.781, 0.402]", ("−0.128", "[−0.781, 0.402]", ""), -0.128),
-        ("73.48 ± 3.06 *", ("73.48", "± 3.06", "*"), 73.48),
-        ("reference", ("reference", "", ""), None),
-        ("∞", ("∞", "", ""), 1e308),
-        ("23/24", ("23/24", "", ""), 23.0),
-        ("–", ("–", "", ""), None),
-        ("0.98 GiB", ("0.98 GiB", "", ""), 0.98),
-    ],
-)
-def test_a_text_of_the_table_in_its_parts(text, parts, value):
-    found = entry(text)
-    assert (found.main, found.spread, found.mark) == parts
-    assert number(text) == value
-
-
 def test_headings_stand_over_neighbours():
-    found = table([row("dense", "dense", 1.0), row("a", psnr=(4.0, 3.0, 5.0, 0.01)), row("5 steps", "steps")])
-    groups = [("", 1), ("cost", 3), ("quality", 2), ("gain over step reduction at the same time", 1), ("", 2)]
-    assert found.groups == groups
-    assert [c.best for c in found.columns[:4]] == ["ascending" if i == 1 else "descending" for i in range(4)]
+    found = study_table(
+        [row("dense", "dense", 1.0), row("a", psnr=(4.0, 3.0, 5.0, 0.01)), row("5 steps", "steps")]
+    )
+    heads = [("", 1), ("cost", 3), ("quality", 2), ("gain over step reduction at the same time", 1), ("", 2)]
+    assert groups(found) == heads
+    assert [c.best for c in found.shown[:4]] == ["ascending" if i == 1 else "descending" for i in range(4)]

@@ -1,9 +1,51 @@
-"""What a reader must know of how the table was measured: warm-up, cold starts, heat, company, energy, and
-what no method at all would change."""
+"""What a reader must know of a study's table: its columns, how they were measured, what is missing."""
 
 from collections.abc import Sequence
 
+from fovea.eval import Score
 from fovea.study.analysis.row import Row
+from fovea.study.report.table import visible
+
+RANDOM = "RANDOM WEIGHTS: the speed is valid, the images are noise"
+STARS = (
+    "* differs from dense, or a gain from none, after Holm's correction for all differences, or all gains, "
+    "of the table: with 95 % none of them is there by chance."
+)
+
+
+def notes(rows: Sequence[Row], shown: Sequence[Score], starred: bool) -> list[str]:
+    """shown: the scores that the table has. starred: whether any entry has a star."""
+    flops = any(row.cost == "flops" for row in rows)
+    out = [
+        "s/image: of the method, without text and decoding; median over full batches [distribution-free "
+        "interval, of 95 % from six batches on]; speedup: dense over this, batch by batch. Scores: value ± "
+        "standard error over n images; gain: over step reduction at the same "
+        f"{'FLOPs' if flops else 'speedup'}, + is better; none where step reduction has no score on either "
+        "side of it."
+    ]
+    out += [STARS] if starred else []
+    out += [*measuring(rows), *floors(rows)]
+    if any(row.disagrees for row in rows):
+        out.append("† time and FLOPs disagree by more than 10 %.")
+    for row in rows:
+        if row.counted and abs(row.counted - 1) > 0.005:
+            out.append(f"{row.cell.label}: counted FLOPs are {row.counted:.3f} of the closed form.")
+        if row.cell.off:
+            out.append(f"{row.cell.label}: switched off, the baseline by another way.")
+    out += told(rows, shown)
+    out += [f"{row.cell.label} failed: {row.failure}" for row in rows if row.failure]
+    return [visible(note) for note in out]
+
+
+def told(rows: Sequence[Row], shown: Sequence[Score]) -> list[str]:
+    """Of scores: why they are not there, and what they say of themselves."""
+    out = []
+    for name in (score.name for score in shown):
+        given = [r.scores[name] for r in rows if name in r.scores and r.cell.role != "dense"]
+        reasons = {": ".join(filter(None, (s.unavailable, s.remedy))) for s in given if s.unavailable}
+        out += [f"{name} unavailable: {reason}" for reason in sorted(reasons)]
+        out += [f"{name}: {note}." for note in sorted({s.note for s in given if s.note})]
+    return out
 
 
 def measuring(rows: Sequence[Row]) -> list[str]:

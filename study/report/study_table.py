@@ -1,0 +1,159 @@
+"""The table of a study: a row per cell with its cost, its quality and its gain over step reduction."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from fovea.eval import Score
+from fovea.study.analysis.row import Row
+from fovea.study.report.notes import RANDOM, notes
+from fovea.study.report.table import (
+    COUNT,
+    FACTOR,
+    NOTHING,
+    STAR,
+    TIME,
+    Column,
+    Entry,
+    Table,
+    bounded,
+    visible,
+)
+
+LEVEL = 0.05  # of the whole table
+UP_DOWN = {"higher": "↑", "lower": "↓"}
+SPEED = {  # key in the data -> attribute of `Speed`
+    "joules_unavailable": "joules_unavailable",
+    "memory_process_bytes": "memory_process",
+    "repetitions": "repetitions",
+    "repetitions_throttled": "throttled",
+    "repetitions_contended": "contended",
+    "cold_start_seconds": "first",
+    "compile_seconds": "compiling",
+    "break_even_images": "pays_off",
+}
+Source = tuple[Column, Callable[[Row], Entry]]  # a column, and what a row has in it
+
+
+def study_table(rows: Sequence[Row], random_weights: bool = False) -> Table:
+    shown = headline(rows)
+    every = {name: score for row in rows for name, score in row.scores.items()}
+    sources = [*_identity(rows, random_weights), *_cost()]
+    sources += [source for score in every.values() for source in _score(score, score in shown)]
+    sources += [source for score in every.values() for source in _gain(score, rows)]
+    sources += [*_measured(rows), *_done()]
+    columns = {column.key: (column, of) for column, of in sources}  # an axis may be called `method`
+    table = [{key: of(row) for key, (_, of) in columns.items()} for row in rows]
+    starred = any(entry.mark == STAR for line in table for entry in line.values())
+    warning = RANDOM if random_weights else ""
+    return Table([column for column, _ in columns.values()], table, notes(rows, shown, starred), "", warning)
+
+
+def headline(rows: Sequence[Row]) -> list[Score]:
+    """The scores that get a column, one of each name."""
+    found = {name: score for row in rows for name, score in row.scores.items()}
+    return [score for score in found.values() if not score.facts.hidden]
+
+
+def short(metric: str) -> str:
+    return metric.upper() if metric in ("psnr", "ssim") else metric
+
+
+def star(p: float | None) -> str:
+    """The mark of a difference that survives the number of comparisons in the table."""
+    return STAR if p is not None and p <= LEVEL else ""
+
+
+def _identity(rows: Sequence[Row], random_weights: bool) -> Iterable[Source]:
+    yield _data("cell", lambda row: row.cell.id)
+    yield Column("label", "method", left=True), lambda row: Entry(row.cell.label)
+    yield _data("role", lambda row: row.cell.role)
+    yield _data("off", lambda row: row.cell.off)
+    yield _data("method", lambda row: row.cell.method["_target_"])
+    yield _data("steps", lambda row: row.cell.method.get("steps"))
+    for key in dict.fromkeys(key for row in rows for key in row.cell.axes):
+        yield _data(key, lambda row, key=key: row.cell.axes.get(key))
+    yield _data("planned", lambda row: row.planned)
+    yield _data("random_weights", lambda row: random_weights)
+
+
+def _cost() -> Iterable[Source]:
+    seconds = Column("seconds", "s/image", "interval", TIME, best="ascending", group="cost")
+    speedup = Column("speedup", "speedup", "interval", FACTOR, "×", group="cost")
+    ratio = Column("flops_ratio", "FLOPs ratio", digits=FACTOR, unit="×", group="cost")
+    yield seconds, lambda row: bounded(row.seconds)
+    yield speedup, lambda row: bounded(row.speedup, "†" * row.disagrees + "‡" * bool(row.apart))
+    yield ratio, lambda row: Entry(row.flops_ratio)
+    yield _data("flops", lambda row: row.flops)
+    yield _data("flops_counted_to_closed", lambda row: row.counted)
+    yield _data("time_and_flops_disagree", lambda row: row.disagrees)
+    yield _data("batches_timed_apart", lambda row: row.apart)
+
+
+def _score(score: Score, shown: bool) -> Iterable[Source]:
+    name, best = score.name, "ascending" if score.better == "lower" else "descending"
+    title = f"{short(name)} {UP_DOWN[score.better]}" if shown else ""
+
+    def of(key: str) -> Callable[[Row], Any]:
+        return lambda row: getattr(row.scores.get(name), key, None)
+
+    yield Column(name, title, "error", best=best, group="quality"), lambda row: _value(row, score)
+    yield _data(f"{name}_n", of("n"))
+    yield _data(f"{name}_unavailable", of("unavailable"))
+    yield Column(f"{name}_to_dense", spread="interval"), lambda row: bounded(of("difference")(row))
+    yield _data(f"{name}_to_dense_holm", lambda row: row.holm.get(name))
+    yield _data(f"{name}_front", lambda row: row.front.get(name))
+
+
+def _value(row: Row, score: Score) -> Entry:
+    """The dense images are the reference of what is a likeness to them."""
+    found = row.scores.get(score.name)
+    if row.cell.role == "dense" and score.facts.kind == "likeness":
+        return Entry(found and found.value, text="reference")
+    if found is None or found.value is None:
+        return Entry(text="unavailable" if row.n else NOTHING)
+    return Entry(found.value, error=found.se, mark=star(row.holm.get(score.name)))
+
+
+def _gain(score: Score, rows: Sequence[Row]) -> Iterable[Source]:
+    """Over step reduction, and whether the score is within its margin."""
+    name, flops = score.name, any(row.cost == "flops" for row in rows)
+    gained = any(name in row.gain for row in rows)
+    yield (
+        Column(
+            f"{name}_gain",
+            f"gain {short(name)}" if gained else "",
+            "interval",
+            signed=True,
+            group=f"gain over step reduction at the same {'FLOPs' if flops else 'time'}",
+            brief=False,
+        ),
+        lambda row: bounded(row.gain.get(name), star(row.gain_holm.get(name))),
+    )
+    yield _data(f"{name}_gain_holm", lambda row: row.gain_holm.get(name))
+    judged = f"margin {short(name)}" if any(name in row.verdicts for row in rows) else ""
+    yield Column(f"{name}_verdict", judged, group="margin"), lambda row: Entry(row.verdicts.get(name))
+
+
+def _measured(rows: Sequence[Row]) -> Iterable[Source]:
+    """The rest of what the timings hold, in seconds, joules, bytes and calls."""
+    energy = any(row.speed is not None and row.speed.joules is not None for row in rows)
+    joules = Column("joules", "J/image" if energy else "", "interval", TIME, best="ascending", brief=False)
+    memory = Column(
+        "memory_bytes", "memory", digits=FACTOR, unit=" GiB", scale=2**30, best="ascending", brief=False
+    )
+    yield Column("encode_seconds", spread="interval"), lambda row: bounded(row.speed and row.speed.encode)
+    yield Column("decode_seconds", spread="interval"), lambda row: bounded(row.speed and row.speed.decode)
+    yield joules, lambda row: bounded(row.speed and row.speed.joules)
+    yield memory, lambda row: Entry(row.memory)
+    for key, attribute in SPEED.items():
+        yield _data(key, lambda row, a=attribute: getattr(row.speed, a, None))
+
+
+def _done() -> Iterable[Source]:
+    n = Column("n", "n", digits=COUNT)
+    yield n, lambda row: Entry(row.n, text=None if row.n == row.planned else f"{row.n}/{row.planned}")
+    yield _data("failure", lambda row: row.failure and visible(row.failure))
+
+
+def _data(key: str, of: Callable[[Row], Any]) -> Source:
+    return Column(key), lambda row: Entry(of(row))
