@@ -11,6 +11,9 @@ and values it asks for with `flow.new_kv()`, so nothing outlives the trajectory.
 the velocity (b, n, c), and the rows that were evaluated, (b, k), None for all. A method in stages tells more
 (`methods.notes`).
 
+A method that takes steps of its own, never the model's, tells how many: `steps` where it is not None, or
+`own_steps`.
+
 Settings are checked when the object is made; `ValueError` names the setting, its value and the remedy. Those
 in `off`, a class variable, leave nothing of the method: the baseline bit for bit.
 """

@@ -137,6 +137,11 @@ class RALU:
         # rounded as timesteps of 1000 sigma are
         return chosen, [(torch.from_numpy(s * 1000).float() / 1000).to(flow.device) for s in levels]
 
+    @property
+    def own_steps(self) -> int:
+        """Steps of all stages: the preset's or those given, never the model's."""
+        return sum(self.outline().steps)
+
     def outline(self) -> Preset:
         """The preset with the settings given in its stead; shifts are empty where to be matched."""
         return PRESETS[self.preset].but(self.steps, self.stages, self.ends, self.shifts, self.c, self.ratio)

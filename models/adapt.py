@@ -13,6 +13,8 @@ from fovea.models.kv import Call
 from fovea.models.lumina import Lumina
 from fovea.models.model import Model
 from fovea.models.sd3 import SD3
+from fovea.models.supported import claim, release, require
+from fovea.models.text_limits import untold
 
 FAMILIES: dict[type, type[Model]] = {
     StableDiffusion3Pipeline: SD3,
@@ -27,14 +29,28 @@ def adapt(pipe: Any, dense: Literal["tokens", "stock"] = "tokens") -> Iterator[M
 
     dense: "tokens" runs every call over the transformer's modules; "stock" runs calls on all tokens that keep
     nothing (no kv) through the transformer's own `forward`, with the same result, for hooks that live there:
-    diffusers' and cache-dit's caches, offloading. TypeError for another kind of pipeline.
+    diffusers' and cache-dit's caches, a compiled transformer, forward hooks. Each `flow` starts their caches
+    anew, so that one trajectory has to end before the next begins. Followed in both: LoRA, offloading,
+    quantised and layerwise cast weights, every schedule of FlowMatchEulerDiscreteScheduler.
+
+    TypeError for another kind of pipeline, or for what it carries that is not followed: other schedulers,
+    attention processors of one's own, fused projections; see models/supported.py. RuntimeError while another
+    `adapt` has the same transformer.
     """
-    family = next((model for kind, model in FAMILIES.items() if isinstance(pipe, kind)), None)
-    if family is None:
+    if dense not in ("tokens", "stock"):
+        raise ValueError(f"dense={dense!r}: must be 'tokens' or 'stock'")
+    kind = next((kind for kind in FAMILIES if isinstance(pipe, kind)), None)
+    if kind is None:
         known = ", ".join(kind.__name__ for kind in FAMILIES)
         raise TypeError(f"no adapter for {type(pipe).__name__}; there is one for {known}")
-    call = Call()
+    family, call = FAMILIES[kind], Call()
     with ExitStack() as restore:
+        if pipe.transformer is not None:
+            claim(pipe.transformer, call)
+            restore.callback(release, pipe.transformer)
+        require(pipe, kind, family.parts, family.processor.stands_for, dense)
+        restore.callback(pipe.maybe_free_model_hooks)
+        restore.enter_context(untold(kind))
         attentions = [module for module in pipe.transformer.modules() if hasattr(module, "set_processor")]
         for layer, attention in enumerate(attentions):
             restore.callback(attention.set_processor, attention.processor)

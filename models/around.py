@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from fovea.models.family import Family
+from fovea.models.settings import is_whole
+from fovea.models.text_limits import cut
 from fovea.models.tokens import Grid, pack, unpack
 
 
@@ -27,9 +29,17 @@ class Around(Family):
         self.cell = 2 ** (len(pipe.vae.config.block_out_channels) - 1) * self.patch
         self._decode_flops: dict[Grid, int] = {}
 
+    def cut(self, prompts: Sequence[str], max_sequence_length: int | None = None) -> dict[int, int]:
+        """Limits of the text encoders, in tokens, that some prompts exceed, with the number of those."""
+        return cut(self.readers(max_sequence_length), prompts)
+
+    def unlike_stock(self, guidance: float | None) -> str | None:
+        """What this guidance does that the pipeline's own call does not, in a sentence, if anything."""
+        return None
+
     def grid(self, height: int, width: int) -> Grid:
         """Tokens of an image of height x width pixels; ValueError if it is not a whole number of them."""
-        if height % self.cell or width % self.cell or min(height, width) < self.cell:
+        if not all(is_whole(size, self.cell) and size % self.cell == 0 for size in (height, width)):
             raise ValueError(f"height {height} and width {width} must be multiples of {self.cell} pixels")
         return Grid(height // self.cell, width // self.cell)
 
@@ -58,7 +68,7 @@ class Around(Family):
         """h of the schedule, in which an even u becomes sigma = h u / (1 + (h - 1) u)."""
         config, mu = self.pipe.scheduler.config, self.schedule(2, grid).get("mu")
         if mu is None:
-            return config.shift
+            return self.pipe.scheduler.shift  # which set_shift may have changed
         return mu if config.get("time_shift_type") == "linear" else math.exp(mu)
 
     def decode(self, x: Float[Tensor, "b n c"], grid: Grid) -> Float[Tensor, "b 3 h w"]:

@@ -5,9 +5,11 @@ They compute what diffusers' own do, bit for bit; `Call.remember` keeps or compl
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
+from diffusers.models.attention_processor import JointAttnProcessor2_0, LuminaAttnProcessor2_0
+from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
 from torch import Tensor, cat, stack, view_as_complex, view_as_real
 
 from fovea.models.kv import Call
@@ -16,6 +18,8 @@ from fovea.models.kv import Call
 @dataclass(eq=False)
 class SD3Attention:
     """Joint attention, image before text; over the image alone in the second attention of SD3.5's blocks."""
+
+    stands_for: ClassVar = (JointAttnProcessor2_0,)
 
     layer: int
     call: Call
@@ -41,6 +45,8 @@ class LuminaAttention:
 
     The stock self-attention mask is all ones and left out: the same result, faster.
     """
+
+    stands_for: ClassVar = (LuminaAttnProcessor2_0,)
 
     layer: int
     call: Call
@@ -72,6 +78,8 @@ class LuminaAttention:
 @dataclass(eq=False)
 class FluxAttention:
     """Attention over text, then image; rotary positions may differ between the images of a batch."""
+
+    stands_for: ClassVar = (FluxAttnProcessor,)
 
     layer: int
     call: Call

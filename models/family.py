@@ -1,7 +1,7 @@
 """What one family of models adds to `Model`: its own modules in their own order, and what they cost."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -10,27 +10,45 @@ from torch import Tensor, nn
 
 from fovea.models.hidden import Context, Hidden
 from fovea.models.opened import Modules
+from fovea.models.text_limits import Reader
 from fovea.models.tokens import Conditioning, Grid, Places
 
 Entered = tuple[Hidden, Context]
 
 
 def weights(*modules: nn.Module | None) -> int:
-    """Multiply-adds per token of all linear maps in `modules`."""
-    inner = [m for module in modules if module is not None for m in module.modules()]
+    """Multiply-adds per token of all linear maps that run in `modules`, those of LoRA included."""
+    inner = [m for module in modules if module is not None for m in running(module)]
     linear = sum(m.in_features * m.out_features for m in inner if isinstance(m, nn.Linear))
     return linear + sum(m.weight.numel() for m in inner if isinstance(m, nn.Conv2d))
+
+
+def running(module: nn.Module) -> Iterator[nn.Module]:
+    """The module and those within it that run: of a layer of peft its own one, and its active adapters."""
+    yield module
+    own: Any = module
+    adapted = hasattr(module, "base_layer") and hasattr(module, "active_adapters")
+    idle = adapted and (own.disable_adapters or own.merged)
+    for name, child in module.named_children():
+        if not adapted or name == "base_layer":
+            yield from running(child)
+        elif not idle and isinstance(child, nn.ModuleDict):
+            for adapter in set(own.active_adapters) & set(child):
+                yield from running(child[adapter])
 
 
 class Family(ABC):
     """The transformer of a pipeline, taken apart: embedding, blocks, readout.
 
-    processor: class of the attention processors. max_shift: default of the pipeline's schedule. patch: side
-    of a token in latent pixels. channels: of the latent. blocks: in order. blank_shape: see `blank`.
+    parts: components that the pipeline must have. processor: class of the attention processors. limits: names
+    of `encode`'s own settings. max_shift: default of the pipeline's schedule. patch: side of a token in
+    latent pixels. channels: of the latent. blocks: in order. blank_shape: see `blank`.
     """
 
     family: ClassVar[Literal["sd3", "lumina", "flux"]]
-    processor: ClassVar[type]
+    parts: ClassVar[tuple[str, ...]]
+    processor: ClassVar[Any]
+    limits: ClassVar[tuple[str, ...]] = ("max_sequence_length",)
     max_shift: ClassVar[float] = 1.15
     blank_shape: ClassVar[tuple[int, ...]] = (1, 1, 1)
     patch = 2
@@ -48,6 +66,10 @@ class Family(ABC):
         guidance: the pipeline's default if None; at most 1 is no guidance, as in the pipeline.
         limits: `max_sequence_length` (Lumina's is fixed and it is ignored, as in its pipeline),
         `true_cfg_scale` (FLUX)."""
+
+    @abstractmethod
+    def readers(self, max_sequence_length: int | None = None) -> list[Reader]:
+        """The text encoders' tokenizers, and how much they read of a prompt."""
 
     @abstractmethod
     def places(self, grid: Grid, positions: Float[Tensor, "b n 2"] | None = None) -> Places:

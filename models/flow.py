@@ -59,7 +59,7 @@ class Flow:
 
     def sigmas(self, steps: int | None = None, grid: Grid | None = None) -> Float[Tensor, " steps_and_1"]:
         """The pipeline's own noise levels, from 1 to 0."""
-        return self.model.sigmas(steps or self.steps, grid or self.grid)
+        return self.model.sigmas(self.steps if steps is None else steps, grid or self.grid)
 
     def places(self, positions: Float[Tensor, "b n 2"] | None = None, grid: Grid | None = None) -> Places:
         """Positional encodings of `grid`, or of tokens at (row, column) `positions` in units of its cells."""

@@ -11,6 +11,8 @@ from fovea.models.family import Entered, weights
 from fovea.models.hidden import Context, Hidden
 from fovea.models.model import Model
 from fovea.models.opened import Modules
+from fovea.models.supported import cached, evaluation, resident
+from fovea.models.text_limits import Reader
 from fovea.models.tokens import Conditioning, Grid, Places
 
 
@@ -24,6 +26,8 @@ class Flux(Model):
     """
 
     family = "flux"
+    limits = ("max_sequence_length", "true_cfg_scale")
+    parts = ("transformer", "vae", "scheduler", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
     processor = FluxAttention
 
     def __init__(self, *args) -> None:
@@ -32,20 +36,25 @@ class Flux(Model):
 
     @torch.no_grad()
     def encode(
-        self, prompts, negative=None, guidance=None, *, true_cfg_scale=1.0, max_sequence_length=None
+        self, prompts, negative=None, guidance=None, *, true_cfg_scale=None, max_sequence_length=None
     ) -> Conditioning:
         embedded = self.dit.config.guidance_embeds
-        if guidance is None:
-            guidance = self.default("guidance_scale") if embedded else 1.0
-        scale = true_cfg_scale if embedded else guidance
+        if not embedded and None not in (guidance, true_cfg_scale) and guidance != true_cfg_scale:
+            raise ValueError(
+                f"guidance={guidance}, true_cfg_scale={true_cfg_scale}: this transformer has no embedded "
+                "guidance, and both are the scale of its classifier-free guidance: give one"
+            )
+        scale = guidance if not embedded and true_cfg_scale is None else true_cfg_scale
+        scale = 1.0 if scale is None else scale
+        guidance = self.default("guidance_scale") if guidance is None else guidance
         guided = scale > 1
         negative = negative or ""
         negative = [negative] * len(prompts) if isinstance(negative, str) else [*negative]
-        limit = max_sequence_length or 512
+        limit = 512 if max_sequence_length is None else max_sequence_length
         sides = [negative, [*prompts]] if guided else [[*prompts]]
         encoded = [self.pipe.encode_prompt(side, None, max_sequence_length=limit) for side in sides]
-        self.resident()
-        embeds, pooled = (torch.cat([e[part] for e in encoded]) for part in (0, 1))
+        resident(self.dit)
+        embeds, pooled = (torch.cat([e[part] for e in encoded]).to(self.dtype) for part in (0, 1))
         stock = {"encoder_hidden_states": embeds, "pooled_projections": pooled, "txt_ids": encoded[0][2]}
         embedder = self.dit.time_text_embed
         constants = (embedder.text_embedder(pooled),)
@@ -54,6 +63,18 @@ class Flux(Model):
             strength = embedder.time_proj(stock["guidance"].to(self.dtype) * 1000).to(pooled.dtype)
             constants = (embedder.guidance_embedder(strength), *constants)
         return Conditioning(self.dit.context_embedder(embeds), constants, guided, scale, stock)
+
+    def readers(self, max_sequence_length=None):
+        pipe, limit = self.pipe, 512 if max_sequence_length is None else max_sequence_length
+        return [Reader(pipe.tokenizer, pipe.tokenizer_max_length), Reader(pipe.tokenizer_2, limit)]
+
+    def unlike_stock(self, guidance):
+        if self.dit.config.guidance_embeds or guidance is None or guidance <= 1:
+            return None
+        return (
+            f"guidance={guidance}: this transformer has no embedded guidance, so that the pipeline's own "
+            "call ignores it; here it is the scale of classifier-free guidance, at twice the work"
+        )
 
     def schedule(self, steps: int, grid: Grid) -> dict:
         return super().schedule(steps, grid) | {"sigmas": np.linspace(1.0, 1 / steps, steps)}
@@ -108,7 +129,17 @@ class Flux(Model):
     def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places) -> Tensor:
         ids = self.ids(places.grid.positions(self.device))
         time = self.time(sigma, len(x))
-        return self.dit(x, timestep=time, img_ids=ids, **cond.stock, return_dict=False)[0]
+
+        def run(name: str, half: slice) -> Tensor:
+            given = {key: v if key == "txt_ids" else v[half] for key, v in cond.stock.items()}
+            with evaluation(self.dit, name):
+                return self.dit(x[half], timestep=time[half], img_ids=ids, **given, return_dict=False)[0]
+
+        if not (cond.guided and cached(self.dit)):
+            return run("cond", slice(None))
+        b = len(x) // 2  # a cache keeps the halves of guidance apart, as the pipeline's own calls do
+        given = run("cond", slice(b, None))
+        return torch.cat([run("uncond", slice(b)), given])
 
     def joint(self, rows: Tensor, n: int, text: int) -> Tensor:
         return torch.cat([torch.arange(text, device=rows.device).expand(len(rows), -1), text + rows], 1)

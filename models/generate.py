@@ -1,6 +1,8 @@
 """Images from prompts with any stock pipeline and any method."""
 
 import hashlib
+import logging
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -9,6 +11,10 @@ from torch import Tensor
 
 from fovea.models.adapt import adapt
 from fovea.models.flow import Flow
+from fovea.models.settings import negatives, seed_of_all, texts, whole
+from fovea.models.text_limits import told
+
+log = logging.getLogger(__name__)
 
 
 def generator(prompt: str, seed: int) -> torch.Generator:
@@ -28,6 +34,9 @@ def generate(
     output: Literal["pil", "latent"] = "pil",
     on_step: Callable[..., None] | None = None,
     dense: Literal["tokens", "stock"] = "tokens",
+    steps: int | None = None,
+    guidance: float | None = None,
+    negative: str | Sequence[str] | None = None,
     **options: Any,
 ) -> list[Any]:
     """One image per prompt, made by `method(flow, on_step=...)` on a stock SD3, Lumina or FLUX pipeline.
@@ -36,20 +45,52 @@ def generate(
         from fovea.models import generate
         images = generate(pipe, ["a fox in the snow"], method=RAS(ratio=0.25), seed=0)
 
-    generators: one per prompt; `generator(prompt, seed)` each if None. options: height, width, steps,
-    guidance, negative and the limits of `Model.encode`; what is left out is the default of the pipeline's own
-    call. output: PIL images, or "latent": the final tokens (n, c) of each image. The pipeline is as before
-    afterwards.
+    seed: of all prompts. generators: one per prompt, in place of `generator(prompt, seed)`. negative: one for
+    all prompts or one each. options: height, width, and the limits of `Model.encode`. What is left out or
+    None is the default of the pipeline's own call, but for negative, which is "". output: PIL images, or
+    "latent": the final tokens (n, c) of each image. dense: see `adapt`. The pipeline is as before afterwards.
+
+    guidance: `guidance_scale` of the pipeline's call. A FLUX without embedded guidance (schnell) ignores that
+    one; here it is the scale of classifier-free guidance, as `true_cfg_scale` is, and that is warned of. With
+    `true_cfg_scale` above 1 FLUX is guided away from `negative`, "" too, which its own call leaves unguided.
+
+    How many prompts are longer than a text encoder reads is logged once. ValueError or TypeError before any
+    work for what cannot be followed: settings, a method with other steps, the pipeline (see `adapt`).
     """
-    prompts = [prompts] if isinstance(prompts, str) else [*prompts]
-    generators = generators or [generator(prompt, seed) for prompt in prompts]
+    prompts = texts("prompts", prompts)
+    negative = negatives(negative, len(prompts))
+    whole("batch", batch)
+    if output not in ("pil", "latent"):
+        raise ValueError(f"output={output!r}: must be 'pil' or 'latent'")
+    own = getattr(method, "own_steps", getattr(method, "steps", None))
+    if None not in (own, steps) and own != steps:
+        raise ValueError(f"steps={steps}: the method takes {own} steps of its own; give them to it alone")
+    if generators is None:
+        seed = seed_of_all(seed)
+        generators = [generator(prompt, seed) for prompt in prompts]
+    elif len(generators) != len(prompts):
+        raise ValueError(f"{len(prompts)} prompts need as many generators, not {len(generators)}")
     results: list[Any] = []
     with adapt(pipe, dense) as model:
+        sentence = told(model.cut(prompts, options.get("max_sequence_length")), len(prompts))
+        if sentence:
+            log.warning(sentence)
+        sentence = model.unlike_stock(guidance)
+        if sentence:
+            warnings.warn(sentence, stacklevel=2)
         for first in range(0, len(prompts), batch):
             part = slice(first, first + batch)
-            flow = model.flow(prompts[part], generators=generators[part], **options)
+            flow = model.flow(
+                prompts[part],
+                generators=generators[part],
+                steps=steps,
+                guidance=guidance,
+                negative=negative[part],
+                **options,
+            )
             x = method(flow, on_step=on_step)
             results += list(x) if output == "latent" else images(pipe, flow, x)
+            pipe.maybe_free_model_hooks()  # the next batch begins with the text encoders
     return results
 
 

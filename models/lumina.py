@@ -13,6 +13,8 @@ from fovea.models.family import Entered, weights
 from fovea.models.hidden import Context, Hidden
 from fovea.models.model import Model
 from fovea.models.opened import Modules
+from fovea.models.supported import resident
+from fovea.models.text_limits import Reader
 from fovea.models.tokens import Conditioning, Grid, Places, channels_first, pack, unpack
 
 
@@ -25,6 +27,7 @@ class Lumina(Model):
     """
 
     family = "lumina"
+    parts = ("transformer", "vae", "scheduler", "text_encoder", "tokenizer")
     processor = LuminaAttention
     blank_shape = (1, 1, 1, 1)
     watershed = 1.0
@@ -46,8 +49,8 @@ class Lumina(Model):
             negative_prompt=negative,
             clean_caption=is_bs4_available() and is_ftfy_available(),  # what the pipeline's own call does
         )
-        self.resident()
-        embeds = torch.cat([given, without]) if guided else given
+        resident(self.dit)
+        embeds = (torch.cat([given, without]) if guided else given).to(self.dtype)
         mask = torch.cat([mask, mask_without]) if guided else mask
         valid = mask.float().unsqueeze(-1)
         pooled = ((embeds * valid).sum(1) / valid.sum(1)).to(embeds)
@@ -56,6 +59,9 @@ class Lumina(Model):
         keys = {attn.processor.layer: keys_values(attn, text) for attn, text in cross.items()}
         stock = {"encoder_hidden_states": embeds, "encoder_mask": mask}
         return Conditioning(embeds, constants, guided, guidance, stock, mask.bool(), keys)
+
+    def readers(self, max_sequence_length=None):
+        return [Reader(self.pipe.tokenizer, self.pipe.max_sequence_length)]
 
     def rotary(self, positions: Tensor, linear: float, ntk: float) -> Tensor:
         """Complex rotations (b, n, d / 2) on the CPU, where the pipeline computes them."""

@@ -11,6 +11,8 @@ from fovea.models.around import Around
 from fovea.models.family import Entered, weights
 from fovea.models.flow import Flow
 from fovea.models.kv import KV, Call, flat
+from fovea.models.settings import known, negatives, scale, texts, whole
+from fovea.models.supported import around_forward, resident, restart
 from fovea.models.tokens import Conditioning, Places, take
 from fovea.models.work import Work
 
@@ -27,6 +29,8 @@ class Model(Around):
         super().__init__(pipe)
         self.call, self.dense = call, dense
         self.blocks = self.stack()
+        # of what sits around the forward, with dense="tokens" there is nothing
+        self.passed_by = next((what for what, _ in around_forward(self.dit)), None)
 
     def new_kv(self) -> KV:
         """An empty memory for one trajectory."""
@@ -53,7 +57,7 @@ class Model(Around):
         if rows is not None and (kv is None or kv.size != size):
             raise ValueError(f"rows need the kv of a dense call of size {size}, not {kv and kv.size}")
         if kv is None and self.dense == "stock" and places.whole:
-            self.resident()
+            resident(self.dit)
             x = x.to(self.dtype).repeat(halves, 1, 1)
             return self.guide(self.stock(x, sigma, cond, places), cond)
         hidden, context = self.enter(x, sigma, cond, places, rows)
@@ -70,16 +74,15 @@ class Model(Around):
     ) -> Entered:
         """The state before the first block, of the tokens `rows` of each image, for both halves of
         guidance."""
-        self.resident()
+        if self.passed_by:
+            raise ValueError(
+                f"{self.passed_by}: only calls on all tokens of a grid that keep no kv run through it, and "
+                "this method needs others"
+            )
+        resident(self.dit)
         halves = 2 if cond.guided else 1
         x = (x if rows is None else take(x, rows)).to(self.dtype).repeat(halves, 1, 1)
         return self.embed(x, sigma, cond, places.take(rows, halves))
-
-    def resident(self) -> None:
-        """Brings an offloaded transformer to its device. Its hook waits for a forward that is not called."""
-        hook = getattr(self.dit, "_hf_hook", None)
-        if hook is not None:
-            hook.pre_forward(self.dit)
 
     def slots(self, rows: Tensor | None, size: tuple[int, int], text: int) -> dict[str, Tensor | None]:
         """Where a sparse call writes in the memories of the whole batch; see `Call`."""
@@ -125,10 +128,22 @@ class Model(Around):
         negative: str | Sequence[str] | None = None,
         **limits,
     ) -> Flow:
-        """A batch of images to be made, one generator each; everything left out is the pipeline's default."""
+        """A batch of images to be made, one generator each; None is the pipeline's own default.
+
+        negative: one for all or one each. limits: those of `encode`. ValueError or TypeError for what is none
+        of an image's settings.
+        """
+        prompts, generators = texts("prompts", prompts), [*generators]
         if len(prompts) != len(generators):
             raise ValueError(f"{len(prompts)} prompts need as many generators, not {len(generators)}")
+        known(limits, ("height", "width", "steps", "guidance", "negative", *self.limits))
+        scale("guidance", guidance)
+        scale("true_cfg_scale", limits.get("true_cfg_scale"))
+        if limits.get("max_sequence_length") is not None:
+            whole("max_sequence_length", limits["max_sequence_length"], 1, 512)
+        steps = whole("steps", self.default("num_inference_steps") if steps is None else steps)
         side = self.pipe.default_sample_size * self.cell // self.patch
-        grid = self.grid(height or side, width or side)
-        cond = self.encode(prompts, negative, guidance, **limits)
-        return Flow(self, cond, grid, generators, steps or self.default("num_inference_steps"))
+        grid = self.grid(side if height is None else height, side if width is None else width)
+        cond = self.encode(prompts, negatives(negative, len(prompts)), guidance, **limits)
+        restart(self.dit)
+        return Flow(self, cond, grid, generators, steps)

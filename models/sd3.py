@@ -11,6 +11,8 @@ from fovea.models.family import Entered, weights
 from fovea.models.hidden import Context, Hidden
 from fovea.models.model import Model
 from fovea.models.opened import Modules
+from fovea.models.supported import resident
+from fovea.models.text_limits import Reader
 from fovea.models.tokens import Conditioning, Grid, Places, channels_first, pack, unpack
 
 
@@ -18,6 +20,7 @@ class SD3(Model):
     """Adapter of StableDiffusion3Pipeline. Its time is 1000 sigma."""
 
     family = "sd3"
+    parts = ("transformer", "vae", "scheduler", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
     processor = SD3Attention
     max_shift = 1.16  # the pipeline's own default
 
@@ -35,14 +38,21 @@ class SD3(Model):
             None,
             negative_prompt=negative,
             do_classifier_free_guidance=guided,
-            max_sequence_length=max_sequence_length or 256,
+            max_sequence_length=256 if max_sequence_length is None else max_sequence_length,
         )
-        self.resident()
-        embeds = torch.cat([without, given]) if guided else given
-        pooled = torch.cat([pooled_without, pooled]) if guided else pooled
+        resident(self.dit)
+        embeds = (torch.cat([without, given]) if guided else given).to(self.dtype)
+        pooled = (torch.cat([pooled_without, pooled]) if guided else pooled).to(self.dtype)
         constants = (self.dit.time_text_embed.text_embedder(pooled),)
         stock = {"encoder_hidden_states": embeds, "pooled_projections": pooled}
         return Conditioning(self.dit.context_embedder(embeds), constants, guided, guidance, stock)
+
+    def readers(self, max_sequence_length=None):
+        pipe, limit = self.pipe, 256 if max_sequence_length is None else max_sequence_length
+        clip = [
+            Reader(tokenizer, pipe.tokenizer_max_length) for tokenizer in (pipe.tokenizer, pipe.tokenizer_2)
+        ]
+        return clip if pipe.tokenizer_3 is None else [*clip, Reader(pipe.tokenizer_3, limit)]
 
     def grid(self, height: int, width: int) -> Grid:
         grid, most = super().grid(height, width), self.dit.pos_embed.pos_embed_max_size

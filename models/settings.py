@@ -1,0 +1,81 @@
+"""Settings of images checked before any work: the value, what is allowed, the nearest name."""
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+import torch
+
+# what diffusers' pipelines call it, and what it is called here
+ALIASES = {
+    "num_inference_steps": "steps",
+    "guidance_scale": "guidance",
+    "negative_prompt": "negative",
+    "generator": "generators",
+    "num_images_per_prompt": "prompts, each as often as it is wanted, and generators",
+    "output_type": "output",
+    "callback_on_step_end": "on_step",
+}
+
+
+def is_whole(value: Any, least: int) -> bool:
+    """A whole number of at least `least`; True and False are none."""
+    try:
+        return not isinstance(value, bool | torch.Tensor) and value.__index__() >= least
+    except AttributeError:
+        return False
+
+
+def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """The value; ValueError unless it is a whole number within the limits."""
+    if not is_whole(value, least) or (most is not None and value > most):
+        upper = "" if most is None else f" and at most {most}"
+        raise ValueError(f"{name}={value!r}: must be a whole number of at least {least}{upper}")
+    return int(value)
+
+
+def scale(name: str, value: Any) -> None:
+    """ValueError unless None or a finite number of at least 0."""
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if value is not None and not (number and math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name}={value!r}: must be a number of at least 0, or None for the pipeline's own")
+
+
+def texts(name: str, values: Any) -> list[str]:
+    """The values as a list; TypeError unless they are strings."""
+    values = [values] if isinstance(values, str) else [*values]
+    wrong = next((value for value in values if not isinstance(value, str)), None)
+    if wrong is not None or None in values:
+        raise TypeError(f"{name}: must be text, not {wrong!r}")
+    return values
+
+
+def negatives(value: str | Sequence[str] | None, n: int) -> list[str]:
+    """One for each of n prompts; ValueError for another number of them."""
+    if value is None or isinstance(value, str):
+        return [value or ""] * n
+    found = texts("negative", value)
+    if len(found) != n:
+        raise ValueError(f"{n} prompts need one negative or as many, not {len(found)}")
+    return found
+
+
+def seed_of_all(seed: Any) -> int:
+    """The seed; ValueError unless it is a whole number."""
+    if not is_whole(seed, -(2**63)):
+        raise ValueError(
+            f"seed={seed!r}: must be a whole number; for one each give "
+            "generators=[generator(prompt, seed) for prompt, seed in ...]"
+        )
+    return int(seed)
+
+
+def known(given: Mapping[str, Any], names: Sequence[str]) -> None:
+    """TypeError for a name that is no setting, with the nearest that is."""
+    for name in given:
+        if name not in names:
+            near = ALIASES.get(name) or next(iter(difflib.get_close_matches(name, names, 1)), None)
+            hint = f"; here it is {near}" if near else ""
+            raise TypeError(f"there is no {name}{hint}. There are {', '.join(sorted(names))}")

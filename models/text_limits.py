@@ -1,0 +1,51 @@
+"""Prompts longer than the text encoders read: counted once, instead of printed at every encoding."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+TOLD_BY_LIBRARIES = "was truncated because", "longer than the specified maximum sequence length"
+TOKENIZERS = "transformers.tokenization_utils_base"
+
+
+class Reader(NamedTuple):
+    """A text encoder's tokenizer and how many of its tokens, the special ones included, the encoder reads."""
+
+    tokenizer: Any
+    limit: int
+
+
+def cut(readers: Sequence[Reader], prompts: Sequence[str]) -> dict[int, int]:
+    """Limits that some of the prompts exceed, each with the number of those that do."""
+    longer: dict[int, set[int]] = {}
+    for tokenizer, limit in readers:
+        ids = tokenizer([*prompts], truncation=False, verbose=False)["input_ids"] if prompts else []
+        longer.setdefault(limit, set()).update(i for i, tokens in enumerate(ids) if len(tokens) > limit)
+    return {limit: len(found) for limit, found in sorted(longer.items()) if found}
+
+
+def told(counts: dict[int, int], of: int) -> str | None:
+    """`cut` of so many prompts as a sentence; None where nothing is cut."""
+    if not counts:
+        return None
+    (limit, first), *others = counts.items()
+    more = "".join(f", {count} at {limit}" for limit, count in others)
+    return f"{first} of {of} prompts {'is' if first == 1 else 'are'} cut at {limit} tokens{more}"
+
+
+@contextmanager
+def untold(pipeline: type) -> Iterator[None]:
+    """For as long as it lasts, the libraries do not print the prompts that they cut."""
+    loggers = [logging.getLogger(name) for name in (pipeline.__module__, TOKENIZERS)]
+
+    def keep(record: logging.LogRecord) -> bool:
+        return not any(text in str(record.msg) for text in TOLD_BY_LIBRARIES)
+
+    for logger in loggers:
+        logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(keep)

@@ -1,0 +1,89 @@
+"""Settings of images: each wrong one is refused before any work, with its value and what is allowed."""
+
+import numpy as np
+import pytest
+import torch
+
+from fovea.methods import RALU, RAS, Baseline
+from fovea.models import generate, generator
+from tests.models.conftest import PROMPTS, made
+from tests.models.test_generate import SMALL, euler
+
+WRONG = [
+    ({"steps": 0}, "steps=0: must be a whole number of at least 1"),
+    ({"steps": 2.5}, "steps=2.5"),
+    ({"steps": True}, "steps=True"),
+    ({"height": 0}, "height 0 and width 96 must be multiples of 16"),
+    ({"width": -96}, "width -96"),
+    ({"guidance": -1}, "guidance=-1: must be a number of at least 0"),
+    ({"guidance": float("nan")}, "guidance=nan"),
+    ({"guidance": "4"}, "guidance='4'"),
+    (
+        {"max_sequence_length": 0},
+        "max_sequence_length=0: must be a whole number of at least 1 and at most 512",
+    ),
+    ({"seed": None}, "seed=None: must be a whole number; for one each give generators"),
+    ({"seed": [0, 1]}, r"seed=\[0, 1\]"),
+    ({"seed": 0.5}, "seed=0.5"),
+    ({"batch": 0}, "batch=0"),
+    ({"output": "pt"}, "output='pt': must be 'pil' or 'latent'"),
+    ({"dense": "both"}, "dense='both': must be 'tokens' or 'stock'"),
+    ({"negative": ["a"]}, "2 prompts need one negative or as many, not 1"),
+    ({"generators": []}, "2 prompts need as many generators, not 0"),
+    ({"guidance_scale": 4.0}, "there is no guidance_scale; here it is guidance"),
+    ({"num_images_per_prompt": 2}, "there is no num_images_per_prompt; here it is prompts"),
+    ({"heigth": 64}, "there is no heigth; here it is height"),
+    ({"negative": [1, 2]}, "negative: must be text, not 1"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), WRONG, ids=lambda v: str(v)[:40])
+def test_wrong_settings_are_refused(options, message, monkeypatch):
+    pipe = made("sd3", torch.float32)
+    monkeypatch.setattr(pipe, "encode_prompt", lambda *_, **__: pytest.fail("worked before refusing"))
+    with pytest.raises((TypeError, ValueError), match=message):
+        generate(pipe, PROMPTS[:2], method=euler, **SMALL | options)
+
+
+def test_prompts_must_be_text():
+    with pytest.raises(TypeError, match="prompts: must be text, not None"):
+        generate(made("sd3", torch.float32), ["a", None], method=euler, **SMALL)
+
+
+def test_whole_numbers_of_numpy_are_whole(pipe):
+    size = SMALL | {"height": np.int64(64), "steps": np.int32(2)}
+    a = generate(pipe, PROMPTS[:1], method=euler, seed=np.int64(3), output="latent", **size)
+    b = generate(pipe, PROMPTS[:1], method=euler, seed=3, output="latent", **SMALL)
+    assert torch.equal(*a, *b)
+
+
+def test_no_prompts_are_no_images(pipe):
+    assert generate(pipe, [], method=euler, **SMALL) == []
+
+
+@pytest.mark.parametrize("method", [RALU(), RAS(steps=5), Baseline(steps=5)])
+def test_steps_beside_a_methods_own_are_refused(method):
+    own = 15 if isinstance(method, RALU) else 5
+    with pytest.raises(ValueError, match=f"steps=3: the method takes {own} steps of its own"):
+        generate(made("sd3", torch.float32), ["a"], method=method, **SMALL | {"steps": 3})
+
+
+def test_negatives_are_cut_into_batches_as_prompts_are(name, pipe):
+    """One each: the images are those of one batch."""
+    kw = {"negative": ["x", "a long one", "z"], "guidance": 3.0, "output": "latent"} | SMALL
+    if name == "flux":
+        kw |= {"true_cfg_scale": 3.0}
+    whole = generate(pipe, PROMPTS, method=euler, batch=3, **kw)
+    parts = generate(pipe, PROMPTS, method=euler, batch=2, **kw)
+    for a, b in zip(whole, parts, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-5, rtol=0)
+    same = generate(pipe, PROMPTS, method=euler, batch=3, **kw | {"negative": "x"})
+    assert torch.allclose(whole[0], same[0], atol=2e-5)
+    assert not torch.allclose(whole[1], same[1], atol=1e-3)
+
+
+def test_generators_one_each_are_seeds_one_each(pipe):
+    generators = [generator(p, seed) for p, seed in zip(PROMPTS, (0, 1, 2), strict=True)]
+    found = generate(pipe, PROMPTS, method=euler, batch=2, generators=generators, output="latent", **SMALL)
+    alone = generate(pipe, PROMPTS[1:2], method=euler, seed=1, output="latent", **SMALL)
+    torch.testing.assert_close(found[1], alone[0], atol=2e-5, rtol=0)

@@ -1,0 +1,64 @@
+"""Prompts longer than the text encoders read are counted, and never printed."""
+
+import logging
+
+import pytest
+import torch
+
+from fovea.models import adapt, generate
+from fovea.models.text_limits import told
+from tests.models.conftest import made
+from tests.models.test_generate import SMALL, euler
+
+LONG = "word " * 60  # the tiny tokenizers have a token for every letter, CLIP's with the space
+
+
+def test_each_limit_is_counted(name, pipe):
+    prompts = ["a fox", "b" * 100, "word " * 60, "w " * 300]
+    with adapt(pipe) as model:
+        counts = model.cut(prompts)
+        for limit in counts:
+            reads = [tokenizer for tokenizer, most in model.readers() if most == limit]
+            longer = {p for p in prompts for t in reads if len(t(p, verbose=False)["input_ids"]) > limit}
+            assert counts[limit] == len(longer) > 0
+        assert set(counts) == {limit for _, limit in model.readers()}
+        assert model.cut(["a fox"]) == {}
+        assert model.cut([]) == {}
+        if name != "lumina":
+            assert 16 in model.cut(prompts, max_sequence_length=16)
+
+
+def test_a_sentence_says_it():
+    assert told({}, 24) is None
+    assert told({77: 1}, 24) == "1 of 24 prompts is cut at 77 tokens"
+    assert told({77: 3, 256: 1}, 24) == "3 of 24 prompts are cut at 77 tokens, 1 at 256"
+
+
+@pytest.mark.parametrize("family", ["sd3", "lumina", "flux"])
+def test_generate_counts_once_and_prints_no_prompt(family, caplog):
+    pipe = made(family, torch.float32)
+    libraries = [logging.getLogger(name) for name in ("diffusers", "transformers")]
+    for library in libraries:
+        library.addHandler(caplog.handler)
+    try:
+        generate(
+            pipe, ["a", "a b", "c", LONG * 2], method=euler, batch=1, **SMALL | {"max_sequence_length": 32}
+        )
+    finally:
+        for library in libraries:
+            library.removeHandler(caplog.handler)
+    assert caplog.text.count("of 4 prompts") == 1
+    assert "word" not in caplog.text
+
+
+def test_libraries_say_it_again_afterwards(caplog):
+    pipe = made("sd3", torch.float32)
+    with adapt(pipe):
+        pass
+    library = logging.getLogger("diffusers")
+    library.addHandler(caplog.handler)
+    try:
+        pipe.encode_prompt([LONG * 2], None, None)
+    finally:
+        library.removeHandler(caplog.handler)
+    assert "was truncated" in caplog.text
