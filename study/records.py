@@ -97,13 +97,15 @@ class BatchRecord(Record):
 
 
 class WarmUpRecord(Record):
-    """The first call of a session: the cold start."""
+    """The first call of a session: the cold start. cut: how many of the study's prompts are longer than the
+    text encoders read, as a sentence; None for none."""
 
     cell: str
     session: str
     size: Annotated[int, Field(ge=1)]
     seconds: Seconds
     compile_seconds: Seconds
+    cut: str | None = None
 
 
 class FlopsRecord(Record):

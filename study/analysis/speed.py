@@ -18,7 +18,7 @@ class Speed:
     repetitions: timed calls of a full batch, of which `throttled` are no measurements and count nowhere, and
     `contended` shared the device; apart: those whose dense call was made in another session. first: seconds
     of the cold start, torch.compile's apart, beyond a usual call. pays_off: images until a method has made up
-    for it, None if never or unknown."""
+    for it, None if never or unknown. cut: prompts that the text encoders cut, as a sentence."""
 
     encode: Interval
     decode: Interval
@@ -32,6 +32,7 @@ class Speed:
     first: float | None = None
     compiling: float | None = None
     pays_off: int | None = None
+    cut: str | None = None
 
 
 def batches(records: Finished, valid: bool = True) -> dict[str, BatchRecord]:
@@ -107,6 +108,7 @@ def speed(records: Finished, dense: Finished | None) -> Speed | None:
         throttled=len(every) - len(kept),
         contended=sum(map(contended, kept)),
         apart=sum(apart(*pair) for pair in pairs(dense, records).values()) if dense is not None else 0,
+        cut=records.warm_up.cut if records.warm_up else None,
         **(_cold(records.warm_up, seconds(records), dense and seconds(dense)) if records.warm_up else {}),
     )
 

@@ -55,6 +55,7 @@ def measuring(rows: Sequence[Row]) -> list[str]:
             "Warm-up: one call of a full batch per cell, its cold start, and up to four images to count "
             f"FLOPs and trace them; neither is among the repetitions.{_cold(rows)}"
         )
+    out += [f"{text}." for text in sorted({row.speed.cut for row in rows if row.speed and row.speed.cut})]
     hot = [(row.cell.label, row.speed) for row in rows if row.speed and row.speed.throttled]
     out += [
         f"{label}: {speed.throttled} of {speed.repetitions} repetitions throttled by heat or hardware, left "

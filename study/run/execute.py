@@ -4,6 +4,7 @@ survive a failure."""
 import gc
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -12,7 +13,7 @@ import torch
 import transformers
 
 from fovea.eval.speed import compile_seconds, count_flops, turn
-from fovea.models import Model, adapt
+from fovea.models import Model, adapt, text_limits
 from fovea.study.config.instantiate import build
 from fovea.study.config.prompts import Sample
 from fovea.study.files import Unwritable, storable
@@ -68,19 +69,22 @@ class Shard:
     cells: list[Cell]
     todo: dict[str, set[str]]
     failed: set[str] = field(default_factory=set)
+    cuts: dict[int | None, str | None] = field(default_factory=dict)
 
     def run(self) -> Iterator[Event]:
         yield Said(f"loading {self.cells[0].model['path']}")
         try:
             _quiet()
-            pipe = build(self.cells[0].model, "model", "fovea.models").load()
+            held = ExitStack()
+            model = held.enter_context(adapt(build(self.cells[0].model, "model", "fovea.models").load()))
         except Unwritable:
             raise
         except Exception as error:
             yield from [self.fail(cell, error) for cell in self.cells]
             return
-        with adapt(pipe) as model:
+        with held:
             cells = [*self.cells, *self.beside()]
+            yield from map(Said, sorted({why for cell in cells if (why := self.cut(model, cell))}))
             methods = {cell.id: build(cell.method, "method", "fovea.methods") for cell in cells}
             yield Started({cell: len(missing) for cell, missing in self.todo.items()})
             tracing = Tracing(self.plan, self.store, model)
@@ -137,6 +141,14 @@ class Shard:
         self.store.append(failure)
         return Failed(cell.id, cell.label, f"{failure.type}: {failure.message}")
 
+    def cut(self, model: Model, cell: Cell) -> str | None:
+        """How many of the study's prompts its text encoders cut, as a sentence."""
+        limit = cell.model["max_sequence_length"]
+        if limit not in self.cuts:
+            prompts = [*dict.fromkeys(sample.prompt.text for sample in self.plan.samples)]
+            self.cuts[limit] = text_limits.told(model.cut(prompts, limit), len(prompts))
+        return self.cuts[limit]
+
     def warm_up(self, tracing: "Tracing", method: Method, cell: Cell) -> list[Event]:
         """One call of a full batch, timed as the cold start, and the pass that counts FLOPs and makes traces;
         neither is kept among the repetitions."""
@@ -148,6 +160,7 @@ class Shard:
             size=len(batch),
             seconds=first.seconds,
             compile_seconds=compile_seconds() - before,
+            cut=self.cut(tracing.model, cell),
         )
         self.store.append(cold)
         told: list[Event] = [WarmedUp(cell.id, first.whole / len(batch))]

@@ -203,3 +203,30 @@ def test_nan_is_found_where_it_arises(small, weights):
             made.cells[0],
             made.samples[:2],
         )
+
+
+ONE = [
+    *("method=baseline", "sweep=none", "sweep.curve=null", "eval=none", "n=1", "batch=1"),
+    *("model.steps=2", "model.height=64", "model.width=96"),
+]
+
+
+def test_prompts_that_are_cut_are_counted_and_not_printed(weights, tmp_path, capsys):
+    (tmp_path / "long.txt").write_text("word " * 100)
+    chosen = [f"model.path={weights}", f"prompts={tmp_path / 'long.txt'}"]
+    code, _, out, err = go(capsys, *ONE, *chosen, f"results={tmp_path}", "name=long")
+    assert code == 0
+    assert "1 of 1 prompts is cut at" in out
+    assert "word" not in out + err
+
+
+def test_a_pipeline_that_cannot_be_followed_is_a_failure_with_its_reason(weights, prompts, tmp_path, capsys):
+    folder = shutil.copytree(weights, tmp_path / "heun")
+    config = folder / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps({"_class_name": "FlowMatchHeunDiscreteScheduler", "shift": 1.0}))
+    index = folder / "model_index.json"
+    index.write_text(index.read_text().replace("FlowMatchEuler", "FlowMatchHeun"))
+    chosen = [f"model.path={folder}", f"prompts={prompts}"]
+    code, last, _, _ = go(capsys, *ONE, *chosen, f"results={tmp_path}", "name=heun")
+    assert code == 3
+    assert last["failed"] == 1
