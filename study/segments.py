@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LINE = re.compile(rb'\{"check":"([0-9a-f]{8})","(\w+)":(.*)\}')
 INDEX = "records.parquet"
 CHUNK = 10_000  # batches that become columns at a time
-LONG = 4 << 20  # bytes of lines, from which on they are worth an index
+LONG = 1 << 20  # bytes of lines, from which on they are worth an index
 
 
 @dataclass

@@ -88,6 +88,8 @@ def _scores(
     dense: Finished,
     metrics: Metrics,
 ) -> dict[str, Score]:
+    if not metrics:
+        return {}
     samples = _samples(plan, store, cell.id, mine)
     if cell.id != cell.dense and set(mine) <= set(dense):
         samples = samples.against(_samples(plan, store, cell.dense, dense))
