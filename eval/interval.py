@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtr, stdtrit  # Student's t and its quantiles
+from scipy.special import bdtr, stdtr, stdtrit  # the binomial; Student's t and its quantiles
 
 Worse = Literal["low", "high"]
 Z = 1.96  # standard errors to a 95 % interval
@@ -98,6 +98,6 @@ def median_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     if not n:
         raise ValueError("no median of no values")
     # the pair (k, n - 1 - k) misses the median with probability 2 P(Binomial(n, 1/2) <= k)
-    outside = np.cumsum([math.comb(n, k) for k in range((n + 1) // 2)]) / 2 ** (n - 1)
+    outside = 2 * bdtr(np.arange((n + 1) // 2), n, 0.5)
     k = max(int((outside <= 1 - level).sum()) - 1, 0)
     return Interval(float(np.median(x)), float(x[k]), float(x[n - 1 - k]), float(max(1 - outside[k], 0.0)))

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -58,7 +58,8 @@ class Finished(Mapping[str, ImageRecord]):
 
     def only(self, keys: Iterable[str]) -> "Finished":
         """Those of these keys that are there, in their order."""
-        return self._take([self._place[key] for key in keys if key in self._place])
+        rows = [self._place[key] for key in keys if key in self._place]
+        return self if rows == list(range(len(self))) else self._take(rows)
 
     def _take(self, rows: Sequence[int]) -> "Finished":
         return Finished(self._batches, self._images.take(np.array(rows, np.int64)), self.others)
@@ -102,10 +103,3 @@ class Finished(Mapping[str, ImageRecord]):
     @property
     def failures(self) -> list[FailureRecord]:
         return self.noted(FailureRecord)
-
-    def present(self, there: Mapping[str, Any]) -> "Finished":
-        """Without the images whose file is not there, or not of the size that was written. there: bytes by
-        key."""
-        sizes = zip(self._place.items(), self.column("bytes").tolist(), strict=True)
-        rows = [i for (key, i), size in sizes if there.get(key) == size]
-        return self if len(rows) == len(self) else self._take(rows)

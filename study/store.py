@@ -97,10 +97,12 @@ class Store:
         return self.cell(cell) / "images" / key[:2] / f"{key}.png"
 
     def samples(self, cell: str) -> Finished:
-        """The finished samples of a cell by key: those whose record is whole and whose image is there, of the
-        size that was written, and not found damaged."""
+        """The finished samples of a cell by key: those whose record is whole and whose image is there and not
+        known to be damaged (`verify`)."""
         if cell not in self._known:
-            found = self.records(cell).present(self._files(cell))
+            found = self.records(cell)
+            there = self._files(cell)
+            found = found.only([key for key in found if key in there])
             rows = len(found)
             while self._known and rows + sum(map(len, self._known.values())) > IMAGES:
                 self._known.pop(next(iter(self._known)))
@@ -115,42 +117,26 @@ class Store:
         """What was read of a cell whose files were changed."""
         self._known.pop(cell, None)
 
-    def _files(self, cell: str) -> dict[str, int]:
-        """Bytes of each image that is there, by key."""
-        found, damaged = {}, self._damaged.get(cell, set())
+    def _files(self, cell: str) -> set[str]:
+        """The images that are there, by key."""
+        found: set[str] = set()
         for shard in (self.cell(cell) / "images").glob("[!.]*/"):
-            with os.scandir(shard) as files:
-                found |= {file.name[:-4]: file.stat().st_size for file in files if file.name.endswith(".png")}
-        return {key: size for key, size in found.items() if key not in damaged}
+            found.update(name[:-4] for name in os.listdir(shard) if name.endswith(".png"))
+        return found - self._damaged.get(cell, set())
 
     def verify(self, cells: Iterable[str]) -> list[Path]:
         """Images that are there and are not what was recorded of them: they count as missing from now on.
         Only a file that was changed since is read again."""
         found = []
         for cell in cells:
-            noted = self.records(cell)
-            files = self._files(cell)
-            for key, size, modified in zip(
-                noted, noted.column("bytes").tolist(), noted.column("modified").tolist(), strict=True
-            ):
-                if key in files and not self._is(cell, key, noted, (files[key], size), modified):
-                    self._damaged.setdefault(cell, set()).add(key)
+            noted = self.samples(cell)
+            facts = zip(noted, *map(noted.column, ("bytes", "modified", "sha256")), strict=True)
+            for key, size, modified, digest in facts:
+                if not _same(self.image(cell, key), size, modified, digest):
                     found.append(self.image(cell, key))
-            self.forget(cell)
+        for file in found:
+            self.distrust(file)
         return found
-
-    def _is(self, cell: str, key: str, noted: Finished, sizes: tuple[int, int], modified: int) -> bool:
-        file = self.image(cell, key)
-        with suppress(OSError):
-            if sizes[0] != sizes[1]:
-                return False
-            if file.stat().st_mtime_ns == modified:
-                return True
-            if hashlib.sha256(file.read_bytes()).hexdigest() == noted[key].sha256:
-                with suppress(OSError):  # a copy: known from now on
-                    os.utime(file, ns=(modified, modified))
-                return True
-        return False
 
     def distrust(self, file: Path) -> None:
         """An image that could not be read counts as missing."""
@@ -214,6 +200,22 @@ class Store:
         """Long records are put in columns, so that they open fast."""
         for cell in cells:
             segments.index(self.cell(cell), cell)
+
+
+def _same(file: Path, size: int, modified: int, digest: str) -> bool:
+    try:
+        now = file.stat()
+        if now.st_size != size:
+            return False
+        if now.st_mtime_ns == modified:
+            return True
+        if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+            return False
+    except OSError:
+        return False
+    with suppress(OSError):  # a copy: known from now on
+        os.utime(file, ns=(int(modified), int(modified)))
+    return True
 
 
 def _version(cell: Path) -> int | None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from fovea.eval import Samples, Score, require_equal_n
@@ -30,8 +31,7 @@ def rows(plan: Plan, store: Store) -> list[Row]:
     """One row per cell, in the plan's order, with what is there."""
     metrics = build_metrics(plan)
     keys = [s.key for s in plan.samples]
-    records = {cell.id: store.samples(cell.id).only(keys) for cell in plan.cells}
-    found = with_gain([_row(plan, store, cell, records, metrics) for cell in plan.cells], plan.settings.cost)
+    found = with_gain([_row(plan, store, cell, keys, metrics) for cell in plan.cells], plan.settings.cost)
     complete = [row for row in found if row.n == row.planned]
     require_equal_n([score for row in complete for score in row.scores.values()])
     found = with_verdicts(found, plan.config["eval"].get("margin") or {})
@@ -49,8 +49,8 @@ def stored(plan: Plan, store: Store, cell: Cell) -> Samples:
     return _samples(plan, store, cell.id, store.samples(cell.id).only(s.key for s in plan.samples))
 
 
-def _row(plan: Plan, store: Store, cell: Cell, records: Mapping[str, Finished], metrics: Metrics) -> Row:
-    mine, dense = records[cell.id], records[cell.dense]
+def _row(plan: Plan, store: Store, cell: Cell, keys: Sequence[str], metrics: Metrics) -> Row:
+    mine, dense = (store.samples(name).only(keys) for name in (cell.id, cell.dense))
     memory = [b.memory for b in batches(mine).values() if b.memory is not None]
     return Row(
         cell,
@@ -104,23 +104,21 @@ def _samples(plan: Plan, store: Store, cell: str, records: Finished) -> Samples:
     return Samples(channels_first, prompts, list(records), random_weights=plan.random_weights)
 
 
-def per_sample(plan: Plan, store: Store, found: Sequence[Row]) -> list[dict[str, Any]]:
-    """The data behind the table: one record per image."""
-    out = []
-    for row in found:
-        records = store.samples(row.cell.id).only(s.key for s in plan.samples)
-        scores = {name: s.per_image for name, s in row.scores.items() if s.per_image is not None}
-        size = records.of_batch("size")
-        columns: dict[str, Any] = {
-            key: records.column(key) for key in ("prompt_id", "prompt", "seed", "noise")
-        }
-        columns["random_weights"] = records.of_batch("random_weights")
-        for key in ("seconds", "encode_seconds", "decode_seconds"):
-            columns[key] = records.of_batch(key) / size
-        columns |= {"batch": records.of_batch("id"), "batch_size": size}
-        columns |= {key: records.column(key) for key in ("tokens", "blocks", "flops")} | scores
-        of_cell = {"cell": row.cell.id, "label": row.cell.label}
-        plain = (column.tolist() if isinstance(column, np.ndarray) else column for column in columns.values())
-        for key, *values in zip(records, *plain, strict=True):
-            out.append(of_cell | {"key": key} | dict(zip(columns, values, strict=True)))
-    return out
+def per_sample(plan: Plan, store: Store, found: Sequence[Row]) -> pa.Table:
+    """The data behind the table: one line per image."""
+    tables = [_images(store.samples(row.cell.id).only(s.key for s in plan.samples), row) for row in found]
+    return pa.concat_tables(tables, promote_options="default")
+
+
+def _images(records: Finished, row: Row) -> pa.Table:
+    n, size = len(records), records.of_batch("size")
+    columns: dict[str, Any] = {"cell": [row.cell.id] * n, "label": [row.cell.label] * n}
+    columns |= {key: records.column(key) for key in ("key", "prompt_id", "prompt", "seed", "noise")}
+    columns["random_weights"] = records.of_batch("random_weights")
+    columns |= {
+        f"{part}seconds": records.of_batch(f"{part}seconds") / size for part in ("", "encode_", "decode_")
+    }
+    columns |= {"batch": records.of_batch("id"), "batch_size": size}
+    columns |= {key: records.column(key) for key in ("tokens", "blocks", "flops")}
+    columns |= {name: s.per_image for name, s in row.scores.items() if s.per_image is not None}
+    return pa.table({name: pa.array(values) for name, values in columns.items()})

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fovea.study.commands.command import Command
-from fovea.study.commands.run import check_images, end, readable, unavailable
+from fovea.study.commands.run import damaged, end, readable, unavailable
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import check
@@ -40,9 +40,8 @@ def run(command: Command) -> int:
     made, stored = plan(study, command.arguments)
     store = Store(study)
     with store.lock() as told, Progress() as progress:
-        for text in [*told, *unavailable(made)]:
+        for text in [*told, *unavailable(made), *damaged(made, store, MISSING)]:
             progress.say(text)
-        check_images(made, store, progress, MISSING)
         keys = {s.key for s in made.samples}
         images = [len(keys & set(store.samples(cell.id))) for cell in made.cells]
         now, before = (", ".join(m) or "nothing" for m in (made.metrics, stored["config"]["metric"]))

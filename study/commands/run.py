@@ -36,9 +36,9 @@ def _work(plan: Plan, store: Store, arguments: list[str], told: list[str]) -> in
     from fovea.study.run.provenance import provenance
 
     with Progress() as progress:
-        for note in [*told, *unavailable(plan), *other_report(plan), *_too_few(plan)]:
+        again = damaged(plan, store, "made again")
+        for note in [*told, *unavailable(plan), *other_report(plan), *_too_few(plan), *again]:
             progress.say(note)
-        check_images(plan, store, progress, "made again")
 
         def made() -> tuple[Any, dict[str, Any]]:
             _make(plan, store, progress, arguments)
@@ -61,12 +61,12 @@ def _make(plan: Plan, store: Store, progress: Any, arguments: list[str]) -> None
         store.index(cells)
 
 
-def check_images(plan: Plan, store: Store, progress: Any, then: str) -> None:
-    """One line of those that are not what was recorded of them. then: what becomes of them."""
+def damaged(plan: Plan, store: Store, then: str) -> list[str]:
+    """One line of the images that are not what was recorded of them, and count as missing. then: what becomes
+    of them."""
     found = store.verify(cell.id for cell in plan.cells)
-    if found:
-        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-        progress.say(f"{found[0]}{more}: not readable, or not the image that was recorded; {then}")
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return [f"{file}{more}: not readable, or not the image that was recorded; {then}" for file in found[:1]]
 
 
 def readable(work: Callable[[], T], store: Store, progress: Any, then: str) -> T:
@@ -122,6 +122,7 @@ def preview(plan: Plan) -> int:
     """The cells, what is done, how long the rest takes. Nothing is made, not even a folder."""
     store, n = Store(plan.folder), len(plan.samples)
     store.check()
+    again = damaged(plan, store, "a run makes them again")
     done = {cell.id: len({s.key for s in plan.samples} & set(store.samples(cell.id))) for cell in plan.cells}
     cost = {cell.id: known_cost(Path(plan.settings.results), cell) for cell in plan.cells}
     lines = [["cell", "id", "done", "s/image", "time left"]]
@@ -135,7 +136,7 @@ def preview(plan: Plan) -> int:
     console = terminal(120)
     show(lines, console, left=2)
     say(_sentence(plan, known, len(unknown)), console)
-    for note in [*_needs(plan), *unavailable(plan), *other_report(plan)]:
+    for note in [*_needs(plan), *unavailable(plan), *other_report(plan), *again]:
         say(note, console)
     print_summary(_summary(plan, done, known, unknown))
     return 0

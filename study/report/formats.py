@@ -113,9 +113,13 @@ def _cell(value: Any) -> Any:
 def parquet(records: Sequence[Mapping[str, Any]], metadata: Mapping[bytes, bytes] | None = None) -> bytes:
     """Records of the same keys. Values of several kinds under one key are written as text."""
     columns = {key: _array([record[key] for record in records]) for key in (records[0] if records else ())}
-    table = pa.table(columns)
+    return packed(pa.table(columns).replace_schema_metadata(dict(metadata or {})))
+
+
+def packed(table: pa.Table) -> bytes:
+    """A Parquet file."""
     stream = io.BytesIO()
-    write_table(table.replace_schema_metadata(dict(metadata or {})), stream)
+    write_table(table, stream)
     return stream.getvalue()
 
 

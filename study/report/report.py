@@ -28,13 +28,14 @@ def report(plan: Plan, store: Store, origin: dict[str, Any]) -> tuple[list[Table
     found, folder = rows(plan, store), store.folder
     table, samples = study_table(found, plan.random_weights), per_sample(plan, store, found)
     formats.save(table, folder / "table")
-    write(folder / "samples.parquet", formats.parquet(samples))
+    write(folder / "samples.parquet", formats.packed(samples))
     write(folder / "hypervolume.csv", formats.csv(volumes(found)))
     pareto(found, folder, plan.random_weights)
     maps.show(plan, store, folder)
     sheet(plan, store, folder)
     scores = {name: score.facts.plain() for row in found for name, score in row.scores.items()}
-    origin = origin | {"noise": {r["key"]: r["noise"] for r in samples}, "scores": scores}
+    keys, noise = (samples[name].to_pylist() for name in ("key", "noise"))
+    origin = origin | {"noise": dict(zip(keys, noise, strict=True)), "scores": scores}
     write_json(folder / "provenance.json", origin)
     results = published.results(plan, found)
     beside = published.save(plan, results, folder) if results else None
