@@ -1,23 +1,32 @@
-"""Focus maps: which tokens ran, in total and step by step, over the image."""
+"""Maps over the image: which tokens ran, in total and step by step (focus.png), one step after another
+(focus.webp), and which regions RALU refined first (regions.png)."""
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
+from textwrap import fill
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import SubFigure
+from PIL import Image, ImageDraw, ImageFont
 
 from fovea.study.picture import pixels
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan
 from fovea.study.report.panels import TITLE, beside, enlarged, faded, folded, over, picture, spread
-from fovea.study.report.style import INK, figure, save
-from fovea.study.report.traced import choice, chosen
-from fovea.study.store import Store
+from fovea.study.report.style import INK, MUTED, RANDOM, WARNING, drawable, figure, save
+from fovea.study.report.traces import Traced, choice, chosen
+from fovea.study.run.trace import Trace
+from fovea.study.store import Store, write
 
 FIRST = 16  # samples that are looked at
-PROMPTS, STEPS, LEAST = 3, 10, 5  # shown at most; columns at least, so that few stand together
-WIDTH, NAMES = 9.5, 1.25  # inches, of the figure and of the cells' names beside their steps
+PROMPTS, STEPS, LEAST = 3, 10, 5  # of focus.png at most; columns at least, so that few stand together
+WIDTH, NAMES = 9.5, 1.25  # inches, of a figure and of the cells' names beside their steps
+CELLS, IMAGES = 3, 4  # of regions.png at most
+PANEL, COLUMNS, GAP, LINE = 208, 4, 12, 17  # of focus.webp: pixels; panels in a row
+FRAME, LAST = 350, 1800  # milliseconds
 HEAT = colormaps["viridis"]
 Maps = dict[str, np.ndarray]
 
@@ -92,3 +101,115 @@ def _steps(
             axis.imshow(faded(image, had[step]))
             over(axis, f"{step + 1}")
         beside(line[0], cell.label)
+
+
+def animation(plan: Plan, store: Store, found: Mapping[str, Maps], folder: Path) -> bool:
+    """False, and nothing written, where every cell ran every token. A run of fewer steps goes on more slowly,
+    so that all end together. Under each image its step, and how much of the model's work was done at it."""
+    cells = chosen([cell for cell in plan.cells if cell.id in found], store)
+    key = next((s.key for s in plan.samples if all(s.key in found[cell.id] for cell in cells)), None)
+    if not cells or key is None:
+        return False
+    had = [found[cell.id][key] for cell in cells]
+    images = [pixels(store.image(cell.id, key)) / 255 for cell in cells]
+    count = max(map(len, had))
+    frames = []
+    for i in range(count):
+        steps = [i * len(own) // count for own in had]
+        panels = [faded(image, own[step]) for image, own, step in zip(images, had, steps, strict=True)]
+        told = [
+            f"step {step + 1} of {len(own)}: {own[step].mean():.0%}"
+            for step, own in zip(steps, had, strict=True)
+        ]
+        frames.append(frame(panels, cells, told, plan.random_weights))
+    stream = BytesIO()
+    times = [FRAME] * (count - 1) + [LAST]
+    frames[0].save(
+        stream, "WEBP", save_all=True, append_images=frames[1:], duration=times, loop=0, quality=80, method=4
+    )
+    write(folder / "focus.webp", stream.getvalue())
+    return True
+
+
+def frame(
+    panels: Sequence[np.ndarray], cells: Sequence[Cell], told: Sequence[str], random_weights: bool
+) -> Image.Image:
+    """The images (h, w, 3), each with its cell's name and step under it."""
+    names = [fill(drawable(cell.label), 29) for cell in cells]
+    small, smaller = font(13), font(11)
+    tall = round(PANEL * panels[0].shape[0] / panels[0].shape[1])
+    under = LINE * (1 + max(name.count("\n") + 1 for name in names)) + GAP
+    columns, head = min(COLUMNS, len(panels)), GAP + 2 * LINE * random_weights
+    size = columns * (PANEL + GAP) + GAP, -(-len(panels) // columns) * (tall + under) + head
+    made = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(made)
+    if random_weights:
+        draw.text((GAP, GAP), RANDOM, WARNING, small)
+    for i, (panel, name, text) in enumerate(zip(panels, names, told, strict=True)):
+        line, column = divmod(i, columns)
+        left, top = GAP + column * (PANEL + GAP), head + line * (tall + under)
+        image = Image.fromarray((panel * 255).round().astype(np.uint8))
+        made.paste(image.resize((PANEL, tall), Image.Resampling.BICUBIC), (left, top))
+        draw.text((left, top + tall + 4), name, INK, small, spacing=3)
+        draw.text((left, top + tall + 5 + LINE * (name.count("\n") + 1)), text, MUTED, smaller)
+    return made
+
+
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """The figures' own, which matplotlib brings along."""
+    return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+
+
+def regions(plan: Plan, store: Store, traces: Sequence[Traced], folder: Path) -> bool:
+    """regions.png and .svg. False, and nothing written, where no method chose any."""
+    every = [one for one in traces if all(t.regions is not None for t in one.traces.values())]
+    cells = chosen([one.cell for one in every], store, CELLS)
+    shown = [one for one in every if one.cell in cells]
+    if not shown:
+        return False
+    keys = list(shown[0].traces)[:IMAGES]
+    rows, columns = shown[0].traces[keys[0]].grid
+    wide = min(WIDTH / (3 * len(shown) + 1), 1.4)
+    with figure(
+        wide * (3 * len(shown) + 1), wide * rows / columns * len(keys) + 0.95, plan.random_weights
+    ) as made:
+        made.suptitle(f"Regions that were refined first{choice(shown, every)}", **TITLE)
+        axes = made.subplots(len(keys), 3 * len(shown) + 1, squeeze=False)
+        for line, key in zip(axes, keys, strict=True):
+            picture(line[0], store, cells[0].dense, key)
+            for axis in line:
+                axis.set_axis_off()
+            for i, one in enumerate(shown):
+                _three(line[3 * i + 1 : 3 * i + 4], store, one, key)
+        for axis, name in zip(axes[0], ["dense image", *_heads(shown)], strict=True):
+            axis.set_title(name, size=7.5, loc="center", color=INK)
+        save(made, folder / "regions", "png", "svg")
+    return True
+
+
+def _heads(shown: Sequence[Traced]) -> list[str]:
+    return [
+        text
+        for one in shown
+        for text in (
+            f"{folded(one.cell.label)}\nimage",
+            drawable(str(one.cell.method.get("selection", "scores"))),
+            "refined first",
+        )
+    ]
+
+
+def _three(line: Sequence, store: Store, one: Traced, key: str) -> None:
+    """The cell's image, the scores its regions were chosen by, and the image where they are."""
+    trace = one.traces[key]
+    picture(line[0], store, one.cell.id, key)
+    if trace.regions is not None:
+        line[1].imshow(np.sqrt(trace.regions), cmap="gray")  # few tokens have most edges
+    if store.image(one.cell.id, key).is_file():
+        line[2].imshow(faded(pixels(store.image(one.cell.id, key)) / 255, first(trace)))
+
+
+def first(trace: Trace) -> np.ndarray:
+    """Where tokens stood at full resolution while others did not: (rows, columns), 0 or 1."""
+    mixed = [level for level in trace.level if len(np.unique(level)) == 2] if trace.level is not None else []
+    return (mixed[0] == 1).reshape(trace.grid).astype(float) if mixed else np.zeros(trace.grid)

@@ -9,13 +9,16 @@ from fovea.study.analysis.score import per_sample, rows
 from fovea.study.analysis.verdict import volumes
 from fovea.study.plan.fingerprint import digest
 from fovea.study.plan.plan import Plan
-from fovea.study.report import drawn as maps
 from fovea.study.report import formats, published
+from fovea.study.report.maps import animation, focus, maps, regions
 from fovea.study.report.page import page
+from fovea.study.report.panels import sheet
 from fovea.study.report.pareto import pareto
-from fovea.study.report.sheet import sheet
 from fovea.study.report.study_table import study_table
 from fovea.study.report.table import Table
+from fovea.study.report.traces import table as trace_table
+from fovea.study.report.traces import traced
+from fovea.study.report.trajectories import continuity, departure
 from fovea.study.store import Store, write, write_json
 from fovea.study.stored import brief
 
@@ -31,7 +34,7 @@ def report(plan: Plan, store: Store, origin: dict[str, Any]) -> tuple[list[Table
     write(folder / "samples.parquet", formats.packed(samples))
     write(folder / "hypervolume.csv", formats.csv(volumes(found)))
     pareto(found, folder, plan.random_weights)
-    maps.show(plan, store, folder)
+    draw_maps(plan, store, folder)
     sheet(plan, store, folder)
     scores = {name: score.facts.plain() for row in found for name, score in row.scores.items()}
     keys, noise = (samples[name].to_pylist() for name in ("key", "noise"))
@@ -42,6 +45,25 @@ def report(plan: Plan, store: Store, origin: dict[str, Any]) -> tuple[list[Table
     page(plan, store, found, table, origin, beside)
     tables = [table, *([beside] if beside else [])]
     return tables, summary(plan, found, table, folder, origin)
+
+
+def draw_maps(plan: Plan, store: Store, folder: Path) -> None:
+    """focus, scores, departure, regions (.png and .svg), focus.webp and traces.parquet. What an earlier
+    report left and this one has not is taken away."""
+    found, traces = maps(plan, store), traced(plan, store)
+    written = {
+        "focus.png": focus(plan, store, found, folder),
+        "focus.webp": animation(plan, store, found, folder),
+        "scores.png": continuity(plan, store, traces, folder),
+        "departure.png": departure(plan, store, traces, folder),
+        "regions.png": regions(plan, store, traces, folder),
+        "traces.parquet": bool(traces),
+    }
+    if traces:
+        write(folder / "traces.parquet", trace_table(traces, plan.random_weights))
+    for name in (name for name, there in written.items() if not there):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).with_suffix(".svg").unlink(missing_ok=True)
 
 
 def summary(

@@ -37,6 +37,7 @@ LOOK: dict[Any, Any] = {
     "savefig.facecolor": "white",
     "svg.fonttype": "none",
     "svg.hashsalt": "fovea",
+    "text.parse_math": False,  # a $ is a $
 }
 
 
@@ -64,3 +65,8 @@ def remove(path: Path, *kinds: str) -> None:
     """What an earlier report left and this one has not."""
     for kind in kinds:
         path.with_suffix(f".{kind}").unlink(missing_ok=True)
+
+
+def drawable(text: str) -> str:
+    """Text as the figures' font can draw it."""
+    return "".join(c if c.isprintable() and ord(c) < 0x2E80 else "▯" for c in text)

@@ -1,94 +1,139 @@
-"""departure.png: when and where a method departs from the dense trajectory."""
+"""The traces of a study: which cells have any, which cells a figure draws, and all traces as rows."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from math import inf, log, nan
+from typing import Any
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm
-from matplotlib.figure import SubFigure
+import pandas as pd
+from matplotlib.colors import to_rgb
 
+from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan
-from fovea.study.report.direct import End, by_sigma, name_ends
-from fovea.study.report.panels import TITLE, beside, over, picture, spread
-from fovea.study.report.style import figure, save
-from fovea.study.report.traced import Traced, choice, chosen, look
-from fovea.study.run.trace import Trace
+from fovea.study.report.style import COLOURS, MUTED
+from fovea.study.run.trace import Trace, read
 from fovea.study.store import Store
 
-MAPS, STEPS = 4, 8  # cells and steps whose error is drawn over the image
-WIDTH, LINES, NAMES = 9.5, 3.0, 1.2  # inches: of the figure; height of the axis; cells' names
-WHEN = """\
-When it departs from the dense trajectory: the image that a step points to, less the dense one at the same σ;
-root mean square over that of the dense latent, mean over tokens and {} images"""
-WHERE = "Where: the same token by token, at some steps of one image"
-SMALLEST = 1e-3  # errors drawn at least: what is kept of them is float16
+SHOWN = 8  # cells in a figure, at most
+DASHES = ("-", (0, (4, 2)), (0, (1, 1)))
 
 
-def departure(plan: Plan, store: Store, traces: Sequence[Traced], folder: Path) -> bool:
-    """departure.png and .svg. False, and nothing written, where no method departs from a known trajectory."""
-    every = [one for one in traces if one.cell.role != "dense" and one.departure().any()]
-    cells = chosen([one.cell for one in every], store)
-    shown = [one for one in every if one.cell in cells]
-    if not shown:
-        return False
-    key = next(iter(shown[0].traces))
-    close = [one for one in shown if one.cell in chosen(cells, store, MAPS) and key in one.traces]
-    rows, columns = shown[0].traces[key].grid
-    below = ((WIDTH - NAMES - 0.6) / (STEPS + 1) * rows / columns + 0.13) * len(close) + 0.45
-    with figure(WIDTH, LINES + 0.75 + below, plan.random_weights) as made:
-        top, bottom = made.subfigures(2, 1, squeeze=False, height_ratios=[LINES + 0.75, below]).flat
-        images = max(len(one.traces) for one in shown)
-        top.suptitle(WHEN.format(images) + choice(shown, every), **TITLE)
-        _lines(top, shown)
-        bottom.suptitle(WHERE, **TITLE)
-        _maps(bottom, store, close, key)
-        save(made, folder / "departure", "png", "svg")
-    return True
+@dataclass(frozen=True)
+class Traced:
+    """A cell with its traces by key: all of the same steps."""
+
+    cell: Cell
+    traces: dict[str, Trace]
+
+    @property
+    def sigma(self) -> np.ndarray:
+        return next(iter(self.traces.values())).sigma
+
+    def continuity(self) -> np.ndarray:
+        """(images, steps): see `Trace.continuity`."""
+        return np.array([trace.continuity() for trace in self.traces.values()])
+
+    def departure(self) -> np.ndarray:
+        """(images, steps + 1): the error averaged over the tokens, that of the finished image last. Images
+        whose dense baseline could not be run are left out."""
+        both = ((t.error, t.end) for t in self.traces.values())
+        found = [[*error.mean(1), end.mean()] for error, end in both if error is not None and end is not None]
+        return np.array(found).reshape(len(found), len(self.sigma) + 1)
 
 
-def _lines(panel: SubFigure, shown: Sequence[Traced]) -> None:
-    axis, looks, ends = panel.subplots(), look([one.cell for one in shown]), []
-    for one in shown:
-        error = one.departure().mean(0)
-        error = np.where(error > 0, np.maximum(error, SMALLEST), np.nan)  # what has not departed has no line
-        sigma = np.array([*one.sigma, 0])
-        back = (
-            np.flatnonzero(np.diff(sigma) > 0) + 1
-        )  # where RALU returns to more noise, the line begins anew
-        axis.plot(np.insert(sigma, back, np.nan), np.insert(error, back, np.nan), **looks[one.cell.id])
-        ends.append(End(0.0, float(error[-1]), one.cell.label, looks[one.cell.id]["color"]))
-    axis.set_yscale("log")
-    axis.set_ylabel("relative error")
-    by_sigma(axis)
-    axis.set_ylim(*axis.get_ylim())
-    name_ends(axis, [end for end in ends if np.isfinite(end.y)], LINES)
+def traced(plan: Plan, store: Store) -> list[Traced]:
+    """The cells that have traces, in the order of the table; their images in that of the plan."""
+    keys, found = [s.key for s in plan.samples], []
+    for cell in plan.cells:
+        traces = read(store, cell.id)
+        own = {key: traces[key] for key in keys if key in traces}
+        if own:
+            found.append(Traced(cell, own))
+    return found
 
 
-def _maps(panel: SubFigure, store: Store, shown: Sequence[Traced], key: str) -> None:
-    axes = panel.subplots(len(shown), STEPS + 1, squeeze=False)
-    low, high = limits([one.traces[key] for one in shown])
-    for line, one in zip(axes, shown, strict=True):
-        for axis in line:
-            axis.set_axis_off()
-        picture(line[0], store, one.cell.id, key)
-        beside(line[0], one.cell.label)
-        trace = one.traces[key]
-        error = trace.over_image(np.zeros_like(trace.score) if trace.error is None else trace.error)
-        steps = spread(np.arange(len(trace.sigma)), STEPS)
-        for axis, step in zip(line[1:], steps, strict=False):
-            axis.imshow(np.maximum(error[step], low), cmap="magma", norm=LogNorm(low, high))
-            over(axis, f"{step + 1}: σ {trace.sigma[step]:.2f}")
-    bar = panel.colorbar(
-        ScalarMappable(LogNorm(low, high), "magma"), ax=axes, shrink=0.8, aspect=30, pad=0.01
-    )
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=7)
+def chosen(cells: Sequence[Cell], store: Store, most: int = SHOWN) -> list[Cell]:
+    """All of up to so many. Of more, each method in turn: of its series, then of their settings, those
+    nearest to half the dense FLOPs. In the order of the table."""
+    if len(cells) <= most:
+        return list(cells)
+    kinds: dict[str, dict[str, list[Cell]]] = {}
+    for cell in sorted(cells, key=lambda cell: _far(cell, store)):
+        kinds.setdefault(cell.method["_target_"], {}).setdefault(cell.series, []).append(cell)
+    turns = [in_turn(series.values()) for series in kinds.values()]
+    first = {cell.id for cell in in_turn(turns)[:most]}
+    return [cell for cell in cells if cell.id in first]
 
 
-def limits(traces: Sequence[Trace]) -> tuple[float, float]:
-    """Of a scale that all of them share: the middle 96 % of what is not 0."""
-    every = np.concatenate([t.error[t.error > 0] for t in traces if t.error is not None])
-    low, high = np.quantile(every, [0.02, 0.98])
-    low = max(low, SMALLEST)
-    return low, max(high, 2 * low)
+def in_turn(lists: Any) -> list[Any]:
+    """The first of each, the second of each, ..."""
+    return [one for turn in zip_longest(*lists) for one in turn if one is not None]
+
+
+def _far(cell: Cell, store: Store) -> float:
+    """How far a cell's FLOPs are from half the dense ones."""
+    own, dense = (_flops(store, i) for i in (cell.id, cell.dense))
+    return abs(log(dense / own / 2)) if own and dense else inf
+
+
+def _flops(store: Store, cell: str) -> float:
+    known = store.samples(cell).flops
+    return known.counted / known.images if known else 0.0
+
+
+def choice(shown: Sequence[Any], of: Sequence[Any]) -> str:
+    """What a figure says of the cells it draws; nothing where it draws all."""
+    if len(shown) == len(of):
+        return ""
+    return f"\n{len(shown)} of {len(of)} cells: of each method in turn those nearest to half the dense FLOPs"
+
+
+def look(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+    """Cell id to a line's colour and dashes: each series has its own, step reduction is grey; settings of one
+    series pale from its first to its last."""
+    series = list(dict.fromkeys(cell.series for cell in cells if cell.role == "method"))
+    found = {}
+    for cell in cells:
+        turn, colour = divmod(series.index(cell.series), len(COLOURS)) if cell.role == "method" else (0, -1)
+        alike = [other.id for other in cells if (other.role, other.series) == (cell.role, cell.series)]
+        pale = 0.55 * alike.index(cell.id) / max(len(alike) - 1, 1)
+        red, green, blue = (
+            1 - (1 - part) * (1 - pale) for part in to_rgb(MUTED if colour < 0 else COLOURS[colour])
+        )
+        found[cell.id] = {"color": (red, green, blue), "linestyle": DASHES[turn % 3], "linewidth": 1.1}
+    return found
+
+
+def records(cells: Sequence[Traced], random_weights: bool) -> list[dict[str, Any]]:
+    """One row per cell, image and step; the finished image closes each, at sigma 0.
+
+    error_mean, error_p95: over the tokens, see `Trace.error`. tokens: share of the model that they had.
+    rank_correlation: of the scores with those of the step before.
+    """
+    found = []
+    for one in cells:
+        for key, trace in one.traces.items():
+            name = {"cell": one.cell.id, "label": one.cell.label, "role": one.cell.role, "key": key}
+            found += [name | row | {"random_weights": random_weights} for row in _steps(trace)]
+    return found
+
+
+def _steps(trace: Trace) -> Iterator[dict[str, Any]]:
+    tokens, ranks = trace.had.mean(1).tolist(), trace.continuity().tolist()
+    for i, sigma in enumerate(trace.sigma.tolist()):
+        error = _error(None if trace.error is None else trace.error[i])
+        yield {"step": i, "sigma": sigma, **error, "tokens": tokens[i], "rank_correlation": ranks[i]}
+    yield {"step": len(tokens), "sigma": 0.0, **_error(trace.end), "tokens": nan, "rank_correlation": nan}
+
+
+def _error(of_tokens: np.ndarray | None) -> dict[str, float]:
+    if of_tokens is None:
+        return {"error_mean": nan, "error_p95": nan}
+    return {"error_mean": float(of_tokens.mean()), "error_p95": float(np.quantile(of_tokens, 0.95))}
+
+
+def table(cells: Sequence[Traced], random_weights: bool) -> bytes:
+    """traces.parquet."""
+    return pd.DataFrame(records(cells, random_weights)).to_parquet(index=False)

@@ -1,4 +1,4 @@
-"""figures/maps.py and what it draws: on a study of a tiny pipeline with every kind of method in it."""
+"""Maps and trajectories: on a study of a tiny pipeline with every kind of method in it."""
 
 import json
 import shutil
@@ -15,14 +15,12 @@ import run
 from fovea.study.commands import rescore
 from fovea.study.plan.cells import Cell
 from fovea.study.records import FlopsRecord
-from fovea.study.report import drawn as maps
-from fovea.study.report.animation import frame
-from fovea.study.report.continuity import continuity
-from fovea.study.report.direct import spaced
+from fovea.study.report.maps import frame
 from fovea.study.report.maps import maps as focus_maps
-from fovea.study.report.panels import enlarged, faded, spread
-from fovea.study.report.traced import Traced, chosen, look, records, traced
-from fovea.study.report.traces import departure, limits
+from fovea.study.report.panels import enlarged, faded, spaced, spread
+from fovea.study.report.report import draw_maps
+from fovea.study.report.traces import Traced, chosen, look, records, traced
+from fovea.study.report.trajectories import continuity, departure, limits
 from fovea.study.run.trace import Trace
 from fovea.study.store import Store
 
@@ -125,7 +123,7 @@ def test_a_study_without_traces_is_drawn_as_before(kinds, tmp_path):
     for traces in folder.glob("cells/*/traces"):
         shutil.rmtree(traces)
     plan, _ = rescore.plan(folder, [])
-    maps.show(plan, Store(folder), folder)
+    draw_maps(plan, Store(folder), folder)
     left = {f.name for f in folder.iterdir()}
     assert {"focus.png", "focus.svg", "focus.webp"} <= left
     assert not left & {"scores.png", "scores.svg", "departure.png", "regions.svg", "traces.parquet"}
@@ -136,7 +134,7 @@ def test_where_every_token_runs_there_is_no_focus(kinds, tmp_path):
     for shares in folder.glob("cells/*/focus"):
         shutil.rmtree(shares)
     plan, _ = rescore.plan(folder, [])
-    maps.show(plan, Store(folder), folder)
+    draw_maps(plan, Store(folder), folder)
     assert not list(folder.glob("focus.*"))
     assert (folder / "departure.png").is_file()
 
@@ -144,7 +142,7 @@ def test_where_every_token_runs_there_is_no_focus(kinds, tmp_path):
 def test_the_same_study_gives_the_same_files(kinds, tmp_path):
     folder = shutil.copytree(kinds, tmp_path / "again")
     plan, _ = rescore.plan(folder, [])
-    maps.show(plan, Store(folder), folder)
+    draw_maps(plan, Store(folder), folder)
     for name in [*(f"{name}.svg" for name in FIGURES), "focus.webp", "scores.png"]:
         assert (folder / name).read_bytes() == (kinds / name).read_bytes()
 
@@ -236,7 +234,7 @@ def test_a_label_is_drawn_as_written(kinds, tmp_path):
         cell["label"] += r" $\nonsense{$ <b> 🦊"
     (folder / "provenance.json").write_text(json.dumps(record))
     plan, _ = rescore.plan(folder, [])
-    maps.show(plan, Store(folder), folder)
+    draw_maps(plan, Store(folder), folder)
     for name in FIGURES:
         assert r"$\nonsense{$" in text(folder / f"{name}.svg").replace("\n", "")
 

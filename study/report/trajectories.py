@@ -1,0 +1,164 @@
+"""Trajectories: when and where a method departs from the dense one (departure.png); the score maps of
+the dense run, and how well each step's ranking foretells the next one's (scores.png)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
+from matplotlib.figure import SubFigure
+
+from fovea.study.plan.plan import Plan
+from fovea.study.report.panels import TITLE, End, beside, by_sigma, name_ends, over, picture, spread
+from fovea.study.report.style import INK, MUTED, figure, save
+from fovea.study.report.traces import Traced, choice, chosen, look
+from fovea.study.run.trace import Trace
+from fovea.study.store import Store
+
+WIDTH, LINES, NAMES = 9.5, 3.0, 1.2  # inches: of the figures; height of the axes; cells' names
+CLOSE, STEPS = 4, 8  # cells and steps whose error is drawn over the image
+PROMPTS, MAPS = 2, 9  # images and steps of the score maps
+SMALLEST = 1e-3  # errors drawn at least: what is kept of them is float16
+WHEN = """\
+When it departs from the dense trajectory: the image that a step points to, less the dense one at the same σ;
+root mean square over that of the dense latent, mean over tokens and {} images"""
+WHERE = "Where: the same token by token, at some steps of one image"
+SCORES = "Score maps of the dense run: how each token's velocity spreads over its channels (a scale per step)"
+RANKS = """\
+Rank correlation (Spearman) of each step's scores with those of the step before; mean over {} images, and the
+range for dense. Tokens left out keep velocity and score: only the dense line shows how steady a ranking is"""
+
+
+def departure(plan: Plan, store: Store, traces: Sequence[Traced], folder: Path) -> bool:
+    """departure.png and .svg. False, and nothing written, where no method departs from a known trajectory."""
+    every = [one for one in traces if one.cell.role != "dense" and one.departure().any()]
+    cells = chosen([one.cell for one in every], store)
+    shown = [one for one in every if one.cell in cells]
+    if not shown:
+        return False
+    key = next(iter(shown[0].traces))
+    close = [one for one in shown if one.cell in chosen(cells, store, CLOSE) and key in one.traces]
+    rows, columns = shown[0].traces[key].grid
+    below = ((WIDTH - NAMES - 0.6) / (STEPS + 1) * rows / columns + 0.13) * len(close) + 0.45
+    with figure(WIDTH, LINES + 0.75 + below, plan.random_weights) as made:
+        top, bottom = made.subfigures(2, 1, squeeze=False, height_ratios=[LINES + 0.75, below]).flat
+        images = max(len(one.traces) for one in shown)
+        top.suptitle(WHEN.format(images) + choice(shown, every), **TITLE)
+        _departures(top, shown)
+        bottom.suptitle(WHERE, **TITLE)
+        _where(bottom, store, close, key)
+        save(made, folder / "departure", "png", "svg")
+    return True
+
+
+def _departures(panel: SubFigure, shown: Sequence[Traced]) -> None:
+    axis, looks, ends = panel.subplots(), look([one.cell for one in shown]), []
+    for one in shown:
+        error = one.departure().mean(0)
+        error = np.where(error > 0, np.maximum(error, SMALLEST), np.nan)  # what has not departed has no line
+        sigma = np.array([*one.sigma, 0])
+        back = (
+            np.flatnonzero(np.diff(sigma) > 0) + 1
+        )  # where RALU returns to more noise, the line begins anew
+        axis.plot(np.insert(sigma, back, np.nan), np.insert(error, back, np.nan), **looks[one.cell.id])
+        ends.append(End(0.0, float(error[-1]), one.cell.label, looks[one.cell.id]["color"]))
+    axis.set_yscale("log")
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.set_ylabel("relative error")
+    by_sigma(axis)
+    axis.set_ylim(*axis.get_ylim())
+    name_ends(axis, [end for end in ends if np.isfinite(end.y)], LINES)
+
+
+def _where(panel: SubFigure, store: Store, shown: Sequence[Traced], key: str) -> None:
+    axes = panel.subplots(len(shown), STEPS + 1, squeeze=False)
+    low, high = limits([one.traces[key] for one in shown])
+    for line, one in zip(axes, shown, strict=True):
+        for axis in line:
+            axis.set_axis_off()
+        picture(line[0], store, one.cell.id, key)
+        beside(line[0], one.cell.label)
+        trace = one.traces[key]
+        error = trace.over_image(np.zeros_like(trace.score) if trace.error is None else trace.error)
+        steps = spread(np.arange(len(trace.sigma)), STEPS)
+        for axis, step in zip(line[1:], steps, strict=False):
+            axis.imshow(np.maximum(error[step], low), cmap="magma", norm=LogNorm(low, high))
+            over(axis, f"{step + 1}: σ {trace.sigma[step]:.2f}")
+    bar = panel.colorbar(
+        ScalarMappable(LogNorm(low, high), "magma"), ax=axes, shrink=0.8, aspect=30, pad=0.01
+    )
+    bar.outline.set_visible(False)
+    bar.ax.yaxis.set_major_formatter("{x:g}")
+    bar.ax.tick_params(labelsize=7)
+
+
+def limits(traces: Sequence[Trace]) -> tuple[float, float]:
+    """Of a scale that all of them share: the middle 96 % of what is not 0."""
+    every = np.concatenate([t.error[t.error > 0] for t in traces if t.error is not None])
+    low, high = np.quantile(every, [0.02, 0.98])
+    low = max(low, SMALLEST)
+    return low, max(high, 2 * low)
+
+
+def continuity(plan: Plan, store: Store, traces: Sequence[Traced], folder: Path) -> bool:
+    """scores.png and .svg. False, and nothing written, without a dense trace of two steps."""
+    dense = next((one for one in traces if one.cell.role == "dense" and len(one.sigma) > 1), None)
+    if dense is None:
+        return False
+    keys = list(dense.traces)[:PROMPTS]
+    rows, columns = dense.traces[keys[0]].grid
+    steps = spread(np.arange(len(dense.sigma)), MAPS)
+    above = (WIDTH - 0.3) / (len(steps) + 1) * rows / columns * len(keys) + 0.55
+    with figure(WIDTH, above + LINES + 0.75, plan.random_weights) as made:
+        top, bottom = made.subfigures(2, 1, squeeze=False, height_ratios=[above, LINES + 0.75]).flat
+        top.suptitle(SCORES, **TITLE)
+        _scores(top, store, dense, keys, steps)
+        _ranks(bottom, store, dense, [one for one in traces if _shown(one)])
+        save(made, folder / "scores", "png", "svg")
+    return True
+
+
+def _shown(one: Traced) -> bool:
+    """Step reduction, and what chooses among tokens at every sparse step: a cache repeats or forecasts its
+    scores, and RALU changes the tokens."""
+    if one.cell.off or len(one.sigma) < 2 or one.cell.role == "dense":
+        return False
+    traces = one.traces.values()
+    chooses = any(bool(np.ptp(t.had, axis=1).any()) for t in traces)
+    same = all(t.level is None and bool(t.had.any(1).all()) for t in traces)
+    return one.cell.role == "steps" or (chooses and same)
+
+
+def _scores(panel: SubFigure, store: Store, dense: Traced, keys: Sequence[str], steps: Sequence[int]) -> None:
+    axes = panel.subplots(len(keys), len(steps) + 1, squeeze=False)
+    for line, key in zip(axes, keys, strict=True):
+        picture(line[0], store, dense.cell.id, key)
+        trace = dense.traces[key]
+        for axis, scores in zip(line[1:], trace.over_image(trace.score)[steps], strict=True):
+            low, high = np.quantile(scores, [0.02, 0.98])
+            axis.imshow(scores, cmap="viridis", vmin=low, vmax=high)
+            axis.set_axis_off()
+    for axis, step in zip(axes[0][1:], steps, strict=True):
+        over(axis, f"step {step + 1}\nσ {dense.sigma[step]:.2f}")
+
+
+def _ranks(panel: SubFigure, store: Store, dense: Traced, others: Sequence[Traced]) -> None:
+    cells = [one.cell for one in others]
+    drawn = chosen(cells, store)
+    panel.suptitle(RANKS.format(len(dense.traces)) + choice(drawn, cells), **TITLE)
+    axis, looks = panel.subplots(), look(drawn)
+    values = dense.continuity()[:, 1:]
+    axis.fill_between(dense.sigma[1:], values.min(0), values.max(0), color=INK, alpha=0.13, linewidth=0)
+    axis.axhline(0, color=MUTED, linewidth=0.7, linestyle=(0, (4, 3)))
+    axis.annotate("a random ranking: 0", (0.5, 0), va="bottom", ha="center", color=MUTED, size=7)
+    looks[dense.cell.id] = {"color": INK, "linewidth": 2.2}
+    ends = []
+    for one in [*(one for one in others if one.cell in drawn), dense]:
+        mean = one.continuity().mean(0)
+        axis.plot(one.sigma, mean, **looks[one.cell.id])
+        ends.append(End(float(one.sigma[-1]), float(mean[-1]), one.cell.label, looks[one.cell.id]["color"]))
+    axis.set_ylim(min(-0.05, values.min() - 0.02), 1.02)
+    by_sigma(axis)
+    axis.set_ylabel("rank correlation")
+    name_ends(axis, ends, LINES)
