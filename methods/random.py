@@ -15,4 +15,4 @@ class Random(Sparsity):
     off: ClassVar[dict[str, Any]] = {"ratio": 1.0}
 
     def __call__(self, flow, on_step=None):
-        return RAS(**vars(self), selection="random", starvation=0.0)(flow, on_step)
+        return RAS(**vars(self), selection="random")(flow, on_step)

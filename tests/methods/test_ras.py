@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from fovea.methods import RAS, Baseline, Caching, Random
 from fovea.methods.caches import TaylorOutput
-from fovea.methods.ras import kept_for_next
+from fovea.methods.ras_ablations import Kept, alone
 from fovea.methods.tokens import take
 from fovea.models import adapt, generator
 from tests.methods.gaussian import GaussianFlow
@@ -116,7 +116,13 @@ def test_wrong_settings_are_refused(wrong):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"starvation": 1.0}, {"high_ratio": 0.0}, {"ratio": 0.999, "high_ratio": 1.0}, {"selection": "random"}],
+    [
+        {"starvation": 1.0},
+        {"high_ratio": 0.0},
+        {"ratio": 0.999, "high_ratio": 1.0},
+        {"selection": "random"},
+        {"selection": "oracle"},
+    ],
 )
 def test_the_released_rule_is_refused_where_it_is_undefined(wrong):
     with pytest.raises(ValueError, match="released"):
@@ -130,14 +136,14 @@ def test_without_keys_the_tokens_in_focus_are_a_picture_of_their_own(family):
         flow = model.flow(["a fox", ""], generators=[generator("a fox", 0), generator("", 1)], steps=4)
         x, sigma = flow.noise(), flow.sigmas()[1]
         rows = torch.stack([torch.randperm(flow.grid.n)[:9] for _ in range(2)])
-        alone = RAS(kv=False).velocity(flow, x, sigma, None, rows)
+        picture = alone(flow, x, sigma, rows)
         others = x.clone().fill_(7.0).scatter(1, rows[..., None].expand(-1, -1, x.shape[-1]), take(x, rows))
-        assert torch.equal(alone, RAS(kv=False).velocity(flow, others, sigma, None, rows))
+        assert torch.equal(picture, alone(flow, others, sigma, rows))
         kv = flow.new_kv()
         flow.velocity(x, sigma, kv=kv)
-        assert not torch.allclose(alone, RAS().velocity(flow, x, sigma, kv, rows), rtol=1e-2)
+        assert not torch.allclose(picture, flow.velocity(x, sigma, kv=kv, rows=rows), rtol=1e-2)
         everyone = torch.arange(flow.grid.n).expand(2, -1)
-        whole = RAS(kv=False).velocity(flow, x, sigma, None, everyone)
+        whole = alone(flow, x, sigma, everyone)
         torch.testing.assert_close(whole, flow.velocity(x, sigma), rtol=1e-4, atol=1e-5)
 
 
@@ -193,15 +199,60 @@ def test_a_step_that_is_forecast_runs_no_token():
 
 
 def test_keys_and_values_are_kept_for_the_next_step_that_is_evaluated():
-    """Dense, dense, forecast, sparse, dense, forecast, dense, sparse."""
-    ends = [(0, 0), (0, 0), (3, 1), (3, 1), (0, 0), (0, 0), (0, 0), (4, 0)]
-    runs = [True, True, False, True, True, False, True, True]
-    kept = kept_for_next(ends, runs)
-    assert [kept[i] for i, run in enumerate(runs) if run] == [False, True, False, False, True, False]
+    """Dense, dense, dense, forecast, sparse, forecast, dense, forecast."""
+    ends = [(0, 0), (0, 0), (0, 0), (3, 1), (3, 1), (4, 0), (0, 0), (0, 0)]
+    kept = Kept(RAS(cache=TaylorOutput(2, 1, 2)), GaussianFlow())
+    runs = [kept.runs(i) for i in range(8)]
+    assert runs == [True, True, False, True, False, True, False, True]
+    follows = [kept.sparse_follows(i, ends) for i in range(8)]
+    assert [follows[i] for i in range(8) if runs[i]] == [False, True, True, False, False]
 
 
-def test_random_scores_without_starvation_are_the_control():
+@pytest.mark.parametrize("ignored", [{}, {"starvation": 0.0}, {"starvation": 5.0}, {"high_ratio": 0.5}])
+def test_random_scores_are_the_control_whatever_the_end_and_starvation(ignored):
     settings = {"steps": 14, "ratio": 0.3, "start": 3}
-    x = RAS(**settings, selection="random", starvation=0.0)(GaussianFlow())
+    x = RAS(**settings, selection="random", **ignored)(GaussianFlow())
     assert torch.equal(x, Random(**settings)(GaussianFlow()))
     assert not torch.equal(x, RAS(**settings, starvation=0.0)(GaussianFlow()))
+
+
+class BentFlow(LineFlow):
+    """A velocity whose every token has changed by an amount of its own at each step."""
+
+    def line(self, i):
+        generator = torch.Generator().manual_seed(11 + i)
+        return torch.randn(self.n, 16, generator=generator) * torch.rand(self.n, 1, generator=generator)
+
+
+@pytest.mark.parametrize("stale", ["reuse", "taylor"])
+@pytest.mark.parametrize("ignored", [{"high_ratio": 1.0}, {"high_ratio": 0.0, "starvation": 5.0}])
+def test_the_oracle_runs_the_tokens_whose_kept_velocity_is_most_wrong(stale, ignored):
+    flow = BentFlow()
+    settings = {"steps": 12, "ratio": 0.25, "start": 3, "resets": (), "stale": stale}
+    _, steps = trace(RAS(**settings, selection="oracle", **ignored), flow)
+    assert flow.evaluated == [64] * 3 + [64, 16] * 9  # the look at all tokens counts, and comes on top
+    known = {}  # token of the first image to the last two steps it ran at
+    for step in steps:
+        i, true = step["i"], flow.line(step["i"])
+        left = torch.zeros(64, 16)
+        for token, past in known.items():
+            left[token] = flow.line(past[-1])[token]
+            if stale == "taylor" and len(past) > 1:
+                slope = (flow.line(past[-1]) - flow.line(past[-2]))[token] / (past[-1] - past[-2])
+                left[token] += slope * (i - past[-1])
+        rows = range(64) if step["rows"] is None else step["rows"][0].tolist()
+        if step["rows"] is not None:
+            assert set(rows) == set((true - left).norm(dim=-1).topk(16).indices.tolist())
+        for token in rows:
+            known.setdefault(token, []).append(i)
+
+
+def test_the_oracle_is_nearer_to_dense_than_any_ranking():
+    """What it is for: an upper bound in practice, on a flow whose tokens differ in how much they change."""
+    dense = Baseline(steps=12)(BentFlow())
+    settings = {"steps": 12, "ratio": 0.25, "start": 3, "resets": ()}
+    error = {
+        name: (RAS(**settings, selection=name)(BentFlow()) - dense).norm().item()
+        for name in ("oracle", "random", "std", "l2norm")
+    }
+    assert error["oracle"] < 0.8 * min(error[name] for name in ("random", "std", "l2norm"))
