@@ -17,5 +17,15 @@ class Cache(ABC):
 
     @abstractmethod
     def start(self, flow, steps: int) -> Velocity:
-        """`velocity(x, sigma, places=None)` for the next `steps` evaluations of one trajectory on one set of
-        tokens. All it remembers is dropped with it."""
+        """`velocity(step, x, sigma, places=None)` for one trajectory of `steps` steps on one set of tokens.
+        step: which noise level sigma is, from 0; one may be evaluated more than once, as Heun's method does.
+        All it remembers is dropped with it."""
+
+
+def uncached(flow) -> Velocity:
+    """The same of the flow itself, where no cache stands before it."""
+
+    def velocity(step, x, sigma, places=None):
+        return flow.velocity(x, sigma, places=places)
+
+    return velocity

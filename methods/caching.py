@@ -1,6 +1,6 @@
-"""Caching: every Euler step is taken, and some of the evaluations are answered from earlier ones."""
+"""Caching: every step is taken, and some of the evaluations are answered from earlier ones."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, InstanceOf
@@ -14,14 +14,15 @@ from fovea.methods.cache import Cache
 class Caching:
     """The baseline with one of the caches in methods/caches.
 
-    cache: which, with its settings. steps: number of Euler steps; None for the model's own.
+    cache: which, with its settings. steps: number of steps; None for the model's own. solver: as in `Steps`.
     """
 
     cache: InstanceOf[Cache]
     steps: Annotated[int, Field(ge=1)] | None = None
+    solver: Literal["euler", "heun", "dpm++2m", "unipc"] = "euler"
 
     @torch.no_grad()
     def __call__(self, flow, on_step=None):
         x, sigmas = flow.noise(), flow.sigmas(self.steps)
         velocity = self.cache.start(flow, len(sigmas) - 1)
-        return solvers.euler(velocity, x, sigmas, on_step or solvers.silent)
+        return solvers.SOLVERS[self.solver](velocity, x, sigmas, on_step or solvers.silent)

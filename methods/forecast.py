@@ -5,7 +5,8 @@ from math import factorial
 import torch
 from torch import Tensor
 
-from fovea.methods.tokens import put, take
+from fovea.methods.tokens import put
+from fovea.models.tokens import take
 
 Values = tuple[Tensor, ...]
 
@@ -14,17 +15,27 @@ class Forecast:
     """The series about the last value known, up to `order`, in the number of steps since (eqs. 9 to 11).
 
     Differences are divided by the distance of the steps they span, so that steps need not be even. An order
-    is used as soon as there are values for it. since: no difference is formed before this step.
+    is used as soon as there are values for it. since: no difference is formed before this step. Of values of
+    the same step the last count: Heun's method evaluates one noise level twice.
     """
 
     def __init__(self, order: int, since: int = 0):
-        self.order, self.since, self.step, self.terms = order, since, 0, list[Values]()
+        self.order, self.since, self.step, self.gap, self.terms = order, since, 0, 0, list[Values]()
 
     def update(self, step: int, values: Values) -> None:
-        terms = [values]
+        if self.terms and step == self.step:
+            return self.replace(values)
+        terms, gap = [values], step - self.step
         for before in self.terms[: self.order if step >= self.since else 0]:
-            terms.append(tuple((a - b) / (step - self.step) for a, b in zip(terms[-1], before, strict=True)))
-        self.step, self.terms = step, terms
+            terms.append(tuple((a - b) / gap for a, b in zip(terms[-1], before, strict=True)))
+        self.step, self.gap, self.terms = step, gap, terms
+
+    def replace(self, values: Values) -> None:
+        """The last values by others of the same step: each difference moves by its share of theirs."""
+        moved = tuple(a - b for a, b in zip(values, self.terms[0], strict=True))
+        for j, term in enumerate(self.terms[1:], 1):
+            self.terms[j] = tuple(t + m / self.gap**j for t, m in zip(term, moved, strict=True))
+        self.terms[0] = values
 
     def at(self, step: int) -> Values:
         ahead = step - self.step

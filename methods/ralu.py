@@ -8,14 +8,15 @@ from pydantic import Field, InstanceOf
 from pydantic.dataclasses import dataclass
 
 from fovea.methods import ntdm
-from fovea.methods.cache import Cache
+from fovea.methods.cache import Cache, uncached
 from fovea.methods.caches.taylor_output import TaylorOutput
 from fovea.methods.notes import Notes
 from fovea.methods.ralu_presets import PRESETS, Preset, matched
 from fovea.methods.ras import RAS
 from fovea.methods.regions import Selection, scores
 from fovea.methods.resolution import coupled, halved, split
-from fovea.methods.tokens import euler, take
+from fovea.methods.tokens import euler
+from fovea.models.tokens import take
 
 Name = Literal["flux_5x", "flux_7x", "sd3_2x", "sd3_3x", "released_4x", "released_7x", "distilled_4nfe"]
 
@@ -71,7 +72,7 @@ class RALU:
         chosen, stages = self.schedule(flow)
         half = flow.grid._replace(rows=flow.grid.rows // 2, columns=flow.grid.columns // 2)
         note = Notes(on_step, flow.grid)
-        stage = self.stage(flow, note)
+        stage = Stage(self, flow, note)
         x, parents, k = flow.noise(), None, 0
         if len(stages) > 1:
             x = halved(x, flow.grid, flow.pixels)  # (b, m, c)
@@ -95,24 +96,6 @@ class RALU:
         if self.last is not None:
             return self.last.sample(flow, x, stages[-1], note)
         return stage(x, stages[-1], None, parents)[0]
-
-    def stage(self, flow, note):
-        """The Euler steps of one stage, the same for all: (x, sigmas, places, parents) -> (x, v)."""
-        velocity: Any = flow.velocity
-
-        def run(x, sigmas, places, parents=None):
-            nonlocal velocity
-            if self.carry and parents is not None:
-                velocity.carry(parents)
-            elif self.cache is not None:
-                velocity = self.cache.start(flow, len(sigmas) - 1)
-            for s, s_next in pairwise(sigmas):
-                v = velocity(x, s, places=places)
-                x = euler(x, v, s_next - s)
-                note(sigma=s, x=x, v=v, rows=None)
-            return x, v
-
-        return run
 
     def refined(self, flow, x, at, rows, end, c):
         """The tokens with those in `rows` split in four, all noised anew from `end` to the next start."""
@@ -145,3 +128,26 @@ class RALU:
     def outline(self) -> Preset:
         """The preset with the settings given in its stead; shifts are empty where to be matched."""
         return PRESETS[self.preset].but(self.steps, self.stages, self.ends, self.shifts, self.c, self.ratio)
+
+
+class Stage:
+    """The Euler steps of one stage after the other. step: of the cache, which may go on through them all."""
+
+    def __init__(self, ralu: RALU, flow, note: Notes):
+        self.ralu, self.flow, self.note = ralu, flow, note
+        self.velocity: Any = uncached(flow)
+        self.step = 0
+
+    def __call__(self, x, sigmas, places, parents=None):
+        """State and velocity (b, m, c) at the end. parents: of the tokens, (b, m) row numbers of those of the
+        stage before, where there was one."""
+        if self.ralu.carry and parents is not None:
+            self.velocity.carry(parents)
+        elif self.ralu.cache is not None:
+            self.velocity, self.step = self.ralu.cache.start(self.flow, len(sigmas) - 1), 0
+        for s, s_next in pairwise(sigmas):
+            v = self.velocity(self.step, x, s, places=places)
+            x = euler(x, v, s_next - s)
+            self.note(sigma=s, x=x, v=v, rows=None)
+            self.step += 1
+        return x, v

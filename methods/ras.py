@@ -54,9 +54,7 @@ class RAS(Sparsity):
         n, kept = x.shape[1], ablations.Kept(self, flow)
         ends = ablations.ends(self, n, len(sigmas) - 1)  # left out of each step, at the bottom and at the top
         k, sign = ablations.starvation(self)
-        debt = torch.zeros(
-            x.shape[:2], device=x.device
-        )  # times left out at the bottom, less those at the top
+        debt = torch.zeros(x.shape[:2], device=x.device)  # times left out at the bottom less those at the top
         up, down = torch.ones_like(debt), torch.full_like(debt, sign)
         for i, (s, s_next) in enumerate(pairwise(sigmas)):
             low, high = ends[i]

@@ -1,22 +1,22 @@
-"""What stands beside RAS: controls of its ranking, its ablations, forecasts, and the rule of its authors' code.
+"""What stands beside RAS: controls of its ranking, ablations, forecasts, and the rule of its authors' code.
 
 `selection=random`: the control that it must beat. `selection=oracle`: the tokens run whose kept velocity is
-most wrong, which an evaluation of all tokens tells. It costs more than the dense run and is no method: it says
-what a better ranking could win. Neither has ends or starvation.
+most wrong, which an evaluation of all tokens tells. That costs more than the dense run and is no method: it
+says what a better ranking could win. Neither of them has ends or starvation.
 `kv=false`: tokens that run attend to one another alone, as in the paper's table 4b.
 `stale=taylor`: the velocity of a token left out goes on as it changed between its last two evaluations.
 `cache`: steps that are not evaluated at all; every token's velocity is forecast.
 
 `as_released`: microsoft/RAS, a9c5ec8, where that is sound. A token left out at the top of the ranking climbs
-further each time, which keeps it out. Counts truncate, so that one token more may run, and are multiples of 64
-where the ratio falls. The released code never reads its `starvation_scale`: it is 0.1.
+further each time, which keeps it out. Counts truncate, so that one token more may run, and are multiples of
+64 where the ratio falls. The released code never reads its `starvation_scale`: it is 0.1.
 """
 
 import torch
 from torch import Tensor
 
 from fovea.methods.forecast import TokenForecast
-from fovea.methods.tokens import take
+from fovea.models.tokens import take
 
 CONTROLS = ("random", "oracle")
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fovea.methods.resolution import unpatched
+from fovea.models.tokens import unpack
 
 Selection = Literal["edges", "latent_gradient", "variance", "random"]
 
@@ -19,9 +19,10 @@ def scores(flow, x, grid, selection: Selection, as_released: bool = False) -> Te
         return tie
     if selection == "edges":  # an edge pixel counts 255
         return edges(flow, x, grid, as_released).to(x.device) + (1e-6 if as_released else 1) * tie
-    latent = unpatched(x.float(), grid, flow.pixels)
+    p = round(flow.pixels**0.5)
+    latent = unpack(x.float(), grid, p)
     field = gradient(latent) if selection == "latent_gradient" else variance(latent)
-    return F.avg_pool2d(field, round(flow.pixels**0.5)).flatten(1) + 1e-6 * tie
+    return F.avg_pool2d(field, p).flatten(1) + 1e-6 * tie
 
 
 def edges(flow, x, grid, as_released: bool = False) -> Tensor:

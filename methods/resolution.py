@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fovea.methods.tokens import take
+from fovea.models.tokens import Grid, pack, take, unpack
 
 CHILDREN = ((0.0, 0.0), (0.0, 0.5), (0.5, 0.0), (0.5, 0.5))  # places in their parent's cell
 
@@ -21,15 +21,7 @@ def halved(x: Tensor, grid: tuple[int, int], pixels: int) -> Tensor:
             f"{rows} x {columns} tokens cannot be halved: height and width must be multiples of 2 tokens"
         )
     p = round(pixels**0.5)
-    half = unpatched(x, grid, pixels)[..., ::2, ::2]  # (b, channels, rows p / 2, columns p / 2)
-    return half.unflatten(3, (-1, p)).unflatten(2, (-1, p)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-
-
-def unpatched(x: Tensor, grid: tuple[int, int], pixels: int) -> Tensor:
-    """Tokens (b, n, c) as a latent (b, channels, h, w)."""
-    p = round(pixels**0.5)
-    latent = x.unflatten(2, (-1, p, p)).unflatten(1, grid)  # (b, rows, columns, channels, p, p)
-    return latent.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
+    return pack(unpack(x, Grid(rows, columns), p)[..., ::2, ::2], p)
 
 
 def split(x: Tensor, at: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """Solvers of the probability flow dx/dsigma = velocity(x, sigma), from sigma 1 (noise) to 0 (image).
 
 Each takes the state x (b, n, c) at sigmas[0] through all of sigmas (steps + 1,) and returns it at sigmas[-1].
-velocity(x, sigma): a flow's, or a cache in front of it. on_step: see methods/__init__.py.
+velocity(step, x, sigma): see `Cache.start`; sigma is sigmas[step]. on_step: see methods/__init__.py.
 """
 
 from itertools import pairwise
@@ -17,7 +17,7 @@ def silent(**step):
 def euler(velocity, x, sigmas, on_step):
     """One evaluation a step."""
     for i, (s, s_next) in enumerate(pairwise(sigmas)):
-        v = velocity(x, s)
+        v = velocity(i, x, s)
         x = tokens.euler(x, v, s_next - s)
         on_step(i=i, sigma=s, x=x, v=v, rows=None)
     return x
@@ -26,9 +26,9 @@ def euler(velocity, x, sigmas, on_step):
 def heun(velocity, x, sigmas, on_step):
     """Trapezoidal rule; the last step, to sigma = 0, is Euler's."""
     for i, (s, s_next) in enumerate(pairwise(sigmas)):
-        v = velocity(x, s)
+        v = velocity(i, x, s)
         if i < len(sigmas) - 2:
-            v = (v + velocity(tokens.euler(x, v, s_next - s), s_next)) / 2
+            v = (v + velocity(i + 1, tokens.euler(x, v, s_next - s), s_next)) / 2
         x = tokens.euler(x, v, s_next - s)
         on_step(i=i, sigma=s, x=x, v=v, rows=None)
     return x
@@ -43,7 +43,7 @@ def dpmpp_2m(velocity, x, sigmas, on_step):
     """DPM-Solver++(2M), arXiv:2211.01095, algorithm 2, with alpha = 1 - sigma; first order at both ends."""
     image_last, h_last = x, 1.0  # of the step before
     for i, (s, s_next) in enumerate(pairwise(sigmas.tolist())):
-        v = velocity(x, sigmas[i])
+        v = velocity(i, x, sigmas[i])
         image = x.float() - s * v
         h = log_snr(s_next) - log_snr(s)
         ahead = image
@@ -63,7 +63,7 @@ def unipc(velocity, x, sigmas, on_step):
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
     scheduler.set_timesteps(sigmas=sigmas[:-1].cpu().numpy(), device=x.device)
     for i, t in enumerate(scheduler.timesteps):
-        v = velocity(x, sigmas[i])
+        v = velocity(i, x, sigmas[i])
         x = scheduler.step(v.float(), t, x.float(), return_dict=False)[0].to(v.dtype)
         on_step(i=i, sigma=sigmas[i], x=x, v=v, rows=None)
     return x

@@ -7,6 +7,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from fovea.methods import solvers
+from fovea.methods.cache import uncached
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})
@@ -23,4 +24,4 @@ class Steps:
     @torch.no_grad()
     def __call__(self, flow, on_step=None):
         solve = solvers.SOLVERS[self.solver]
-        return solve(flow.velocity, flow.noise(), flow.sigmas(self.steps), on_step or solvers.silent)
+        return solve(uncached(flow), flow.noise(), flow.sigmas(self.steps), on_step or solvers.silent)

@@ -1,4 +1,4 @@
-"""A token sequence as rows, with one set of rows per image; and the Euler step, which moves all of them."""
+"""Tokens put in rows of their own, a set of rows per image; and the Euler step, which moves all of them."""
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -9,11 +9,6 @@ def put(
 ) -> Float[Tensor, "b n c"]:
     """x with `values` in the given rows of each image."""
     return x.scatter(1, rows[..., None].expand_as(values), values)
-
-
-def take(x: Float[Tensor, "b n c"], rows: Int[Tensor, "b k"]) -> Float[Tensor, "b k c"]:
-    """x at the given rows of each image."""
-    return x.gather(1, rows[..., None].expand(-1, -1, x.shape[-1]))
 
 
 def euler(

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 
@@ -63,8 +63,8 @@ class Places:
         return tuple(t if len(t) == 1 else torch.cat([t] * halves) for t in tables)
 
 
-def take(x: Tensor, rows: Tensor) -> Tensor:
-    """x (b, n, ...) at rows (b, k): (b, k, ...)."""
+def take(x: Shaped[Tensor, "b n *rest"], rows: Int[Tensor, "b k"]) -> Shaped[Tensor, "b k *rest"]:
+    """x at the given rows of each image."""
     return x[torch.arange(len(rows), device=rows.device)[:, None], rows]
 
 

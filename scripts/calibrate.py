@@ -1,4 +1,4 @@
-"""What TeaCache and MagCache have to know of a model, measured on it: lines for conf/model/NAME.yaml.
+"""What TeaCache, MagCache and RAS have to know of a model, measured on it: lines for conf/model/NAME.yaml.
 
 python -m scripts.calibrate model=sd3 [n=8 seeds=[0] prompts=FILE.csv model.steps=28 ...]   # as for run.py
 
@@ -9,8 +9,11 @@ It makes the images of the first n prompts with the dense baseline and looks on:
   to that of the transformer's output. Both hold the two halves of guidance, as what TeaCache sees does.
 - magcache (arXiv:2506.09045): what the blocks add to the image tokens, its norm over that of the step before,
   averaged over tokens, halves of guidance and images. The first step has none before it and is given as 1.
+- ras (arXiv:2502.10389): which end of the ranking should run. Tokens are ranked by the deviation of their
+  velocity, as RAS ranks them; the end whose quarter of the tokens holds more of the squared change to the
+  next step's velocity, which a token left out misses, is the right one. Steps from RAS's first sparse one on.
 
-Both hold for the number of steps, the guidance and the size they were measured at. Nothing is written.
+All hold for the number of steps, the guidance and the size they were measured at. Nothing is written.
 """
 
 import sys
@@ -22,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fovea.methods import RAS
 from fovea.methods.tokens import euler
 from fovea.models import Flow, Model, adapt, generator
 from fovea.study.config.compose import load, whole
@@ -35,10 +39,12 @@ DEGREE = 4
 
 
 class Seen(NamedTuple):
-    """changes: of input and output, a pair per image and step after the first. ratios: (steps - 1, b)."""
+    """changes: of input and output, a pair per image and step after the first. ratios: (steps - 1, b).
+    ends: (b, 2), see `ends`."""
 
     changes: list[tuple[float, float]]
     ratios: Tensor
+    ends: Tensor
 
 
 @torch.no_grad()
@@ -47,6 +53,7 @@ def observe(flow: Flow) -> Seen:
     x, sigmas, before = flow.noise(), flow.sigmas(), None
     changes: list[tuple[float, float]] = []
     ratios: list[Tensor] = []
+    velocities: list[Tensor] = []
     for s, s_next in pairwise(sigmas):
         e = flow.open(x, s)
         h = e.run(e.hidden)
@@ -55,8 +62,24 @@ def observe(flow: Flow) -> Seen:
         if before is not None:
             changes += zip(*(e.change(a, b) for a, b in zip(now[:2], before[:2], strict=True)), strict=True)
             ratios.append(magnitude(now[2], before[2], len(flow.generators)))
-        x, before = euler(x, flow.model.guide(out, flow.cond), s_next - s), now
-    return Seen(changes, torch.stack(ratios) if ratios else torch.empty(0, len(flow.generators)))
+        velocities.append(flow.model.guide(out, flow.cond))
+        x, before = euler(x, velocities[-1], s_next - s), now
+    known = torch.stack(ratios) if ratios else torch.empty(0, len(flow.generators))
+    return Seen(changes, known, ends(velocities, flow).cpu())
+
+
+def ends(velocities: Sequence[Tensor], flow: Flow) -> Tensor:
+    """What the quarters of the tokens whose velocity deviates least and most hold of its squared change to
+    the next step, as shares, averaged over the steps that RAS may leave tokens out at: (b, 2). NaN without
+    any such step. velocities: (b, n, c) each."""
+    shares = [torch.full((len(flow.generators), 2), torch.nan, device=flow.device)]
+    for before, now in pairwise(velocities[RAS().start - 1 :]):
+        order = RAS().score(before, flow).argsort(-1)
+        change = (now.float() - before.float()).square().sum(-1).gather(1, order)  # (b, n)
+        quarter = max(change.shape[1] // 4, 1)
+        held = torch.stack([change[:, :quarter].sum(-1), change[:, -quarter:].sum(-1)], -1)
+        shares.append(held / change.sum(-1, keepdim=True))
+    return torch.stack(shares).nanmean(0)
 
 
 def magnitude(now: Tensor, before: Tensor, b: int) -> Tensor:
@@ -83,7 +106,8 @@ def measure(model: Model, node: Mapping[str, Any], drawn: Sequence[Sample], batc
         flow = model.flow([s.prompt.text for s in part], generators=generators, **options)
         seen.append(observe(flow))
         print(f"{first + len(part)} of {len(drawn)} images", file=sys.stderr)
-    return Seen([pair for s in seen for pair in s.changes], torch.cat([s.ratios for s in seen], 1))
+    changes = [pair for s in seen for pair in s.changes]
+    return Seen(changes, torch.cat([s.ratios for s in seen], 1), torch.cat([s.ends for s in seen]))
 
 
 def fragment(seen: Seen, command: str) -> str:
@@ -95,7 +119,20 @@ def fragment(seen: Seen, command: str) -> str:
         f"# measured by `{command}`: {n} images of {steps} steps\n"
         f"teacache:  # {explained:.0%} of the variance of {len(seen.changes)} changes\n"
         f"  coefficients: {coefficients}\n"
-        f"magcache:\n  ratios: {ratios}\n"
+        f"magcache:\n  ratios: {ratios}\n{focus(seen.ends)}"
+    )
+
+
+def focus(ends: Tensor) -> str:
+    """RAS's end of the ranking; nothing where no step could leave tokens out."""
+    if ends.isnan().any():
+        return ""
+    (low, high), apart = ends.mean(0).tolist(), ends[:, 1] - ends[:, 0]
+    error = f" ± {apart.std().item() / len(apart) ** 0.5:.1%}" if len(apart) > 1 else ""
+    return (
+        f"ras:  # the quarter of highest deviation holds {high:.1%} of the velocity's change to the next step, "
+        f"that of lowest {low:.1%}\n"
+        f"  high_ratio: {int(low > high)}  # apart by {high - low:+.1%}{error}\n"
     )
 
 

@@ -15,7 +15,7 @@ class DBCache(Cache):
 
     front, back: how many first and last blocks always run. threshold: of the relative L1 difference; where
     it is 1 or more, cache-dit skips at any. warmup: first steps, which all run. max_skips, max_in_a_row:
-    steps skipped at most; None for any number.
+    evaluations skipped at most; None for any number.
     """
 
     threshold: Annotated[float, Field(ge=0)] = 0.08
@@ -29,18 +29,17 @@ class DBCache(Cache):
 
     def start(self, flow, steps):
         b = len(flow.generators)
-        i, skips, in_a_row, before, middle = -1, [0] * b, [0] * b, None, None
+        skips, in_a_row, before, middle = [0] * b, [0] * b, None, None
 
-        def velocity(x, sigma, places=None):
-            nonlocal i, before, middle
-            i += 1
+        def velocity(step, x, sigma, places=None):
+            nonlocal before, middle
             e = flow.open(x, sigma, places)
             last = e.blocks - self.back
             self.check(e.blocks)
             h = e.run(e.hidden, 0, self.front)
             now = h - e.hidden
             due = [True] * b
-            if i >= self.warmup and before is not None:
+            if step >= self.warmup and before is not None:
                 change = e.change(now.image, before.image)
                 due = [self.due(c, *past) for c, *past in zip(change, skips, in_a_row, strict=True)]
             for image, renewed in enumerate(due):

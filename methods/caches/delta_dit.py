@@ -24,18 +24,16 @@ class DeltaDiT(Cache):
     off: ClassVar = {"interval": 1}
 
     def start(self, flow, steps):
-        i, first, last, delta = -1, 0, 0, None
+        delta = None
 
-        def velocity(x, sigma, places=None):
-            nonlocal i, first, last, delta
-            i += 1
+        def velocity(step, x, sigma, places=None):
+            nonlocal delta
             e = flow.open(x, sigma, places)
-            runs = i % self.interval == 0
-            if runs:  # what is held changes with a step that runs
-                held = max(1, round(self.share * e.blocks))
-                first, last = (e.blocks - held, e.blocks) if i < self.boundary * steps else (0, held)
+            ahead = step % self.interval  # of the last step that ran: what is held changes there
+            held, outline = max(1, round(self.share * e.blocks)), step - ahead < self.boundary * steps
+            first, last = (e.blocks - held, e.blocks) if outline else (0, held)
             h = e.run(e.hidden, 0, first)
-            h, delta = e.renew(h, delta, [runs] * len(flow.generators), first, last)
+            h, delta = e.renew(h, delta, [ahead == 0] * len(flow.generators), first, last)
             return e.velocity(e.run(h, last))
 
         return velocity

@@ -36,7 +36,7 @@ class MagCache(Cache):
             )
 
     def runs(self, steps: int) -> list[bool]:
-        """Whether each of `steps` evaluations is made: known before the first."""
+        """Whether each of `steps` steps runs: known before the first."""
         known, found = self.ratios or (), []
         ratio, skipped, error = 1.0, 0, 0.0
         for i in range(steps):
@@ -51,12 +51,12 @@ class MagCache(Cache):
         return found
 
     def start(self, flow, steps):
-        plan, residual = iter(self.runs(steps)), None
+        plan, residual = self.runs(steps), None
 
-        def velocity(x, sigma, places=None):
+        def velocity(step, x, sigma, places=None):
             nonlocal residual
             e = flow.open(x, sigma, places)
-            h, residual = e.renew(e.hidden, residual, [next(plan)] * len(flow.generators))
+            h, residual = e.renew(e.hidden, residual, [plan[step]] * len(flow.generators))
             return e.velocity(h)
 
         return velocity

@@ -36,15 +36,14 @@ class Series:
     """The velocity of one trajectory."""
 
     def __init__(self, cache: TaylorOutput, flow):
-        self.cache, self.flow, self.i = cache, flow, -1
+        self.cache, self.flow = cache, flow
         self.forecast = series(cache.order, cache.warmup, cache.phase)
 
-    def __call__(self, x, sigma, places=None):
-        self.i += 1
-        if not self.cache.runs(self.i):
-            return self.forecast.at(self.i)[0]
+    def __call__(self, step, x, sigma, places=None):
+        if not self.cache.runs(step):
+            return self.forecast.at(step)[0]
         v = self.flow.velocity(x, sigma, places=places)
-        self.forecast.update(self.i, (v,))
+        self.forecast.update(step, (v,))
         return v
 
     def carry(self, parents):

@@ -47,16 +47,14 @@ class TaylorSeer(Cache):
         return refreshes(i, self.interval, self.warmup, self.phase)
 
     def start(self, flow, steps):
-        sites, i = defaultdict(lambda: series(self.order, self.warmup, self.phase)), -1
+        sites = defaultdict(lambda: series(self.order, self.warmup, self.phase))
 
-        def velocity(x, sigma, places=None):
-            nonlocal i
-            i += 1
+        def velocity(step, x, sigma, places=None):
             e = flow.open(x, sigma, places)
-            if self.runs(i):
-                told = {"record": lambda site, outputs: sites[site].update(i, outputs)}
+            if self.runs(step):
+                told = {"record": lambda site, outputs: sites[site].update(step, outputs)}
             else:
-                told = {"recall": lambda site: sites[site].at(i)}
+                told = {"recall": lambda site: sites[site].at(step)}
             return e.velocity(e.run(e.hidden, modules=self.modules, **told))
 
         return velocity

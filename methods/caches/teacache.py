@@ -31,15 +31,14 @@ class TeaCache(Cache):
             )
 
     def start(self, flow, steps):
-        i, drift, before, residual = -1, [0.0] * len(flow.generators), None, None
+        drift, before, residual = [0.0] * len(flow.generators), None, None
 
-        def velocity(x, sigma, places=None):
-            nonlocal i, drift, before, residual
-            i += 1
+        def velocity(step, x, sigma, places=None):
+            nonlocal drift, before, residual
             e = flow.open(x, sigma, places)
             now = e.modulated()
             due = [True] * len(drift)
-            if 0 < i < steps - 1:
+            if 0 < step < steps - 1:
                 drift = [d + self.rescaled(c) for d, c in zip(drift, e.change(now, before), strict=True)]
                 due = [not d < self.threshold or not self.threshold for d in drift]
             drift = [0.0 if renewed else d for d, renewed in zip(drift, due, strict=True)]

@@ -17,6 +17,8 @@ from fovea.eval.interval import Interval, student, two_sided
 from fovea.study.analysis.draws import Array, costs, interval, prompts, qualities
 from fovea.study.analysis.row import Cost, Row
 
+CURVE = ("dense", "steps")
+
 
 def with_gain(rows: Sequence[Row], cost: Cost = "time") -> list[Row]:
     """The rows with their gain over the step-reduction curve of the same baseline, at equal time or FLOPs."""
@@ -26,7 +28,7 @@ def with_gain(rows: Sequence[Row], cost: Cost = "time") -> list[Row]:
 
 def _curve(row: Row, rows: Sequence[Row]) -> list[Row]:
     """Of the same images: figures of other prompts do not compare, nor biased ones of other numbers."""
-    rivals = [r for r in rows if r.cell.dense == row.cell.dense and r.cell.role != "method"]
+    rivals = [r for r in rows if r.cell.dense == row.cell.dense and r.cell.role in CURVE]
     return [r for r in rivals if r.cheaper and r.keys == row.keys]
 
 

@@ -19,15 +19,16 @@ Margins = Mapping[str, float]
 
 def with_verdicts(rows: Sequence[Row], margins: Margins) -> list[Row]:
     """The rows with all of it. margins: of scores by name, the bracket may be left out."""
-    differing = _family(rows, lambda row: {name: s.difference for name, s in row.scores.items()})
-    gaining = _family(rows, lambda row: row.gain)
+    compared = [row for row in rows if row.cell.role != "diagnosis"]
+    differing = _family(compared, lambda row: {name: s.difference for name, s in row.scores.items()})
+    gaining = _family(compared, lambda row: row.gain)
     fronts = _fronts(rows)
     return [
         replace(
             row,
             holm=differing.get(row.cell.id, {}),
             gain_holm=gaining.get(row.cell.id, {}),
-            verdicts={} if row.cell.role == "dense" else _verdicts(row, margins),
+            verdicts={} if row.cell.role in ("dense", "diagnosis") else _verdicts(row, margins),
             front=fronts.get(row.cell.id, {}),
         )
         for row in rows
@@ -86,11 +87,11 @@ def _fronts(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
 
 
 def _rivals(rows: Sequence[Row], name: str) -> list[list[Row]]:
-    """Cells of one baseline that have this score and a cost."""
+    """Cells of one baseline that have this score and a cost, and are there to be ranked."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         score = row.scores.get(name)
-        if row.cheaper and score is not None and score.value is not None:
+        if row.cell.role != "diagnosis" and row.cheaper and score is not None and score.value is not None:
             groups.setdefault(row.cell.dense, []).append(row)
     return [group for group in groups.values() if len(group) > 1]
 

@@ -20,13 +20,13 @@ Node = dict[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of the table. id: see fingerprint.py. role: what it is for. axes: the grid keys that tell it
-    apart. dense: id of the baseline that it is compared with. series: the name that it shares with cells of
-    other settings."""
+    """One row of the table. id: see fingerprint.py. role: what it is for; a "diagnosis" says what a method
+    could do and is none, and is not ranked. axes: the grid keys that tell it apart. dense: id of the baseline
+    that it is compared with. series: the name that it shares with cells of other settings."""
 
     id: str
     label: str
-    role: Literal["dense", "method", "steps"]
+    role: Literal["dense", "method", "steps", "diagnosis"]
     series: str
     model: Node
     method: Node
@@ -131,6 +131,8 @@ def _cell(
         "machine": fingerprint.machine(model["device"]),
     }
     name = fingerprint.digest(parts)
+    if _diagnosis(method):
+        label, role = f"{label} (diagnosis)", "diagnosis"
     return Cell(name, label, role, series, model, method, axes, dense or name, _off(method), parts)
 
 
@@ -141,6 +143,14 @@ def _off(node: Node) -> bool:
         return _off(node["cache"])
     off = getattr(found, "off", None)
     return off is not None and all(node.get(key) == value for key, value in off.items())
+
+
+def _diagnosis(node: Node) -> bool:
+    """Whether the settings are those that the class, or that of a node in it, names as no method's."""
+    named = getattr(light(node["_target_"]), "diagnosis", None)
+    inner = [value for value in node.values() if isinstance(value, Mapping) and "_target_" in value]
+    own = named is not None and all(node.get(key) == value for key, value in named.items())
+    return own or any(_diagnosis(value) for value in inner)
 
 
 def unique(cells: Iterable[Cell]) -> list[Cell]:

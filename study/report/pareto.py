@@ -91,7 +91,7 @@ def _panel(axis: Axes, rows: Sequence[Row], drawn: Sequence[Curve], score: Score
 def _bars(axis: Axes, rows: Sequence[Row]) -> None:
     """Without quality there is only speed: one bar per cell, the ratio of FLOPs as a tick on it."""
     for i, row in enumerate(rows):
-        colour = {"dense": INK, "steps": MUTED}.get(row.cell.role, COLOURS[0])
+        colour = {"dense": INK, "steps": MUTED, "diagnosis": MUTED}.get(row.cell.role, COLOURS[0])
         value = row.speedup.value if row.speedup else 0.0
         axis.barh(i, value, xerr=arms(row.speedup), color=colour, height=0.55, error_kw={"elinewidth": 0.7})
         if row.flops_ratio:

@@ -88,6 +88,18 @@ def test_no_difference_spans_the_steps_before_the_first_that_forms_one():
     assert late.at(4)[0].item() == 4 + (4 - 1) * 2
 
 
+@pytest.mark.parametrize("order", [0, 1, 2, 3])
+def test_of_one_step_evaluated_twice_the_later_counts(order):
+    """As by Heun's method: the series is that of the later values alone."""
+    values = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(5)).double()
+    twice, once = Forecast(order), Forecast(order)
+    for i, step in enumerate((0, 1, 2, 5, 9, 10)):
+        twice.update(step, (values[0][i],))
+        twice.update(step, (values[1][i],))
+        once.update(step, (values[1][i],))
+        torch.testing.assert_close(twice.at(step + 2), once.at(step + 2), rtol=0, atol=1e-12)
+
+
 def test_children_inherit_the_series_of_their_parent():
     f = lambda t: torch.arange(6.0).view(1, 3, 2) * t**2  # noqa: E731
     series, parents = forecast(2, UNEVEN, f), torch.tensor([[2, 2, 0, 1]])

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 from fovea.methods import RAS, Baseline, Caching, Random
 from fovea.methods.caches import TaylorOutput
 from fovea.methods.ras_ablations import Kept, alone
-from fovea.methods.tokens import take
 from fovea.models import adapt, generator
+from fovea.models.tokens import take
 from tests.methods.gaussian import GaussianFlow
 from tests.pipelines import PIPELINES
 

@@ -10,7 +10,6 @@ import torch
 
 from fovea.methods import regions
 from fovea.methods.regions import edges, gradient, scores, variance
-from fovea.methods.resolution import unpatched
 from fovea.models.tokens import Grid
 
 GRID = Grid(4, 6)
@@ -79,7 +78,6 @@ def test_a_token_is_scored_by_its_own_latent_pixels(selection):
     tokens = (
         latent.unflatten(3, (4, 4)).unflatten(2, (3, 4)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
     )
-    assert torch.equal(unpatched(tokens, grid, 16), latent)
     found = scores(flow_of(pixels=16), tokens, grid, selection)[0]
     assert found.argmax() == 1 * 4 + 2
     assert (found > 1e-3).sum() == 1

@@ -4,7 +4,8 @@ nothing of a run stays behind, whatever ends it."""
 import pytest
 import torch
 
-from fovea.methods import Baseline, caches
+from fovea.methods import Baseline, Caching, Steps, caches, solvers
+from fovea.methods.caches import FORA, DBCache, DeltaDiT, TeaCache
 from fovea.models import adapt
 from tests.methods.caches.runs import CACHES, PROMPTS, STEPS, run
 from tests.pipelines import PIPELINES
@@ -41,6 +42,46 @@ def test_off_is_the_baseline_bit_for_bit(family, cache, dtype):
     found = run(family, off, PROMPTS, pipe=pipe)
     assert torch.equal(found.x, run(family, Baseline(STEPS), PROMPTS, pipe=pipe).x)
     assert [found.flow.blocks(i) for i in range(3)] == [STEPS * len(blocks(pipe))] * 3
+
+
+def test_off_is_heuns_method_bit_for_bit(family, pipe, cache):
+    """Which evaluates one noise level twice: twice as many evaluations, less one, as steps."""
+    off = Caching(type(cache)(**vars(cache) | cache.off), STEPS, solver="heun")
+    expected = run(family, Steps(STEPS, solver="heun"), pipe=pipe)
+    assert torch.equal(run(family, off, pipe=pipe).x, expected.x)
+
+
+def test_with_heun_what_runs_is_told_by_the_step(family, pipe, cache):
+    """Both evaluations at a noise level, by caches whose steps are known before: those of Euler's run."""
+    told = []
+
+    def listening(flow, on_step=None):
+        start = type(cache).start
+
+        def watched(flow, steps):
+            velocity = start(cache, flow, steps)
+
+            def listen(step, x, sigma, places=None):
+                before = flow.blocks()
+                v = velocity(step, x, sigma, places)
+                told.append((step, flow.blocks() - before))
+                return v
+
+            return listen
+
+        return solvers.heun(watched(flow, STEPS), flow.noise(), flow.sigmas(STEPS), on_step)
+
+    found = run(family, listening, pipe=pipe)
+    assert found.x.isfinite().all()
+    assert [step for step, _ in told] == [0, *sorted([*range(1, STEPS)] * 2)]
+    assert sum(ran for _, ran in told) < (2 * STEPS - 1) * len(blocks(pipe))
+    if hasattr(cache, "runs") or isinstance(cache, FORA | DeltaDiT):  # else each image decides as it goes
+        euler = run(family, cache, pipe=pipe).blocks[0]
+        assert told == [(step, euler[step]) for step, _ in told]
+    if isinstance(cache, TeaCache):
+        assert {ran for step, ran in told if step in (0, STEPS - 1)} == {len(blocks(pipe))}
+    if isinstance(cache, DBCache):
+        assert {ran for step, ran in told if step < cache.warmup} == {len(blocks(pipe))}
 
 
 def test_an_image_does_not_depend_on_its_batch(family, pipe, cache):
