@@ -74,7 +74,8 @@ def test_with_heun_what_runs_is_told_by_the_step(family, pipe, cache):
     found = run(family, listening, pipe=pipe)
     assert found.x.isfinite().all()
     assert [step for step, _ in told] == [0, *sorted([*range(1, STEPS)] * 2)]
-    assert sum(ran for _, ran in told) < (2 * STEPS - 1) * len(blocks(pipe))
+    if getattr(cache, "modules", "all") == "all":
+        assert sum(ran for _, ran in told) < (2 * STEPS - 1) * len(blocks(pipe))
     if hasattr(cache, "runs") or isinstance(cache, FORA | DeltaDiT):  # else each image decides as it goes
         euler = run(family, cache, pipe=pipe).blocks[0]
         assert told == [(step, euler[step]) for step, _ in told]
