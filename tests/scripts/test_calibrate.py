@@ -2,6 +2,7 @@
 
 import json
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 import yaml
 from diffusers.hooks import MagCacheConfig
 
+from fovea.methods import RAS
 from fovea.methods.caches import MagCache, TeaCache
 from fovea.models import adapt, generator
 from scripts import calibrate
@@ -35,6 +37,7 @@ def test_the_lines_are_what_the_two_caches_take(saved):
     ratios = MagCache(**found["magcache"]).ratios
     assert (len(coefficients or ()), len(ratios or ())) == (calibrate.DEGREE + 1, STEPS)
     assert ratios[0] == 1.0
+    assert RAS(**found["ras"]).high_ratio in (0, 1)
 
 
 def test_neither_the_batch_nor_the_run_changes_them(saved):
@@ -105,6 +108,57 @@ def test_the_norms_are_per_token():
     now[0, 0] *= 5  # image 0, first half, one of two tokens
     now[3] *= 2  # image 1, second half
     assert calibrate.magnitude(now, before, 2).tolist() == pytest.approx([2.0, 1.5])
+
+
+class Drifting:
+    """Recorded velocities whose tokens change the more, the more (end 0) or the less (end 1) they deviate."""
+
+    pixels, sigmas = 4, torch.linspace(1, 0, 13)
+
+    def __init__(self, end):
+        generator = torch.Generator().manual_seed(3)
+        spread = torch.linspace(1, 2, 64).view(1, 64, 1)
+        start, drift = torch.randn(2, 2, 64, 16, generator=generator) * spread
+        self.velocities = [
+            start + drift * i * (spread**4 if end == 0 else spread**-8) / 50 for i in range(12)
+        ]
+
+    new_kv, velocity = calibrate.Recorded.new_kv, calibrate.Recorded.velocity
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_the_end_that_changes_most_is_to_run(end):
+    flow = Drifting(end)
+    noise = torch.zeros(2, 64, 16)
+    image = noise - sum(flow.velocities) / 12
+    found = calibrate.nearer(flow, noise, image)
+    assert (found > 0).tolist() == [end == 1] * 2
+    settings = {"ratio": 0.5, "starvation": 0.1}
+    low, high = (
+        (RAS(**settings, high_ratio=h).sample(flow, noise, flow.sigmas) - image).square().mean((1, 2))
+        for h in (1, 0)
+    )
+    torch.testing.assert_close(found, 10 * (high / low).log10())
+    assert f"high_ratio: {end}" in calibrate.focus(found)
+
+
+def test_the_papers_end_stands_where_they_cannot_be_told_apart():
+    assert "high_ratio: 1" in calibrate.focus(torch.tensor([-3.0, 2.9, -0.1]))
+    assert "high_ratio: 0" in calibrate.focus(torch.tensor([-3.0, -2.9, -3.1]))
+    assert "high_ratio: 1" in calibrate.focus(torch.tensor([-3.0]))  # one image has no error
+
+
+def test_without_a_sparse_step_there_is_no_end():
+    flow = Drifting(0)
+    flow.velocities = flow.velocities[:4]
+    assert calibrate.focus(calibrate.nearer(flow, torch.zeros(2, 64, 16), torch.zeros(2, 64, 16))) == ""
+
+
+@pytest.mark.parametrize(("model", "end"), [("lumina", 0), ("sd3", 1), ("flux", 1)])
+def test_the_embedded_models_have_their_own_end(model, end):
+    """As measured; `python -m scripts.calibrate model=NAME_tiny n=8 seeds=[0]` prints it."""
+    node = yaml.safe_load((Path("conf/model") / f"{model}_tiny.yaml").read_text())
+    assert node["ras"] == {"high_ratio": end}
 
 
 @pytest.mark.parametrize(

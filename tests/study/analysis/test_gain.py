@@ -112,6 +112,20 @@ def test_verdicts_by_margin_and_holm():
     assert judged["same"].front["s"] == 1
 
 
+def test_a_diagnosis_is_in_no_ranking_and_changes_nothing_of_the_others():
+    """However good and cheap: neither its gain, nor its place, nor the count of the comparisons."""
+    made = study(0, lambda c: 3 * math.log(c + 0.05), 0.1)
+    values = np.array(made[-1].scores["s"].per_image)
+    oracle = row("o", "diagnosis", [0.1] * 24, values + 9, difference=paired_difference(values + 9, values))
+    alone, beside = (
+        verdict.with_verdicts(with_gain(rows), {"s": 0.5}) for rows in (made, [*made[:3], oracle, *made[3:]])
+    )
+    (found,) = [r for r in beside if r.cell.id == "o"]
+    assert (found.gain, found.holm, found.gain_holm, found.verdicts, found.front) == ({}, {}, {}, {}, {})
+    assert [r for r in beside if r.cell.id != "o"] == alone
+    assert verdict.volumes(beside) == verdict.volumes(alone)
+
+
 def test_a_margin_of_a_likeness_is_its_worst_value():
     likeness = row("m", "method", [0.5] * 6, [0.96, 0.97, 0.95, 0.96], name_of="ssim")
     judged = verdict.with_verdicts([likeness], {"ssim": 0.9})[0]

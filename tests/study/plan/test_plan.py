@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from fovea.study.config.compose import load, whole
 from fovea.study.plan import fingerprint
 from fovea.study.plan.plan import make
 
@@ -111,3 +112,27 @@ def test_samples_outlive_their_order(plan):
     both = plan("n=2", "seeds=[0,1]").samples
     assert [s.key for s in both[:2]] == [s.key for s in plan("n=2").samples]
     assert len({s.key for s in both}) == 4
+
+
+def test_an_oracle_is_a_diagnosis_and_says_so_wherever_it_stands(plan):
+    found = plan("method.selection=std,random,oracle", "sweep.grid={}", "sweep=none", "sweep.curve=null")
+    roles = {cell.label: cell.role for cell in found.cells}
+    assert roles.pop("dense") == "dense"
+    assert sorted(roles.values()) == ["diagnosis", "method", "method"]
+    assert all(("(diagnosis)" in label) == (role == "diagnosis") for label, role in roles.items())
+    inside = plan("method=ralu_ras", "method.last.selection=oracle", "sweep=none", "sweep.curve=null")
+    assert [cell.role for cell in inside.cells] == ["dense", "diagnosis"]
+
+
+def test_which_end_of_the_ranking_runs_is_the_models_unless_said():
+    ends = {
+        "lumina_tiny": 0.0, "flux_tiny": 1.0, "sd3_tiny": 1.0,  # calibrated
+        "lumina": 1.0, "sd3": 0.3,  # the authors' scripts
+        "flux": 1.0, "sd35": 1.0,  # the paper
+    }  # fmt: skip
+    for model, end in ends.items():
+        config = whole(load([f"model={model}", "method=ras"]))
+        assert config["method"]["high_ratio"] == end
+    assert (
+        whole(load(["model=lumina_tiny", "method=ras", "method.high_ratio=1"]))["method"]["high_ratio"] == 1
+    )
