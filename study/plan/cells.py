@@ -145,7 +145,7 @@ def _off(node: Node) -> bool:
     return off is not None and all(node.get(key) == value for key, value in off.items())
 
 
-def _diagnosis(node: Node) -> bool:
+def _diagnosis(node: Mapping[str, Any]) -> bool:
     """Whether the settings are those that the class, or that of a node in it, names as no method's."""
     named = getattr(light(node["_target_"]), "diagnosis", None)
     inner = [value for value in node.values() if isinstance(value, Mapping) and "_target_" in value]

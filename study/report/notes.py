@@ -30,6 +30,10 @@ def notes(rows: Sequence[Row], shown: Sequence[Score], starred: bool) -> list[st
     for row in rows:
         if row.counted and abs(row.counted - 1) > 0.005:
             out.append(f"{row.cell.label}: counted FLOPs are {row.counted:.3f} of the closed form.")
+        if row.cell.role == "diagnosis":
+            out.append(
+                f"{row.cell.label}: says what a method could do; it is none, and in no ranking or test."
+            )
         if row.cell.off:
             out.append(f"{row.cell.label}: switched off, the baseline by another way.")
     out += told(rows, shown)

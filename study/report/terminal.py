@@ -13,7 +13,7 @@ from fovea.study.report.table import Entry, Table
 from fovea.study.streams import plain
 
 WIDE = 150  # columns that a study's whole table needs
-STYLES = {"steps": "dim"}  # by the role of a row's cell
+STYLES = {"steps": "dim", "diagnosis": "dim"}  # by the role of a row's cell
 STAND_INS = {"–": "-", "−": "-", "×": "x", "±": "+-", "†": "+", "‡": "++", "↑": "^", "↓": "v", "∞": "inf"}
 STAND_INS |= {"Δ": "d", "σ": "sigma", "…": "...", "’": "'", "“": '"', "”": '"'}
 Lines = Sequence[Sequence[str]]
