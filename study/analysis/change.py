@@ -11,6 +11,7 @@ from fovea.eval.decisions import holm
 from fovea.eval.facts import Facts
 from fovea.eval.interval import Interval, median_interval, two_sided
 from fovea.eval.statistics import Pool, paired_difference, pooled
+from fovea.study.analysis.contrasts import how_pooled
 from fovea.study.stored import Record, Stored
 
 COSTS = ("seconds", "speedup", "flops", "memory_bytes")
@@ -93,7 +94,7 @@ def _score(a: Stored, b: Stored, x: Record, y: Record, name: str, facts: Facts) 
     whole = len(both) == len(mine) == len(others)
     if facts.biased and x["n"] != y["n"]:
         return replace(change, why=f"of {x['n']} and {y['n']} images: such distances do not compare")
-    pool = _pool(mine, change.a) or _pool(others, change.b)
+    pool = how_pooled([*mine.values()], change.a) or how_pooled([*others.values()], change.b)
     if pool and len(both) > 1 and (whole or facts.kind != "distance"):
         return _paired(a, change, pool, [(key, mine[key], others[key]) for key in both])
     return _independent(change, x, y)
@@ -102,13 +103,6 @@ def _score(a: Stored, b: Stored, x: Record, y: Record, name: str, facts: Facts) 
 def _images(study: Stored, cell: str, name: str) -> Values:
     rows = [r for r in study.samples if r["cell"] == cell]
     return {r["key"]: r[name] for r in rows if r.get(name) is not None}
-
-
-def _pool(values: Values, figure: float) -> Pool | None:
-    """How the images' values make the figure of the table; None if they do not."""
-    known: tuple[Pool, ...] = ("mean", "decibel")
-    each = list(values.values())
-    return next((p for p in known if each and np.isclose(pooled(each, pool=p), figure, rtol=1e-6)), None)
 
 
 def _paired(study: Stored, change: Change, pool: Pool, values: Sequence[tuple[str, float, float]]) -> Change:
@@ -120,7 +114,9 @@ def _paired(study: Stored, change: Change, pool: Pool, values: Sequence[tuple[st
     if np.allclose(x, y, rtol=1e-9):  # another order of summation is no change
         return replace(found, by=Interval(0.0, 0.0, 0.0, 0.95, 1.0))
     try:
-        return replace(found, by=paired_difference(y, x, pool=pool, groups=[prompts[key] for key in keys]))
+        return replace(
+            found, by=paired_difference(y, x, pool=pool, groups=[prompts[key] for key in keys], worse=None)
+        )
     except ValueError as error:
         return replace(found, why=str(error))
 

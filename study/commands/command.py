@@ -38,7 +38,9 @@ class Command:
     def option(self, key: str, default: str = "") -> str:
         """The value of a plain key in the rest."""
         given = [text.partition("=")[2] for text in self.rest if text.partition("=")[0] == key]
-        return given[-1] if given and given[-1] not in ("", "null") else default
+        value = given[-1] if given and given[-1] not in ("", "null") else default
+        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+        return value[1:-1] if quoted else value
 
     def folders(self) -> list[str]:
         """The value as a list: [a,b] or a,b."""

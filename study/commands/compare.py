@@ -1,6 +1,7 @@
 """compare=[a,b]: the same cells in two studies, before and after a change, on two machines, at two seeds.
 
-Cells are matched by what they are called, and those left over by their ids. The images need not be here;
+Cells are matched by what they are called, and those left over by their ids; with versus=LABEL all cells of
+the second study are compared with this one of the first. The images need not be here;
 where they are, they are held against each other to the last bit."""
 
 from collections.abc import Mapping, Sequence
@@ -8,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from fovea.study.analysis.change import Change, changes
+from fovea.study.analysis.contrasts import against, of_study
 from fovea.study.commands.command import Command
 from fovea.study.config.errors import Refused
 from fovea.study.config.schema import Settings
 from fovea.study.picture import same
 from fovea.study.plan.again import OF_RUN
 from fovea.study.plan.plan import own
+from fovea.study.report.contrasts import contrast_table
 from fovea.study.report.study_table import short, star
 from fovea.study.report.table import figure
-from fovea.study.report.terminal import Groups, grouped, say, show, terminal
+from fovea.study.report.terminal import Groups, grouped, say, show, tell, terminal
 from fovea.study.store import write
 from fovea.study.stored import Record, Stored, find, rounded
 from fovea.study.streams import print_summary
@@ -40,10 +43,12 @@ NOTES = (
 
 
 def run(command: Command) -> int:
-    command.allow("name", "results")
+    command.allow("name", "results", "versus")
     results, name = command.option("results", "results"), command.option("name")
     own(Settings, {"prompts": "", "name": name or None})
     a, b = _two(command, results)
+    if versus := command.option("versus"):
+        return across(a, b, versus)
     pairs, rest = matched(a, b)
     if not pairs:
         raise Refused(f"{command.text}: they have no cell in common: {'; '.join(', '.join(r) for r in rest)}")
@@ -62,6 +67,18 @@ def run(command: Command) -> int:
     if name:
         write(Path(results) / name / "compare.md", markdown(heads, origins(differences), groups))
     print_summary(_summary(a, b, rest, images, differences, found))
+    return 0
+
+
+def across(a: Stored, b: Stored, versus: str) -> int:
+    """The cells of the second study against one of the first, over the images that both have."""
+    found = against(of_study(b), of_study(a), versus)
+    table = contrast_table(found, a.random_weights or b.random_weights)
+    if table is None:
+        raise Refused(f"versus={versus}: no image of it, or no score, is in {b.folder} too")
+    tell(table, terminal(120))
+    rows = [{key: rounded(value) for key, value in record.items()} for record in table.records()]
+    print_summary({"compare": [str(a.folder), str(b.folder)], "versus": versus, "rows": rows})
     return 0
 
 

@@ -7,7 +7,7 @@ neither the model's weights nor the prompt files have to be there. What may be s
     metric.NAME.KEY=VALUE                 the same with another setting
     eval.metrics=[...]                    other metrics; one that the study had keeps its settings
     eval=SUITE                            another suite, as its file has it
-    eval.strict=true, cost=..., logger=...
+    eval.strict=true, cost=..., versus=..., logger=...
 
 Tables, plots and maps are written again; the provenance stays that of the images, with a note `rescored` on
 who scored them."""
@@ -25,12 +25,13 @@ from fovea.study.config.instantiate import check
 from fovea.study.config.schema import Suite
 from fovea.study.plan.again import planned
 from fovea.study.plan.cells import Node
+from fovea.study.plan.checks import labelled
 from fovea.study.plan.plan import Plan, own
 from fovea.study.store import Store
 from fovea.study.stored import Stored, find
 
 MISSING = "missing here; a run of the study makes them again"
-KEYS = ("eval", "metric", "cost", "logger")
+KEYS = ("eval", "metric", "cost", "versus", "logger")
 
 
 def run(command: Command) -> int:
@@ -60,6 +61,8 @@ def plan(study: Path, arguments: Sequence[str]) -> tuple[Plan, dict[str, Any]]:
     """The study as it was, with the metrics of now; and its provenance."""
     stored = Stored(study).provenance
     made = planned(study, stored, stored["config"] | _config(stored["config"], arguments))
+    if made.settings.versus is not None:
+        labelled(made.settings.versus, [cell.label for cell in made.cells])
     store = Store(study)
     store.check()
     if not any(store.samples(cell.id) for cell in made.cells):
@@ -96,6 +99,8 @@ def _config(stored: Node, arguments: Sequence[str]) -> Node:
         config = whole(load([names, *plain], known=stored["metric"]))
         said = {text.partition("=")[0].split(".")[1] for text in given if _of(text) == "eval"}
         config["eval"] = stored["eval"] | {key: config["eval"][key] for key in said}
+    if not any(_of(text) == "versus" for text in given):
+        config["versus"] = stored.get("versus")
     own(Suite, config["eval"], "eval")
     check(config["logger"], "logger", "fovea.study")
     return {key: config[key] for key in KEYS}

@@ -4,8 +4,10 @@ are."""
 from pathlib import Path
 from typing import Any
 
+from fovea.study.analysis.contrasts import against, controlled, of_study
 from fovea.study.commands.command import Command
 from fovea.study.report import formats, terminal
+from fovea.study.report.contrasts import contrast_table
 from fovea.study.report.table import COUNT, Column, Table
 from fovea.study.stored import Stored, brief, find, studies
 from fovea.study.streams import print_summary
@@ -16,9 +18,11 @@ def run(command: Command) -> int:
     if not command.value or _holds_studies(Path(command.value)):
         return every(command)
     study = find(command.text, command.value, results)
-    given = [text for text in command.allow("logger", "results") if not text.startswith("results=")]
-    logger = _logger(given)
-    _print(study)
+    given = command.allow("logger", "results", "versus")
+    logger = _logger([text for text in given if not text.startswith(("results=", "versus="))])
+    versus = command.option("versus")
+    pairs = against(of_study(study), of_study(study), versus) if versus else None
+    _print(study, contrast_table(pairs, study.random_weights) if pairs else None)
     logger(study.folder)
     print_summary(summary(study))
     return 0
@@ -80,8 +84,8 @@ def _logger(given: list[str]) -> Any:
     return build(whole(load(given))["logger"], "logger", "fovea.study")
 
 
-def _print(study: Stored) -> None:
-    console, found = terminal.terminal(), tables(study)
+def _print(study: Stored, pairs: Table | None) -> None:
+    console, found = terminal.terminal(), tables(study, pairs)
     if not found:
         done, planned = study.done
         terminal.say(f"no table yet: {done} of {planned} cells are done; the same command goes on", console)
@@ -90,11 +94,15 @@ def _print(study: Stored) -> None:
     terminal.say("\n".join(origin(study)), console)
 
 
-def tables(study: Stored) -> list[Table]:
-    """As they were written; of a study whose tables another version wrote, the figures of its records."""
+def tables(study: Stored, pairs: Table | None = None) -> list[Table]:
+    """As they were written; of a study whose tables another version wrote, the figures of its records. pairs:
+    stands in for those that were written."""
     found = formats.read(study.folder / "table.parquet") or _plain(study)
-    beside = formats.read(study.folder / "published.parquet")
-    return [table for table in (found, beside) if table is not None]
+    others = (formats.read(study.folder / f"{name}.parquet") for name in ("contrasts", "published"))
+    written, beside = others
+    if written is None and pairs is None and study.samples:  # of a study from before there were any
+        written = contrast_table(controlled(of_study(study)), study.random_weights)
+    return [table for table in (found, pairs or written, beside) if table is not None]
 
 
 def _plain(study: Stored) -> Table | None:

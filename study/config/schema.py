@@ -15,7 +15,8 @@ FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 class Settings:
     """name: folder under `results`; null makes it from the choices. n: the first n prompts of the set.
     Raising n, or adding seeds, goes on where the study stands. cost: what a method has to be cheaper in than
-    step reduction at the same quality; gains and plots are by it. The last five ask for other things than a
+    step reduction at the same quality; gains and plots are by it. versus: label of a cell that all others are
+    compared with, in pairs; null for the natural pairs. The last five ask for other things than a
     study: COMMANDS."""
 
     prompts: str
@@ -25,6 +26,7 @@ class Settings:
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     batch: Annotated[int, Field(ge=1)] = 4
     cost: Literal["time", "flops"] = "time"
+    versus: str | None = None
     plan: bool = False
     rescore: str | None = None
     list: str | None = None

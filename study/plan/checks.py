@@ -55,3 +55,9 @@ def is_random(model: Node) -> bool:
     folder = check(model, "model", "fovea.models").folder
     index = read_json(folder / "model_index.json") if folder else None
     return "random" in (model["weights"], (index or {}).get("weights"))
+
+
+def labelled(label: str, labels: Iterable[str]) -> None:
+    """Refused unless a cell is called so."""
+    if label not in (known := list(labels)):
+        raise Refused(f"versus={label}: no cell of this study; {nearest(label, known)}")

@@ -12,7 +12,7 @@ from fovea.study.config.instantiate import build, check
 from fovea.study.config.prompts import Sample, read, samples
 from fovea.study.config.schema import Settings, Suite, Sweep
 from fovea.study.plan.cells import Cell, Node, cells, checked
-from fovea.study.plan.checks import is_random, obtainable, unavailable
+from fovea.study.plan.checks import is_random, labelled, obtainable, unavailable
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ def make(overrides: Sequence[str]) -> Plan:
         prompts = read(settings.prompts)
     drawn = samples(prompts.all[: settings.n], settings.seeds)
     found = cells(overrides, sweep, settings, picked)
+    if settings.versus is not None:
+        labelled(settings.versus, [cell.label for cell in found])
     models = [cell.model for cell in found]
     with _needing(config):
         obtainable(models)

@@ -54,6 +54,14 @@ def save(table: Table, path: Path) -> None:
     write(path.with_suffix(".parquet"), stored(table))
 
 
+def replace_all(table: Table | None, path: Path) -> None:
+    """`save`; without a table, what an earlier report wrote there goes."""
+    if table is not None:
+        return save(table, path)
+    for ending in (".md", ".tex", ".csv", ".parquet"):
+        path.with_suffix(ending).unlink(missing_ok=True)
+
+
 def markdown(table: Table) -> str:
     head, *body = table.lines()
     left = [column.left for column in table.shown]

@@ -32,7 +32,15 @@ SCRIPTS = (  # each may use those before it
 )
 FIRST = 8  # packages that touch results, shown before the rest unfolds
 LONG = 20_000  # characters that are shown of a traceback
-BESIDE = ("table", "published", "samples", "hypervolume", "traces", "provenance")  # then the figures
+BESIDE = (
+    "table",
+    "contrasts",
+    "published",
+    "samples",
+    "hypervolume",
+    "traces",
+    "provenance",
+)  # then the figures
 FORMS = (".csv", ".tex", ".md", ".parquet", ".json", ".svg", ".png", ".webp", ".gif")
 ESCAPES = {"<": r"\u003c", ">": r"\u003e", "&": r"\u0026", "\u2028": r"\u2028", "\u2029": r"\u2029"}
 
@@ -44,13 +52,16 @@ def page(
     table: Table,
     origin: Mapping[str, Any],
     published: Table | None = None,
+    contrasts: Table | None = None,
 ) -> None:
     """Writes report.html, last of a study's files, which it links to. origin: the study's provenance.
-    published: a paper's results beside the measured ones."""
+    published: a paper's results beside the measured ones; contrasts: cells against each other."""
     style, script = (
         "\n".join((HERE / name).read_text("utf-8") for name in names) for names in (STYLES, SCRIPTS)
     )
     data = collected(plan, store, rows, table)
+    sections = ("contrasts", "Pairs", contrasts), ("published", "Published", published)
+    others = [(anchor, name, beside) for anchor, name, beside in sections if beside]
     text = _template().render(
         head=head(plan, rows, origin),
         verdict=verdict(plan, rows),
@@ -58,7 +69,7 @@ def page(
         table=table,
         groups=groups(table),
         number=number,
-        published=published,
+        others=others,
         data=data,
         json=escaped(data),
         failures=failures(plan, store, rows),

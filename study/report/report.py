@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fovea.study.analysis.contrasts import of_rows
 from fovea.study.analysis.row import Row
 from fovea.study.analysis.score import per_sample, rows
 from fovea.study.analysis.verdict import volumes
 from fovea.study.plan.fingerprint import digest
 from fovea.study.plan.plan import Plan
 from fovea.study.report import formats, published
+from fovea.study.report.contrasts import contrast_table
 from fovea.study.report.maps import animation, focus, maps, regions
 from fovea.study.report.page import page
 from fovea.study.report.panels import sheet
@@ -26,8 +28,8 @@ STUDY = ("commit", "dirty", "packages", "config", "cells", "seeds", "prompts", "
 
 
 def report(plan: Plan, store: Store, origin: dict[str, Any]) -> tuple[list[Table], dict[str, Any]]:
-    """Writes every output into the study's folder, its provenance among them. Gives the tables, that of the
-    study and that of a paper's results beside it, and the summary that run.py prints last."""
+    """Writes every output into the study's folder, its provenance among them. Gives the tables, those of the
+    study, of its pairs and of a paper's results beside it, and the summary that run.py prints last."""
     found, folder = rows(plan, store), store.folder
     table, samples = study_table(found, plan.random_weights), per_sample(plan, store, found)
     formats.save(table, folder / "table")
@@ -42,8 +44,10 @@ def report(plan: Plan, store: Store, origin: dict[str, Any]) -> tuple[list[Table
     write_json(folder / "provenance.json", origin)
     results = published.results(plan, found)
     beside = published.save(plan, results, folder) if results else None
-    page(plan, store, found, table, origin, beside)
-    tables = [table, *([beside] if beside else [])]
+    pairs = contrast_table(of_rows(found, plan.settings.versus), plan.random_weights)
+    formats.replace_all(pairs, folder / "contrasts")
+    page(plan, store, found, table, origin, beside, pairs)
+    tables = [table, *filter(None, [pairs, beside])]
     return tables, summary(plan, found, table, folder, origin)
 
 
