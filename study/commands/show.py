@@ -7,7 +7,7 @@ from typing import Any
 from fovea.study.analysis.contrasts import against, controlled, of_study
 from fovea.study.commands.command import Command
 from fovea.study.report import formats, terminal
-from fovea.study.report.contrasts import contrast_table
+from fovea.study.report.contrasts import contrast_table, in_short
 from fovea.study.report.table import COUNT, Column, Table
 from fovea.study.stored import Stored, brief, find, studies
 from fovea.study.streams import print_summary
@@ -102,7 +102,8 @@ def tables(study: Stored, pairs: Table | None = None) -> list[Table]:
     written, beside = others
     if written is None and pairs is None and study.samples:  # of a study from before there were any
         written = contrast_table(controlled(of_study(study)), study.random_weights)
-    return [table for table in (found, pairs or written, beside) if table is not None]
+    shown = pairs or (written and in_short(written))
+    return [table for table in (found, shown, beside) if table is not None]
 
 
 def _plain(study: Stored) -> Table | None:

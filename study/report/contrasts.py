@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fovea.study.analysis.contrasts import VERSUS, Contrast
 from fovea.study.report.study_table import RANDOM, short, star
@@ -20,6 +21,7 @@ COLUMNS = (
     Column("verdict", "verdict", left=True),
     Column("n", "n", digits=((math.inf, 0),), brief=False),
 )
+MANY = 24  # lines
 NOTE = (
     "Differences: the first cell less the second over the images that both have, prompts drawn together "
     "[95 % interval]. Corrected: p with Holm's correction for all pairs of one question in all scores; the "
@@ -39,6 +41,15 @@ def contrast_table(found: Sequence[Contrast], random_weights: bool) -> Table | N
     natural = [] if found[0].why == VERSUS else [CONTROLS]
     warning = RANDOM if random_weights else ""
     return Table(COLUMNS, [_row(c) for c in found], [NOTE, *natural, UNSEEN], TITLE, warning)
+
+
+def in_short(table: Table) -> Table:
+    """For a terminal: of many pairs those that are told apart."""
+    if len(table.rows) <= MANY:
+        return table
+    rows = [row for row in table.rows if row["verdict"].value in ("better", "worse")]
+    rest = f"{len(table.rows) - len(rows)} more differences are not told apart: contrasts.csv has them."
+    return replace(table, rows=rows, notes=[*table.notes, rest])
 
 
 def _row(contrast: Contrast) -> dict[str, Entry]:

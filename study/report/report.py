@@ -11,7 +11,7 @@ from fovea.study.analysis.verdict import volumes
 from fovea.study.plan.fingerprint import digest
 from fovea.study.plan.plan import Plan
 from fovea.study.report import formats, published
-from fovea.study.report.contrasts import contrast_table
+from fovea.study.report.contrasts import contrast_table, in_short
 from fovea.study.report.maps import animation, focus, maps, regions
 from fovea.study.report.page import page
 from fovea.study.report.panels import sheet
@@ -47,7 +47,7 @@ def report(plan: Plan, store: Store, origin: dict[str, Any]) -> tuple[list[Table
     pairs = contrast_table(of_rows(found, plan.settings.versus), plan.random_weights)
     formats.replace_all(pairs, folder / "contrasts")
     page(plan, store, found, table, origin, beside, pairs)
-    tables = [table, *filter(None, [pairs, beside])]
+    tables = [table, *([in_short(pairs)] if pairs else []), *([beside] if beside else [])]
     return tables, summary(plan, found, table, folder, origin)
 
 

@@ -18,7 +18,7 @@ from fovea.study.analysis.contrasts import (
     natural,
 )
 from fovea.study.config.errors import Refused
-from fovea.study.report.contrasts import contrast_table
+from fovea.study.report.contrasts import contrast_table, in_short
 
 RESULTS = Path(__file__).parents[3] / "results" / "embedded"
 TEXT = Facts("CLIP score", "higher", "text")
@@ -137,6 +137,17 @@ def test_how_values_pool():
     assert how_pooled([10.0, 20.0], 15.0) == "mean"
     assert how_pooled([10.0, 20.0], 12.5963731) == "decibel"
     assert how_pooled([10.0, 20.0], 14.0) is how_pooled([], 1.0) is None
+
+
+def test_a_terminal_has_of_many_pairs_those_that_are_told_apart():
+    rng, base = np.random.default_rng(0), subject("base", EULER)
+    found = against(
+        [subject(f"c{i}", RAS, values=rng.normal(i % 2, 0.5, 24)) for i in range(40)], [base], "base"
+    )
+    short = in_short(contrast_table(found, False))
+    assert {row["verdict"].value for row in short.rows} == {"better"}
+    assert f"{40 - len(short.rows)} more" in short.notes[-1]
+    assert in_short(contrast_table(found[:5], False)) == contrast_table(found[:5], False)
 
 
 def test_the_table_holds_what_is_told():

@@ -100,7 +100,7 @@ def test_a_study_that_was_stopped_says_how_far_it_is(study, capsys):
 @pytest.mark.parametrize("name", ["ras-lumina_tiny-ratio", "matrix-sd3"])
 def test_a_table_fits_its_terminal(name, width):
     """On a narrow one every cell's figures stand in one line each."""
-    (table,) = tables(Stored(EMBEDDED.parent / name))
+    table = tables(Stored(EMBEDDED.parent / name))[0]
     with open(os.devnull, "w") as file:
         console = Console(width=width, record=True, file=file)
         terminal.tell(replace(table, notes=[]), console)
@@ -123,7 +123,7 @@ def test_a_name_is_enough_below_results(study, capsys):
     ("arguments", "message"),
     [
         (["show=studdy"], "show=studdy: no study; did you mean {results}/study? allowed: {results}/study"),
-        (["show=study", "n=3"], "n=3: beside show=... only logger, results can be said"),
+        (["show=study", "n=3"], "n=3: beside show=... only logger, results, versus can be said"),
         (["show=study", "logger=wandbb"], "did you mean wandb?"),
         (["show=study", "logger=wandb", "logger.mode=onlin"], "did you mean online?"),
         (["show=study", "merge=[a,b]"], "show=... and merge=...: one at a time"),
