@@ -13,7 +13,7 @@ cost?
     python run.py merge=[results/A,results/B] name=NEW   several machines, or several parts of a grid, as one
 
 Any key of conf/ can be set: method.ratio=0.3 n=48 seeds=[0,1] model.weights=random logger=wandb
-results=FOLDER prompts=coco2014 eval.metrics=[psnr,fid] metric.fid.reference.path=FOLDER
+results=FOLDER prompts=coco2014 metric=[psnr,fid] metric.fid.reference.path=FOLDER
 
 The last line of stdout is one JSON object. Exit: 0 done, 2 refused, 3 a cell failed or lacks
 images, 4 the results cannot be written, 130 interrupted, 143 terminated.

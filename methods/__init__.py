@@ -18,12 +18,30 @@ Settings are checked when the object is made; `ValueError` names the setting, it
 in `off`, a class variable, leave nothing of the method: the baseline bit for bit.
 """
 
-from fovea.methods.baseline import Baseline
-from fovea.methods.cache import Cache
-from fovea.methods.caching import Caching
-from fovea.methods.ralu import RALU
-from fovea.methods.random import Random
-from fovea.methods.ras import RAS
-from fovea.methods.steps import Steps
+from typing import TYPE_CHECKING
+
+from fovea import lazy
+
+if TYPE_CHECKING:
+    from fovea.methods.baseline import Baseline
+    from fovea.methods.cache import Cache
+    from fovea.methods.caching import Caching
+    from fovea.methods.ralu import RALU
+    from fovea.methods.random import Random
+    from fovea.methods.ras import RAS
+    from fovea.methods.steps import Steps
 
 __all__ = ["RALU", "RAS", "Baseline", "Cache", "Caching", "Random", "Steps"]
+
+__getattr__ = lazy.names(
+    __name__,
+    {
+        "Baseline": "baseline",
+        "Cache": "cache",
+        "Caching": "caching",
+        "RALU": "ralu",
+        "Random": "random",
+        "RAS": "ras",
+        "Steps": "steps",
+    },
+)

@@ -15,7 +15,7 @@ class Baseline:
     steps: number of steps; None for the model's own.
     """
 
-    steps: Annotated[int, Field(ge=1)] | None = None
+    steps: Annotated[int, Field(ge=1, le=10_000)] | None = None
 
     def __call__(self, flow, on_step=None):
         return Steps(self.steps, solver="euler")(flow, on_step)

@@ -18,7 +18,7 @@ class Caching:
     """
 
     cache: InstanceOf[Cache]
-    steps: Annotated[int, Field(ge=1)] | None = None
+    steps: Annotated[int, Field(ge=1, le=10_000)] | None = None
     solver: Literal["euler", "heun", "dpm++2m", "unipc"] = "euler"
 
     @torch.no_grad()

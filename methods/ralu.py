@@ -40,7 +40,7 @@ class RALU:
     """
 
     preset: Name = "flux_5x"
-    steps: Annotated[int, Field(ge=1)] | None = None
+    steps: Annotated[int, Field(ge=1, le=10_000)] | None = None
     stages: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, max_length=3)] | None = (
         None
     )

@@ -18,7 +18,7 @@ class Sparsity:
     fall, every: the ratio falls by `fall` every so many steps, around one average (Lumina: 1/16 every 4).
     """
 
-    steps: Annotated[int, Field(ge=1)] | None = None
+    steps: Annotated[int, Field(ge=1, le=10_000)] | None = None
     ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
     start: Annotated[int, Field(ge=1)] = 4
     resets: tuple[Annotated[int, Field(ge=1)], ...] | None = None

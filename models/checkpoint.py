@@ -51,7 +51,7 @@ class Checkpoint:
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     height: Annotated[int, Field(gt=0)] = 1024
     width: Annotated[int, Field(gt=0)] = 1024
-    steps: Annotated[int, Field(gt=0)] = 28
+    steps: Annotated[int, Field(gt=0, le=10_000)] = 28
     guidance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 4.0
     negative: str = ""
     max_sequence_length: Annotated[int, Field(gt=0, le=512)] | None = None
@@ -75,7 +75,8 @@ class Checkpoint:
     @property
     def local(self) -> list[Path]:
         """Where `path` may lie on this machine, if it names a place on it at all."""
-        places = [base / self.path for base in (Path.cwd(), ROOT)]
+        path = Path(self.path).expanduser()
+        places = [base / path for base in (Path.cwd(), ROOT)]
         return [place for place in places if place.parent.is_dir()]
 
     @property

@@ -32,10 +32,10 @@ from fovea.models import Flow, Model, adapt, generator
 from fovea.models.tokens import take
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
-from fovea.study.config.instantiate import build
+from fovea.study.config.instantiate import instantiate
 from fovea.study.config.prompts import Sample, read, samples
 from fovea.study.plan.cells import GENERATION
-from fovea.study.plan.checks import is_random, obtainable
+from fovea.study.plan.plan import is_random, obtainable
 
 DEGREE = 4
 
@@ -150,12 +150,13 @@ def focus(nearer: Tensor) -> str:
 
 def calibrate(arguments: Sequence[str]) -> str:
     """The fragment for a command line. Raises Refused before anything is loaded."""
-    config = whole(load(["n=8", *arguments]))
+    n = [] if any(a.startswith("n=") for a in arguments) else ["n=8"]
+    config = whole(load([*n, *arguments]))
     node = {
         key: value for key, value in config["model"].items() if not isinstance(value, Mapping)
     }  # no hints
     drawn = samples(read(config["prompts"]).all[: config["n"]], config["seeds"])
-    checkpoint = build(node, "model", "fovea.models")
+    checkpoint = instantiate(node, "model", "fovea.models")
     obtainable([node])
     if is_random(node):
         raise Refused("model.weights=random: weights without training have nothing to measure")

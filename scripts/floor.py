@@ -26,9 +26,9 @@ FURTHER = 10**6  # to seeds that no study uses beside its own
 
 def changes(plan: Plan, overrides: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """What is changed, in words and as overrides."""
-    from fovea.study.config.instantiate import build
+    from fovea.study.config.instantiate import instantiate
 
-    _, dtype = build(dense(plan).model, "model", "fovea.models").placed()
+    _, dtype = instantiate(dense(plan).model, "model", "fovea.models").placed()
     yield f"dtype {OTHER[dtype]}", [f"model.dtype={OTHER[dtype]}"]
     if plan.settings.batch > 1:
         yield "batches of 1", ["batch=1"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from fovea.eval.facts import Facts
 from fovea.study.config.errors import Refused
-from fovea.study.config.instantiate import build
+from fovea.study.config.instantiate import instantiate
 from fovea.study.store import Store, read_json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,7 +66,7 @@ class Stored:
         if stored := self.provenance.get("scores"):
             return {name: Facts(**known) for name, known in stored.items()}
         nodes = self.provenance["config"]["metric"].items()
-        told = [build(_within(node), f"metric.{name}", "fovea.eval").scores for name, node in nodes]
+        told = [instantiate(_within(node), f"metric.{name}", "fovea.eval").scores for name, node in nodes]
         return {name: facts for scores in told for name, facts in scores.items()}
 
     @property

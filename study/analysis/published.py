@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from fovea.eval.interval import Interval
 from fovea.study.analysis.row import Row, score_interval
-from fovea.study.config.instantiate import build
+from fovea.study.config.instantiate import instantiate
 
 TITLE = "Published results, beside what was measured"
 FOLDER = Path(__file__).resolve().parents[2] / "conf" / "experiment"
@@ -117,7 +117,7 @@ class Results:
 def published(node: Mapping[str, Any], scale: Mapping[str, Any], rows: Sequence[Row]) -> Results:
     """node: `paper` of an experiment's config. scale: that of the study, which says what stands for which
     model."""
-    paper: Paper = build(node, "paper", "fovea.study")
+    paper: Paper = instantiate(node, "paper", "fovea.study")
     of, lines = {row.cell.label: row for row in rows}, paper.lines()
     by_id = {row.cell.id: row for row in rows}
     dense = {line.get("model"): line for line in lines if line["cell"] == "dense"}

@@ -15,13 +15,12 @@ from fovea.study.analysis.gain import with_gain
 from fovea.study.analysis.row import Row, flops_ratio, mean_flops, no_op, relative, speedup
 from fovea.study.analysis.speed import batches, seconds, speed
 from fovea.study.analysis.verdict import with_verdicts
-from fovea.study.config.instantiate import build
+from fovea.study.config.instantiate import instantiate
 from fovea.study.finished import Finished
 from fovea.study.floor import floor
 from fovea.study.picture import pixels
 from fovea.study.plan.cells import Cell
-from fovea.study.plan.checks import keyed
-from fovea.study.plan.plan import Plan
+from fovea.study.plan.plan import Plan, keyed
 from fovea.study.store import Store
 
 Metrics = Mapping[str, Callable[[Samples], list[Score]]]
@@ -40,7 +39,7 @@ def rows(plan: Plan, store: Store) -> list[Row]:
 
 def build_metrics(plan: Plan) -> Metrics:
     """Each as it is, or, where it fails its self-test, as scores that say so."""
-    built = {name: build(node, f"metric.{name}", "fovea.eval") for name, node in plan.metrics.items()}
+    built = {name: instantiate(node, f"metric.{name}", "fovea.eval") for name, node in plan.metrics.items()}
     return {name: metric if plan.random_weights else trusted(metric) for name, metric in built.items()}
 
 

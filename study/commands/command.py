@@ -4,7 +4,9 @@ made."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from os.path import expanduser
 
+from fovea.study.config.compose import listed, text
 from fovea.study.config.errors import Refused
 from fovea.study.config.schema import COMMANDS
 
@@ -25,38 +27,46 @@ class Command:
     @property
     def rest(self) -> list[str]:
         """The command line without the command's own key."""
-        return [text for text in self.arguments if text.partition("=")[0] != self.name]
+        return [one for one in self.arguments if one.partition("=")[0] != self.name]
 
     def allow(self, *keys: str) -> list[str]:
         """The rest. Refused where a group or plain key other than these is in it."""
-        for text in self.rest:
-            if text.lstrip("+~").partition("=")[0].split(".")[0] not in keys:
+        for argument in self.rest:
+            if argument.lstrip("+~").partition("=")[0].split(".")[0] not in keys:
                 can = f"only {', '.join(keys)} can" if keys else "nothing else can"
-                raise Refused(f"{text}: beside {self.name}=... {can} be said")
+                raise Refused(f"{argument}: beside {self.name}=... {can} be said")
         return self.rest
 
     def option(self, key: str, default: str = "") -> str:
         """The value of a plain key in the rest."""
-        given = [text.partition("=")[2] for text in self.rest if text.partition("=")[0] == key]
-        value = given[-1] if given and given[-1] not in ("", "null") else default
-        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-        return value[1:-1] if quoted else value
+        given = [argument for argument in self.rest if argument.partition("=")[0] == key]
+        return (text(given[0]) if given else "") or default
+
+    @property
+    def results(self) -> str:
+        """Where studies lie."""
+        return expanduser(self.option("results", "results"))
 
     def folders(self) -> list[str]:
         """The value as a list: [a,b] or a,b."""
-        from fovea.study.config.override import parsed, values
-
-        value = values(parsed(self.text))
-        return [str(one) for one in (value if isinstance(value, list) else [value])]
+        return listed(self.text)
 
 
 def command(arguments: Sequence[str]) -> Command | None:
     """None for a study to be made. Refused if two things are asked for."""
-    given = {text.partition("=")[0]: text.partition("=")[2] for text in arguments if "=" in text}
-    found = [name for name in COMMANDS if given.get(name, "null") != "null"]
+    given: dict[str, str] = {}
+    for argument in arguments:
+        key, equals, _ = argument.partition("=")
+        if equals and key in given:
+            raise Refused(f"{given[key]} and {argument}: say {key} once")
+        given[key] = argument
+    found = [name for name in COMMANDS if given.get(name, f"{name}=null") != f"{name}=null"]
     if len(found) > 1:
         raise Refused(f"{' and '.join(f'{name}=...' for name in found)}: one at a time")
-    return Command(found[0], given[found[0]], tuple(arguments)) if found else None
+    if not found:
+        return None
+    name, _, value = given[found[0]].partition("=")
+    return Command(name, value if name in ("merge", "compare") else text(given[name]), tuple(arguments))
 
 
 def execute(arguments: list[str]) -> int:

@@ -12,10 +12,10 @@ from fovea.study.analysis.change import Change, changes
 from fovea.study.analysis.contrasts import against, of_study
 from fovea.study.commands.command import Command
 from fovea.study.config.errors import Refused
+from fovea.study.config.instantiate import validated
 from fovea.study.config.schema import Settings
 from fovea.study.picture import same
-from fovea.study.plan.again import OF_RUN
-from fovea.study.plan.plan import own
+from fovea.study.plan.plan import OF_RUN
 from fovea.study.report.contrasts import contrast_table
 from fovea.study.report.study_table import short, star
 from fovea.study.report.table import figure
@@ -44,8 +44,8 @@ NOTES = (
 
 def run(command: Command) -> int:
     command.allow("name", "results", "versus")
-    results, name = command.option("results", "results"), command.option("name")
-    own(Settings, {"prompts": "", "name": name or None})
+    results, name = command.results, command.option("name")
+    validated(Settings, {"prompts": "", "name": name or None})
     a, b = _two(command, results)
     if versus := command.option("versus"):
         return across(a, b, versus)

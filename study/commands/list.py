@@ -8,13 +8,14 @@ from dataclasses import fields
 from itertools import takewhile
 from typing import Any
 
+from hydra.utils import get_class
+
 from fovea.study.commands.command import Command
-from fovea.study.config.compose import CONF, groups, load, options, whole
+from fovea.study.config.compose import CONF, groups, load, options, suite, whole
 from fovea.study.config.errors import Refused, nearest
-from fovea.study.config.instantiate import asked, check, obstacle
-from fovea.study.config.light import light
-from fovea.study.plan.checks import keyed
+from fovea.study.config.instantiate import instantiate, obstacle
 from fovea.study.plan.fingerprint import device
+from fovea.study.plan.plan import keyed
 from fovea.study.report.terminal import say, show, terminal
 from fovea.study.streams import print_summary
 
@@ -36,7 +37,7 @@ USE = {
     "models": "model=NAME",
     "methods": "method=NAME, method.SETTING=VALUE",
     "caches": "cache=NAME, method.cache.SETTING=VALUE, with a method that takes one",
-    "metrics": "eval.metrics=[NAME,...], metric.NAME.SETTING=VALUE",
+    "metrics": "metric=[NAME,...], metric.NAME.SETTING=VALUE",
     "suites": "eval=NAME",
     "prompts": "prompts=NAME",
     "experiments": "experiment=NAME",
@@ -86,7 +87,7 @@ def help_text() -> str:
     lines = [f"  {group + '=':12}{' | '.join(options(group)) or '(none yet)'}" for group in groups()]
     named = [
         f"list=KIND tells more of each: {', '.join(KINDS)}",
-        f"eval.metrics=[...], each with its keys as metric.NAME.KEY=VALUE: {', '.join(options('metric'))}",
+        f"metric=[...], each with its keys as metric.NAME.KEY=VALUE: {', '.join(options('metric'))}",
         f"prompts=, or a file: {', '.join(options('prompt'))}",
     ]
     return "\n".join(
@@ -111,9 +112,9 @@ def _models(names: list[str], _: list[str]) -> list[Record]:
 def _weights(node: Mapping[str, Any]) -> str:
     """Whether they are on this machine. The hub is not asked: that takes seconds and a network."""
     node = {key: value for key, value in node.items() if not isinstance(value, Mapping)}
-    if check(node, "model", "fovea.models").folder is None:
+    if instantiate(node, "model", "fovea.models").folder is None:
         return f"not here: `hf download {node['path']}` or model.path=FOLDER; model.weights=random for timing"
-    why = obstacle(node | {"device": device(node["device"])}, "model", "fovea.models")
+    why = obstacle(instantiate(node | {"device": device(node["device"])}, "model", "fovea.models"))
     return f"here: {node['path']}" if why is None else why.partition("\n")[0]
 
 
@@ -124,8 +125,8 @@ def _settings(group: str) -> Callable[[list[str], list[str]], list[Record]]:
 def _defaults(group: str, name: str) -> Record:
     """Every setting with its default; `model.steps` where it is the model's."""
     node = _file(group, name)
-    cls = light(node.pop("_target_"))
-    others = {f.name: f.default for f in fields(cls) if f.name not in node and f.init} if cls else {}
+    cls = get_class(node.pop("_target_"))
+    others = {f.name: f.default for f in fields(cls) if f.name not in node and f.init}
     return {key: _plain(value) for key, value in (node | others).items()}
 
 
@@ -155,21 +156,20 @@ def _plain(value: Any) -> Any:
 
 def _metrics(names: list[str], given: list[str]) -> list[Record]:
     print("asking each metric what it needs: some seconds", file=sys.stderr)
-    nodes = whole(load([f"eval.metrics=[{','.join(names)}]", *given]))["metric"]
+    nodes = whole(load([f"metric=[{','.join(names)}]", *given]))["metric"]
     arrows = {"higher": "↑", "lower": "↓"}
     found = []
     for name in names:
-        where = f"metric.{name}"
-        known = asked(nodes[name], where, "fovea.eval", lambda made: dict(made.scores))
-        why = obstacle(nodes[name], where, "fovea.eval")
-        scores = " ".join(f"{score} {arrows[facts.better]}" for score, facts in known.items())
+        made = instantiate(nodes[name], f"metric.{name}", "fovea.eval")
+        why = obstacle(made)
+        scores = " ".join(f"{score} {arrows[facts.better]}" for score, facts in made.scores.items())
         here = "a number can be had" if why is None else f"unavailable: {keyed(name, why)}"
         found.append({"scores": scores, "here": here})
     return found
 
 
 def _suites(names: list[str], _: list[str]) -> list[Record]:
-    return [{"metrics": ", ".join(_file("eval", name).get("metrics") or []) or "none"} for name in names]
+    return [{"metrics": ", ".join(suite(name)) or "none"} for name in names]
 
 
 def _prompts(names: list[str], _: list[str]) -> list[Record]:

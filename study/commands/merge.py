@@ -17,11 +17,10 @@ from fovea.study.commands.command import Command
 from fovea.study.commands.run import end, unavailable
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
+from fovea.study.config.instantiate import validated
 from fovea.study.config.schema import Settings
 from fovea.study.picture import same
-from fovea.study.plan.again import cell as planned_cell
-from fovea.study.plan.again import planned
-from fovea.study.plan.plan import own
+from fovea.study.plan.plan import cell_of, planned
 from fovea.study.records import CellRecord
 from fovea.study.store import Store, write_json
 from fovea.study.stored import Record, Stored, find
@@ -47,10 +46,10 @@ def run(command: Command) -> int:
     from fovea.study.run.progress import Progress
 
     given = command.allow("name", "results", "logger")
-    results, name = command.option("results", "results"), command.option("name")
+    results, name = command.results, command.option("name")
     if not name:
         raise Refused(f"{command.text}: the new study needs a name: name=NEW")
-    own(Settings, {"prompts": "", "name": name})
+    validated(Settings, {"prompts": "", "name": name})
     studies = _studies(command, results)
     if (folder := Path(results) / name).exists():
         raise Refused(f"name={name}: {folder} is there already; give another name")
@@ -163,7 +162,7 @@ def _facts(study: Stored) -> Iterable[Fact]:
     yield "weights, trained or random", "random" if study.random_weights else "trained", name
     yield "cost (set again by rescore=FOLDER cost=...)", str(config["cost"]), name
     yield "margins (set again by rescore=FOLDER)", _text(config["eval"].get("margin")), name
-    yield "metrics (set again by rescore=FOLDER eval.metrics=[...])", ", ".join(config["metric"]), name
+    yield "metrics (set again by rescore=FOLDER metric=[...])", ", ".join(config["metric"]), name
     for metric, node in config["metric"].items():
         yield f"settings of {metric} (set again by rescore=FOLDER metric.{metric}...)", _text(node), name
     for cell, known in study.provenance["cells"].items():
@@ -282,7 +281,7 @@ def _add(source: Store, goal: Store, cell: str, record: Record) -> None:
         place = file.relative_to(source.cell(cell))
         if file.is_file() and place.parts[0] in ("records", "focus", "traces") and place.name[0] != ".":
             _link(file, goal.cell(cell) / place)
-    goal.describe(CellRecord.of(planned_cell(cell, record)))
+    goal.describe(CellRecord.of(cell_of(cell, record)))
     found = goal.records(cell)
     for key in mine:
         if found[key].sha256 == mine[key].sha256:  # of one that was packed in two ways, that of the record

@@ -5,7 +5,7 @@ neither the model's weights nor the prompt files have to be there. What may be s
 
     nothing                               the study's own metrics, computed anew
     metric.NAME.KEY=VALUE                 the same with another setting
-    eval.metrics=[...]                    other metrics; one that the study had keeps its settings
+    metric=[...]                          other metrics; one that the study had keeps its settings
     eval=SUITE                            another suite, as its file has it
     eval.strict=true, cost=..., versus=..., logger=...
 
@@ -21,12 +21,10 @@ from fovea.study.commands.command import Command
 from fovea.study.commands.run import damaged, end, readable, unavailable
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
-from fovea.study.config.instantiate import check
+from fovea.study.config.instantiate import instantiate, validated
 from fovea.study.config.schema import Suite
-from fovea.study.plan.again import planned
 from fovea.study.plan.cells import Node
-from fovea.study.plan.checks import labelled
-from fovea.study.plan.plan import Plan, own
+from fovea.study.plan.plan import Plan, labelled, planned
 from fovea.study.store import Store
 from fovea.study.stored import Stored, find
 
@@ -37,7 +35,7 @@ KEYS = ("eval", "metric", "cost", "versus", "logger")
 def run(command: Command) -> int:
     from fovea.study.run.progress import Progress
 
-    study = find(command.text, command.value, command.option("results", "results")).folder
+    study = find(command.text, command.value, command.results).folder
     made, stored = plan(study, command.arguments)
     store = Store(study)
     with store.lock() as told, Progress() as progress:
@@ -91,18 +89,20 @@ def _config(stored: Node, arguments: Sequence[str]) -> Node:
             raise Refused(
                 f"{text}: the images are made; beside rescore=... only {', '.join(KEYS)} can be said"
             )
-    plain = [f"cost={stored['cost']}", *given]
+    plain = given if any(_of(text) == "cost" for text in given) else [f"cost={stored['cost']}", *given]
     if any(text.startswith("eval=") for text in given):
         config = whole(load(plain))
     else:
-        names = f"eval.metrics=[{','.join(stored['metric'])}]"
-        config = whole(load([names, *plain], known=stored["metric"]))
+        listed = any(text.startswith("metric=") for text in given)
+        names = [] if listed else [f"metric=[{','.join(stored['metric'])}]"]
+        config = whole(load([*names, *plain], known=stored["metric"]))
         said = {text.partition("=")[0].split(".")[1] for text in given if _of(text) == "eval"}
-        config["eval"] = stored["eval"] | {key: config["eval"][key] for key in said}
+        kept = {key: value for key, value in stored["eval"].items() if key in config["eval"]}
+        config["eval"] = kept | {key: config["eval"][key] for key in said}
     if not any(_of(text) == "versus" for text in given):
         config["versus"] = stored.get("versus")
-    own(Suite, config["eval"], "eval")
-    check(config["logger"], "logger", "fovea.study")
+    validated(Suite, config["eval"], "eval")
+    instantiate(config["logger"], "logger", "fovea.study")
     return {key: config[key] for key in KEYS}
 
 

@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any, TypeVar
 
 from fovea.study.config.errors import Refused
-from fovea.study.config.instantiate import build
+from fovea.study.config.instantiate import instantiate
 from fovea.study.picture import Damaged
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan, make
@@ -57,7 +57,7 @@ def _make(plan: Plan, store: Store, progress: Any, arguments: list[str]) -> None
     if any(keys - set(store.samples(cell)) for cell in cells):
         start = store.folder / "runs" / f"{store.session}.json"
         write_json(start, provenance(plan, arguments, store.session))
-        build(plan.config["launcher"], "launcher", "fovea.study")(plan, store, progress)
+        instantiate(plan.config["launcher"], "launcher", "fovea.study")(plan, store, progress)
         store.index(cells)
 
 
@@ -113,7 +113,7 @@ def end(plan: Plan, store: Store, tables: Iterable[Table], summary: dict[str, An
     console = terminal()
     for table in tables:
         tell(table, console)
-    build(plan.config["logger"], "logger", "fovea.study")(store.folder)
+    instantiate(plan.config["logger"], "logger", "fovea.study")(store.folder)
     print_summary(summary)
     return 3 if summary["failed"] or summary["done"] < summary["cells"] else 0
 

@@ -14,7 +14,7 @@ from fovea.study.streams import print_summary
 
 
 def run(command: Command) -> int:
-    results = command.option("results", "results")
+    results = command.results
     if not command.value or _holds_studies(Path(command.value)):
         return every(command)
     study = find(command.text, command.value, results)
@@ -32,7 +32,7 @@ def every(command: Command) -> int:
     """The studies below a folder, the newest last."""
     command.allow("results")
     folder = command.value if command.name == "show" else ""
-    results = Path(folder or command.option("results", "results"))
+    results = Path(folder or command.results).expanduser()
     found = sorted(studies(results), key=lambda study: study.made)
     lines = [["study", "cells", "commit", "made", ""]]
     for study in found:
@@ -79,9 +79,9 @@ def _holds_studies(folder: Path) -> bool:
 
 def _logger(given: list[str]) -> Any:
     from fovea.study.config.compose import load, whole
-    from fovea.study.config.instantiate import build
+    from fovea.study.config.instantiate import instantiate
 
-    return build(whole(load(given))["logger"], "logger", "fovea.study")
+    return instantiate(whole(load(given))["logger"], "logger", "fovea.study")
 
 
 def _print(study: Stored, pairs: Table | None) -> None:

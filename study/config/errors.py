@@ -3,6 +3,9 @@ spelling."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
+
+LONGEST = 200  # characters of a value that a message repeats
 
 
 class Refused(ValueError):
@@ -15,3 +18,10 @@ def nearest(word: object, allowed: Iterable[str]) -> str:
     close = get_close_matches(str(word).lower(), [a.lower() for a in allowed], n=1, cutoff=0.5)
     hint = next((f"did you mean {a}? " for a in allowed if close and a.lower() == close[0]), "")
     return f"{hint}allowed: {', '.join(allowed) or 'nothing'}"
+
+
+def shown(value: Any) -> str:
+    """A value as a message repeats it."""
+    words = [word for one, word in ((None, "null"), (True, "true"), (False, "false")) if value is one]
+    text = words[0] if words else str(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

@@ -22,7 +22,7 @@ from pydantic import ConfigDict, Field
 from pydantic import dataclasses as pydantic
 
 from fovea.study.config.errors import Refused, nearest
-from fovea.study.config.instantiate import build
+from fovea.study.config.instantiate import instantiate
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = ("prompt", "prompts")
@@ -134,7 +134,7 @@ def _files(source: str) -> list[Path]:
     sets = {file.stem: file for file in (ROOT / "conf" / "prompt").glob("*.yaml")}
     if source in sets:
         node: Any = OmegaConf.to_container(OmegaConf.load(sets[source]))
-        return build(node, f"conf/prompt/{source}.yaml", "fovea.study").found(source)
+        return instantiate(node, f"conf/prompt/{source}.yaml", "fovea.study").found(source)
     file = Path(source).expanduser()
     for place in (file, ROOT / file):
         if place.suffix.lower() in LAYOUTS and _is_file(place):

@@ -1,9 +1,11 @@
 """The plain keys of conf/config.yaml and the sweep's own, with their limits."""
 
 import re
+from os.path import expanduser
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -11,7 +13,7 @@ COMMANDS = ("list", "show", "merge", "compare", "rescore")  # keys that ask for 
 FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Settings:
     """name: folder under `results`; null makes it from the choices. n: the first n prompts of the set.
     Raising n, or adding seeds, goes on where the study stands. cost: what a method has to be cheaper in than
@@ -21,7 +23,7 @@ class Settings:
 
     prompts: str
     name: str | None = None
-    results: str = "results"
+    results: Annotated[str, Field(min_length=1), AfterValidator(expanduser)] = "results"
     n: Annotated[int, Field(ge=1)] = 24
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     batch: Annotated[int, Field(ge=1)] = 4
@@ -39,22 +41,23 @@ class Settings:
             raise ValueError(
                 f"name={self.name}: must be letters, digits, '.', '_' and '-', at most 100 of them"
             )
+        if any(len(part.encode()) > 255 for part in Path(self.results).parts) or len(self.results) > 4000:
+            raise ValueError(f"results={self.results[:40]}...: is longer than a file system takes")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds={list(self.seeds)}: a seed is there twice")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Suite:
-    """metrics: files of conf/metric. strict: refuse to start when one of them cannot give a number. margin:
+    """strict: refuse to start when a metric cannot give a number. margin:
     by score, `clip_score` or `clip_score[emoji]`, the loss to the dense images that is accepted; of a
     likeness to them, psnr, ssim, lpips, the worst value that is."""
 
-    metrics: tuple[str, ...] | None = ()
     strict: bool = False
     margin: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Sweep:
     """grid: config keys to lists of values; several keys make the product. points: cells written out, config
     keys to values each; a grid beside them multiplies them. curve: step reduction to compare with, as

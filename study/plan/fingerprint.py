@@ -2,26 +2,31 @@
 
     the resolved settings of model and method, defaults included; the size of a batch
     the weights (contents of small files, size and a sample of large ones; a hub file's own hash)
-    the versions of torch, diffusers, transformers, numpy, and the source of models/ and of the method
+    the versions of torch, diffusers, transformers, numpy
+    the source that makes and times an image, which is found by following imports: from the timed region
+    (clock, rounding to 8 bits), from the model's family and from the method
     the device and the number of threads: a latency of another machine is another cell's
 
 Not part of it: prompts and seeds, which are each sample's key, so that raising n goes on; the metrics, which
-are computed anew from the stored images; comments and layout of the source."""
+are computed anew from the stored images; where weights come from; comments, docstrings and layout of the
+source."""
 
 import ast
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fovea.study.config.light import light
-
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "diffusers", "transformers", "numpy")
+TIMED = "fovea.study.run.generate"
+FOLLOWED = ("fovea.models", "fovea.methods", "fovea.eval")  # what plans and reports touches no number
+FAMILIES = ("sd3", "lumina", "flux")
+RANDOM = ("fovea.models.random_weights", "fovea.models.architectures")
 SMALL, BLOCK = 64 << 20, 1 << 20
 
 
@@ -34,33 +39,87 @@ def packages() -> dict[str, str]:
     return {name: version(name) for name in PACKAGES}
 
 
+def code(model: Mapping[str, Any], method: Mapping[str, Any]) -> str:
+    """Hash of the source that touches the numbers of a method on a model, both as nodes."""
+    return _code(model["family"], model["weights"] == "random", tuple(sorted(set(_targets(method)))))
+
+
 @cache
-def code(*modules: str) -> str:
-    """Hash of models/ and of a method's modules with what they import from methods/: their syntax, not their
-    layout."""
-    own = {file for module in modules for file in _imported(module)}
-    files = sorted((ROOT / "models").glob("*.py")) + sorted(own)
-    return digest([(f.name, ast.dump(ast.parse(f.read_text("utf-8")))) for f in files])
+def _code(family: str, random: bool, targets: tuple[str, ...]) -> str:
+    entries = [TIMED, f"fovea.models.{family}", *(RANDOM if random else ()), *map(home, targets)]
+    others = {f"fovea.models.{name}" for name in FAMILIES if name != family}
+    found: set[str] = set()
+    for module in entries:
+        if _file(module) is None:
+            raise FileNotFoundError(f"{module} has no source to tell a cell by")
+        _follow(module, found, others)
+    return digest([(module, _syntax(_file(module))) for module in sorted(found)])
+
+
+def _targets(node: Mapping[str, Any]) -> Iterator[str]:
+    """The classes of a node and of those in it."""
+    yield node["_target_"]
+    for value in node.values():
+        if isinstance(value, Mapping) and "_target_" in value:
+            yield from _targets(value)
+
+
+def _follow(module: str, found: set[str], left_out: Iterable[str]) -> None:
+    """Adds the module and all of FOLLOWED that it imports. A package's own file only names others."""
+    file = _file(module)
+    if module in found or module in left_out or file is None or file.name == "__init__.py":
+        return
+    found.add(module)
+    for package, name in _imported(file):
+        if package.startswith(FOLLOWED):
+            _follow(package, found, left_out)
+            _follow(home(f"{package}.{name}"), found, left_out)
 
 
 def home(target: str) -> str:
-    """The module that a class is written in: methods.RAS -> methods.ras."""
-    found = light(target)
-    module = getattr(found, "__module__", "").removeprefix("light.")
-    return module or target.rsplit(".", 1)[0]
+    """The module that a name is written in: fovea.methods.RAS -> fovea.methods.ras; a module is its own."""
+    module, _, name = target.rpartition(".")
+    file = _file(module)
+    if _file(target) is not None or file is None:
+        return target
+    return next((source for source, given in _imported(file) if given == name), module)
 
 
-def _imported(module: str, seen: Iterable[Path] = ()) -> set[Path]:
-    found = set(seen)
-    file = ROOT / (module.removeprefix("fovea.").replace(".", "/") + ".py")
-    if file in found or not file.is_file():
-        return found
-    found.add(file)
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fovea.methods"):
-            for name in [node.module, *(f"{node.module}.{a.name}" for a in node.names)]:
-                found |= _imported(str(name), found)
-    return found
+def _file(module: str) -> Path | None:
+    path = ROOT / module.removeprefix("fovea.").replace(".", "/")
+    return next((f for f in (path.with_suffix(".py"), path / "__init__.py") if f.is_file()), None)
+
+
+@cache
+def _imported(file: Path) -> list[tuple[str, str]]:
+    """Module and name of each `from module import name`, those for types alone in a module left out."""
+    tree = ast.parse(file.read_text("utf-8"))
+    types = [
+        node
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    ]
+    skipped = set() if file.name == "__init__.py" else set(map(id, types))
+    return [
+        (str(node.module), alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and id(node) not in skipped
+        for alias in node.names
+    ]
+
+
+@cache
+def _syntax(file: Path) -> str:
+    """The source without comments, docstrings and layout."""
+    tree = ast.parse(file.read_text("utf-8"))
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
+            node.body = node.body[1:]
+    return ast.dump(tree)
 
 
 @cache
@@ -68,7 +127,8 @@ def weights(path: str, kind: str) -> str:
     """Of a local folder its contents, of a hub id the commit."""
     if kind == "random":
         return "random"
-    here = next((p for p in (Path(path), ROOT / path) if p.is_dir()), None)
+    places = (Path(path).expanduser(), ROOT / path)
+    here = next((p for p in places if (p / "model_index.json").is_file()), None)
     return folder(here) if here else f"{path}@{_commit(path)}"
 
 

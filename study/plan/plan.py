@@ -1,18 +1,22 @@
 """From a config to a plan: the cells, the samples, and what will be unavailable, all checked."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from fovea.study.config.compose import choices, load, whole
-from fovea.study.config.errors import Refused
-from fovea.study.config.instantiate import build, check
-from fovea.study.config.prompts import Sample, read, samples
-from fovea.study.config.schema import Settings, Suite, Sweep
-from fovea.study.plan.cells import Cell, Node, cells, checked
-from fovea.study.plan.checks import is_random, labelled, obtainable, unavailable
+from fovea.study.config.compose import load, whole
+from fovea.study.config.errors import Refused, nearest
+from fovea.study.config.instantiate import instantiate, obstacle, validated
+from fovea.study.config.prompts import Prompt, Sample, read, samples
+from fovea.study.config.schema import COMMANDS, Settings, Suite, Sweep
+from fovea.study.plan import fingerprint
+from fovea.study.plan.cells import Cell, Node, cells
+from fovea.study.store import read_json
+
+OF_RUN = {"name", "plan", *COMMANDS}  # keys that say what to do, not what the study is
 
 
 @dataclass(frozen=True)
@@ -37,33 +41,107 @@ class Plan:
 
 def make(overrides: Sequence[str]) -> Plan:
     """The whole study, checked: nothing is loaded, and nothing that can be refused comes later."""
-    config, picked = whole(load(overrides)), choices(overrides)
-    nodes = {*picked, "metric", "paper"}
-    settings: Settings = own(Settings, {key: v for key, v in config.items() if key not in nodes})
-    sweep: Sweep = own(Sweep, config["sweep"], "sweep")
-    own(Suite, config["eval"], "eval")
-    checked(config["model"], config["method"])
+    composed = load(overrides)
+    config = whole(composed)
+    nodes = {*composed.picked, "metric", "paper"}
+    settings = validated(Settings, {key: v for key, v in config.items() if key not in nodes})
+    sweep = validated(Sweep, config["sweep"], "sweep")
+    validated(Suite, config["eval"], "eval")
     for node in ("logger", "launcher", *(["paper"] if "paper" in config else [])):
-        check(config[node], node, "fovea.study")
+        instantiate(config[node], node, "fovea.study")
     with _needing(config):
         prompts = read(settings.prompts)
-    drawn = samples(prompts.all[: settings.n], settings.seeds)
-    found = cells(overrides, sweep, settings, picked)
+    found = cells(overrides, sweep, settings)
     if settings.versus is not None:
         labelled(settings.versus, [cell.label for cell in found])
-    models = [cell.model for cell in found]
+    models = {fingerprint.digest(cell.model): cell.model for cell in found}.values()
     with _needing(config):
         obtainable(models)
     return Plan(
         settings,
         config,
-        settings.name or name(picked),
+        settings.name or name(composed.picked),
         found,
-        drawn,
+        samples(prompts.all[: settings.n], settings.seeds),
         prompts.origin,
         any(map(is_random, models)),
         unavailable(config),
     )
+
+
+def planned(folder: Path, record: Mapping[str, Any], config: Node) -> Plan:
+    """The plan of a study that was made before. folder: where it lies now. record: its provenance. config:
+    with the metrics of now."""
+    names = {f.name for f in fields(Settings)} - OF_RUN
+    plain = {key: value for key, value in config.items() if key in names}
+    return Plan(
+        validated(Settings, plain | {"results": str(folder.parent)}),
+        config,
+        folder.resolve().name,
+        [cell_of(name, known) for name, known in record["cells"].items()],
+        [Sample(key, Prompt(r["id"], r["prompt"]), r["seed"]) for key, r in record["samples"].items()],
+        record["prompts"]["set"],
+        record["random_weights"],
+        unavailable(config),
+    )
+
+
+def cell_of(name: str, record: Mapping[str, Any]) -> Cell:
+    """The cell of a record in a study's provenance."""
+    of_cell = {f.name: record[f.name] for f in fields(Cell) if f.name in record}
+    if "series" not in of_cell:  # a study of before it was recorded
+        known = {"dense": "dense", "steps": "step reduction"}
+        of_cell["series"] = known.get(record["role"], record["label"].split(" ")[0])
+    rest = {key: value for key, value in record.items() if key in ("model", "method") or key not in of_cell}
+    return Cell(id=name, identity=rest, **of_cell)
+
+
+def name(picked: Mapping[str, str]) -> str:
+    """Of the study: the experiment's, or else method-model-sweep; with the scale where that is not full."""
+    cached = [picked["cache"]] if picked["method"] == "caching" else []
+    parts = [picked["method"], *cached, picked["model"], picked["sweep"]]
+    if picked["experiment"] != "None":
+        parts = [picked["experiment"]]
+    return "-".join([*parts, *([picked["scale"]] if picked["scale"] != "full" else [])])
+
+
+def unavailable(config: Node) -> dict[str, str]:
+    """Metrics that lack their weights, and why; refused if eval.strict, or if two give one score."""
+    nodes = config["metric"]
+    made = {name: instantiate(node, f"metric.{name}", "fovea.eval") for name, node in nodes.items()}
+    _distinct(made, config["eval"].get("margin") or {})
+    missing = {name: keyed(name, why) for name, m in made.items() if (why := obstacle(m)) is not None}
+    if missing and config["eval"].get("strict"):
+        lines = [f"metric.{name}: {why} (eval.strict=true)" for name, why in missing.items()]
+        raise Refused("\n".join(lines))
+    return missing
+
+
+def keyed(metric: str, text: str) -> str:
+    """A remedy with the keys of the command line: `weights=FILE` is `metric.NAME.weights=FILE`."""
+    return re.sub(r"`(?=[a-z_]+(\.[a-z_]+)*=)", f"`metric.{metric}.", text)
+
+
+def obtainable(models: Iterable[Node]) -> None:
+    """The weights of every model can be had, or the ways out are named."""
+    for model in models:
+        placed = model | {"device": fingerprint.device(model["device"])}
+        why = obstacle(instantiate(placed, "model", "fovea.models"))
+        if why is not None:
+            raise Refused(why)
+
+
+def is_random(model: Node) -> bool:
+    """Built without training, or saved by one who says so of the checkpoint."""
+    folder = instantiate(model, "model", "fovea.models").folder
+    index = read_json(folder / "model_index.json") if folder else None
+    return "random" in (model["weights"], (index or {}).get("weights"))
+
+
+def labelled(label: str, labels: Iterable[str]) -> None:
+    """Refused unless a cell is called so."""
+    if label not in (known := list(labels)):
+        raise Refused(f"versus={label}: no cell of this study; {nearest(label, known)}")
 
 
 @contextmanager
@@ -80,16 +158,14 @@ def _needing(config: Node) -> Iterator[None]:
         ) from None
 
 
-def name(picked: Mapping[str, str]) -> str:
-    """Of the study: the experiment's, or else method-model-sweep; with the scale where that is not full."""
-    cached = [picked["method/cache"]] if picked["method"] == "caching" else []
-    parts = [picked["method"], *cached, picked["model"], picked["sweep"]]
-    if picked["experiment"] != "None":
-        parts = [picked["experiment"]]
-    return "-".join([*parts, *([picked["scale"]] if picked["scale"] != "full" else [])])
-
-
-def own(kind: Any, node: Mapping[str, Any], where: str = "") -> Any:
-    return build(
-        {"_target_": f"fovea.study.config.schema.{kind.__name__}"} | dict(node), where, "fovea.study"
-    )
+def _distinct(made: Mapping[str, Any], margin: Mapping[str, float]) -> None:
+    """Each score is given by one metric, and each margin is of a score that is given."""
+    giving: dict[str, str] = {}
+    for name, metric in made.items():
+        for score in metric.scores:
+            if score in giving:
+                raise Refused(f"metric: {giving[score]} and {name} both give {score}; leave one out")
+            giving[score] = name
+    for score in margin:
+        if score not in giving and score not in (known := {name.partition("[")[0] for name in giving}):
+            raise Refused(f"eval.margin.{score}: no metric gives such a score; {nearest(score, known)}")

@@ -14,7 +14,7 @@ import transformers
 
 from fovea.eval.speed import compile_seconds, count_flops, turn
 from fovea.models import Model, adapt, text_limits
-from fovea.study.config.instantiate import build
+from fovea.study.config.instantiate import instantiate
 from fovea.study.config.prompts import Sample
 from fovea.study.files import Unwritable, storable
 from fovea.study.plan.cells import GENERATION, Cell
@@ -76,7 +76,9 @@ class Shard:
         try:
             _quiet()
             held = ExitStack()
-            model = held.enter_context(adapt(build(self.cells[0].model, "model", "fovea.models").load()))
+            model = held.enter_context(
+                adapt(instantiate(self.cells[0].model, "model", "fovea.models").load())
+            )
         except Unwritable:
             raise
         except Exception as error:
@@ -85,7 +87,7 @@ class Shard:
         with held:
             cells = [*self.cells, *self.beside()]
             yield from map(Said, sorted({why for cell in cells if (why := self.cut(model, cell))}))
-            methods = {cell.id: build(cell.method, "method", "fovea.methods") for cell in cells}
+            methods = {cell.id: instantiate(cell.method, "method", "fovea.methods") for cell in cells}
             yield Started({cell: len(missing) for cell, missing in self.todo.items()})
             tracing = Tracing(self.plan, self.store, model)
             for cell in cells:
@@ -221,7 +223,7 @@ class Tracing:
             self.dense[dense] = None
             cell = next((cell for cell in self.plan.cells if cell.id == dense), None)
             if cell and (self.store.samples(dense) or not self.store.samples(dense).failures):
-                self.trace(cell, build(cell.method, "method", "fovea.methods"))
+                self.trace(cell, instantiate(cell.method, "method", "fovea.methods"))
         return self.dense[dense]
 
 

@@ -21,7 +21,6 @@ from fovea.eval.niqe import NIQE
 from fovea.eval.pickscore import PickScore
 from fovea.eval.similarity import DINO, Similarity
 from fovea.eval.transformers_clip import TransformersCLIP
-from fovea.study.config.light import light
 
 CONF = Path(__file__).parents[2] / "conf" / "metric"
 WEIGHTLESS = {"psnr", "ssim", "fd_emoji", "clip_score_emoji", "niqe"}
@@ -49,10 +48,6 @@ def test_each_says_what_is_known_of_its_scores(name, node):
 def test_no_two_give_the_same_score():
     names = [s for file in CONF.glob("*.yaml") for s in instantiate(OmegaConf.load(file)).scores]
     assert len(set(names)) == len(names)
-
-
-def test_each_can_be_read_without_torch(node):
-    assert light(node._target_) is not None
 
 
 def test_without_weights_each_is_unavailable_with_a_remedy(name, node, samples, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import torch
 
 from fovea.models import adapt, generator
 from fovea.study.config.compose import load, options, whole
-from fovea.study.config.instantiate import build
+from fovea.study.config.instantiate import instantiate
 from fovea.study.plan.cells import checked
 
 MODELS = sorted(path.stem for path in Path("conf/model").glob("*_tiny.yaml"))
@@ -21,7 +21,7 @@ PROMPTS = ["a fox on a blue ground"]
 def loaded(request):
     node = whole(load([f"model={request.param}", *SMALL]))["model"]
     node, _ = checked(node, {"_target_": "fovea.methods.Baseline"})
-    return request.param, build(node, "model", "fovea.models").load()
+    return request.param, instantiate(node, "model", "fovea.models").load()
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def made(loaded, overrides):
         generators = [generator(prompt, 0) for prompt in PROMPTS]
         size = {key: model[key] for key in ("height", "width", "steps", "guidance")}
         flow = adapted.flow(PROMPTS, generators=generators, **size, **limit)
-        return flow, build(method, "method", "fovea.methods")(flow)
+        return flow, instantiate(method, "method", "fovea.methods")(flow)
 
 
 @pytest.mark.parametrize("choice", CHOICES)

@@ -7,7 +7,7 @@ import pytest
 SMALL = [
     *("model.steps=6", "model.height=64", "model.width=96", "method.start=2", "n=3", "batch=2"),
     *("sweep.grid.method.ratio=[0.5,0.25]", "sweep.curve=[0.5]"),
-    "eval.metrics=[psnr,ssim]",
+    "metric=[psnr,ssim]",
 ]
 
 

@@ -189,12 +189,12 @@ def test_random_weights_are_marked_and_get_no_quality(small, weights, tmp_path, 
 
 def test_nan_is_found_where_it_arises(small, weights):
     from fovea.models import adapt
-    from fovea.study.config.instantiate import build
+    from fovea.study.config.instantiate import instantiate
     from fovea.study.plan.plan import make as plan
 
     made = plan(small)
     with (
-        adapt(build(made.cells[0].model, "model", "fovea.models").load()) as model,
+        adapt(instantiate(made.cells[0].model, "model", "fovea.models").load()) as model,
         pytest.raises(NotFinite, match="1 of 2"),
     ):
         make(

@@ -12,12 +12,12 @@ from fovea.eval.hpsv2 import HPSv2
 from fovea.eval.interval import Interval
 from fovea.study.analysis.published import FIGURES, FOLDER, Paper, Value, published
 from fovea.study.analysis.row import Row
-from fovea.study.config.compose import choices, load, options, whole
+from fovea.study.config.compose import load, options, whole
 from fovea.study.config.errors import Refused
-from fovea.study.config.instantiate import build
+from fovea.study.config.instantiate import instantiate, validated
 from fovea.study.config.schema import Settings, Sweep
 from fovea.study.plan.cells import Cell, cells
-from fovea.study.plan.plan import make, own
+from fovea.study.plan.plan import make
 from fovea.study.report.published import published_table
 
 EXPERIMENTS = options("experiment")
@@ -173,7 +173,7 @@ def test_text_and_notes(table):
 SCORES = {
     score
     for name in options("metric")
-    for score in build(whole(load([f"eval.metrics=[{name}]"]))["metric"][name], name, "fovea.eval").scores
+    for score in instantiate(whole(load([f"metric={name}"]))["metric"][name], name, "fovea.eval").scores
 }
 
 
@@ -182,8 +182,7 @@ SCORES = {
 def test_every_row_of_every_experiment_is_a_cell_or_says_why_not(name, scale):
     overrides = [f"experiment={name}", f"scale={scale}", "model.weights=random" if scale == "full" else "n=2"]
     config = whole(load(overrides))
-    settings = own(Settings, {"prompts": config["prompts"]})
-    made = cells(overrides, own(Sweep, config["sweep"]), settings, choices(overrides))
+    made = cells(overrides, validated(Sweep, config["sweep"]), Settings(prompts=config["prompts"]))
     labels = [cell.label for cell in made]
     assert len(set(labels)) == len(labels)
     rows = [Row(cell, n=0, planned=1) for cell in made]
@@ -194,7 +193,7 @@ def test_every_row_of_every_experiment_is_a_cell_or_says_why_not(name, scale):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_says_what_it_is(name):
-    paper: Paper = build(whole(load([f"experiment={name}"]))["paper"], "paper", "fovea.study")
+    paper: Paper = instantiate(whole(load([f"experiment={name}"]))["paper"], "paper", "fovea.study")
     assert paper.needs
     assert "arXiv" in paper.source
     assert {c.of for c in paper.columns.values() if c.of} <= {*FIGURES, *SCORES}
@@ -231,7 +230,7 @@ def test_an_experiment_runs_at_tiny_scale_and_prints_both(tmp_path, capsys):
         "scale=tiny",
         "n=1",
         "batch=1",
-        "eval.metrics=[psnr]",
+        "metric=[psnr]",
         f"results={tmp_path}",
     ]
     assert run.main(command) == 0
@@ -265,15 +264,15 @@ def test_scale_puts_the_embedded_model_in_place_and_keeps_what_it_should():
     assert (config["model"]["steps"], config["model"]["height"]) == (30, 128)
     assert config["model"]["ras"]["resets"] == [12, 22]
     assert config["model"]["teacache"]["twofold"] == 0.176  # measured on it
-    assert config["eval"]["metrics"] == ["psnr", "ssim", "fd_emoji", "clip_score_emoji"]
+    assert list(config["metric"]) == ["psnr", "ssim", "fd_emoji", "clip_score_emoji"]
 
 
 def test_the_command_line_has_the_last_word_over_a_scale():
     config = whole(
-        load(["model=lumina", "scale=tiny", "n=3", "model.steps=9", "model.height=64", "eval.metrics=[psnr]"])
+        load(["model=lumina", "scale=tiny", "n=3", "model.steps=9", "model.height=64", "metric=[psnr]"])
     )
     assert (config["n"], config["model"]["steps"], config["model"]["height"]) == (3, 9, 64)
-    assert config["eval"]["metrics"] == ["psnr"]
+    assert list(config["metric"]) == ["psnr"]
 
 
 def test_an_embedded_model_is_its_own_stand_in():

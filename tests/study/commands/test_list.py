@@ -10,7 +10,7 @@ import pytest
 import run
 from fovea.study.commands import list as listing
 from fovea.study.config.compose import CONF, load, whole
-from fovea.study.plan.checks import unavailable
+from fovea.study.plan.plan import unavailable
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -73,7 +73,7 @@ def test_metrics_tell_whether_a_number_can_be_had(capsys):
     found, _ = listed(capsys, "list=metrics")
     names = found["names"]
     assert names == sorted(file.stem for file in (CONF / "metric").glob("*.yaml"))
-    why = unavailable(whole(load([f"eval.metrics=[{','.join(names)}]"])))
+    why = unavailable(whole(load([f"metric=[{','.join(names)}]"])))
     for row in found["rows"]:
         expected = f"unavailable: {why[row['name']]}" if row["name"] in why else "a number can be had"
         assert row["here"] == expected
@@ -111,7 +111,7 @@ def test_refused(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("argument", ["list=models", "list=methods", "list=prompts", "show="])
+@pytest.mark.parametrize("argument", ["list=suites", "list=prompts", "list=studies", "show="])
 def test_it_starts_without_torch(argument):
     code = f"import run, sys; run.main(['{argument}']); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)

@@ -203,7 +203,7 @@ DISAGREEING = {
     "torch: ": provenance(every(packages={"torch": "0.1"})),
     "code of fovea.methods.Baseline: ": provenance(every(code="0" * 12)),
     "weights of lumina": provenance(every(weights="0" * 12)),
-    "metrics (set again by rescore=FOLDER eval.metrics=[...]): psnr, ssim in": provenance(
+    "metrics (set again by rescore=FOLDER metric=[...]): psnr, ssim in": provenance(
         lambda r: r["config"]["metric"].pop("ssim")
     ),
     "settings of psnr (set again by rescore=FOLDER metric.psnr...)": provenance(

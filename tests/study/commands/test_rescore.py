@@ -49,7 +49,7 @@ def test_the_same_metrics_give_the_same_table(study, finished, capsys):
 
 def test_other_metrics_and_what_the_record_says(study, finished, capsys):
     before = origin(study)
-    assert run.main([f"rescore={study}", "eval.metrics=[psnr,fid]", "cost=flops"]) == 0
+    assert run.main([f"rescore={study}", "metric=[psnr,fid]", "cost=flops"]) == 0
     err = capsys.readouterr().err
     assert "with psnr, fid (before: psnr, ssim; only what is named now is in the table)" in err
     assert "fid will be unavailable" in err
@@ -59,7 +59,7 @@ def test_other_metrics_and_what_the_record_says(study, finished, capsys):
     assert found["fid[clean]"].isna().all()
     pd.testing.assert_series_equal(found["psnr"], table(finished)["psnr"])
     now = origin(study)
-    assert now["rescored"]["command"] == f"python run.py rescore={study} 'eval.metrics=[psnr,fid]' cost=flops"
+    assert now["rescored"]["command"] == f"python run.py rescore={study} 'metric=[psnr,fid]' cost=flops"
     assert list(now["config"]["metric"]) == ["psnr", "fid"]
     for key in ("command", "commit", "machine", "packages", "seeds", "noise", "samples"):
         assert now[key] == before[key]
@@ -81,7 +81,7 @@ def test_a_study_without_a_report_is_scored_by_its_last_start(study):
     [
         ("method.ratio=0.3", "method.ratio=0.3: the images are made; beside rescore=... only eval, metric,"),
         ("n=3", "n=3: the images are made"),
-        ("eval.metrics=[psnrr]", "no such metric; did you mean psnr?"),
+        ("metric=[psnrr]", "no such metric; did you mean psnr?"),
         ("metric.psnr.window=3", "metric.psnr.window=3: PSNR has no window"),
         ("metric.fid.inception.batch=3", "fid is not used; add it"),
         ("eval=quik", "did you mean quick?"),
@@ -95,7 +95,7 @@ def test_refused(study, argument, message):
 
 def test_strict_refuses_what_gives_no_number(study):
     with pytest.raises(Refused, match=r"metric\.fid: no reference images are given"):
-        rescore.plan(study, ["eval.metrics=[fid]", "eval.strict=true"])
+        rescore.plan(study, ["metric=[fid]", "eval.strict=true"])
 
 
 def test_a_folder_that_is_no_study_is_refused_and_left_alone(study, tmp_path, capsys):

@@ -1,65 +1,66 @@
 """Metrics by name: suites, lists, single keys; a file of conf/metric is all that a new one takes here."""
 
 import pytest
-from omegaconf import OmegaConf
 
-from fovea.study.config import metrics
-from fovea.study.config.compose import CONF, load, options, whole
+from fovea.study.config.compose import CONF, load, options, suite, whole
 from fovea.study.config.errors import Refused
-from fovea.study.config.instantiate import check
-from fovea.study.plan.checks import keyed, unavailable
+from fovea.study.config.instantiate import instantiate
+from fovea.study.plan.plan import keyed, unavailable
 
 PSNR = {"_target_": "fovea.eval.fidelity.PSNR"}
 
 
-def suite(*overrides):
-    return whole(load(overrides))
+def metrics(*overrides):
+    return whole(load(overrides))["metric"]
 
 
 @pytest.mark.parametrize("name", options("eval"))
 def test_every_suite_is_of_metrics_that_there_are(name):
-    config = suite(f"eval={name}")
-    assert list(config["metric"]) == config["eval"]["metrics"]
-    for metric, node in config["metric"].items():
-        check(node, f"metric.{metric}", "fovea.eval")
+    found = metrics(f"eval={name}")
+    assert list(found) == suite(name)
+    for metric, node in found.items():
+        instantiate(node, f"metric.{metric}", "fovea.eval")
+
+
+@pytest.mark.parametrize("name", options("metric"))
+def test_every_file_is_laid_under_its_own_name(name):
+    assert (CONF / "metric" / f"{name}.yaml").read_text().startswith(f"# @package metric.{name}\n")
+    assert list(metrics(f"metric={name}")) == [name]
 
 
 def test_the_papers_suites_are_what_the_papers_report():
     ras = ["fid_legacy", "sfid_ras", "clip_score", "image_reward", "pick_score", "hpsv2"]
-    assert suite("eval=paper_ras")["eval"]["metrics"] == ras
-    assert suite("eval=paper_ralu")["eval"]["metrics"] == ["image_reward", "clip_iqa", "niqe"]
-    assert suite("eval=paper_ras")["metric"]["clip_score"]["backbone"]["name"] == "ViT-B-32/openai"
+    assert suite("paper_ras") == ras
+    assert suite("paper_ralu") == ["image_reward", "clip_iqa", "niqe"]
+    assert metrics("eval=paper_ras")["clip_score"]["backbone"]["name"] == "ViT-B-32/openai"
 
 
 def test_a_list_replaces_the_suite_and_keys_are_set_by_name():
-    config = suite(
-        "eval.metrics=[fid,clip_score]", "metric.fid.reference.path=a/b", "+metric.fid.inception.batch=3"
+    found = metrics(
+        "metric=[fid,clip_score]", "metric.fid.reference.path=a/b", "+metric.fid.inception.batch=3"
     )
-    assert list(config["metric"]) == ["fid", "clip_score"]
-    assert config["metric"]["fid"]["reference"]["path"] == "a/b"
-    assert config["metric"]["fid"]["inception"] == suite("eval.metrics=[fid]")["metric"]["fid"][
-        "inception"
-    ] | {"batch": 3}
-    assert suite("eval.metrics=[]")["metric"] == suite("eval.metrics=null")["metric"] == {}
+    assert list(found) == ["fid", "clip_score"]
+    assert found["fid"]["reference"]["path"] == "a/b"
+    assert found["fid"]["inception"] == metrics("metric=fid")["fid"]["inception"] | {"batch": 3}
+    assert metrics("metric=[]") == metrics("metric=null") == metrics("eval=none") == {}
 
 
-def test_a_new_metric_is_a_file(tmp_path):
-    (tmp_path / "mine.yaml").write_text("_target_: fovea.eval.mine.Mine\nsize: ${eval.size}\n")
-    config = OmegaConf.create({"eval": {"metrics": ["mine"], "size": 3}})
-    metrics.fill(config, ["metric.mine.name='a, b'"], tmp_path, {})
-    assert whole(config)["metric"] == {
-        "mine": {"_target_": "fovea.eval.mine.Mine", "size": 3, "name": "a, b"}
-    }
+def test_what_is_said_last_is_what_is_measured():
+    """The suite of an experiment is the experiment's; a suite or a list of the command line goes over it, and
+    over a scale's."""
+    assert list(metrics("experiment=ras_table1")) == ["fid_legacy", "sfid_ras", "clip_score"]
+    assert list(metrics("experiment=ras_table1", "eval=quick")) == suite("quick")
+    assert list(metrics("experiment=ras_table1", "metric=[niqe]")) == ["niqe"]
+    assert list(metrics("experiment=ras_table1", "scale=tiny")) == suite("emoji")
+    assert list(metrics("experiment=ras_table1", "scale=tiny", "metric=niqe", "eval=quick")) == ["niqe"]
 
 
-def test_an_experiment_may_set_keys_and_the_command_line_goes_over_them():
-    config = OmegaConf.create(
-        {"eval": {"metrics": ["niqe"]}, "metric": {"niqe": {"luma": "x"}, "fid": {"y": 1}}}
-    )
-    metrics.fill(config, [], CONF / "metric", {})
-    assert (list(config.metric), config.metric.niqe.luma) == (["niqe"], "x")
-    metrics.fill(config, ["metric.niqe.luma=ycbcr"], CONF / "metric", {})
-    assert config.metric.niqe.luma == "ycbcr"
+def test_nodes_that_are_known_take_the_place_of_their_files():
+    known = {"niqe": {"_target_": "fovea.eval.niqe.NIQE", "luma": "x"}, "fid": {}}
+    found = whole(load(["metric=[niqe,psnr]"], known=known))["metric"]
+    assert (list(found), found["niqe"]["luma"]) == (["niqe", "psnr"], "x")
+    found = whole(load(["metric=[niqe]", "metric.niqe.luma=ycbcr"], known=known))["metric"]
+    assert found["niqe"]["luma"] == "ycbcr"
 
 
 def test_two_metrics_of_one_score_are_refused():

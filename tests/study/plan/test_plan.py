@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from fovea.study.config.compose import load, whole
+from fovea.study.config.errors import Refused
 from fovea.study.plan import fingerprint
 from fovea.study.plan.plan import make
 
@@ -50,6 +51,56 @@ def test_a_swept_size_has_a_baseline_each(plan):
     assert all(by_id(found, cell.dense).model["height"] == cell.model["height"] for cell in found.cells)
 
 
+def test_rows_of_one_name_cannot_be(plan):
+    """What is swept of the model stands in the names of the baselines, too, where it tells them apart."""
+    for value in ("model.height=64,128", "model.dtype=float32,bfloat16", "model.negative='a b',c"):
+        found = plan("sweep=none", value, "sweep.curve=[0.5]")
+        assert len(set(labels(found))) == len(found.cells) == 6
+    assert labels(found)[::2] == ["dense negative=a b", "ras negative=a b", "10 steps negative=a b"]
+    assert {cell.series for cell in found.cells if cell.role == "steps"} == {
+        "step reduction negative=a b",
+        "step reduction negative=c",
+    }
+    found = plan("method=ralu_caching", "cache=taylorseer_w2,delta_dit", "sweep=none", "sweep.curve=null")
+    assert labels(found)[1:] == ["ralu_caching taylorseer_w2", "ralu_caching delta_dit"]
+
+
+def test_a_label_is_what_a_point_is_called_and_the_grid_follows(plan):
+    found = plan("sweep=none", "sweep.points=[{label: 5}]", "method.ratio=0.5,0.25", "sweep.curve=null")
+    assert labels(found)[1:] == ["5 ratio=0.5", "5 ratio=0.25"]
+
+
+@pytest.mark.parametrize(
+    ("points", "why"),
+    [
+        ("{method.ratio: 0.5, label: a}, {method.ratio: 0.25, label: a}", "two cells would be called 'a'"),
+        ("{method.ratio: 0.5, label: dense}", "two cells would be called 'dense'"),
+        ("{method.ratio: 0.5, label: 10 steps}", "two cells would be called '10 steps'"),
+        ("{label: ''}", "must be text on one line"),
+        ("{label: true}", "must be text"),
+        ("{label: [a]}", "must be text"),
+    ],
+)
+def test_labels_that_name_nothing_or_two_things_are_refused(plan, points, why):
+    with pytest.raises(Refused, match=why):
+        plan("sweep=none", "sweep.curve=[0.5]", f"sweep.points=[{points}]")
+
+
+def test_a_points_settings_are_filled_in_at_its_own_model(plan):
+    point = "{method: caching, cache: magcache, method.cache.threshold: '${model.magcache.fourfold}'}"
+    found = plan(
+        "model.magcache.fourfold=0.5,0.25", "sweep=none", f"sweep.points=[{point}]", "sweep.curve=null"
+    )
+    assert [cell.method["cache"]["threshold"] for cell in found.cells if cell.role == "method"] == [0.5, 0.25]
+
+
+def test_what_is_wrong_with_the_method_is_mended_by_a_point(plan):
+    assert labels(plan("method.start=30", "sweep=none", "sweep.curve=null", "method.steps=40,50"))[1:] == [
+        "ras steps=40",
+        "ras steps=50",
+    ]
+
+
 def by_id(plan, name):
     return next(cell for cell in plan.cells if cell.id == name)
 
@@ -87,24 +138,6 @@ def test_identity_follows_the_weights(weights, tmp_path):
     other = shutil.copytree(copy, tmp_path / "other" / "copy")
     (other / "transformer" / file.name).write_bytes(data)
     assert fingerprint.folder(other) != fingerprint.folder(weights)
-
-
-def test_identity_follows_the_code_but_not_its_comments(monkeypatch, tmp_path):
-    for name in ("models", "methods"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "methods" / "mine.py").write_text("from fovea.methods.part import x\n")
-    (tmp_path / "methods" / "other.py").write_text("y = 1\n")
-    part = tmp_path / "methods" / "part.py"
-    monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
-    found = []
-    for text in ("x = 1\n", "x = 1  # why\n", "x = 2\n"):
-        part.write_text(text)
-        fingerprint.code.cache_clear()
-        found.append(fingerprint.code("fovea.methods.mine"))
-    (tmp_path / "methods" / "other.py").write_text("y = 2\n")
-    fingerprint.code.cache_clear()
-    assert found[0] == found[1] != found[2] == fingerprint.code("fovea.methods.mine")
-    fingerprint.code.cache_clear()
 
 
 def test_samples_outlive_their_order(plan):

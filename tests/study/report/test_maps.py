@@ -39,7 +39,7 @@ def kinds(weights, prompts, tmp_path_factory):
     results = tmp_path_factory.mktemp("kinds")
     size = ["model.steps=6", "model.height=64", "model.width=96", "n=3", "batch=2"]
     data = [f"model.path={weights}", f"prompts={prompts}", f"results={results}", "name=all"]
-    swept = ["sweep=none", f"sweep.points=[{','.join(POINTS)}]", "sweep.curve=[0.5]", "eval.metrics=[psnr]"]
+    swept = ["sweep=none", f"sweep.points=[{','.join(POINTS)}]", "sweep.curve=[0.5]", "metric=[psnr]"]
     assert run.main([*size, *data, *swept]) == 0
     return results / "all"
 

@@ -122,7 +122,7 @@ def failed(finished, tmp_path_factory):
     failure = {"time": "2026-01-01T00:00:00", "type": "OutOfMemoryError", "message": "<b>full</b>"}
     trace = 'Traceback (most recent call last):\n  File "x.py", line 1, in <module>\nOutOfMemoryError'
     Store(source).append(FailureRecord(cell=cell.name, traceback=trace, **failure))
-    return changed(source, source.parent / "failed", "eval.metrics=[psnr,ssim,fid]")
+    return changed(source, source.parent / "failed", "metric=[psnr,ssim,fid]")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,83 @@
+"""What the hash of a cell's source follows, and what it does not."""
+
+import shutil
+
+import pytest
+
+from fovea.study.plan import fingerprint
+from fovea.study.plan.fingerprint import ROOT, code
+
+MODEL = {"family": "lumina", "weights": "pretrained"}
+RAS = {"_target_": "fovea.methods.RAS", "cache": None}
+CACHED = {"_target_": "fovea.methods.Caching", "cache": {"_target_": "fovea.methods.caches.FORA"}}
+TOUCH = {
+    "eval/speed.py": True,
+    "eval/watch.py": True,
+    "study/run/generate.py": True,
+    "models/lumina.py": True,
+    "models/flow.py": True,
+    "models/generate.py": True,
+    "methods/ras.py": True,
+    "methods/tokens.py": True,
+    "models/sd3.py": False,
+    "models/checkpoint.py": False,
+    "models/architectures.py": False,
+    "methods/ralu.py": False,
+    "methods/caches/fora.py": False,
+    "eval/fid.py": False,
+    "study/store.py": False,
+    "study/plan/cells.py": False,
+    "study/config/compose.py": False,
+}
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    """A copy of the source to be changed."""
+    for folder in ("models", "methods", "eval", "study"):
+        shutil.copytree(
+            ROOT / folder, tmp_path / folder, ignore=lambda _, names: {"__pycache__"} & set(names)
+        )
+    monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
+    forget()
+    yield tmp_path
+    forget()
+
+
+def forget():
+    for cached in (fingerprint._code, fingerprint._imported, fingerprint._syntax):
+        cached.cache_clear()
+
+
+def changed(file, text, node=RAS):
+    """Whether a line more changes the hash."""
+    before, kept = code(MODEL, node), file.read_text()
+    file.write_text(kept + text)
+    forget()
+    after = code(MODEL, node)
+    file.write_text(kept)
+    forget()
+    return before != after
+
+
+@pytest.mark.parametrize("name", TOUCH)
+def test_what_touches_a_number_is_followed_and_nothing_else(source, name):
+    assert changed(source / name, "\nNEW = 1\n") is TOUCH[name]
+    assert not changed(source / name, "\n# a comment\n")
+
+
+def test_a_cache_is_part_of_the_method(source):
+    assert changed(source / "methods/caches/fora.py", "\nNEW = 1\n", CACHED)
+    assert not changed(source / "methods/ras.py", "\nNEW = 1\n", CACHED)
+
+
+def test_docstrings_touch_no_number(source):
+    file = source / "methods" / "ras.py"
+    before = code(MODEL, RAS)
+    file.write_text(file.read_text().replace('"""Region-adaptive sampling', '"""Sampling'))
+    forget()
+    assert code(MODEL, RAS) == before
+
+
+def test_random_weights_are_of_their_architecture(source):
+    assert code(MODEL, RAS) != code(MODEL | {"weights": "random"}, RAS)
