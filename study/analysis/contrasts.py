@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from fovea.study.plan.checks import labelled
-
 from fovea.eval.decisions import holm
 from fovea.eval.facts import Facts
 from fovea.eval.interval import Interval
 from fovea.eval.statistics import Pool, paired_difference, pooled
 from fovea.study.analysis.row import Row
+from fovea.study.plan.plan import labelled
 from fovea.study.stored import Stored
 
 Node = Mapping[str, Any]
