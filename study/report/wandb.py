@@ -1,20 +1,30 @@
-"""Where a finished report is logged, beyond the study's own folder."""
+"""Where a finished report is logged beyond the study's own folder. All of it is read from there, so that it
+can be sent at any time."""
 
-import json
-import os
+import base64
+import logging
+import re
 import shlex
-import signal
-import subprocess
 import sys
-from contextlib import suppress
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from statistics import mean
 from typing import Annotated, Any, Literal
 
+from PIL import Image
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-ROOT = Path(__file__).resolve().parents[2]
+from fovea.study.report.table import visible
+from fovea.study.stored import Stored
+
+OWN = {"cells", "runs", "wandb"}  # folders of a study that are no part of its report
+SYSTEM = ("command", "commit", "dirty", "python", "system", "packages", "machine", "threads", "seeds")
+CURVES = {
+    "error_mean": "departure from the dense trajectory",
+    "tokens": "share of the model that the tokens had",
+    "rank_correlation": "rank correlation of the scores with those of the step before",
+}
 
 
 @dataclass(frozen=True)
@@ -25,68 +35,200 @@ class Nothing:
 
 @dataclass(frozen=True)
 class Wandb:
-    """One wandb run of what lies in a study's folder (study/report/send.py), made by a process of its own:
-    whatever becomes of that, this one goes on. Says in one line what happened.
+    """One wandb run of what lies in a study's folder. Whatever fails there costs nothing: one line says what
+    happened.
 
-    offline: kept in the study's folder until `wandb sync`. images: shown of each cell. timeout: seconds until
-    it is given up. What cannot be sent online is kept offline."""
+    offline: kept in the study's folder until `wandb sync`. images: shown of each cell. timeout: seconds for
+    the server to answer, and again for what is sent; what cannot be sent online is kept offline."""
 
     project: str = "fovea"
     entity: str | None = None
     mode: Literal["offline", "online", "disabled"] = "offline"
     tags: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = ()
     images: Annotated[int, Field(ge=0)] = 8
-    timeout: Annotated[float, Field(gt=0)] = 120.0
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 120.0
 
     def __call__(self, folder: Path) -> None:
-        if self.mode == "disabled":
-            return
-        before, sent = "", self._sent(folder, self.mode)
-        if "error" in sent and self.mode == "online":
-            before, sent = f"not sent ({sent['error']}); ", self._sent(folder, "offline")
-        print(f"wandb: {before}{_outcome(sent)}", file=sys.stderr)
+        if self.mode != "disabled":
+            print(f"wandb: {self._logged(Stored(folder))}", file=sys.stderr)
 
-    def _sent(self, folder: Path, mode: str) -> dict[str, Any]:
-        """What the other process says, or `error`, and why."""
-        asked = asdict(self) | {"mode": mode, "folder": str(folder.resolve())}  # pyright: ignore[reportArgumentType]
-        places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    def _logged(self, study: Stored) -> str:
+        """What became of it."""
+        before = ""
+        if self.mode == "online":
+            try:
+                return self._sent(study, "online")
+            except (Exception, SystemExit) as error:  # whatever the package does
+                before = f"not sent ({_told(error)}); "
         try:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "fovea.study.report.send", json.dumps(asked)],
-                stdin=subprocess.DEVNULL,  # nobody is asked for a key
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(places)},
-                start_new_session=True,
-            )
-        except OSError as error:
-            return {"error": str(error)}
+            return before + self._sent(study, "offline")
+        except (Exception, SystemExit) as error:
+            return f"{before}not logged ({_told(error)}); the study itself is complete"
+
+    def _sent(self, study: Stored, mode: Literal["online", "offline"]) -> str:
+        import wandb
+
+        logging.getLogger("wandb").addHandler(logging.NullHandler())  # what failed is told in one line
+        settings = wandb.Settings(
+            silent=True,
+            console="off",
+            init_timeout=self.timeout,
+            login_timeout=self.timeout,
+            finish_timeout=self.timeout,
+            finish_timeout_raises=True,
+            x_disable_stats=True,  # of this machine now, which is not when it was measured
+            x_disable_meta=True,
+        )
+        wandb.setup(settings)  # logging in heeds these alone
+        run = wandb.init(
+            project=self.project,
+            entity=self.entity,
+            mode=mode,
+            dir=str(study.folder.resolve()),
+            name=study.name,
+            config=config(study),
+            tags=tags(study, self.tags),
+            settings=settings,
+        )
         try:
-            return _answer(*process.communicate(timeout=self.timeout), process.returncode)
-        except subprocess.TimeoutExpired:
-            return {"error": f"not finished within logger.timeout={self.timeout:g} s"}
+            without = _log(run, study, self.images)
+            run.finish()
         finally:
-            _end(process)
+            wandb.teardown()
+        kept = f"kept offline, to be sent by: wandb sync {shlex.quote(str(Path(run.dir).parent))}"
+        place = run.url if mode == "online" else None
+        return (place or kept) + "".join(f"; without {part}: {why}" for part, why in without.items())
 
 
-def _answer(out: bytes, err: bytes, code: int) -> dict[str, Any]:
-    with suppress(ValueError, IndexError):
-        return json.loads(out.decode("utf-8", "replace").splitlines()[-1])
-    said = err.decode("utf-8", "replace").strip().splitlines()
-    return {"error": said[-1] if said else f"exit code {code}"}
+def _log(run: Any, study: Stored, shown: int) -> dict[str, str]:
+    """Logs every part that can be; gives the others, and why not."""
+    parts: dict[str, Callable[[], object]] = {
+        "summary": lambda: run.summary.update(summary(study)),
+        "table": lambda: run.log({"table": table(study)}),
+        "plots": lambda: run.log(pictures(study)),
+        "images": lambda: run.log(images(study, shown)),
+        "curves": lambda: run.log(curves(study)),
+        "report": lambda: run.log(page(study)),
+        "files": lambda: run.log_artifact(files(study)),
+    }
+    without = {}
+    for name, part in parts.items():
+        try:
+            part()
+        except Exception as error:  # the other parts are worth having without it
+            without[name] = _told(error)
+    return without
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """With all that it started."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+def _told(error: BaseException) -> str:
+    text = str(error).strip().partition("\n")[0]
+    return visible(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 
-def _outcome(sent: dict[str, Any]) -> str:
-    if "error" in sent:
-        return f"not logged ({sent['error']}); the study itself is complete"
-    without = "".join(f"; without {part}: {why}" for part, why in sent["without"].items())
-    if sent["url"]:
-        return f"{sent['url']}{without}"
-    return f"kept offline, to be sent by: wandb sync {shlex.quote(sent['run'])}{without}"
+def config(study: Stored) -> dict[str, Any]:
+    record = study.provenance
+    system = {key: record[key] for key in SYSTEM if key in record}
+    return {**record.get("config", {}), "random_weights": study.random_weights, "made_by": system}
+
+
+def tags(study: Stored, more: Iterable[str]) -> list[str]:
+    """Of all cells the method's and the model's name."""
+    cells = study.provenance.get("cells", {}).values()
+    methods = [c["method"]["_target_"].split(".")[-1].lower() for c in cells if c["role"] == "method"]
+    models = [Path(c["model"]["path"]).name for c in cells]
+    random = ["random weights"] if study.random_weights else []
+    return list(dict.fromkeys(tag[:64] for tag in [*random, *models, *methods, *more]))
+
+
+def summary(study: Stored) -> dict[str, Any]:
+    """What each method is worth: its speedup, and its gain over step reduction with the bounds."""
+    found: dict[str, Any] = {"cells": study.done[1], "done": study.done[0]}
+    gains = (f"{score}_gain{end}" for score in study.scores for end in ("", "_low", "_high"))
+    keys = ["speedup", "flops_ratio", *gains]
+    for record in study.records:
+        if record["role"] == "method":
+            known = {f"{record['label']}/{key}": record.get(key) for key in keys}
+            found |= {key: value for key, value in known.items() if value is not None}
+    return found
+
+
+def table(study: Stored) -> Any:
+    import wandb
+
+    columns: list[Any] = list(study.records[0])
+    data: list[Any] = [[record[key] for key in columns] for record in study.records]
+    return wandb.Table(columns=columns, data=data, allow_mixed_types=True)
+
+
+def pictures(study: Stored) -> dict[str, Any]:
+    """Plots, focus maps and animations of the report, by their place in the folder, without .png."""
+    found = {}
+    for file in sorted(study.folder.rglob("*")):
+        place = file.relative_to(study.folder)
+        if file.suffix in (".png", ".webp", ".gif") and place.parts[0] not in OWN:
+            found[str(place).removesuffix(".png")] = _picture(file)
+    return found
+
+
+def _picture(file: Path) -> Any:
+    import wandb
+
+    with Image.open(file) as image:
+        moving, kind = getattr(image, "is_animated", False), Image.MIME[image.format or "PNG"]
+    if not moving:
+        return wandb.Image(str(file))
+    data = base64.b64encode(file.read_bytes()).decode()  # as it is: wandb would keep the first frame
+    return wandb.Html(f'<img alt="{kind}" src="data:{kind};base64,{data}">', inject=False)
+
+
+def images(study: Stored, shown: int) -> dict[str, list[Any]]:
+    """The first images of each cell with their prompts."""
+    import wandb
+
+    found: dict[str, list[Any]] = {}
+    samples = study.provenance.get("samples", {})
+    for cell, known in study.provenance.get("cells", {}).items():
+        files = [(study.image(cell, key), s) for key, s in list(samples.items())[:shown]]
+        there = [wandb.Image(str(f), caption=f"{s['prompt']} (seed {s['seed']})") for f, s in files if f]
+        found |= {f"images/{known['label']}": there} if there else {}
+    return found
+
+
+def curves(study: Stored) -> dict[str, Any]:
+    """What the traces hold step by step: a line per cell, the mean of its traced images. Nothing of studies
+    without traces."""
+    charts = {f"curves/{name}": _chart(study, name, title) for name, title in CURVES.items()}
+    return {name: chart for name, chart in charts.items() if chart is not None}
+
+
+def _chart(study: Stored, name: str, title: str) -> Any:
+    import wandb
+
+    lines: dict[str, dict[int, list[float]]] = {}
+    for record in study.traces:
+        if (value := record.get(name)) is not None:
+            lines.setdefault(record["label"], {}).setdefault(record["step"], []).append(value)
+    if not lines:
+        return None
+    means = [[mean(values) for values in line.values()] for line in lines.values()]
+    return wandb.plot.line_series([list(line) for line in lines.values()], means, list(lines), title, "step")
+
+
+def page(study: Stored) -> dict[str, Any]:
+    import wandb
+
+    file = study.folder / "report.html"
+    return {"report": wandb.Html(file.read_text("utf-8"), inject=False)} if file.is_file() else {}
+
+
+def files(study: Stored) -> Any:
+    """The report in all its forms."""
+    import wandb
+
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", study.name)
+    artifact = wandb.Artifact(name, "study", metadata={"commit": study.provenance.get("commit")})
+    for file in sorted(study.folder.rglob("*")):
+        place = file.relative_to(study.folder)
+        if file.is_file() and place.parts[0] not in OWN and not file.name.startswith("."):
+            artifact.add_file(str(file), str(place))
+    return artifact

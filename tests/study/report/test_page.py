@@ -287,8 +287,7 @@ def test_the_difference_is_that_of_the_two_images(finished, visit):
     key = next(iter(origin["samples"]))
     right = page.get_by_label("Right", exact=True).input_value()
     pair = [
-        pixels(finished / "cells" / c / "samples" / f"{key}.png").astype(int)
-        for c in (cell_of(finished, "dense").name, right)
+        pixels(Store(finished).image(c, key)).astype(int) for c in (cell_of(finished, "dense").name, right)
     ]
     away = np.abs(pair[0] - pair[1])
     assert f"{away.mean():.2f} of 255 on average, {away.max()} at most" in status.inner_text()
