@@ -19,6 +19,7 @@ from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import validated
 from fovea.study.config.schema import Settings
+from fovea.study.finished import Finished
 from fovea.study.picture import same
 from fovea.study.plan.plan import cell_of, planned
 from fovea.study.records import CellRecord
@@ -282,12 +283,16 @@ def _add(source: Store, goal: Store, cell: str, record: Record) -> None:
         if file.is_file() and place.parts[0] in ("records", "focus", "traces") and place.name[0] != ".":
             _link(file, goal.cell(cell) / place)
     goal.describe(CellRecord.of(cell_of(cell, record)))
-    found = goal.records(cell)
-    for key in mine:
-        if found[key].sha256 == mine[key].sha256:  # of one that was packed in two ways, that of the record
+    own, known, now = map(_digests, (mine, there, goal.records(cell)))
+    for key, digest in own.items():
+        if digest == now[key] != known.get(key):  # of one that was packed in two ways, the last record's
             goal.image(cell, key).unlink(missing_ok=True)
             _link(source.image(cell, key), goal.image(cell, key))
     goal.forget(cell)
+
+
+def _digests(records: Finished) -> dict[str, str]:
+    return dict(zip(records, records.column("sha256"), strict=True))
 
 
 def _link(file: Path, goal: Path) -> None:

@@ -191,7 +191,11 @@ def every(**values):
 
 
 def noise(folder):
-    edit_records(folder, lambda kind, r: [i.update(noise="0" * 16) for i in r.get("images", [])])
+    def change(kind, record):
+        for image in record["images"] if kind == "batch" else []:
+            image["noise"] = "0" * 16
+
+    edit_records(folder, change)
 
 
 def provenance(change):
@@ -240,8 +244,8 @@ def test_another_build_of_the_same_package_is_no_other_package(halves, tmp_path,
 
 def test_another_image_under_the_same_key_is_refused(halves, tmp_path, capsys):
     dense = table(halves[1]).loc["dense", "cell"]
-    images = sorted((halves[1] / "cells" / dense / "samples").glob("*.png"))
-    images[0].write_bytes(images[1].read_bytes())
+    images = sorted((halves[1] / "cells" / dense).glob("images/*/*.png"))
+    replace_image(halves[1], dense, images[0].stem, images[1].read_bytes())
     code, err, _ = merge(capsys, tmp_path, *halves)
     assert code == 2
     assert f"{halves[1]} has another image than the studies before it of dense, prompt " in err
