@@ -45,6 +45,8 @@ def watch_cpu() -> Callable[[], State]:
 
     def so_far() -> State:
         seconds, machine, own = (b - a for a, b in zip(began, (time.perf_counter(), *busy()), strict=True))
+        if seconds <= 0:  # the clock stands still: nothing can be said of a second
+            return {**energy(), "throttled": None}
         return {
             **energy(),
             "cores_used": own / seconds,

@@ -75,10 +75,9 @@ class Shard:
         yield Said(f"loading {self.cells[0].model['path']}")
         try:
             _quiet()
-            held = ExitStack()
-            model = held.enter_context(
-                adapt(instantiate(self.cells[0].model, "model", "fovea.models").load())
-            )
+            checkpoint, held = instantiate(self.cells[0].model, "model", "fovea.models"), ExitStack()
+            checkpoint.check()
+            model = held.enter_context(adapt(checkpoint.load()))
         except Unwritable:
             raise
         except Exception as error:

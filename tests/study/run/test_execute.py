@@ -1,0 +1,131 @@
+"""A shard of a study: what it takes, what it tells, and what becomes of a method that does harm."""
+
+import asyncio
+import pickle
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fovea.methods import RAS, Baseline
+from fovea.models import adapt
+from fovea.study.config.instantiate import instantiate
+from fovea.study.files import Unwritable
+from fovea.study.plan.plan import make as planned
+from fovea.study.run.events import Failed, Made, Said, Started, WarmedUp
+from fovea.study.run.execute import Shard, run_shard
+from fovea.study.run.generate import ClockStopped, WrongShape, make
+from fovea.study.store import Store
+
+
+@pytest.fixture(scope="module")
+def plan(small):
+    return planned(small)
+
+
+@pytest.fixture(scope="module")
+def model(plan):
+    with adapt(instantiate(plan.cells[0].model, "model", "fovea.models").load()) as found:
+        yield found
+
+
+def shard(plan, folder, cells, samples):
+    """Everything goes there and back as another process would have it."""
+    plan, store, cells, samples = pickle.loads(pickle.dumps((plan, Store(folder), cells, samples)))
+    return [pickle.loads(pickle.dumps(event)) for event in run_shard(plan, cells, samples, store)]
+
+
+def test_shards_of_two_processes_are_one_study(plan, tmp_path):
+    """By cells and by samples, in whatever order: nothing twice, and each image as it is in one go."""
+    dense, *others = plan.cells
+    keys = [s.key for s in plan.samples]
+    told = shard(plan, tmp_path, [others[0].id], keys[2:])
+    assert isinstance(told[0], Said)
+    assert Started({others[0].id: 1}) in told
+    assert [event.cell for event in told if isinstance(event, WarmedUp)] == [others[0].id, dense.id]
+    assert [(e.cell, e.label, e.images) for e in told if isinstance(e, Made)] == [
+        (others[0].id, others[0].label, 1)
+    ]
+    shard(plan, tmp_path, [dense.id, others[0].id], keys)
+    store = Store(tmp_path)
+    first, second = store.samples(others[0].id), store.samples(dense.id)
+    assert set(first) == set(second) == set(keys)
+    assert [batch.size for batch in second.timings] == [1, 2, 1]  # the first beside what it is compared with
+    assert len({batch.session for batch in second.timings}) == 2
+    assert len(list(store.cell(dense.id).glob("records/*.jsonl"))) == 2
+    assert shard(plan, tmp_path, [dense.id, others[0].id], keys) == []
+    shard(plan, tmp_path / "whole", [others[0].id], keys)
+    whole = Store(tmp_path / "whole").samples(others[0].id)
+    assert {key: whole[key].sha256 for key in keys} == {key: first[key].sha256 for key in keys}
+
+
+class Silent(Exception):
+    def __str__(self):
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("\ud800\x1b[31m" + "x" * 5_000_000), "RuntimeError: \\ud800\\x1b[31mxxx"),
+        (Silent(), "Silent: Silent, whose text cannot be had: ValueError"),
+        (SystemExit(0), "SystemExit: 0"),
+        (GeneratorExit(), "GeneratorExit: GeneratorExit"),
+        (asyncio.CancelledError(), "CancelledError: CancelledError"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "a smaller batch=... needs less memory"),
+        (OSError(28, "No space left on device", "/tmp/of_the_method"), "OSError: [Errno 28] No space left"),
+    ],
+)
+def test_whatever_a_method_raises_is_its_cells_failure(plan, tmp_path, error, said):
+    def fails():
+        raise error
+
+    cell, store = plan.cells[1], Store(tmp_path)
+    work = Shard(plan, store, [cell], {cell.id: set()})
+    (event,) = work.guarded(cell, fails)
+    assert isinstance(event, Failed)
+    assert event.why == f"{(kept := store.samples(cell.id).failures[0]).type}: {kept.message}"
+    assert said in event.why
+    assert len(kept.message) < 2_100
+    assert 0 < len(kept.traceback) < 21_000
+    assert work.failed == {cell.id}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Unwritable("x cannot be written")])
+def test_what_stops_everybody_is_no_cells_failure(plan, tmp_path, error):
+    def fails():
+        raise error
+
+    with pytest.raises(type(error)):
+        list(Shard(plan, Store(tmp_path), [], {}).guarded(plan.cells[0], fails))
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_are_asked_for_where_they_are_used(plan, tmp_path):
+    cells = [replace(cell, model=cell.model | {"path": str(tmp_path / "none")}) for cell in plan.cells]
+    ids, keys = [cell.id for cell in cells], [s.key for s in plan.samples]
+    told = shard(replace(plan, cells=cells), tmp_path, ids, keys)
+    assert [event.cell for event in told if isinstance(event, Failed)] == ids
+    assert all("none" in event.why for event in told if isinstance(event, Failed))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda x: torch.cat([x, x]),
+        lambda x: x[:1],
+        lambda x: x[:, :-1],
+        lambda x: list(x),
+        lambda x: None,
+    ],
+)
+def test_a_method_that_gives_other_images_than_it_was_asked_for_fails(plan, model, wrong):
+    method = Baseline(plan.cells[0].model["steps"])
+    with pytest.raises(WrongShape, match="not latents of shape"):
+        make(model, lambda flow, on_step: wrong(method(flow, on_step)), plan.cells[0], plan.samples[:2])
+
+
+def test_a_clock_that_stands_still_measures_nothing(plan, model, monkeypatch):
+    monkeypatch.setattr("time.perf_counter", lambda: 1.0)
+    with pytest.raises(ClockStopped, match="0 s for 2 images"):
+        make(model, RAS(start=2), plan.cells[1], plan.samples[:2])
