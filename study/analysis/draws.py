@@ -3,6 +3,7 @@ batches been drawn."""
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,22 +23,28 @@ def costs(rows: Sequence[Row]) -> Array:
     return np.array([1 / row.cheaper for row in rows])
 
 
-def drawn_costs(rows: Sequence[Row], kind: Cost, seed: int = 1) -> Array:
+def drawn_costs(rows: Sequence[Row], kind: Cost) -> Array:
     """(r, k). Time: the median over the batches that all cells have, batches drawn; with fewer than two, and
     where nothing is known of the parts, the costs as they are. FLOPs: the mean over images, prompts drawn."""
     units = [unit for unit in rows[0].relative if all(unit in row.relative for row in rows)]
     if len(units) < 2:
         return np.broadcast_to(costs(rows), (REPLICATES, len(rows)))
-    shares = np.array([[row.relative[unit] for row in rows] for unit in units])  # (units, k)
+    shares = [tuple(row.relative[unit] for unit in units) for row in rows]
     if kind == "flops":
         same = tuple(units) == rows[0].keys
-        return Resampled(shares, groups=groups(rows[0]) if same else None).drawn
-    draw, some = np.random.default_rng(seed), max(1, 10**6 // shares.size)  # in memory at once
+        return Resampled(np.array(shares).T, groups=groups(rows[0]) if same else None).drawn
+    return np.stack([_medians(own) for own in shares], 1)
+
+
+@lru_cache(maxsize=256)
+def _medians(shares: tuple[float, ...], seed: int = 1) -> Array:
+    """(r,): of the same draws for all of as many batches. Kept, since every score of a cell asks for them."""
+    x, n, draw = np.array(shares), len(shares), np.random.default_rng(seed)
+    some = max(1, 10**6 // n)  # draws in memory at once
     sizes = [min(some, REPLICATES - done) for done in range(0, REPLICATES, some)]
-    turns = (draw.integers(0, len(units), (r, len(units))) for r in sizes)
-    medians = np.concatenate([np.median(shares[turn], axis=1) for turn in turns])
-    middle = np.median(shares, axis=0)
-    return middle + (medians - middle) * math.sqrt(len(units) / (len(units) - 1))  # few are too narrow
+    medians = np.concatenate([np.median(x[draw.integers(0, n, (r, n))], axis=1) for r in sizes])
+    middle = np.median(x)
+    return middle + (medians - middle) * math.sqrt(n / (n - 1))  # few are too narrow
 
 
 def qualities(rows: Sequence[Row], name: str) -> Array:
