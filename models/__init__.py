@@ -12,14 +12,19 @@ pipeline's own call gives, bit for bit. `generate` does all of this for a list o
 and loads weights.
 """
 
-from fovea.models.adapt import adapt
-from fovea.models.checkpoint import Checkpoint, MissingWeights
-from fovea.models.flow import Flow
-from fovea.models.generate import generate, generator
-from fovea.models.kv import KV
-from fovea.models.model import Model
-from fovea.models.random_weights import weights_are_random
-from fovea.models.tokens import Conditioning, Grid, Places
+from typing import TYPE_CHECKING
+
+from fovea import lazy
+
+if TYPE_CHECKING:
+    from fovea.models.adapters import adapt
+    from fovea.models.checkpoint import Checkpoint, MissingWeights
+    from fovea.models.flow import Flow
+    from fovea.models.kv import KV
+    from fovea.models.model import Model
+    from fovea.models.random_weights import weights_are_random
+    from fovea.models.sampling import generate, generator
+    from fovea.models.tokens import Conditioning, Grid, Places
 
 __all__ = [
     "KV",
@@ -35,3 +40,21 @@ __all__ = [
     "generator",
     "weights_are_random",
 ]
+
+__getattr__ = lazy.names(
+    __name__,
+    {
+        "adapt": "adapters",
+        "Checkpoint": "checkpoint",
+        "MissingWeights": "checkpoint",
+        "Flow": "flow",
+        "generate": "sampling",
+        "generator": "sampling",
+        "KV": "kv",
+        "Model": "model",
+        "weights_are_random": "random_weights",
+        "Conditioning": "tokens",
+        "Grid": "tokens",
+        "Places": "tokens",
+    },
+)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from fovea.models.folder import cell, fault, parameters
+from fovea.models.folder import cell, fault, parameters, read
 
 ROOT = Path(__file__).resolve().parent.parent
 PIPELINES = {
@@ -71,6 +71,13 @@ class Checkpoint:
             if size % side:
                 near = max(side, round(size / side) * side)
                 raise ValueError(f"{name}={size} is not a multiple of {side} pixels; the nearest is {near}")
+
+    @property
+    def blocks(self) -> int | None:
+        """Blocks of the transformer; None where its config is not on this machine."""
+        folder = self.folder if self.weights == "pretrained" else None
+        config = read(folder / "transformer" / "config.json") if folder else {}
+        return config["num_layers"] + config.get("num_single_layers", 0) if "num_layers" in config else None
 
     @property
     def local(self) -> list[Path]:

@@ -35,7 +35,7 @@ class DBCache(Cache):
             nonlocal before, middle
             e = flow.open(x, sigma, places)
             last = e.blocks - self.back
-            self.check(e.blocks)
+            self.fits(e.blocks)
             h = e.run(e.hidden, 0, self.front)
             now = h - e.hidden
             due = [True] * b
@@ -57,7 +57,8 @@ class DBCache(Cache):
         spent = spent or (self.max_in_a_row is not None and in_a_row >= self.max_in_a_row)
         return spent or not change < self.threshold
 
-    def check(self, blocks: int) -> None:
+    def fits(self, blocks: int) -> None:
+        """ValueError for a model of so few blocks that none is left between."""
         if self.front + self.back >= blocks:
             raise ValueError(
                 f"front={self.front}, back={self.back}: leave no block between; the model has {blocks}"

@@ -72,8 +72,8 @@ def groups() -> list[str]:
 
 def suite(name: str) -> list[str]:
     """The metrics of a file of conf/eval."""
-    defaults: Any = OmegaConf.to_container(OmegaConf.load(CONF / "eval" / f"{name}.yaml"))["defaults"]  # type: ignore[index]
-    return next(item["override /metric"] for item in defaults if "override /metric" in item)
+    node: Any = OmegaConf.to_container(OmegaConf.load(CONF / "eval" / f"{name}.yaml"))
+    return next(item["override /metric"] for item in node["defaults"] if "override /metric" in item)
 
 
 def load(
@@ -308,7 +308,8 @@ def _hydra(named: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
 
 def _takes_a_cache(method: str) -> bool:
     """Whether the defaults list of a method's file has one."""
-    return "cache" in str(OmegaConf.load(CONF / "method" / f"{method}.yaml").get("defaults"))
+    node: Any = OmegaConf.to_container(OmegaConf.load(CONF / "method" / f"{method}.yaml"))
+    return "cache" in str(node.get("defaults"))
 
 
 def _set(config: DictConfig, key: str, override: Override) -> None:
@@ -334,7 +335,7 @@ def _grid(config: DictConfig, said: Command) -> dict[str, list]:
         raise Refused(
             f"sweep.grid={shown(grid)}: must be lists of values by key, sweep.grid.method.ratio=[0.5,0.25]"
         )
-    fixed = {key: [override.value()] for key, override in said.keys.items()}
+    fixed: dict[str, list] = {key: [override.value()] for key, override in said.keys.items()}
     fixed |= {key: [name] for key, name in said.groups.items()}
     listed = flat(OmegaConf.to_container(grid) if grid else {})  # type: ignore[arg-type]
     return {key: fixed.get(key, values) for key, values in listed.items()} | said.axes

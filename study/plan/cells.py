@@ -64,7 +64,7 @@ class Variant:
     composed: Composed
     config: Any
     steps: int
-    grid: tuple[int, int]
+    checkpoint: Any
     model: Node
     method: Node
     made: Any
@@ -121,7 +121,7 @@ def checked(model: Node, method: Node) -> tuple[Node, Node]:
     """Both with every default filled in, so that saying a default and leaving it out are the same cell."""
     known, checkpoint = _model(model)
     made = instantiate(method, "method", "fovea.methods")
-    _fits(made, checkpoint.grid, known)
+    _fits(made, checkpoint)
     return known, _full(method, made)
 
 
@@ -188,8 +188,8 @@ def _variant(overrides: Sequence[str], point: Point) -> Variant:
         try:
             made = instantiate(method, "method", "fovea.methods")
         except Refused as error:  # unless a point mends it
-            return Variant(composed, config, steps, checkpoint.grid, model, method, None, str(error))
-    return Variant(composed, config, steps, checkpoint.grid, model, method, made)
+            return Variant(composed, config, steps, checkpoint, model, method, None, str(error))
+    return Variant(composed, config, steps, checkpoint, model, method, made)
 
 
 def _is_filled_in(item: tuple[str, Any]) -> bool:
@@ -207,14 +207,17 @@ def _model(node: Node) -> tuple[Node, Any]:
     return _full(own, checkpoint), checkpoint
 
 
-def _fits(made: Any, grid: tuple[int, int], model: Node) -> None:
-    """Refused where the method cannot work on the model's grid of tokens."""
-    if hasattr(made, "check"):
-        try:
-            made.check(grid)
-        except ValueError as error:
-            size = f"model.height={model['height']}, model.width={model['width']}"
-            raise Refused(f"method with {size}: {error}") from None
+def _fits(made: Any, checkpoint: Any) -> None:
+    """Refused where the method cannot work on the model's grid of tokens, or its cache on the blocks."""
+    cache = getattr(made, "cache", None)
+    try:
+        if hasattr(made, "check"):
+            made.check(checkpoint.grid)
+        if hasattr(cache, "fits") and (blocks := checkpoint.blocks) is not None:
+            cache.fits(blocks)
+    except ValueError as error:
+        size = f"model.height={checkpoint.height}, model.width={checkpoint.width}"
+        raise Refused(f"method with {size}: {error}") from None
 
 
 def _full(node: Node, made: Any) -> Node:
@@ -236,7 +239,7 @@ def _dense(variant: Variant, called: "Baseline", settings: Settings) -> Cell:
 
 def _method(variant: Variant, point: Point, names: "Names", settings: Settings, dense: Cell) -> Cell:
     made, node, values = variant.at(point)
-    _fits(made, variant.grid, variant.model)
+    _fits(made, variant.checkpoint)
     label, series = names.method(point, variant.composed, values)
     role = "method"
     if is_diagnosis(made):

@@ -124,6 +124,8 @@ LABELS = {
     "model.steps=1000000000": "must be less than or equal to 10000",
     "method.steps=1000000000": "must be less than or equal to 10000",
     "method.cache={_target_: os.system}": "only classes of fovea.methods can stand here",
+    "method=caching cache=dbcache sweep=none method.cache.front=6": "leave no block between; the model has 6",
+    "method=caching cache=dbcache sweep=none method.cache.back=5": "front=1, back=5: leave no block between",
     "method._partial_=true": "there is no such setting",
 }
 
@@ -142,7 +144,7 @@ def test_a_refusal_loads_nothing_heavier_than_torch():
     """In a process of its own: exit 2, one message on stderr, nothing on stdout."""
     code = (
         "import sys, run; rc = run.main(['method.ratio=-1']); "
-        "heavy = {'torchmetrics', 'pandas', 'matplotlib'}; "
+        "heavy = {'diffusers', 'transformers', 'torchmetrics', 'pandas', 'matplotlib'}; "
         "assert not heavy & set(sys.modules), heavy & set(sys.modules); "
         "sys.exit(rc)"
     )

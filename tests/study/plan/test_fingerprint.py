@@ -16,7 +16,7 @@ TOUCH = {
     "study/run/generate.py": True,
     "models/lumina.py": True,
     "models/flow.py": True,
-    "models/generate.py": True,
+    "models/sampling.py": True,
     "methods/ras.py": True,
     "methods/tokens.py": True,
     "models/sd3.py": False,

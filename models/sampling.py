@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fovea.models.adapt import adapt
+from fovea.models.adapters import adapt
 from fovea.models.flow import Flow
 from fovea.models.settings import negatives, seed_of_all, texts, whole
 from fovea.models.text_limits import told
