@@ -43,9 +43,6 @@ TRAITS: tuple[Trait, ...] = (
 
 
 def run(command: Command) -> int:
-    from fovea.study.report.report import report
-    from fovea.study.run.progress import Progress
-
     given = command.allow("name", "results", "logger")
     results, name = command.results, command.option("name")
     if not name:
@@ -58,6 +55,9 @@ def run(command: Command) -> int:
     record = merged(studies, command.arguments)
     logger = whole(load([text for text in given if text.partition("=")[0].startswith("logger")]))["logger"]
     plan = planned(folder, record, record["config"] | {"logger": logger})
+    from fovea.study.report.report import report  # seconds, only where nothing is refused
+    from fovea.study.run.progress import Progress
+
     with Progress() as progress:
         for note in unavailable(plan):
             progress.say(note)

@@ -335,7 +335,7 @@ def _grid(config: DictConfig, said: Command) -> dict[str, list]:
         raise Refused(
             f"sweep.grid={shown(grid)}: must be lists of values by key, sweep.grid.method.ratio=[0.5,0.25]"
         )
-    fixed: dict[str, list] = {key: [override.value()] for key, override in said.keys.items()}
+    fixed: dict[str, Any] = {key: [override.value()] for key, override in said.keys.items()}
     fixed |= {key: [name] for key, name in said.groups.items()}
     listed = flat(OmegaConf.to_container(grid) if grid else {})  # type: ignore[arg-type]
     return {key: fixed.get(key, values) for key, values in listed.items()} | said.axes

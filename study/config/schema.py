@@ -76,6 +76,11 @@ class Sweep:
             if point > 1 and point != int(point):
                 raise ValueError(f"curve={point}: must be a fraction up to 1 or a whole number of steps")
 
+    @property
+    def of_models(self) -> bool:
+        """Whether cells differ in their model or in a key of it."""
+        return any(key.split(".")[0] == "model" for keys in (self.grid, *self.points) for key in keys)
+
     def curve_steps(self, steps: int) -> list[int]:
         """Numbers of steps, falling, without those that reduce nothing: 0.5 of 30 is 15."""
         points = (int(p) if p > 1 else max(1, round(p * steps)) for p in self.curve or ())

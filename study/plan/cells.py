@@ -119,7 +119,7 @@ def points(sweep: Sweep) -> list[Point]:
 
 def checked(model: Node, method: Node) -> tuple[Node, Node]:
     """Both with every default filled in, so that saying a default and leaving it out are the same cell."""
-    known, checkpoint = _model(model)
+    known, checkpoint = full_model(model)
     made = instantiate(method, "method", "fovea.methods")
     _fits(made, checkpoint)
     return known, _full(method, made)
@@ -182,7 +182,7 @@ def _variant(overrides: Sequence[str], point: Point) -> Variant:
     steps = resolved(config.model)["steps"]
     for key, value in point.model.items():
         put(config, key, value)
-    model, checkpoint = _model(resolved(config.model))
+    model, checkpoint = full_model(resolved(config.model))
     method, made = resolved(config.method), None
     if not OF_MODEL.sub("", OmegaConf.to_yaml(config.method)).count("${"):
         try:
@@ -198,7 +198,7 @@ def _is_filled_in(item: tuple[str, Any]) -> bool:
     return "${" in str(value) or "_target_" in key or "_target_" in str(value)
 
 
-def _model(node: Node) -> tuple[Node, Any]:
+def full_model(node: Node) -> tuple[Node, Any]:
     """The full node, and its checkpoint. A model's file may hold a method's settings on it under the method's
     name, for conf/method to take up: they are no model's own."""
     known = {*options("method"), *options("method/cache")}
@@ -209,7 +209,7 @@ def _model(node: Node) -> tuple[Node, Any]:
 
 def _fits(made: Any, checkpoint: Any) -> None:
     """Refused where the method cannot work on the model's grid of tokens, or its cache on the blocks."""
-    cache = getattr(made, "cache", None)
+    cache: Any = getattr(made, "cache", None)
     try:
         if hasattr(made, "check"):
             made.check(checkpoint.grid)

@@ -13,7 +13,7 @@ from fovea.study.config.instantiate import instantiate, obstacle, validated
 from fovea.study.config.prompts import Prompt, Sample, read, samples
 from fovea.study.config.schema import COMMANDS, Settings, Suite, Sweep
 from fovea.study.plan import fingerprint
-from fovea.study.plan.cells import Cell, Node, cells
+from fovea.study.plan.cells import Cell, Node, cells, full_model
 from fovea.study.store import read_json
 
 OF_RUN = {"name", "plan", *COMMANDS}  # keys that say what to do, not what the study is
@@ -51,12 +51,14 @@ def make(overrides: Sequence[str]) -> Plan:
         instantiate(config[node], node, "fovea.study")
     with _needing(config):
         prompts = read(settings.prompts)
+    with _needing(config):  # before the cells are made, where all are of one model
+        obtainable([] if sweep.of_models else [full_model(config["model"])[0]])
     found = cells(overrides, sweep, settings)
     if settings.versus is not None:
         labelled(settings.versus, [cell.label for cell in found])
     models = {fingerprint.digest(cell.model): cell.model for cell in found}.values()
     with _needing(config):
-        obtainable(models)
+        obtainable(models if sweep.of_models else [])
     return Plan(
         settings,
         config,

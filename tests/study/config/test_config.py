@@ -19,7 +19,7 @@ REFUSED = {
     "method.ratio=true": "method.ratio=true: must be a number, not true or false",
     "method.ratioo=0.5": "method.ratioo=0.5: RAS has no ratioo; did you mean ratio?",
     "+method.speed=2": "method.speed=2: RAS has no speed",
-    "method.selection=stdd": "method.selection=stdd: must be 'std', 'l2norm' or 'random' (did you mean std?)",
+    "method.selection=stdd": "must be 'std', 'l2norm', 'random' or 'oracle' (did you mean std?)",
     "method.start=30": "method: start=30: must be less than steps=",
     "method._target_=os.system": "method._target_=os.system: only classes of fovea.methods can stand here",
     "method._target_=fovea.methods.Rass": "_target_=fovea.methods.Rass: there is no such class",
