@@ -29,13 +29,13 @@ class Conditioning:
     """Prompts as the transformer needs them on every step, with all done that is constant over a trajectory.
 
     embeds: text tokens (b', text, d), embedded; b' is b, or 2b with the two halves of guidance in the
-    family's order. constants: terms added to the time embedding (b', d), in order. guidance: scale of
+    family's order. constants: terms added to the time embedding (b', time), in order. guidance: scale of
     classifier-free guidance. stock: the same prompts as keyword arguments of the transformer's own forward.
     mask, keys: valid text tokens, and their keys and values by attention layer (Lumina).
     """
 
     embeds: Float[Tensor, "b text d"]
-    constants: tuple[Float[Tensor, "b d"], ...]
+    constants: tuple[Float[Tensor, "b time"], ...]
     guided: bool
     guidance: float
     stock: dict[str, Tensor]

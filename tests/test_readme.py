@@ -5,8 +5,11 @@ import re
 import shlex
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from fovea.eval.decisions import holm
+from fovea.eval.statistics import paired_difference
 from fovea.study.commands.command import command as asked
 from fovea.study.config.compose import load
 
@@ -43,6 +46,24 @@ def test_the_matrix_is_the_stored_studies():
     stored = (ROOT / "results/embedded/matrix/table.md").read_text().strip()
     assert stored.count("|") > 100
     assert stored in (ROOT / "README.md").read_text()
+
+
+def test_ras_against_random_tokens_is_what_the_stored_pairs_say():
+    """Intervals of two cells of the same images may overlap where their difference is certain."""
+    said = [" ".join((ROOT / name).read_text().split()) for name in ("README.md", "CHANGELOG.md")]
+    p = {}
+    for model, sign in (("lumina", 1), ("sd3", -1), ("flux", -1)):
+        samples = pd.read_parquet(ROOT / f"results/embedded/matrix-{model}/samples.parquet")
+        table = samples.pivot(index="key", columns="label", values="psnr")
+        pair = table["ras ratio=0.25"], table["random ratio=0.25"]
+        found = paired_difference(*pair, pool="decibel", worse=None)
+        text = f"{found.value:+.1f} dB [{found.low:.1f}, {found.high:.1f}] on `{model}_tiny`".replace(
+            "-", "−"
+        )
+        assert all(text in one for one in said)
+        assert found.value * sign > 0
+        p[model] = found.p
+    assert max(holm(p).values()) < 0.05
 
 
 def test_every_picture_and_link_is_there():
