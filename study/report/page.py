@@ -19,6 +19,7 @@ from markupsafe import Markup
 from fovea.study.analysis.row import Row
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan
+from fovea.study.report.drawing import drawings
 from fovea.study.report.page_data import collected
 from fovea.study.report.table import Entry, Table, visible
 from fovea.study.report.verdict_text import cautions, verdict
@@ -27,7 +28,7 @@ from fovea.study.store import Store, write
 HERE = Path(__file__).parent / "page"
 STYLES = ("page.css", "table.css", "controls.css", "plot.css", "images.css", "narrow.css")
 SCRIPTS = (  # each may use those before it
-    *("page.js", "table.js", "series.js", "marks.js", "plot.js"),
+    *("page.js", "table.js", "plot.js"),
     *("pixels.js", "images.js", "maps.js", "latency.js", "copy.js"),
 )
 FIRST = 8  # packages that touch results, shown before the rest unfolds
@@ -75,7 +76,8 @@ def page(
         failures=failures(plan, store, rows),
         origins=origins(plan, origin),
         files=_there(store.folder),
-        figure=_figure(store.folder / "pareto.png"),
+        drawings=(plots := drawings(rows)),
+        figure="" if plots else _figure(store.folder / "pareto.png"),
         policy=policy(style, script),
         style=Markup(style),
         script=Markup(script),
@@ -134,7 +136,7 @@ def _there(folder: Path) -> dict[str, list[str]]:
 
 
 def _figure(path: Path) -> str:
-    """For readers without scripts; as it is, since it is small."""
+    """As it is, since it is small."""
     if not path.is_file():
         return ""
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -14,14 +14,12 @@ import numpy as np
 from PIL import Image
 
 from fovea.eval import Score
-from fovea.eval.interval import Interval, Z
+from fovea.eval.interval import Interval
 from fovea.study.analysis.row import Row
 from fovea.study.analysis.speed import batches, contended, throttled
 from fovea.study.config.prompts import Sample
 from fovea.study.plan.plan import Plan
-from fovea.study.report.curves import curves, mark
 from fovea.study.report.study_table import headline, short
-from fovea.study.report.style import COLOURS
 from fovea.study.report.table import Table, figure
 from fovea.study.run import trace
 from fovea.study.run.trace import Trace
@@ -45,9 +43,8 @@ def collected(plan: Plan, store: Store, rows: Sequence[Row], table: Table) -> di
     return {
         "cost": plan.settings.cost,
         "columns": head,
-        "metrics": [_metric(score, table) for score in headline(rows)],
+        "about": {score.name: _about(score, table) for score in headline(rows)},
         "cells": [_cell(store, row, line, samples) for row, line in zip(rows, body, strict=True)],
-        "series": _series(rows),
         "samples": [{"prompt": s.prompt.text, "seed": s.seed} for s in samples],
         "images": pictures(plan, store, samples),
         "scope": scope(plan, store, samples),
@@ -68,15 +65,10 @@ def best(rows: Sequence[Row]) -> str | None:
     return last[-1].cell.id if last else None
 
 
-def _metric(score: Score, table: Table) -> dict[str, Any]:
-    """columns: those of the table that are about it."""
+def _about(score: Score, table: Table) -> list[int]:
+    """The columns of the table that are about a score."""
     own = (score.name, f"{score.name}_gain", f"{score.name}_verdict")
-    return {
-        "name": score.name,
-        "title": score.title,
-        "better": score.better,
-        "columns": [i for i, column in enumerate(table.shown) if column.key in own],
-    }
+    return [i for i, column in enumerate(table.shown) if column.key in own]
 
 
 def _cell(store: Store, row: Row, line: Sequence[str], samples: Sequence[Sample]) -> dict[str, Any]:
@@ -86,13 +78,7 @@ def _cell(store: Store, row: Row, line: Sequence[str], samples: Sequence[Sample]
         "label": row.cell.label,
         "role": row.cell.role,
         "dense": row.cell.dense,
-        "mark": mark(row),
-        "n": row.n,
-        "failed": row.failure is not None,
-        "time": _bounds(row.speedup),
-        "flops": [_finite(row.flops_ratio)] * 3 if row.flops_ratio else None,
         "seconds": _bounds(row.seconds),
-        "scores": {name: _point(score) for name, score in row.scores.items()},
         "front": {name: round(share, 3) for name, share in row.front.items() if math.isfinite(share)},
         "texts": list(line),
         "near": {
@@ -109,21 +95,6 @@ def _each(row: Row, score: Score, samples: Sequence[Sample]) -> list[str | None]
     return [figure(own[s.key]) if s.key in own else None for s in samples]
 
 
-def _series(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Of the plot: colour counts study.style.COLOURS, -1 is grey."""
-    colour = {name: i for i, name in enumerate(COLOURS)}
-    return [
-        {
-            "name": curve.name,
-            "colour": colour.get(curve.colour, -1),
-            "marker": curve.marker,
-            "joined": curve.joined,
-            "cells": [row.cell.id for row in curve.rows],
-        }
-        for curve in curves(rows)
-    ]
-
-
 def _repetitions(store: Store, row: Row) -> list[list[Any]]:
     """Seconds per image of every timed full batch, and what was amiss: throttled ones count nowhere."""
     records = store.samples(row.cell.id).only(row.keys)
@@ -136,34 +107,11 @@ def _repetitions(store: Store, row: Row) -> list[list[Any]]:
     ]
 
 
-def _point(score: Score) -> list[float] | str | None:
-    """Value and bounds of 95 %, of the difference to dense where images are paired, else of the score; as
-    text where there is no place for it on an axis."""
-    if score.value is None:
-        return None
-    if not math.isfinite(score.value):
-        return "∞"
-    low = high = Z * (score.se or 0)
-    if score.difference is not None:
-        low, high = (
-            score.difference.value - score.difference.low,
-            score.difference.high - score.difference.value,
-        )
-    return [
-        score.value,
-        *(x if math.isfinite(x) else score.value for x in (score.value - low, score.value + high)),
-    ]
-
-
 def _bounds(interval: Interval | None) -> list[float] | None:
     if interval is None:
         return None
     low, high = (x if math.isfinite(x) else interval.value for x in (interval.low, interval.high))
     return [interval.value, low, high]
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def shown(plan: Plan, store: Store) -> list[Sample]:

@@ -1,54 +1,120 @@
-"""Speedup against quality: each method's curve beside step reduction, with intervals."""
+"""Speed against quality: what is in each plot, described once, and its drawing, which pareto.png, pareto.svg
+and the page share."""
 
 import math
 from collections.abc import Sequence
-from itertools import product
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 from fovea.eval import Score
-from fovea.study.analysis.row import Row
-from fovea.study.report.curves import Curve, curves
-from fovea.study.report.points import arms, draw, place
+from fovea.eval.front import on_front
+from fovea.eval.interval import Interval, Z
+from fovea.study.analysis.row import Cost, Row
 from fovea.study.report.study_table import headline
-from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, figure, save
+from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, drawable, figure, save
 
+MARKERS = "osD^v"  # one more each time the colours are through
 WIDTH, HEIGHT = 3.5, 2.7  # of one panel, inches
+DASHED = (0, (4, 3))
 BARS = (
     "bars: 95 %, of the difference to the dense images for scores that have one of their own\n"
-    "the fuller a point, the surer it is on the Pareto front"
+    "the fuller a point, the surer it is on the Pareto front; grey: the front of the point estimates"
 )
+Bounds = tuple[float, float, float]  # value, low, high
 
 
-def pareto(rows: Sequence[Row], folder: Path, random_weights: bool) -> None:
-    """pareto.png and .svg: one panel per quality metric, of each baseline where there are several; speedup
-    alone where there is no metric."""
-    timed = [row for row in rows if row.speedup is not None]
-    scores = [s for s in headline(rows) if any(place(row, s.name) for row in timed)]
-    models, drawn = _baselines(timed), curves(timed)
-    columns = len(models) if len(models) > 1 else min(len(scores), 2) or 1
-    lines = math.ceil(len(scores) * len(models) / columns) or 1
-    with figure(WIDTH * columns + (columns == 1), HEIGHT * lines + 0.3, random_weights) as made:
-        axes = list(made.subplots(lines, columns, squeeze=False).flat)
-        for axis, (score, model) in zip(axes, product(scores, models), strict=False):
-            _panel(axis, models[model], drawn, score, model)
-        for axis in axes[len(scores) * len(models) :]:
-            axis.set_axis_off()
-        if scores:
-            made.legend(
-                handles=_legend(drawn),
-                loc="outside lower center",
-                ncols=3 if columns == 1 else 6,
-                fontsize=7.5,
-                frameon=False,
-                title=BARS,
-            )
-        else:
-            axes[0].set_axis_on()
-            _bars(axes[0], timed)
-        save(made, folder / "pareto", "png", "svg")
+@dataclass(frozen=True)
+class Point:
+    """x: times cheaper than dense; y: the score. text: what tells it from the others of its series, or its
+    own name. sure: how probably it is on the front."""
+
+    cell: str
+    x: Bounds
+    y: Bounds
+    text: str
+    sure: float
+
+
+@dataclass(frozen=True)
+class Series:
+    """joined: its cells differ in one key alone, and a line through them, each with its value, says so."""
+
+    name: str
+    role: Literal["dense", "steps", "method"]
+    colour: str
+    marker: str
+    joined: bool
+    points: tuple[Point, ...] = ()
+    rows: tuple[Row, ...] = ()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One score against the cost, of the cells of one baseline; model: its name where there are several.
+    front: of the point estimates, the cheapest first. infinite: labels of cells all of whose images are the
+    dense ones."""
+
+    score: Score
+    cost: Cost
+    model: str
+    series: tuple[Series, ...]
+    front: tuple[Point, ...]
+    infinite: tuple[str, ...]
+
+
+def described(rows: Sequence[Row], cost: Cost) -> list[Panel]:
+    """A panel per score that any cell has, and per baseline."""
+    known = [row for row in rows if _x(row, cost)]
+    drawn, models = series(known), _baselines(known)
+    panels = [_panel(models[m], drawn, score, m, cost) for score in headline(known) for m in models]
+    return [panel for panel in panels if any(one.points for one in panel.series)]
+
+
+def series(rows: Sequence[Row]) -> list[Series]:
+    """The dense runs, step reduction of each baseline, and the methods. A swept key makes curves; cells
+    written out, a cloud per method."""
+    methods = [row for row in rows if row.cell.role == "method"]
+    alike = len({frozenset(row.cell.axes) for row in methods}) <= 1
+    named = _swept(methods) if alike else _by_series(methods)
+    dense = tuple(row for row in rows if row.cell.role == "dense")
+    found = [Series("dense", "dense", INK, "D", False, rows=dense)]
+    for name, group in _by_series([row for row in rows if row.cell.role == "steps"]).items():
+        found.append(Series(name, "steps", MUTED, "o", True, rows=tuple(group)))
+    for i, (name, group) in enumerate(named.items()):
+        turn, colour = divmod(i, len(COLOURS))
+        marker = MARKERS[turn % len(MARKERS)]
+        found.append(Series(name, "method", COLOURS[colour], marker, alike, rows=tuple(group)))
+    return found
+
+
+def _swept(methods: Sequence[Row]) -> dict[str, list[Row]]:
+    """Cells that differ only in the key with most values make one curve."""
+    values = {
+        key: {str(row.cell.axes.get(key)) for row in methods} for row in methods for key in row.cell.axes
+    }
+    swept = max(values, key=lambda key: len(values[key]), default="")
+    found: dict[str, list[Row]] = {}
+    for row in methods:
+        fixed = [f"{k.split('.')[-1]}={v}" for k, v in row.cell.axes.items() if k not in (swept, "method")]
+        name = " ".join([row.cell.series, *fixed])
+        unit = f" ({swept.split('.')[-1]})" if swept else ""
+        found.setdefault(f"{name}{unit}", []).append(row)
+    return found
+
+
+def _by_series(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.cell.series, []).append(row)
+    return found
 
 
 def _baselines(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -60,42 +126,178 @@ def _baselines(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return found
 
 
-def _legend(drawn: Sequence[Curve]) -> list[Line2D]:
-    dense = Line2D([], [], color=INK, marker="D", markersize=4, linestyle=(0, (4, 3)), label="dense")
-    named = {"step reduction" if c.colour == MUTED else c.name: c for c in drawn}
-    lines = [
-        Line2D([], [], color=c.colour, marker=c.marker, markersize=4, label=name) for name, c in named.items()
+def _panel(rows: Sequence[Row], drawn: Sequence[Series], score: Score, model: str, cost: Cost) -> Panel:
+    name, sign = score.name, 1 if score.better == "higher" else -1
+    places = {row.cell.id: (x, y) for row in rows if (x := _x(row, cost)) and (y := _y(row, name))}
+    able = [row.cell.id for row in rows if row.cell.id in places and not row.failure]
+    best = on_front([1 / places[i][0][0] for i in able], [sign * places[i][1][0] for i in able])
+    ends = {i for i, there in zip(able, best, strict=True) if there}
+
+    def point(row: Row, joined: bool) -> Point:
+        at_front = float(row.cell.id in ends)
+        sure = row.front.get(name, at_front) if cost == row.cost else at_front
+        return Point(row.cell.id, *places[row.cell.id], _text(row, joined, model), sure)
+
+    own = {row.cell.id for row in rows} & places.keys()
+    found = [
+        replace(one, points=tuple(point(row, one.joined) for row in one.rows if row.cell.id in own))
+        for one in drawn
     ]
-    return [dense, *lines]
+    front = [p for one in found for p in one.points if p.cell in ends]
+    infinite = [r.cell.label for r in rows if name in r.scores and math.isinf(r.scores[name].value or 0)]
+    ordered = tuple(sorted(front, key=lambda p: (-p.x[0], sign * p.y[0])))
+    return Panel(score, cost, model, tuple(found), ordered, tuple(infinite))
 
 
-def _panel(axis: Axes, rows: Sequence[Row], drawn: Sequence[Curve], score: Score, model: str) -> None:
-    axis.set_title(f"{score.title}, {model}" if model else score.title, color=INK)
-    better = {"higher": "↗ better", "lower": "↘ better"}[score.better]
+def _text(row: Row, joined: bool, model: str) -> str:
+    """Of a curve's point its value; of another the name of its own that a cell has."""
+    if joined:
+        return str(list(row.cell.axes.values())[-1]) if row.cell.axes else ""
+    own = row.cell.role == "method" and not row.cell.label.startswith(row.cell.series)
+    return row.cell.label.removeprefix(model).strip() if own else ""
+
+
+def _x(row: Row, cost: Cost) -> Bounds | None:
+    if cost == "flops":
+        return (row.flops_ratio,) * 3 if row.flops_ratio else None
+    return _bounds(row.speedup) if row.speedup else None
+
+
+def _y(row: Row, name: str) -> Bounds | None:
+    """With 95 % to either side: of the difference to dense where images are paired, else of the score."""
+    score = row.scores.get(name)
+    if score is None or score.value is None or not math.isfinite(score.value):
+        return None
+    if score.difference is None:
+        half = Z * (score.se or 0)
+        return score.value, score.value - half, score.value + half
+    value, low, high = _bounds(score.difference)
+    return score.value, score.value + low - value, score.value + high - value
+
+
+def _bounds(interval: Interval) -> Bounds:
+    """Where one is not known, the value."""
+    ends = (x if math.isfinite(x) else interval.value for x in (interval.low, interval.high))
+    return (interval.value, *ends)
+
+
+def pareto(rows: Sequence[Row], folder: Path, random_weights: bool) -> None:
+    """pareto.png and .svg: one panel per quality metric, of each baseline where there are several; speedup
+    alone where there is no metric."""
+    timed = [row for row in rows if row.speedup is not None]
+    panels = described(timed, rows[0].cost if rows else "time")
+    if panels:
+        with figure(*size(panels), random_weights) as made:
+            draw(made, panels)
+            save(made, folder / "pareto", "png", "svg")
+        return
+    with figure(WIDTH + 1, 0.8 + 0.25 * len(timed), random_weights) as made:
+        _bars(made.subplots(), timed)
+        save(made, folder / "pareto", "png", "svg")
+
+
+def _columns(panels: Sequence[Panel]) -> int:
+    models = len({panel.model for panel in panels})
+    return models if models > 1 else min(len(panels), 2)
+
+
+def size(panels: Sequence[Panel]) -> tuple[float, float]:
+    """Inches."""
+    columns = _columns(panels)
+    return WIDTH * columns + (columns == 1), HEIGHT * math.ceil(len(panels) / columns) + 0.3
+
+
+def draw(made: Figure, panels: Sequence[Panel]) -> None:
+    """The panels with their legend. In SVG a point is the group `cell-ID`, a front the group `front`."""
+    columns = _columns(panels)
+    axes = list(made.subplots(math.ceil(len(panels) / columns), columns, squeeze=False).flat)
+    for axis, panel in zip(axes, panels, strict=False):
+        _draw_panel(axis, panel)
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
+    drawn = [one for panel in panels for one in panel.series if one.points]
+    shown = {"step reduction" if one.role == "steps" else one.name: one for one in drawn}
+    made.legend(
+        handles=[_key(name, one) for name, one in shown.items()],
+        loc="outside lower center",
+        ncols=3 if columns == 1 else 6,
+        fontsize=7.5,
+        frameon=False,
+        title=BARS,
+    )
+
+
+def _key(name: str, one: Series) -> Line2D:
+    label = drawable(name).removeprefix("_")  # which would hide it
+    line = DASHED if one.role == "dense" else "-"
+    return Line2D([], [], color=one.colour, marker=one.marker, markersize=4, linestyle=line, label=label)
+
+
+def _draw_panel(axis: Axes, panel: Panel) -> None:
+    title = f"{panel.score.title}, {panel.model}" if panel.model else panel.score.title
+    axis.set_title(drawable(title), color=INK)
+    better = {"higher": "↗ better", "lower": "↘ better"}[panel.score.better]
     axis.annotate(better, (1, 1.02), xycoords="axes fraction", ha="right", va="bottom", color=MUTED, size=7.5)
-    axis.set_xlabel(f"times cheaper than dense ({'FLOPs' if rows[0].cost == 'flops' else 'time'})")
+    axis.set_xlabel(f"times cheaper than dense ({'FLOPs' if panel.cost == 'flops' else 'time'})")
     axis.grid(color=FAINT, linewidth=0.4)
     axis.set_axisbelow(True)
-    for row in rows:
-        point = place(row, score.name)
-        if row.cell.role == "dense" and point:
-            axis.axhline(point[1], color=INK, linewidth=0.7, linestyle=(0, (4, 3)))
-            axis.plot(*point, "D", color=INK, markersize=4, zorder=3)
-    for curve in drawn:
-        known = [row for row in curve.rows if row in rows and place(row, score.name)]
-        draw(axis, curve._replace(rows=known), score.name, model)
+    _draw_front(axis, panel.front)
+    for one in panel.series:
+        _draw_series(axis, one, panel.score)
     axis.margins(0.14, 0.2)
     axis.xaxis.set_major_formatter(lambda x, _: f"{x:g}×")
+
+
+def _draw_front(axis: Axes, front: Sequence[Point]) -> None:
+    """A staircase: what is better than the cell on it is dearer."""
+    path = [(p.x[0], p.y[0]) for p in front[:1]]
+    for p, q in pairwise(front):
+        path += [(p.x[0], q.y[0]), (q.x[0], q.y[0])]
+    if len(path) > 1:
+        (line,) = axis.plot(*zip(*path, strict=True), color=FAINT, linewidth=4, alpha=0.6, zorder=1)
+        line.set_gid("front")
+
+
+def _draw_series(axis: Axes, one: Series, score: Score) -> None:
+    """Its points in the order of the sweep, each with its intervals and what tells it apart."""
+    for p in one.points:
+        bars = [[[v - low], [high - v]] for v, low, high in (p.y, p.x)]
+        axis.errorbar(p.x[0], p.y[0], *bars, fmt="none", ecolor=one.colour, elinewidth=0.7, alpha=0.6)
+        if one.role == "dense":
+            axis.axhline(p.y[0], color=INK, linewidth=0.7, linestyle=DASHED)
+    if one.joined:
+        axis.plot([p.x[0] for p in one.points], [p.y[0] for p in one.points], "-", color=one.colour)
+    for p in one.points:
+        look = {"marker": one.marker, "color": one.colour, "markersize": 4.2, "zorder": 3}
+        axis.plot(p.x[0], p.y[0], **look, markerfacecolor="white")
+        (mark,) = axis.plot(p.x[0], p.y[0], **look, markerfacecolor=to_rgba(one.colour, p.sure))
+        mark.set_gid(f"cell-{p.cell}")
+        _name(axis, one, p, score)
+
+
+def _name(axis: Axes, one: Series, point: Point, score: Score) -> None:
+    """On the better side of a method's points, and the worse one of step reduction's."""
+    at, worse = (point.x[0], point.y[0]), one.role == "steps"
+    if not one.joined:
+        axis.annotate(drawable(point.text), at, (4, 3), textcoords="offset points", color=one.colour, size=6)
+        return
+    y = -9 if worse != (score.better == "lower") else 4
+    place, side = ((-4, y), "right") if worse else ((4, y), "left")
+    text = axis.annotate(
+        drawable(point.text), at, place, textcoords="offset points", color=one.colour, size=7, ha=side
+    )
+    text.set_path_effects([withStroke(linewidth=1.6, foreground="white")])
 
 
 def _bars(axis: Axes, rows: Sequence[Row]) -> None:
     """Without quality there is only speed: one bar per cell, the ratio of FLOPs as a tick on it."""
     for i, row in enumerate(rows):
-        colour = {"dense": INK, "steps": MUTED, "diagnosis": MUTED}.get(row.cell.role, COLOURS[0])
-        value = row.speedup.value if row.speedup else 0.0
-        axis.barh(i, value, xerr=arms(row.speedup), color=colour, height=0.55, error_kw={"elinewidth": 0.7})
+        colour = {"dense": INK, "steps": MUTED}.get(row.cell.role, COLOURS[0])
+        value, low, high = _bounds(row.speedup) if row.speedup else (0.0, 0.0, 0.0)
+        ends = [[value - low], [high - value]]
+        axis.barh(i, value, xerr=ends, color=colour, height=0.55, error_kw={"elinewidth": 0.7})
         if row.flops_ratio:
             axis.plot([row.flops_ratio] * 2, [i - 0.4, i + 0.4], color=COLOURS[1], linewidth=2)
-    axis.set_yticks(range(len(rows)), [row.cell.label for row in rows])
+    axis.set_yticks(range(len(rows)), [drawable(row.cell.label) for row in rows])
     axis.invert_yaxis()
     axis.set_xlabel("speedup over dense (bar: time; orange tick: FLOPs)")

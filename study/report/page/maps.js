@@ -148,7 +148,7 @@
     now.curve.forEach((value, i) => {
       if (value !== null) path += `${now.curve[i - 1] === undefined || now.curve[i - 1] === null ? "M" : "L"}${x(i)},${y(value)}`;
     });
-    picture.append(drawn("path", { d: path, class: "curve colour-0" }));
+    picture.append(drawn("path", { d: path, class: "curve" }));
     chart.replaceChildren(element("figcaption", {}, `${KINDS[view.kind].curve}, step by step`), picture);
     chart.at = x;
   }

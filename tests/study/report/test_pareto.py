@@ -1,8 +1,12 @@
 """What belongs together in a plot."""
 
+import re
 from dataclasses import replace
 
-from fovea.study.report.curves import curves
+import pytest
+
+from fovea.study.report.drawing import drawings
+from fovea.study.report.pareto import described, pareto, series
 from tests.study.report.test_table import row
 
 
@@ -17,10 +21,11 @@ def named(*labels_and_axes):
 
 
 def test_a_swept_key_makes_one_joined_curve():
-    found = curves(
+    found = series(
         named(("ras ratio=0.5", {"method.ratio": 0.5}), ("ras ratio=0.25", {"method.ratio": 0.25}))
     )
     assert [(c.name, len(c.rows), c.joined) for c in found] == [
+        ("dense", 0, False),
         ("step reduction", 1, True),
         ("ras (ratio)", 2, True),
     ]
@@ -28,7 +33,7 @@ def test_a_swept_key_makes_one_joined_curve():
 
 def test_cells_written_out_make_a_cloud_per_method_told_apart_by_colour_and_marker():
     points = [(f"m{i} a=1", {"method": f"m{i}", f"method.a{i}": 1}) for i in range(14)]
-    found = curves(named(*points))[1:]
+    found = series(named(*points))[2:]
     assert not any(c.joined for c in found)
     assert len({(c.colour, c.marker) for c in found}) == 14
 
@@ -39,7 +44,52 @@ def test_each_baseline_has_a_step_reduction_curve_of_its_own():
         for n in (4, 8):
             made = row(f"{model} {n} steps", "steps", 1.5, [0.7, 0.8, 0.9])
             rows.append(replace(made, cell=replace(made.cell, series=f"{model} step reduction")))
-    assert [(c.name, len(c.rows)) for c in curves(rows)] == [
+    assert [(c.name, len(c.rows)) for c in series(rows)] == [
+        ("dense", 0),
         ("sd3 step reduction", 2),
         ("lumina step reduction", 2),
     ]
+
+
+@pytest.fixture
+def rows():
+    return [
+        row("dense", "dense", 1.0, [1, 1, 1]),
+        row("ras $x^2$ a", "method", 2.0, [0.8, 1.0, 0.9]),
+        row("4 steps", "steps", 1.5, [0.7, 0.8, 0.9]),
+        row("3 steps", "steps", 3.0, [0.4, 0.5, 0.6]),
+    ]
+
+
+def test_the_front_is_of_the_point_estimates_the_cheapest_first(rows):
+    (panel,) = described(rows, "time")
+    assert [(p.cell, p.x[0], p.y[0]) for p in panel.front] == [
+        ("3 steps", 3.0, 0.5),
+        ("ras $x^2$ a", 2.0, pytest.approx(0.9)),
+        ("dense", 1.0, 1.0),
+    ]
+    failed = replace(rows[1], failure="no-op")
+    (panel,) = described([rows[0], failed, *rows[2:]], "time")
+    assert [p.cell for p in panel.front] == ["3 steps", "4 steps", "dense"]
+
+
+def test_what_is_drawn_is_drawn_as_it_is_written(rows, tmp_path):
+    """Mathematics, an underscore that would hide a name from the legend, and what the font lacks."""
+    for label in (r"$\nope$", "_hidden", "a $x$ b", "שלום 🦊"):
+        named = replace(rows[1].cell, label=f"x {label}", series=label)
+        pareto([rows[0], replace(rows[1], cell=named), *rows[2:]], tmp_path, False)
+        text = (tmp_path / "pareto.svg").read_text("utf-8")
+        assert label.replace("🦊", "▯").removeprefix("_") in text
+
+
+def test_the_page_has_what_the_figure_has_in_its_own_colours(rows):
+    time, flops = drawings(rows)
+    assert (time.name, time.cost, flops.cost) == ("ssim", "time", "flops")
+    assert all(f'data-cell="{r.cell.id}"' in time.svg for r in rows)
+    assert time.svg.count('class="front"') == 1
+    assert "style=" not in time.svg
+    assert "<style" not in time.svg
+    assert "#0072b2" not in time.svg
+    ids = re.findall(r' id="([^"]+)"', time.svg + flops.svg)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', time.svg + flops.svg)) <= set(ids)
