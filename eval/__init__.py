@@ -4,6 +4,7 @@ A metric is one file here with a frozen, closed dataclass: its fields are its co
 
     metric.scores      name of each score it gives -> `Facts`: title, which way is better, kind, bounds, ...
     metric.check()     raises `Unavailable` if weights or references are missing, before any image is made
+    metric.needs()     what it has to know of each image: looked for in one pass for all metrics, and kept
     metric(samples)    -> one `Score` per name in `scores`
 
 A number never travels without its n and its standard error, and what cannot be computed is never a number: a
@@ -18,10 +19,9 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor
-
 from fovea.eval.facts import Better, Facts
+from fovea.eval.samples import PerImage
+from fovea.eval.samples import Samples as Samples
 from fovea.eval.statistics import Interval, Pool
 
 
@@ -31,46 +31,6 @@ class Unavailable(Exception):
     def __init__(self, reason: str, remedy: str):
         super().__init__(f"{reason}: {remedy}")
         self.reason, self.remedy = reason, remedy
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Images of one method, with what they are to be judged by.
-
-    images: uint8 (n, 3, H, W). keys: one per image, unique, such as (prompt, seed) written out. dense: the
-    images that the unaccelerated model makes of the same keys, in the same order, or None (`against` pairs
-    them). random_weights: the model was never trained, so that no quality metric may give its images a
-    number.
-    """
-
-    images: Tensor
-    prompts: Sequence[str]
-    keys: Sequence[str]
-    dense: Tensor | None = None
-    random_weights: bool = False
-
-    def __post_init__(self):
-        for name, x in (("images", self.images), ("dense", self.dense)):
-            if x is not None and (x.dtype != torch.uint8 or x.ndim != 4 or x.shape[1] != 3 or not len(x)):
-                raise ValueError(f"{name} must be uint8 (n, 3, H, W), not {x.dtype} {tuple(x.shape)}")
-        if self.dense is not None and self.dense.shape != self.images.shape:
-            raise ValueError(f"dense {tuple(self.dense.shape)} does not pair with {tuple(self.images.shape)}")
-        counts = len(self.images), len(self.prompts), len(self.keys), len(set(self.keys))
-        if len(set(counts)) > 1:
-            raise ValueError("{} images, {} prompts and {} keys, {} distinct, do not pair".format(*counts))
-
-    @property
-    def n(self) -> int:
-        return len(self.images)
-
-    def against(self, dense: "Samples") -> "Samples":
-        """These samples beside the images that `dense` has under the same keys, in whatever order."""
-        place = {key: i for i, key in enumerate(dense.keys)}
-        if missing := [key for key in self.keys if key not in place]:
-            raise ValueError(f"no dense image of {len(missing)} of {self.n} keys, such as {missing[0]!r}")
-        images = dense.images[[place[key] for key in self.keys]]
-        random_weights = self.random_weights or dense.random_weights
-        return Samples(self.images, self.prompts, self.keys, images, random_weights)
 
 
 @dataclass(frozen=True)
@@ -118,6 +78,7 @@ class Metric(Protocol):
     @property
     def scores(self) -> Mapping[str, Facts]: ...
     def check(self) -> None: ...
+    def needs(self) -> Sequence[PerImage]: ...
     def __call__(self, samples: Samples) -> list[Score]: ...
 
 

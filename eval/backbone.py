@@ -1,26 +1,18 @@
 """The CLIP model that features and scores come from: any of open_clip's, loaded once per process."""
 
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import torch
-from PIL import Image
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor
 
 from fovea.eval import Unavailable
+from fovea.eval.encoder import TextEncoder
 from fovea.eval.network import Device, place
 from fovea.eval.weights import as_trained, digest, in_folder, located, of_tag, quick_gelu
 
 FOLDER = "local-dir:"  # open_clip's scheme
-KEPT = (
-    4  # sets of images whose features are remembered: a method's and the dense model's, for several metrics
-)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -67,7 +59,7 @@ class Backbone:
         quick_gelu(self.model, self.pretrained, file, self.quick_gelu)
         return file
 
-    def load(self) -> "Encoder":
+    def load(self) -> TextEncoder:
         """Raises Unavailable if the weights are missing or are not what they should be."""
         return load(self)
 
@@ -75,43 +67,8 @@ class Backbone:
 EMOJI = Backbone(name="emoji")  # trained on other drawings of the embedded data set than the embedded models
 
 
-class Encoder:
-    """A loaded model: images and texts to features, float32 on the CPU, not normalised."""
-
-    def __init__(self, network: Any, preprocess: Callable, tokenizer: Any, identity: dict, batch: int):
-        self.network, self.preprocess, self.tokenizer, self.batch = network, preprocess, tokenizer, batch
-        self.identity = identity  # all that the features depend on, besides the images
-        self.device = next(network.parameters()).device
-        self.seen: dict[str, Tensor] = {}
-
-    def images(self, images: Tensor) -> Tensor:
-        """uint8 (n, 3, H, W) -> (n, d). Remembers the last few sets by their content."""
-        pixels = np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy(force=True))  # (n, H, W, 3)
-        key = hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
-        if key not in self.seen:
-            self.seen = dict([*self.seen.items()][1 - KEPT :])
-            self.seen[key] = self.pictures([Image.fromarray(p) for p in pixels])
-        return self.seen[key]
-
-    def pictures(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """n pictures of any size -> (n, d)."""
-        steps = range(0, len(pictures), self.batch)
-        batches = (torch.stack([self.preprocess(p) for p in pictures[i : i + self.batch]]) for i in steps)
-        return self.run(self.network.encode_image, batches)
-
-    def texts(self, prompts: Sequence[str]) -> Tensor:
-        """n texts -> (n, d). What exceeds the model's context is cut off, as its tokenizer does."""
-        return self.run(self.network.encode_text, self.tokenizer(list(prompts)).split(self.batch))
-
-    @torch.inference_mode()
-    def run(self, encode: Callable[[Tensor], Tensor], batches: Iterable[Tensor]) -> Tensor:
-        # cuDNN's TF32 is on by default, and moves the third digit
-        with torch.backends.flags(fp32_precision="ieee"):
-            return torch.cat([encode(x.to(self.device)).float().cpu() for x in batches])
-
-
 @lru_cache(maxsize=2)
-def load(backbone: Backbone) -> Encoder:
+def load(backbone: Backbone) -> TextEncoder:
     # imported here: seconds that a run without such metrics need not pay
     import open_clip
     from open_clip.transform import PreprocessCfg, image_transform_v2
@@ -139,4 +96,4 @@ def load(backbone: Backbone) -> Encoder:
     resize: dict[str, Any] = dict(network.visual.preprocess_cfg)
     identity = {"weights": digest(weights), "architecture": architecture, "resize": sorted(resize.items())}
     preprocess: Any = image_transform_v2(PreprocessCfg(**resize), is_train=False)
-    return Encoder(network, preprocess, tokenizer, identity, backbone.batch)
+    return TextEncoder(network, preprocess, tokenizer, identity, backbone.batch, __name__)

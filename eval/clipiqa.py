@@ -1,7 +1,6 @@
 """CLIP-IQA: whether an image looks good, asked of CLIP in pairs of opposite prompts (arXiv:2207.12396)."""
 
-from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import ConfigDict
@@ -10,11 +9,13 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import normalize
 
-from fovea.eval import Samples, Unavailable
-from fovea.eval.backbone import Backbone, Encoder
+from fovea.eval import Unavailable
+from fovea.eval.backbone import Backbone
+from fovea.eval.encoder import TextEncoder
 from fovea.eval.facts import Facts
-from fovea.eval.judged import Judge, Judged
+from fovea.eval.judged import Judged
 from fovea.eval.network import CENTRE, SPREAD, in_batches
+from fovea.eval.samples import Batch
 
 PROMPTS = {  # good, bad
     "pyiqa": (
@@ -26,9 +27,9 @@ PROMPTS = {  # good, bad
 RN50 = Backbone("RN50-quickgelu", "openai", "RN50/openai", batch=4)
 
 
-def features(encoder: Encoder, images: Tensor) -> Tensor:
+def features(encoder: TextEncoder, images: Tensor) -> Tensor:
     """(n, d) of images (n, 3, H, W) at their own size: the attention pool is given no positions."""
-    visual = encoder.network.visual
+    visual = encoder.towers.visual
     if not hasattr(visual, "attnpool"):
         reason = "CLIP-IQA takes images at their own size, for which this backbone has no attention pool"
         raise Unavailable(reason, "use one of open_clip's RN models")
@@ -42,7 +43,7 @@ def features(encoder: Encoder, images: Tensor) -> Tensor:
     return in_batches(run, len(images), encoder.batch, images.cpu())
 
 
-def goodness(encoder: Encoder, texts: Tensor, scale: float, images: Tensor) -> tuple[float, ...]:
+def goodness(encoder: TextEncoder, texts: Tensor, scale: float, images: Tensor) -> tuple[float, ...]:
     """The probability of the good prompt, mean over pairs: of images (n, 3, H, W), and texts (2 pairs, d)."""
     cosine = normalize(features(encoder, images).double()) @ normalize(texts.double()).T  # (n, 2 pairs)
     good = (scale * cosine).unflatten(1, (-1, 2)).softmax(-1)[..., 0]  # (n, pairs)
@@ -71,8 +72,12 @@ class CLIPIQA(Judged):
     def check(self) -> None:
         self.backbone.weights()
 
-    def judge(self, samples: Samples) -> Judge:
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"prompts": PROMPTS[self.prompts], **self.backbone.load().identity}
+
+    def figures(self, batch: Batch) -> tuple[float, ...]:
         encoder = self.backbone.load()
         # torchmetrics writes the scale as 100, which it is in OpenAI's models
-        scale = encoder.network.logit_scale.double().exp().item() if self.prompts == "pyiqa" else 100.0
-        return partial(goodness, encoder, encoder.texts(PROMPTS[self.prompts]), scale)
+        scale = encoder.towers.logit_scale.double().exp().item() if self.prompts == "pyiqa" else 100.0
+        return goodness(encoder, encoder.texts(PROMPTS[self.prompts]), scale, batch.images)

@@ -1,24 +1,16 @@
 """CLIP score: how well an image agrees with its prompt (Hessel et al. 2021, arXiv:2104.08718)."""
 
-from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
-from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
-from fovea.eval import Samples
-from fovea.eval.backbone import EMOJI, Backbone, Encoder
+from fovea.eval.backbone import EMOJI, Backbone
+from fovea.eval.encoder import cosines
 from fovea.eval.facts import Facts
-from fovea.eval.judged import Judge, Judged
+from fovea.eval.judged import Judged
+from fovea.eval.samples import Batch
 from fovea.eval.transformers_clip import TransformersCLIP
-
-
-def agreement(encoder: Encoder, texts: Tensor, images: Tensor) -> tuple[float, ...]:
-    """100 max(cos, 0) of each image (n, 3, H, W) and the features (n, d) of its text."""
-    cosine = cosine_similarity(encoder.images(images).double(), texts.double())  # (n,)
-    return tuple((100 * cosine.clamp(min=0)).tolist())
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -42,6 +34,9 @@ class CLIPScore(Judged):
     def check(self) -> None:
         self.backbone.weights()
 
-    def judge(self, samples: Samples) -> Judge:
-        encoder = self.backbone.load()
-        return partial(agreement, encoder, encoder.texts(samples.prompts))
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self.backbone.load().identity
+
+    def figures(self, batch: Batch) -> tuple[float, ...]:
+        return tuple((100 * cosines(self.backbone.load(), batch).clamp(min=0)).tolist())

@@ -1,119 +1,20 @@
 """The Fréchet distance in DINOv2 features (Stein, arXiv:2306.04675), nearer to what people see than
 Inception's."""
 
-import importlib
-from functools import lru_cache, partial
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import ClassVar
 
-import numpy as np
-import torch
-from PIL import Image
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
-from safetensors.torch import load_file
-from torch import Tensor
-from torch.nn.functional import interpolate
 
-from fovea.eval import Unavailable
-from fovea.eval.distance import Distance
-from fovea.eval.extractor import Extractor
+from fovea.eval.dino import DINOv2
+from fovea.eval.encoder import Encoder
 from fovea.eval.facts import Facts
-from fovea.eval.network import Device, place
+from fovea.eval.frechet import Frechet
 from fovea.eval.reference import Reference
-from fovea.eval.weights import digest, located
-
-SIDE, PATCH = 224, 14
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-NAMES = {"small": "vits14", "base": "vitb14", "large": "vitl14"}  # as their authors say
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class DINOv2:
-    """Which model, and where its weights are.
-
-    size: papers take `large`. weights: the authors' .pth or timm's .safetensors, or null: torch's hub cache,
-    or else the hub's cache of timm's. batch: images per call.
-    """
-
-    size: Literal["small", "base", "large"] = "large"
-    weights: Path | None = None
-    device: Device = "auto"
-    batch: Annotated[int, Field(ge=1)] = 32
-
-    @property
-    def architecture(self) -> str:
-        return f"vit_{self.size}_patch14_dinov2"
-
-    def file(self) -> Path:
-        """Raises Unavailable if there are no weights on this machine."""
-        for file in [located(self.weights)] if self.weights else self.cached():
-            if file.is_file():
-                return file
-        name = f"dinov2_{NAMES[self.size]}_pretrain.pth"
-        what = f"there is no file {self.weights}" if self.weights else f"the weights {name} are missing"
-        raise Unavailable(what, f"put {name} into torch's hub cache, or give `backbone.weights=FILE`")
-
-    def cached(self) -> list[Path]:
-        from huggingface_hub import try_to_load_from_cache
-
-        own = Path(torch.hub.get_dir()) / "checkpoints" / f"dinov2_{NAMES[self.size]}_pretrain.pth"
-        timms = try_to_load_from_cache(f"timm/{self.architecture}.lvd142m", "model.safetensors")
-        return [own, *([Path(timms)] if isinstance(timms, str) else [])]
-
-    def load(self) -> Extractor:
-        """Feature `class`, the class token (n, d). Raises Unavailable if the weights are missing or
-        others."""
-        return load(self)
-
-
-@lru_cache(maxsize=1)
-def load(model: DINOv2) -> Extractor:
-    file, device = model.file(), place(model.device)
-    timm: Any = importlib.import_module("timm")
-    with torch.device("meta"):  # not initialised, only to be loaded
-        network = timm.create_model(model.architecture, pretrained=False, img_size=SIDE, num_classes=0)
-    try:
-        state = load_file(file) if file.suffix == ".safetensors" else torch.load(file, weights_only=True)
-        state = {key: value for key, value in state.items() if key != "mask_token"}
-        state["pos_embed"] = at_224(state["pos_embed"])
-        network.load_state_dict(state, strict=True, assign=True)
-    except Exception as e:  # files that are not what they should be fail in torch, safetensors or timm
-        raise Unavailable(f"{file} does not hold {model.architecture} ({e})", "give another file") from e
-    identity = {"network": model.architecture, "weights": digest(file), "resize": "bicubic-224"}
-    run = partial(class_token, network.to(device).eval().requires_grad_(False))
-    return Extractor(run, prepare, identity, device, model.batch)
-
-
-def class_token(network: Any, x: Tensor) -> dict[str, Tensor]:
-    return {"class": network(x)}
-
-
-def prepare(image: Tensor) -> Tensor:
-    """Pillow's bicubic filter to 224 x 224 in 8 bits, ImageNet's mean and deviation: as the authors of the
-    metric do it. uint8 (3, H, W) -> (3, 224, 224)."""
-    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy(force=True))
-    x = np.array(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float32)
-    return (torch.from_numpy(x).permute(2, 0, 1) / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(
-        STD
-    ).view(3, 1, 1)
-
-
-def at_224(embedding: Tensor) -> Tensor:
-    """Position embeddings (1, 1 + 37 * 37, d) for 16 x 16 patches, as DINOv2's own code interpolates them: by
-    scale, with 0.1 patches added, and nothing against aliasing. timm and transformers do otherwise, which
-    moves features by half a per cent."""
-    n, grid = SIDE // PATCH, round((embedding.shape[1] - 1) ** 0.5)
-    if n == grid:
-        return embedding
-    token, places = embedding[:, :1], embedding[:, 1:].unflatten(1, (grid, grid)).movedim(-1, 1)
-    scale = (n + 0.1) / grid
-    places = interpolate(places.float(), scale_factor=(scale, scale), mode="bicubic")  # (1, d, 16, 16)
-    return torch.cat([token, places.flatten(2).mT], 1)
-
-
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class DINOv2Distance(Distance):
+class DINOv2Distance(Frechet):
     """`fd[dinov2]` with the large model, `fd[dinov2-base]` and so on with others. Else as `fid.FID`."""
 
     backbone: DINOv2 = DINOv2()
@@ -130,5 +31,5 @@ class DINOv2Distance(Distance):
         self.backbone.file()
         self.reference.check(self.source)
 
-    def source(self) -> Extractor:
+    def source(self) -> Encoder:
         return self.backbone.load()

@@ -1,9 +1,8 @@
 """What the distances of a set of images to a reference set share: they differ in the features, and in what
 each image adds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
@@ -12,19 +11,16 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from fovea.eval import Samples, Score, quality
-from fovea.eval.extractor import Extractor
+from fovea.eval.encoder import Encoder
 from fovea.eval.facts import Facts
 from fovea.eval.features import Known
-from fovea.eval.frechet import contributions, gaussian
 from fovea.eval.inception import Inception
 from fovea.eval.reference import Reference, distance_score
+from fovea.eval.samples import PerImage
 
 
 class Distance:
-    """A Fréchet distance, unless a class has an `adds` of its own.
-
-    features: which of the extractor's.
-    """
+    """To a reference set, in the features `features` of a network."""
 
     features: ClassVar[str]
     facts: ClassVar[Facts]
@@ -37,18 +33,25 @@ class Distance:
 
     def check(self) -> None:
         self.source()
-        self.reference.check(self.source)
+        self.against().check(self.source)
 
-    def source(self) -> Extractor:
+    def source(self) -> Encoder:
         """The network. Raises Unavailable without its weights."""
         raise TypeError(f"{type(self).__name__} has no network")
+
+    def needs(self) -> Sequence[PerImage]:
+        return [self.source()]
+
+    def against(self) -> Reference:
+        """The reference set."""
+        return self.reference
 
     def require(self, n: int) -> None:
         """Raises Unavailable if n images are too few."""
 
     def adds(self, known: Known, n: int) -> Callable[[Tensor], NDArray]:
         """What each of n images adds to the distance, of their features (n, d)."""
-        return partial(contributions, reference=gaussian(known, self.features))
+        raise TypeError(f"{type(self).__name__} does not say what an image adds")
 
     @quality
     def __call__(self, samples: Samples) -> list[Score]:
@@ -57,12 +60,16 @@ class Distance:
     def score(self, samples: Samples) -> Score:
         """Raises Unavailable."""
         self.require(samples.n)
-        extractor = self.source()
-        adds = self.adds(self.reference.known(extractor, samples.images), samples.n)
-        mine = extractor.images(samples.images)[self.features]
-        dense = None if samples.dense is None else extractor.images(samples.dense)[self.features]
+        encoder, reference = self.source(), self.against()
+        adds = self.adds(reference.known(encoder, samples.size), samples.n)
+        mine, dense = self.looked_at(samples, encoder)
         score = distance_score(self.name, self.facts, adds, mine, dense, samples.prompts)
-        return replace(score, note=self.reference.note)
+        return replace(score, note=reference.note)
+
+    def looked_at(self, samples: Samples, encoder: Encoder) -> tuple[Tensor, Tensor | None]:
+        """Features (n, d) of the images, and of the dense ones."""
+        dense = samples.beside and samples.beside.rows(encoder)[self.features]
+        return samples.rows(encoder)[self.features], dense
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -74,5 +81,5 @@ class InceptionDistance(Distance):
 
     features: ClassVar[str] = "pool"
 
-    def source(self) -> Extractor:
+    def source(self) -> Encoder:
         return self.inception.load()

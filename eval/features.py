@@ -28,7 +28,7 @@ AGAIN = "make it again with `python -m scripts.reference_stats`"
 
 
 class Source(Protocol):
-    """What gives features: an `fovea.eval.extractor.Extractor`, or what behaves like one.
+    """What gives features: an `fovea.eval.encoder.Encoder`, or what behaves like one.
 
     identity: all that features depend on besides the images. pictures: n of any sizes -> {name: (n, d)}.
     """

@@ -7,10 +7,11 @@ from pydantic.dataclasses import dataclass
 
 from fovea.eval.distance import InceptionDistance
 from fovea.eval.facts import Facts
+from fovea.eval.frechet import Frechet
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class FID(InceptionDistance):
+class FID(Frechet, InceptionDistance):
     """In the 2048 pooled features, named after how images are resized: `fid[clean]`, `fid[adm]`.
 
     `fid[legacy_pytorch]` is pytorch-fid's number. The reference set counts as given, without an error of its

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from fovea.eval import Samples, Score, Unavailable, quality
 from fovea.eval.facts import FLAT, Facts
-from fovea.eval.judged import Compared, beside
+from fovea.eval.judged import Compared, needs_dense
+from fovea.eval.samples import Batch
 from fovea.eval.statistics import pooled, standard_error
 
 CLOSED = ConfigDict(extra="forbid")
@@ -23,7 +24,7 @@ C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
 @dataclass(frozen=True, config=CLOSED)
-class PSNR:
+class PSNR(Compared):
     """Peak signal-to-noise ratio in dB, 10 log10(255^2 / MSE), with the share of identical images beside it.
 
     The MSE is pooled over all images, as torchmetrics' PeakSignalNoiseRatio does: an image identical to its
@@ -47,10 +48,14 @@ class PSNR:
     def check(self) -> None:
         """Nothing to miss: it needs no weights."""
 
+    def look(self, batch: Batch) -> dict[str, Tensor]:
+        pairs = zip(batch.images, batch.dense, strict=True)
+        return {"mse": torch.stack([(a.double() - b.double()).square().mean() for a, b in pairs])}
+
     @quality
     def __call__(self, samples: Samples) -> list[Score]:
-        pairs = zip(samples.images, beside(samples), strict=True)
-        mse = torch.stack([(a.double() - b.double()).square().mean() for a, b in pairs])  # (n,)
+        needs_dense(samples)
+        mse = samples.rows(self)["mse"]  # (n,)
         psnr = tuple((10 * torch.log10(255**2 / mse)).tolist())
         same = tuple((mse == 0).double().tolist())
         value, se = float(pooled(psnr, pool="decibel")), standard_error(psnr, "decibel", samples.prompts)
@@ -104,9 +109,9 @@ class SSIM(Compared):
     def check(self) -> None:
         """Nothing to miss: it needs no weights."""
 
-    def compare(self, images: Tensor, dense: Tensor) -> tuple[float, ...]:
-        height, width = images.shape[2:]
+    def figures(self, batch: Batch) -> tuple[float, ...]:
+        height, width = batch.samples.size
         if min(height, width) < WINDOW:
             reason = f"the window of SSIM, {WINDOW} x {WINDOW} pixels, does not fit {height} x {width}"
             raise Unavailable(reason, "make larger images")
-        return tuple(similarity(a, b) for a, b in zip(images, dense, strict=True))
+        return tuple(similarity(a, b) for a, b in zip(batch.images, batch.dense, strict=True))

@@ -17,26 +17,24 @@ tenth came out 9 % nearer to the reference than true ones. The interval of `diff
 difference at this n, not at infinite n.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from functools import lru_cache, partial
-from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from fovea.eval import Samples, Score, quality
-from fovea.eval.backbone import EMOJI, Backbone, Encoder
+from fovea.eval.backbone import EMOJI, Backbone
 from fovea.eval.caches import CACHE
+from fovea.eval.distance import Distance
+from fovea.eval.encoder import Encoder
 from fovea.eval.facts import Facts
 from fovea.eval.features import Known
-from fovea.eval.reference import Reference, distance_score
+from fovea.eval.reference import Reference
 
 Array = NDArray[np.float64]
 
@@ -97,23 +95,13 @@ def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
     return float(contributions(a, fit(b)).mean())
 
 
-class Pictures(NamedTuple):
-    """A CLIP model as a source of reference features."""
-
-    encoder: Encoder
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        return self.encoder.identity
-
-    def pictures(self, pictures: Iterable[Image.Image]) -> dict[str, Tensor]:
-        rest = iter(pictures)  # not all of them in memory at once
-        some = iter(lambda: [*islice(rest, self.encoder.batch)], [])
-        return {"features": torch.cat([self.encoder.pictures(batch) for batch in some])}
+class Frechet(Distance):
+    def adds(self, known: Known, n: int) -> Callable[[Tensor], Array]:
+        return partial(contributions, reference=gaussian(known, self.features))
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class FrechetDistance:
+class FrechetDistance(Frechet):
     """To a folder of reference images, in the image features of a CLIP model, not normalised: `fd[emoji]`.
 
     The reference set counts as given, without an error of its own. per_image: what each image adds, see
@@ -125,32 +113,19 @@ class FrechetDistance:
     reference: Path = Path("assets/emoji/reference")
     cache: Path | None = CACHE
 
+    features: ClassVar[str] = "features"
     facts: ClassVar[Facts] = Facts("Fréchet distance", "lower", "distance", biased=True, low=0)
 
     @property
     def name(self) -> str:
         return f"fd[{self.backbone.label}]"
 
-    @property
-    def scores(self) -> dict[str, Facts]:
-        return {self.name: self.facts}
-
     def check(self) -> None:
         self.backbone.weights()
-        self.images.check(self.source)
+        self.against().check(self.source)
 
-    def source(self) -> Pictures:
-        return Pictures(self.backbone.load())
+    def source(self) -> Encoder:
+        return self.backbone.load()
 
-    @property
-    def images(self) -> Reference:
+    def against(self) -> Reference:
         return Reference(self.reference, size="any", cache=self.cache)
-
-    @quality
-    def __call__(self, samples: Samples) -> list[Score]:
-        encoder = self.backbone.load()
-        known = self.images.known(Pictures(encoder), samples.images)
-        adds = partial(contributions, reference=gaussian(known, "features"))
-        dense = None if samples.dense is None else encoder.images(samples.dense)
-        mine = encoder.images(samples.images)
-        return [distance_score(self.name, self.facts, adds, mine, dense, samples.prompts)]

@@ -3,19 +3,19 @@
 import os
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
-from fovea.eval import Samples
-from fovea.eval.backbone import Backbone, Encoder
+from fovea.eval.backbone import Backbone
+from fovea.eval.encoder import TextEncoder, cosines
 from fovea.eval.facts import Facts
 from fovea.eval.hub import single
-from fovea.eval.judged import Judge, Judged
+from fovea.eval.judged import Judged
 from fovea.eval.network import CENTRE, SPREAD, Device
+from fovea.eval.samples import Batch
 
 ARCHITECTURE, REPOSITORY = "ViT-H-14", "xswu/HPSv2"
 FILES = {"v2.0": "HPS_v2_compressed.pt", "v2.1": "HPS_v2.1_compressed.pt"}
@@ -38,16 +38,11 @@ def pixels(image, side: int, antialias: bool) -> Tensor:
 
 
 @lru_cache(maxsize=1)
-def load(weights: Path, antialias: bool, device: Device, batch: int) -> Encoder:
+def load(weights: Path, antialias: bool, device: Device, batch: int) -> TextEncoder:
     tuned = Backbone(ARCHITECTURE, str(weights), device=device, batch=batch).load()
-    resize = partial(pixels, side=tuned.network.visual.image_size[0], antialias=antialias)
+    resize = partial(pixels, side=tuned.towers.visual.image_size[0], antialias=antialias)
     identity = {**tuned.identity, "resize": f"longest side, antialias={antialias}"}
-    return Encoder(tuned.network, resize, tuned.tokenizer, identity, batch)
-
-
-def preference(encoder: Encoder, texts: Tensor, images: Tensor) -> tuple[float, ...]:
-    """100 cos of each image (n, 3, H, W) and the features (n, d) of its text."""
-    return tuple((100 * cosine_similarity(encoder.images(images).double(), texts.double())).tolist())
+    return TextEncoder(tuned.towers, resize, tuned.tokenizer, identity, batch, __name__)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -80,6 +75,12 @@ class HPSv2(Judged):
     def check(self) -> None:
         self.file()
 
-    def judge(self, samples: Samples) -> Judge:
-        encoder = load(self.file(), self.antialias, self.device, self.batch)
-        return partial(preference, encoder, encoder.texts(samples.prompts))
+    def encoder(self) -> TextEncoder:
+        return load(self.file(), self.antialias, self.device, self.batch)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self.encoder().identity
+
+    def figures(self, batch: Batch) -> tuple[float, ...]:
+        return tuple((100 * cosines(self.encoder(), batch)).tolist())

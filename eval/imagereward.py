@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple, cast
 
@@ -12,11 +12,14 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from fovea.eval import Samples, Unavailable
+from fovea.eval import Unavailable
+from fovea.eval.encoder import as_picture
 from fovea.eval.facts import Facts
 from fovea.eval.hub import folder, single
-from fovea.eval.judged import Judge, Judged
+from fovea.eval.judged import Judged
 from fovea.eval.network import CENTRE, SPREAD, Device, in_batches, place
+from fovea.eval.samples import Batch
+from fovea.eval.weights import digest
 
 REPOSITORY, CACHES = "THUDM/ImageReward", (Path("~/.cache/ImageReward"),)
 WORDS = ("vocab.txt", "tokenizer.json")
@@ -60,7 +63,7 @@ def rewards(loaded: Loaded, prompts: Sequence[str], batch: int, images: Tensor) 
     )
 
     def run(images: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-        pictures = [Image.fromarray(x.permute(1, 2, 0).numpy(force=True)) for x in images]
+        pictures = map(as_picture, images)
         batch = torch.stack([pixels(picture, loaded.network.side) for picture in pictures])
         return loaded.network(*(x.to(loaded.device) for x in (batch, ids, mask)))
 
@@ -96,5 +99,13 @@ class ImageReward(Judged):
     def check(self) -> None:
         self.files()
 
-    def judge(self, samples: Samples) -> Judge:
-        return partial(rewards, load(*self.files(), self.device), samples.prompts, self.batch)
+    @property
+    def identity(self) -> dict[str, Any]:
+        weights, words = self.files()
+        return {
+            "weights": digest(weights),
+            "words": {f.name: digest(f) for f in map(words.joinpath, WORDS) if f.is_file()},
+        }
+
+    def figures(self, batch: Batch) -> tuple[float, ...]:
+        return rewards(load(*self.files(), self.device), batch.prompts, self.batch, batch.images)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fovea.eval import Unavailable
-from fovea.eval.extractor import Extractor
+from fovea.eval.encoder import Encoder
 from fovea.eval.inception_v3 import InceptionV3
 from fovea.eval.network import Device, place
 from fovea.eval.resize import RESIZES, Resize
@@ -55,7 +55,7 @@ class Inception:
         what = f"there is no file {self.weights}" if self.weights else "the weights of FID are missing"
         raise Unavailable(what, REMEDY)
 
-    def load(self) -> Extractor:
+    def load(self) -> Encoder:
         """Features `pool` (n, 2048), and `spatial` (n, 2023) where the code that resizes so has an sFID.
 
         Raises Unavailable if the weights are missing or are not those of the FID Inception.
@@ -75,13 +75,13 @@ def packaged() -> list[Path]:
 
 
 @lru_cache(maxsize=3)
-def load(inception: Inception) -> Extractor:
+def load(inception: Inception) -> Encoder:
     device, spatial = place(inception.device), SPATIAL.get(inception.resize)
     network, numbers = opened(inception.file(), device)
     identity = {"network": "FID Inception-v3", "weights": numbers}
     identity |= {"resize": inception.resize, "spatial": spatial}
     run, prepare = partial(network, spatial=spatial), RESIZES[inception.resize]
-    return Extractor(run, prepare, identity, device, inception.batch)
+    return Encoder(run, prepare, identity, device, inception.batch, __name__)
 
 
 @lru_cache(maxsize=1)

@@ -3,7 +3,7 @@
 They judge each image by itself (`Judged`), or compare it with the dense one of its key (`Compared`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -11,25 +11,48 @@ from torch import Tensor
 
 from fovea.eval import Samples, Score, Unavailable, quality
 from fovea.eval.facts import Facts
+from fovea.eval.samples import Batch, PerImage
 from fovea.eval.statistics import paired_difference, pooled, standard_error
-
-Judge = Callable[[Tensor], Sequence[float]]  # images, uint8 (n, 3, H, W), to n figures
 
 
 class Single:
     """A metric of one score, `name`."""
 
     facts: ClassVar[Facts]
+    paired: ClassVar[bool] = False
     name: Any
 
     @property
     def scores(self) -> dict[str, Facts]:
         return {self.name: self.facts}
 
-    def mean(self, each: Sequence[float], samples: Samples, **more: Any) -> Score:
-        """Of one figure per image, in the order of the samples."""
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """All that an image's figure depends on: the fields, unless a class says what of them and of the
+        weights."""
+        return {"fields": repr(self)}
+
+    @property
+    def module(self) -> str:
+        return type(self).__module__
+
+    def needs(self) -> Sequence[PerImage]:
+        return [self]
+
+    def figures(self, batch: Batch) -> Sequence[float]:
+        """One of each image of a batch. Raises Unavailable."""
+        raise TypeError(f"{type(self).__name__} has no figures of images")
+
+    def look(self, batch: Batch) -> dict[str, Tensor]:
+        return {"figure": torch.tensor(self.figures(batch), dtype=torch.float64)}
+
+    def each(self, samples: Samples) -> tuple[float, ...]:
+        return tuple(samples.rows(self)["figure"].tolist())
+
+    def mean(self, samples: Samples, **more: Any) -> Score:
+        each = self.each(samples)
         value, se = float(pooled(each)), standard_error(each, groups=samples.prompts)
-        return Score(self.name, self.facts, value, se, len(each), tuple(each), **more)
+        return Score(self.name, self.facts, value, se, len(each), each, **more)
 
 
 class Judged(Single):
@@ -37,34 +60,27 @@ class Judged(Single):
 
     seed: Any
 
-    def judge(self, samples: Samples) -> Judge:
-        """Of images that come in the order of the samples: theirs, or the dense ones. Raises Unavailable."""
-        raise TypeError(f"{type(self).__name__} does not say how it judges")
-
     @quality
     def __call__(self, samples: Samples) -> list[Score]:
-        judge = self.judge(samples)
-        each, difference = judge(samples.images), None
-        if samples.dense is not None:
-            dense = each if torch.equal(samples.images, samples.dense) else judge(samples.dense)
+        difference = None
+        if samples.beside is not None:
+            each, dense = self.each(samples), self.each(samples.beside)
             difference = paired_difference(each, dense, seed=self.seed, groups=samples.prompts)
-        return [self.mean(each, samples, difference=difference)]
+        return [self.mean(samples, difference=difference)]
 
 
 class Compared(Single):
     """It needs the dense images."""
 
-    def compare(self, images: Tensor, dense: Tensor) -> Sequence[float]:
-        """From uint8 (n, 3, H, W) each to n figures. Raises Unavailable."""
-        raise TypeError(f"{type(self).__name__} does not say how it compares")
+    paired: ClassVar[bool] = True
 
     @quality
     def __call__(self, samples: Samples) -> list[Score]:
-        return [self.mean(self.compare(samples.images, beside(samples)), samples)]
+        needs_dense(samples)
+        return [self.mean(samples)]
 
 
-def beside(samples: Samples) -> Tensor:
-    """The dense images. Raises Unavailable."""
+def needs_dense(samples: Samples) -> None:
+    """Raises Unavailable if there are none."""
     if samples.dense is None:
         raise Unavailable("there are no dense images to compare with", "run the baseline on the same keys")
-    return samples.dense

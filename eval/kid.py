@@ -107,8 +107,8 @@ class SubsetKID(InceptionDistance):
         return f"kid[{self.inception.resize},{self.subsets}x{self.size}]"
 
     def score(self, samples: Samples) -> Score:
-        extractor = self.source()
-        known = self.reference.known(extractor, samples.images).features[self.features]
+        encoder = self.source()
+        known = self.reference.known(encoder, samples.size).features[self.features]
         if min(samples.n, len(known)) < self.size:
             reason = f"subsets of {self.size} of {samples.n} images and {len(known)} reference images"
             raise Unavailable(reason, "make more images, or take `kid`, which needs no subsets")
@@ -119,8 +119,7 @@ class SubsetKID(InceptionDistance):
             each = pseudo_values(features, known)
             return each - each.mean() + kids[-1].mean()
 
-        mine = extractor.images(samples.images)[self.features]
-        dense = None if samples.dense is None else extractor.images(samples.dense)[self.features]
+        mine, dense = self.looked_at(samples, encoder)
         score = distance_score(self.name, self.facts, adds, mine, dense, samples.prompts)
         drawn = kids[0].std(ddof=1) / np.sqrt(self.subsets)
         return replace(score, se=None if score.se is None else float(np.hypot(score.se, drawn)))

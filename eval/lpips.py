@@ -8,7 +8,7 @@ own file of the ImageNet network with the published weighting, which torchmetric
 from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import ConfigDict, Field
@@ -21,7 +21,8 @@ from fovea.eval.caches import CACHE, HUB
 from fovea.eval.facts import Facts
 from fovea.eval.judged import Compared
 from fovea.eval.network import Device, in_batches, place
-from fovea.eval.weights import located
+from fovea.eval.samples import Batch
+from fovea.eval.weights import digest, located
 
 TORCHVISION = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of an image in [-1, 1]
@@ -130,6 +131,11 @@ class LPIPS(Compared):
     def check(self) -> None:
         self.file()
 
-    def compare(self, images: Tensor, dense: Tensor) -> tuple[float, ...]:
+    @property
+    def identity(self) -> dict[str, Any]:
+        heads = [] if self.file().suffix == ".safetensors" else [digest(weighting(self.net))]
+        return {"net": self.net, "weights": [digest(self.file()), *heads]}
+
+    def figures(self, batch: Batch) -> tuple[float, ...]:
         run = partial(distances, self.net, load(self.net, self.file(), self.device))
-        return tuple(in_batches(run, len(images), self.batch, images, dense).tolist())
+        return tuple(in_batches(run, len(batch.images), self.batch, batch.images, batch.dense).tolist())

@@ -6,9 +6,8 @@ between two Gaussians of 36 features (naturalness.py), over the image's blocks a
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import ConfigDict
@@ -17,9 +16,10 @@ from torch import Tensor
 
 from fovea.eval import Samples, Unavailable
 from fovea.eval.facts import Facts
-from fovea.eval.judged import Judge, Judged
+from fovea.eval.judged import Judged
 from fovea.eval.naturalness import BLOCK, block_features
-from fovea.eval.weights import located
+from fovea.eval.samples import Batch
+from fovea.eval.weights import digest, located
 
 Luma = Literal["gray", "ycbcr"]
 
@@ -37,13 +37,9 @@ def distance(found: Tensor, mean: Tensor, covariance: Tensor) -> float:
 
 
 def distances(photographs: Mapping[str, Tensor], luma: Luma, images: Tensor) -> tuple[float, ...]:
-    """Of each of (n, 3, H, W). Raises Unavailable where one is NaN."""
+    """Of each of (n, 3, H, W); NaN where one is flat."""
     found = (block_features(image, luma) for image in images)
-    each = tuple(distance(x, photographs["mean"], photographs["covariance"]) for x in found)
-    if flat := sum(map(math.isnan, each)):
-        reason = f"{flat} of {len(each)} images are flat in all but one of their blocks"
-        raise Unavailable(reason, "NIQE is for photographs; leave it out for these prompts")
-    return each
+    return tuple(distance(x, photographs["mean"], photographs["covariance"]) for x in found)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -70,13 +66,25 @@ class NIQE(Judged):
             remedy = "`python -m scripts.niqe_parameters` writes them; or give `parameters=FILE`"
             raise Unavailable(f"no parameters of photographs in {self.parameters}", remedy)
 
-    def judge(self, samples: Samples) -> Judge:
+    @property
+    def identity(self) -> dict[str, Any]:
+        self.check()
+        return {"parameters": digest(located(self.parameters)), "luma": self.luma}
+
+    def figures(self, batch: Batch) -> tuple[float, ...]:
         from safetensors.torch import load_file
 
-        self.check()
-        height, width = samples.images.shape[2:]
+        height, width = batch.samples.size
         if (height // BLOCK) * (width // BLOCK) < 2:
             raise Unavailable(
                 f"NIQE needs two blocks of 96 x 96 pixels, not {height} x {width}", "make larger images"
             )
-        return partial(distances, load_file(located(self.parameters)), self.luma)
+        return distances(load_file(located(self.parameters)), self.luma, batch.images)
+
+    def each(self, samples: Samples) -> tuple[float, ...]:
+        """Raises Unavailable if one is flat."""
+        each = super().each(samples)
+        if flat := sum(map(math.isnan, each)):
+            reason = f"{flat} of {len(each)} images are flat in all but one of their blocks"
+            raise Unavailable(reason, "NIQE is for photographs; leave it out for these prompts")
+        return each

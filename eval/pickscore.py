@@ -1,25 +1,16 @@
 """PickScore: which image people would pick for a prompt (Kirstain et al. 2023, arXiv:2305.01569)."""
 
-from functools import partial
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
-from fovea.eval import Samples
-from fovea.eval.backbone import Encoder
+from fovea.eval.encoder import cosines
 from fovea.eval.facts import Facts
-from fovea.eval.judged import Judge, Judged
+from fovea.eval.judged import Judged
 from fovea.eval.network import Device
+from fovea.eval.samples import Batch
 from fovea.eval.transformers_clip import TransformersCLIP
-
-
-def preference(encoder: Encoder, texts: Tensor, images: Tensor) -> tuple[float, ...]:
-    """exp(logit scale) cos of each image (n, 3, H, W) and the features (n, d) of its text."""
-    scale = encoder.network.clip.logit_scale.double().exp().item()
-    return tuple((scale * cosine_similarity(encoder.images(images).double(), texts.double())).tolist())
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -49,6 +40,11 @@ class PickScore(Judged):
     def check(self) -> None:
         self.backbone.weights()
 
-    def judge(self, samples: Samples) -> Judge:
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self.backbone.load().identity
+
+    def figures(self, batch: Batch) -> tuple[float, ...]:
         encoder = self.backbone.load()
-        return partial(preference, encoder, encoder.texts(samples.prompts))
+        scale = encoder.towers.clip.logit_scale.double().exp().item()
+        return tuple((scale * cosines(encoder, batch)).tolist())

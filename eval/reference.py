@@ -54,12 +54,13 @@ class Reference:
                 raise Unavailable(reason, AGAIN)
         self.counted(made_from["count"])
 
-    def known(self, source: Source, images: Tensor) -> Known:
-        """The features. Raises Unavailable if they are no reference for `source` of images (n, 3, H, W)."""
+    def known(self, source: Source, judged: tuple[int, int]) -> Known:
+        """The features. Raises Unavailable if they are no reference for `source` of images of this height and
+        width."""
         self.check(lambda: source)
         place = self.place()
         known = of_file(place) if place.suffix == ".safetensors" else of_folder(place, self.cache, source)
-        size, ours = known.made_from["resolution"], list(images.shape[2:])
+        size, ours = known.made_from["resolution"], list(judged)
         if self.size == "same" and size != ours:
             theirs = "of several sizes" if size is None else "{} x {}".format(*size)
             raise Unavailable(

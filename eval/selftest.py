@@ -10,8 +10,8 @@ A metric that fails gives no numbers in a study. One without its weights is unav
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from PIL import Image
 from fovea.eval import Metric, Samples, Score, Unavailable, quality
 from fovea.eval.facts import Facts
 from fovea.eval.promises import Failed, check, pictures
+from fovea.eval.samples import PerImage, signature
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "metric"
 
@@ -85,6 +86,16 @@ def scored(metric: Any, samples: Samples) -> list[Score]:
     ]
 
 
+def needed(metrics: Iterable[Any]) -> list[PerImage]:
+    """What they need to know of each image, of those that can be had; `scored` says why the others cannot."""
+    found: dict[str, PerImage] = {}
+    for metric in metrics:
+        with suppress(Exception):
+            metric.check()
+            found |= {signature(what): what for what in metric.needs()}
+    return [*found.values()]
+
+
 def trusted(metric: Any) -> Any:
     """The metric, or one that gives its scores as unavailable because it fails."""
     why = fault(metric)
@@ -102,6 +113,9 @@ class Untrusted:
 
     def check(self) -> None:
         raise Unavailable(f"it fails its self-test ({self.why})", "see `python -m fovea.eval.selftest`")
+
+    def needs(self) -> Sequence[PerImage]:
+        return []
 
     @quality
     def __call__(self, samples: Samples) -> list[Score]:

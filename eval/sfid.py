@@ -7,13 +7,14 @@ from pydantic.dataclasses import dataclass
 
 from fovea.eval.distance import InceptionDistance
 from fovea.eval.facts import Facts
+from fovea.eval.frechet import Frechet
 from fovea.eval.inception import Inception
 
 NAMES = {"adm": "sfid[adm]", "legacy_pytorch": "sfid[mixed_6e]"}
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class SpatialFID(InceptionDistance):
+class SpatialFID(Frechet, InceptionDistance):
     """In 7 channels x 17 x 17 places, so that it sees where things are. Two codes define it, by their resize:
 
     `sfid[adm]`, resize=adm: ADM's evaluator (arXiv:2105.05233), which most papers mean, the first channels of

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from fovea.eval import Unavailable
-from fovea.eval.backbone import Encoder
+from fovea.eval.encoder import TextEncoder
 from fovea.eval.hub import WEIGHTS, digests, folder
 from fovea.eval.network import Device, place
 
@@ -43,7 +43,7 @@ class TransformersCLIP:
         folder(self.processor or self.model, ("tokenizer.json", "vocab.json"), "backbone.processor")
         return folder(self.model, WEIGHTS, "backbone.model")
 
-    def load(self) -> Encoder:
+    def load(self) -> TextEncoder:
         """Raises Unavailable if the weights are missing or are not what they should be."""
         return load(self)
 
@@ -65,7 +65,7 @@ class Towers(torch.nn.Module):
 
 
 @lru_cache(maxsize=1)
-def load(backbone: TransformersCLIP) -> Encoder:
+def load(backbone: TransformersCLIP) -> TextEncoder:
     from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
     weights = backbone.weights()
@@ -92,4 +92,4 @@ def load(backbone: TransformersCLIP) -> Encoder:
     resize = sorted((k, str(v)) for k, v in picture.to_dict().items())
     identity = {"weights": digests(weights), "architecture": clip.config.to_json_string(), "resize": resize}
     towers = Towers(clip).eval().to(place(backbone.device))
-    return Encoder(towers, preprocess, tokens, identity, backbone.batch)
+    return TextEncoder(towers, preprocess, tokens, identity, backbone.batch, __name__)

@@ -1,24 +1,22 @@
-"""From stored images to rows: every metric anew, so that a finished study can be scored again without
-generating."""
+"""From stored images to rows: a finished study can be scored again without generating, and what its metrics
+found of each image before is not computed again (kept.py)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import torch
 
 from fovea.eval import Samples, Score, require_equal_n
-from fovea.eval.selftest import scored, trusted
+from fovea.eval.selftest import needed, scored, trusted
 from fovea.study.analysis.gain import with_gain
+from fovea.study.analysis.kept import StoredImages
 from fovea.study.analysis.row import Row, flops_ratio, mean_flops, no_op, relative, speedup
 from fovea.study.analysis.speed import batches, seconds, speed
 from fovea.study.analysis.verdict import with_verdicts
 from fovea.study.config.instantiate import instantiate
 from fovea.study.finished import Finished
 from fovea.study.floor import floor
-from fovea.study.picture import pixels
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan, keyed
 from fovea.study.store import Store
@@ -92,15 +90,19 @@ def _scores(
     samples = _samples(plan, store, cell.id, mine)
     if cell.id != cell.dense and set(mine) <= set(dense):
         samples = samples.against(_samples(plan, store, cell.dense, dense))
+    if not samples.random_weights:
+        wanted = needed(metrics.values())
+        if samples.beside:
+            samples.beside.find([what for what in wanted if not what.paired])
+        samples.find(wanted)
     found = [(name, score) for name, metric in metrics.items() for score in scored(metric, samples)]
     return {s.name: replace(s, remedy=s.remedy and keyed(name, s.remedy)) for name, s in found}
 
 
 def _samples(plan: Plan, store: Store, cell: str, records: Finished) -> Samples:
-    images = np.stack([pixels(store.image(cell, key)) for key in records])  # (n, H, W, 3)
     prompts = records.column("prompt").tolist()
-    channels_first = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-    return Samples(channels_first, prompts, list(records), random_weights=plan.random_weights)
+    images = StoredImages(store, cell, records)
+    return Samples(images, prompts, list(records), random_weights=plan.random_weights)
 
 
 def per_sample(plan: Plan, store: Store, found: Sequence[Row]) -> pa.Table:

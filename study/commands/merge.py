@@ -29,6 +29,7 @@ from fovea.study.stored import Record, Stored, find
 Fact = tuple[str, str, str]  # of what, its value, in which study
 BULK = ("cells", "samples", "noise", "merged")
 MOST = 12  # differences that are told
+KEPT = ("records", "focus", "traces", "found")  # folders of a cell, beside its images
 PART = ".{}.merging"  # of the new folder, until all of it is there
 Trait = Callable[[Mapping[str, Any]], str]
 TRAITS: tuple[Trait, ...] = (
@@ -280,7 +281,11 @@ def _add(source: Store, goal: Store, cell: str, record: Record) -> None:
             raise Refused(f"merge: {source.folder} has another image than the studies before it of {what}")
     for file in sorted(source.cell(cell).rglob("*")):
         place = file.relative_to(source.cell(cell))
-        if file.is_file() and place.parts[0] in ("records", "focus", "traces") and place.name[0] != ".":
+        if (
+            file.is_file()
+            and place.parts[0] in ("records", "focus", "traces", "found")
+            and place.name[0] != "."
+        ):
             _link(file, goal.cell(cell) / place)
     goal.describe(CellRecord.of(cell_of(cell, record)))
     own, known, now = map(_digests, (mine, there, goal.records(cell)))

@@ -90,9 +90,9 @@ def test_images_are_taken_at_their_own_size(metric, samples):
 
 def test_the_networks_own_positions_stay_as_they_were(metric, samples):
     encoder = metric.backbone.load()
-    before = encoder.network.visual.attnpool.positional_embedding.clone()
+    before = encoder.towers.visual.attnpool.positional_embedding.clone()
     metric(samples)
-    assert torch.equal(encoder.network.visual.attnpool.positional_embedding, before)
+    assert torch.equal(encoder.towers.visual.attnpool.positional_embedding, before)
 
 
 def test_neither_batch_nor_prompts_of_the_images_matter(metric, samples):

@@ -51,22 +51,14 @@ def test_difference_to_the_dense_images(backbone, samples):
 def test_the_batch_does_not_matter(backbone, samples):
     one_by_one = replace(backbone, batch=1).load()
     for a, b in (
-        (backbone.load().images(samples.images), one_by_one.images(samples.images)),
+        (backbone.load().images(samples.images)["features"], one_by_one.images(samples.images)["features"]),
         (backbone.load().texts(samples.prompts), one_by_one.texts(samples.prompts)),
     ):
         assert torch.allclose(a, b, atol=1e-5)
 
 
-def test_loaded_once_and_features_remembered(backbone, samples, monkeypatch):
-    encoder = backbone.load()
-    assert replace(backbone).load() is encoder
-    features = encoder.images(samples.images)
-    monkeypatch.setattr(encoder, "pictures", None)
-    assert encoder.images(samples.images.clone()) is features
-    monkeypatch.undo()
-    for i in range(6):
-        encoder.images(samples.images[i : i + 1])
-    assert len(encoder.seen) == 4
+def test_loaded_once(backbone):
+    assert replace(backbone).load() is backbone.load()
 
 
 def test_extraction_leaves_precision_as_it_was(backbone, samples):
@@ -155,11 +147,11 @@ def test_an_architecture_with_a_file_of_weights_loads(tmp_path, samples, monkeyp
     file = folder / "open_clip_model.safetensors"
     encoder = Backbone(model="Test-Tiny", pretrained=str(file), device="cpu").load()
     assert encoder.identity["weights"] == hashlib.sha256(file.read_bytes()).hexdigest()
-    features = encoder.images(samples.images)
+    features = encoder.images(samples.images)["features"]
 
     monkeypatch.setattr("fovea.eval.weights.quick_gelu", lambda *_: True)
     load.cache_clear()
     quick = Backbone(model="Test-Tiny", pretrained=str(file), device="cpu").load()
-    assert not torch.allclose(quick.images(samples.images), features, atol=1e-4)
+    assert not torch.allclose(quick.images(samples.images)["features"], features, atol=1e-4)
     assert quick.identity["architecture"] != encoder.identity["architecture"]
     load.cache_clear()

@@ -8,7 +8,8 @@ from torchvision import transforms
 from transformers import Dinov2Config, Dinov2Model
 
 from fovea.eval import Samples, Unavailable
-from fovea.eval.dinov2 import DINOv2, DINOv2Distance, at_224, prepare
+from fovea.eval.dino import DINOv2, at_224, prepare
+from fovea.eval.dinov2 import DINOv2Distance
 from fovea.eval.reference import Reference
 from tests.eval.inceptions import noise
 

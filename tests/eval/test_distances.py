@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from fovea.eval import Samples
 from fovea.eval.dinov2 import DINOv2Distance
-from fovea.eval.extractor import Extractor
+from fovea.eval.encoder import Encoder
 from fovea.eval.fid import FID
 from fovea.eval.fid_inf import FIDInfinity
 from fovea.eval.inception import Inception
@@ -44,13 +44,13 @@ def small(config):
         return dict.fromkeys(("pool", "spatial", "class"), found)
 
     identity = {"network": "small", "resize": getattr(config, "resize", None)}
-    return Extractor(network, lambda image: image.float() / 255, identity, "cpu", config.batch)
+    return Encoder(network, lambda image: image.float() / 255, identity, "cpu", config.batch)
 
 
 @pytest.fixture(autouse=True)
 def networks(monkeypatch):
     monkeypatch.setattr("fovea.eval.inception.load", small)
-    monkeypatch.setattr("eval.dinov2.load", small)
+    monkeypatch.setattr("fovea.eval.dino.of_authors", small)
     monkeypatch.setattr("fovea.eval.fid_inf.DIMENSIONS", 6)
 
 

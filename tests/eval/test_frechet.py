@@ -131,8 +131,10 @@ def metric(backbone, reference, tmp_path):
 def test_is_the_distance_of_the_models_features(metric, samples, backbone, reference):
     encoder = backbone.load()
     expected = frechet_distance(
-        encoder.images(samples.images).double(),
-        encoder.pictures([Image.open(p).convert("RGB") for p in sorted(reference.glob("*.png"))]).double(),
+        encoder.images(samples.images)["features"].double(),
+        encoder.pictures([Image.open(p).convert("RGB") for p in sorted(reference.glob("*.png"))])[
+            "features"
+        ].double(),
     )
     score = metric(samples)[0]
     assert score.name == "fd[tiny]"

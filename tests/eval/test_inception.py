@@ -133,15 +133,6 @@ def test_features_do_not_depend_on_the_batch():
         assert torch.allclose(together, one_by_one, atol=1e-5, rtol=1e-5)
 
 
-def test_a_set_of_images_is_computed_once_and_told_apart_by_content(monkeypatch):
-    extractor = Inception("clean", device="cpu").load()
-    images = noise(2, 30, 40)
-    found = extractor.images(images)
-    monkeypatch.setattr(extractor, "run", lambda images: {"pool": torch.zeros(len(images), 2048)})
-    assert extractor.images(images.clone()) is found
-    assert not extractor.images(images.flip(0))["pool"].any()
-
-
 def test_pictures_and_tensors_agree():
     from PIL import Image
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from fovea.eval import Samples, Unavailable
 from fovea.eval.clipiqa import CLIPIQA
+from fovea.eval.dino import DINO
 from fovea.eval.facts import Facts
 from fovea.eval.hpsv2 import HPSv2
 from fovea.eval.imagereward import ImageReward
@@ -19,7 +20,7 @@ from fovea.eval.lpips import LPIPS
 from fovea.eval.network import place
 from fovea.eval.niqe import NIQE
 from fovea.eval.pickscore import PickScore
-from fovea.eval.similarity import DINO, Similarity
+from fovea.eval.similarity import Similarity
 from fovea.eval.transformers_clip import TransformersCLIP
 
 CONF = Path(__file__).parents[2] / "conf" / "metric"

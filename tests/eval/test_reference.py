@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from fovea.eval import Unavailable
-from fovea.eval.extractor import Extractor
+from fovea.eval.encoder import Encoder
 from fovea.eval.facts import Facts
 from fovea.eval.features import computed, header, save
 from fovea.eval.pictures import folder as pictures_in
@@ -18,7 +18,7 @@ from fovea.eval.reference import Reference, distance_score
 
 def extractor(**identity):
     """Three features of an image: its mean colour."""
-    return Extractor(
+    return Encoder(
         lambda x: {"colour": x.mean((2, 3))},
         lambda image: image[:, :8, :8].float(),
         {"network": "colour", "weights": "none", "resize": "crop"} | identity,
@@ -46,7 +46,7 @@ def file(folder, tmp_path):
 
 
 FACTS = Facts("x", "lower", "distance", biased=True)
-JUDGED = torch.zeros(2, 3, 24, 32, dtype=torch.uint8)
+JUDGED = 24, 32
 
 
 def test_a_file_says_what_it_was_made_from(file):
@@ -97,8 +97,8 @@ def test_another_count_or_resolution_is_refused(kind, request):
     with pytest.raises(Unavailable, match=r"5 images in .*, not 6"):
         replace(reference, count=6).check(extractor)
     with pytest.raises(Unavailable, match="are 24 x 32, those to be judged 48 x 64"):
-        reference.known(extractor(), torch.zeros(2, 3, 48, 64, dtype=torch.uint8))
-    larger = torch.zeros(2, 3, 48, 64, dtype=torch.uint8)
+        reference.known(extractor(), (48, 64))
+    larger = 48, 64
     assert len(replace(reference, size="any", count=5).known(extractor(), larger).features["colour"]) == 5
 
 

@@ -9,7 +9,8 @@ from PIL import Image
 from torchvision.transforms.functional import center_crop, normalize, resize, to_tensor
 from transformers import Dinov2Config, Dinov2Model, ViTConfig, ViTModel
 
-from fovea.eval.similarity import DINO, Similarity
+from fovea.eval.dino import DINO
+from fovea.eval.similarity import Similarity
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 SIZES = {
@@ -70,7 +71,7 @@ def features(folder, images):
 def test_is_the_cosine_of_the_first_tokens(folder, metric, samples):
     samples = replace(samples, dense=255 - samples.images)
     a, b = (features(folder, x) for x in (samples.images, samples.dense))
-    assert torch.allclose(metric.backbone.load().images(samples.images).double(), a, atol=1e-4)
+    assert torch.allclose(metric.backbone.load().images(samples.images)["features"].double(), a, atol=1e-4)
     expected = torch.nn.functional.cosine_similarity(a, b)
     score = metric(samples)[0]
     assert score.name == f"similarity[{folder.name}]"

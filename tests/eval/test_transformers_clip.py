@@ -84,13 +84,18 @@ def test_open_clip_and_transformers_agree_on_the_same_weights(tmp_path, samples,
     a = TransformersCLIP(str(theirs), device="cpu").load()
     b = Backbone(f"local-dir:{ours}", device="cpu").load()
     texts = [*long, *samples.prompts]
-    for x, y in ((a.images(samples.images), b.images(samples.images)), (a.texts(texts), b.texts(texts))):
+    for x, y in (
+        (a.images(samples.images)["features"], b.images(samples.images)["features"]),
+        (a.texts(texts), b.texts(texts)),
+    ):
         assert torch.allclose(x, y, atol=1e-5 * float(y.abs().max()))
 
 
 def test_batches_and_padding_do_not_matter(folder, samples):
     a, b = (TransformersCLIP(str(folder), device="cpu", batch=n).load() for n in (1, 8))
-    assert torch.allclose(a.images(samples.images), b.images(samples.images), atol=1e-5)
+    assert torch.allclose(
+        a.images(samples.images)["features"], b.images(samples.images)["features"], atol=1e-5
+    )
     prompts = [*samples.prompts, "a " * 200]
     assert torch.allclose(a.texts(prompts), b.texts(prompts), atol=1e-5)
 

@@ -1,0 +1,149 @@
+"""What metrics found of each image, kept beside the images: a figure and a feature are computed once.
+
+    cells/ID/found/WHAT/PART.safetensors    rows of some images; WHAT: hash of what is found, code and weights
+
+A part is written in one stroke, and rows are known by the image's sha256: what was computed of an image that
+was made again is not taken for that of the new one. A part that cannot be read is none. Deleting `found`
+costs time alone."""
+
+import ast
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache, cached_property
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from fovea.eval import Unavailable
+from fovea.eval.samples import PerImage, Rows, signature
+from fovea.study.files import write
+from fovea.study.finished import Finished
+from fovea.study.picture import pixels
+from fovea.study.store import Store
+
+PART = 1024  # rows of a file
+
+
+class Kept(Rows):
+    """Rows that are in a folder, too."""
+
+    def __init__(self, folder: Path, what: str):
+        super().__init__()
+        self.folder, self.what = folder, what
+        self._new: list[tuple[Sequence[str], Mapping[str, Tensor]]] = []
+        for file in sorted(folder.glob("[!.]*.safetensors")):
+            with suppress(Exception):  # torn, or another's: what it held is computed again
+                found = load_file(file)
+                ids = [bytes(row).hex() for row in found.pop("ids").numpy()]
+                super().add(ids, found)
+
+    def add(self, ids: Sequence[str], found: Mapping[str, Tensor]) -> None:
+        super().add(ids, found)
+        self._new.append((ids, {name: x.clone() for name, x in found.items()}))
+        if sum(len(ids) for ids, _ in self._new) >= PART:
+            self.keep()
+
+    def keep(self) -> None:
+        """Writes what is new."""
+        if not self._new:
+            return
+        ids = [name for ids, _ in self._new for name in ids]
+        rows = {name: torch.cat([found[name] for _, found in self._new]) for name in self._new[0][1]}
+        rows["ids"] = torch.from_numpy(np.array([list(bytes.fromhex(name)) for name in ids], np.uint8))
+        name = hashlib.sha256("".join(ids).encode()).hexdigest()[:16]
+        write(self.folder / f"{name}.safetensors", save(rows, {"what": self.what}))
+        self._new = []
+
+
+class StoredImages:
+    """Some images of a cell, read from the store as they are needed: `eval.samples.Images`."""
+
+    def __init__(self, store: Store, cell: str, records: Finished, known: "dict[str, Kept] | None" = None):
+        self.store, self.cell, self.records = store, cell, records
+        self.known = {} if known is None else known
+
+    @cached_property
+    def keys(self) -> list[str]:
+        return list(self.records)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        return self.records.column("sha256").tolist()
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        height, width = self._pixels(self.keys[0]).shape[:2]
+        return height, width
+
+    def rows(self, what: PerImage) -> Kept:
+        text = told(what)
+        if text not in self.known:
+            name = hashlib.sha256(text.encode()).hexdigest()[:16]
+            self.known[text] = Kept(self.store.cell(self.cell) / "found" / name, text)
+        return self.known[text]
+
+    def keep(self) -> None:
+        for rows in self.known.values():
+            rows.keep()
+
+    def read(self, places: Sequence[int]) -> Tensor:
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            images = [*pool.map(self._pixels, [self.keys[i] for i in places])]
+        for place, image in zip(places, images, strict=True):
+            if image.shape[:2] != self.size:
+                file = self.store.image(self.cell, self.keys[place])
+                raise Unavailable(
+                    f"{file} is not of the size of the others", "delete it and repeat the command"
+                )
+        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+
+    def part(self, places: Sequence[int]) -> "StoredImages":
+        of = self.records.only(self.keys[i] for i in places)
+        return StoredImages(self.store, self.cell, of, self.known)
+
+    def _pixels(self, key: str) -> np.ndarray:
+        file = self.store.image(self.cell, key)
+        try:
+            return pixels(file)
+        except (OSError, ValueError, SyntaxError) as error:
+            self.store.distrust(file)
+            raise Unavailable(
+                f"{file} cannot be read ({error})", "repeat the command: it is made again"
+            ) from error
+
+
+def told(what: PerImage) -> str:
+    """All that is found depends on, as text: what it is, its code, and what computes it."""
+    runs_on = {"torch": version("torch"), "cuda": torch.cuda.is_available()}
+    return json.dumps({"what": signature(what), "code": code(what.module), **runs_on}, sort_keys=True)
+
+
+@cache
+def code(module: str) -> str:
+    """Hash of a metric's module with all that it imports from eval: its syntax, not its layout."""
+    files = sorted(_imported(module, set()))
+    trees = [(file.name, ast.dump(ast.parse(file.read_text("utf-8")))) for file in files]
+    return hashlib.sha256(json.dumps(trees).encode()).hexdigest()[:16]
+
+
+def _imported(module: str, seen: set[Path]) -> set[Path]:
+    spec = find_spec(module)
+    file = Path(spec.origin) if spec and spec.origin else None
+    if file is None or file in seen or file.name == "__init__.py":
+        return seen
+    seen.add(file)
+    nodes: Any = ast.walk(ast.parse(file.read_text("utf-8")))
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fovea.eval."):
+            _imported(str(node.module), seen)
+    return seen

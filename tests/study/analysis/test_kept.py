@@ -1,0 +1,135 @@
+"""What metrics found is kept beside the images: computed once, told apart, and never trusted when broken."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fovea.eval import Samples, Unavailable
+from fovea.eval.clipscore import CLIPScore
+from fovea.eval.fidelity import PSNR, SSIM
+from fovea.eval.frechet import FrechetDistance
+from fovea.eval.selftest import needed
+from fovea.study.analysis.kept import PART, Kept, StoredImages, code, told
+from fovea.study.picture import png
+from fovea.study.store import Store
+from tests.eval.models import save_tiny
+from tests.study.made_up import add
+
+KEYS = [f"{i:012x}" for i in range(5)]
+
+
+def pixels(seed):
+    return np.random.default_rng(seed).integers(0, 256, (32, 48, 3), np.uint8)
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = Store(tmp_path / "study")
+    add(made, "dense", {key: png(pixels(i), False) for i, key in enumerate(KEYS)})
+    add(made, "method", {key: png(pixels(i) // 2, False) for i, key in enumerate(KEYS)})
+    return made
+
+
+@pytest.fixture
+def metrics(tmp_path):
+    from fovea.eval.backbone import Backbone
+
+    backbone = Backbone(model=f"local-dir:{save_tiny(tmp_path / 'clip')}", name="tiny", device="cpu")
+    return [PSNR(), SSIM(), FrechetDistance(backbone, cache=None), CLIPScore(backbone)]
+
+
+def samples(store):
+    def of(cell):
+        return Samples(StoredImages(store, cell, store.samples(cell).only(KEYS)), list("abcde"), KEYS)
+
+    return of("method").against(of("dense"))
+
+
+def looks(metrics, monkeypatch):
+    """How many images each metric and network looks at from now on, by class."""
+    counted = {}
+    for what in needed(metrics):
+        kind = type(what)
+
+        def look(self, batch, plain=kind.look):
+            counted[type(self).__name__] = counted.get(type(self).__name__, 0) + len(batch.places)
+            return plain(self, batch)
+
+        monkeypatch.setattr(kind, "look", look)
+    return counted
+
+
+def test_scores_are_those_of_the_images_in_memory(store, metrics):
+    dense = torch.from_numpy(np.stack([pixels(i) for i in range(5)])).permute(0, 3, 1, 2).contiguous()
+    whole = Samples(dense // 2, list("abcde"), KEYS, dense)
+    for metric in metrics:
+        assert metric(samples(store)) == metric(whole)
+
+
+def test_nothing_is_computed_twice(store, metrics, monkeypatch):
+    with monkeypatch.context() as patch:
+        counted = looks(metrics, patch)
+        first = [metric(samples(store)) for metric in metrics]
+        assert counted == {"PSNR": 5, "SSIM": 5, "TextEncoder": 10, "CLIPScore": 10}
+    counted = looks(metrics, monkeypatch)
+    monkeypatch.setattr(StoredImages, "read", lambda *_: pytest.fail("an image was read"))
+    assert [metric(samples(store)) for metric in metrics] == first
+    assert counted == {}
+
+
+def test_a_metric_that_is_added_uses_the_features_that_are_there(store, metrics, monkeypatch):
+    *_, distance, score = metrics
+    distance(samples(store))
+    counted = looks([score], monkeypatch)
+    monkeypatch.setattr(StoredImages, "read", lambda *_: pytest.fail("an image was read"))
+    score(samples(store))
+    assert counted == {"CLIPScore": 10}
+
+
+def test_an_image_that_was_made_again_is_looked_at_again(store, monkeypatch):
+    before = PSNR()(samples(store))[0].per_image
+    add(store, "method", {KEYS[2]: png(pixels(77), False)}, batch="c" * 12)
+    counted = looks([PSNR()], monkeypatch)
+    after = PSNR()(samples(store))[0].per_image
+    assert counted == {"PSNR": 1}
+    assert [i for i in range(5) if before[i] != after[i]] == [2]
+
+
+def test_a_torn_part_is_none(store):
+    first = SSIM()(samples(store))
+    (file,) = store.cell("method").glob("found/*/*.safetensors")
+    file.write_bytes(file.read_bytes()[:-30])
+    (file.parent / "other.safetensors").write_text("of no safetensors")
+    assert SSIM()(samples(store)) == first
+    assert len(load_file(file)["ids"]) == 5
+
+
+def test_parts_are_written_as_the_work_goes_on(tmp_path):
+    rows, names = Kept(tmp_path, "x"), [f"{i:032x}" for i in range(PART + 40)]
+    for i in range(0, len(names), 32):
+        rows.add(names[i : i + 32], {"figure": torch.arange(i, i + len(names[i : i + 32]))})
+    (part,) = tmp_path.iterdir()
+    assert len(load_file(part)["ids"]) == PART
+    rows.keep()
+    rows.keep()
+    assert len(list(tmp_path.iterdir())) == 2
+    again = Kept(tmp_path, "x")
+    assert again.missing([*names, "f" * 32]) == [len(names)]
+    assert again.take(names[::-1])["figure"].tolist() == [*range(len(names))][::-1]
+
+
+def test_code_and_settings_tell_what_is_found_apart(metrics):
+    psnr, ssim, *_ = metrics
+    assert len({told(what) for what in needed(metrics)}) == 4
+    assert code("fovea.eval.lpips") != code(ssim.module) == code(psnr.module)
+
+
+def test_an_image_that_cannot_be_read_is_named_and_made_again(store):
+    file = store.image("method", KEYS[1])
+    file.write_bytes(file.read_bytes()[:-20] + b"\0" * 20)
+    unread = samples(store)
+    unread.find([PSNR()])
+    with pytest.raises(Unavailable, match=f"{file.name} cannot be read"):
+        unread.rows(PSNR())
+    assert KEYS[1] not in store.samples("method")
