@@ -20,6 +20,10 @@ BATCH = 32  # images in memory at once, beside as many that are read ahead
 Found = Mapping[str, Tensor]  # by name, one row per image
 
 
+class Unread(Exception):
+    """Images that cannot be read, which is no metric's fault; the cause is what `Images.read` raised."""
+
+
 class PerImage(Protocol):
     """What is found of each image by itself.
 
@@ -184,13 +188,16 @@ class Samples:
 
     def find(self, wanted: Sequence[PerImage]) -> None:
         """All of these in one pass over the images that something is missing of, some of which are read while
-        others are looked at. What raises is left out from there on, and raised by `rows`."""
+        others are looked at. What raises is left out from there on, and raised by `rows`; images that cannot
+        be read raise here."""
         wanted = [what for what in wanted if not what.paired or self.dense is not None]
         places = sorted({i for what in wanted for i in self._missing(what)})
         try:
             for batch in ahead(self.batches(places=places)):
                 for what in wanted:
                     self._look(what, batch)
+        except Unread as error:
+            raise error.__cause__ or error from None
         finally:
             for samples in filter(None, (self, self.beside)):
                 samples.source.keep()
@@ -203,6 +210,8 @@ class Samples:
         if name not in self._failed:
             try:
                 batch.of(what)
+            except Unread:
+                raise
             except Exception as error:  # whatever it is, it costs this alone
                 self._failed[name] = error
 
@@ -235,8 +244,11 @@ class Batch:
 
     @cached_property
     def images(self) -> Tensor:
-        """uint8 (b, 3, H, W)"""
-        return self.samples.source.read(self.places)
+        """uint8 (b, 3, H, W). Raises Unread."""
+        try:
+            return self.samples.source.read(self.places)
+        except Exception as error:
+            raise Unread(str(error)) from error
 
     @cached_property
     def beside(self) -> "Batch":

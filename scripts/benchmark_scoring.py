@@ -84,7 +84,7 @@ def score(folder: Path, n: int, side: int, names: Sequence[str]) -> dict[str, An
     conf = Path(__file__).resolve().parents[1] / "conf" / "metric"
     nodes = [OmegaConf.load(conf / f"{name}.yaml") for name in names]
     for node in nodes:
-        if "reference" in node and OmegaConf.is_config(node["reference"]):
+        if OmegaConf.is_config(OmegaConf.select(node, "reference")):
             OmegaConf.update(node, "reference.path", str(folder / "reference"))
     metrics = [instantiate(node) for node in nodes]
     with peak("cpu") as highest:

@@ -24,11 +24,10 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from fovea.eval import Unavailable
 from fovea.eval.samples import PerImage, Rows, signature
 from fovea.study.files import write
 from fovea.study.finished import Finished
-from fovea.study.picture import pixels
+from fovea.study.picture import Damaged, pixels
 from fovea.study.store import Store
 
 PART = 1024  # rows of a file
@@ -71,18 +70,15 @@ class StoredImages:
     def __init__(self, store: Store, cell: str, records: Finished, known: "dict[str, Kept] | None" = None):
         self.store, self.cell, self.records = store, cell, records
         self.known = {} if known is None else known
+        self.keys, self.ids = list(records), records.column("sha256").tolist()
 
-    @cached_property
-    def keys(self) -> list[str]:
-        return list(self.records)
-
-    @cached_property
-    def ids(self) -> list[str]:
-        return self.records.column("sha256").tolist()
-
-    @cached_property
+    @property
     def size(self) -> tuple[int, int]:
-        height, width = self._pixels(self.keys[0]).shape[:2]
+        return self._size
+
+    @cached_property
+    def _size(self) -> tuple[int, int]:
+        height, width = pixels(self.store.image(self.cell, self.keys[0])).shape[:2]
         return height, width
 
     def rows(self, what: PerImage) -> Kept:
@@ -97,29 +93,18 @@ class StoredImages:
             rows.keep()
 
     def read(self, places: Sequence[int]) -> Tensor:
+        """Raises Damaged."""
+        files = [self.store.image(self.cell, self.keys[i]) for i in places]
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            images = [*pool.map(self._pixels, [self.keys[i] for i in places])]
-        for place, image in zip(places, images, strict=True):
+            images = [*pool.map(pixels, files)]
+        for file, image in zip(files, images, strict=True):
             if image.shape[:2] != self.size:
-                file = self.store.image(self.cell, self.keys[place])
-                raise Unavailable(
-                    f"{file} is not of the size of the others", "delete it and repeat the command"
-                )
+                raise Damaged(file, ValueError("it is not of the size of the others"))
         return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
     def part(self, places: Sequence[int]) -> "StoredImages":
         of = self.records.only(self.keys[i] for i in places)
         return StoredImages(self.store, self.cell, of, self.known)
-
-    def _pixels(self, key: str) -> np.ndarray:
-        file = self.store.image(self.cell, key)
-        try:
-            return pixels(file)
-        except (OSError, ValueError, SyntaxError) as error:
-            self.store.distrust(file)
-            raise Unavailable(
-                f"{file} cannot be read ({error})", "repeat the command: it is made again"
-            ) from error
 
 
 def told(what: PerImage) -> str:

@@ -105,7 +105,7 @@ def test_scores_with_its_own_name(backbone, tmp_path):
     metric = DINOv2Distance(backbone, Reference(tmp_path, cache=None))
     metric.check()
     images = noise(4, 50, 50)
-    (score,) = metric(Samples(images, ["-"] * 4, list("abcd"), images.flip(0)))
+    (score,) = metric(Samples(images, list("abcd"), list("abcd"), images.flip(0)))
     assert score.name == "fd[dinov2-small]"
     assert DINOv2Distance().name == "fd[dinov2]"
     assert score.value > 0 < score.se

@@ -74,7 +74,7 @@ def metric(request, reference, tmp_path):
 def samples():
     images = noise(20, 24, 20)
     blurred = torch.nn.functional.avg_pool2d(images.float(), 3, 1, 1).to(torch.uint8)
-    return Samples(blurred, ["-"] * 20, [str(i) for i in range(20)], images)
+    return Samples(blurred, [f"prompt {i}" for i in range(20)], [str(i) for i in range(20)], images)
 
 
 def test_scores_are_those_promised_with_error_and_paired_difference(metric, samples):

@@ -5,13 +5,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fovea.eval import Samples, Unavailable
+from fovea.eval import Samples
 from fovea.eval.clipscore import CLIPScore
 from fovea.eval.fidelity import PSNR, SSIM
 from fovea.eval.frechet import FrechetDistance
 from fovea.eval.selftest import needed
 from fovea.study.analysis.kept import PART, Kept, StoredImages, code, told
-from fovea.study.picture import png
+from fovea.study.picture import Damaged, png
 from fovea.study.store import Store
 from tests.eval.models import save_tiny
 from tests.study.made_up import add
@@ -125,11 +125,14 @@ def test_code_and_settings_tell_what_is_found_apart(metrics):
     assert code("fovea.eval.lpips") != code(ssim.module) == code(psnr.module)
 
 
-def test_an_image_that_cannot_be_read_is_named_and_made_again(store):
+def test_an_image_that_cannot_be_read_stops_the_search_and_is_named(store):
     file = store.image("method", KEYS[1])
     file.write_bytes(file.read_bytes()[:-20] + b"\0" * 20)
-    unread = samples(store)
-    unread.find([PSNR()])
-    with pytest.raises(Unavailable, match=f"{file.name} cannot be read"):
-        unread.rows(PSNR())
-    assert KEYS[1] not in store.samples("method")
+    with pytest.raises(Damaged, match=file.name):
+        samples(store).find([PSNR()])
+
+
+def test_images_of_two_sizes_are_told(store):
+    add(store, "method", {KEYS[3]: png(pixels(3)[:16], False)}, batch="c" * 12)
+    with pytest.raises(Damaged, match=r"3\.png .*not of the size"):
+        samples(store).find([PSNR()])
