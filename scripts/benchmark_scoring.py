@@ -48,25 +48,12 @@ def stored(folder: Path, cell: str, n: int, side: int, seed: int) -> Any:
         files = store.write_images(cell, {key: kinds[i % KINDS] for i, key in enumerate(keys)})
         of = {"prompt_id": "0", "seed": 0, "noise": "0" * 16, "tokens": 1.0, "blocks": 1.0, "flops": 1}
         images = tuple(ImageRecord(key=k, prompt=f"picture {k}", **of, **files[k]) for k in keys)
-        times = {"seconds": 1.0, "encode_seconds": 0.0, "decode_seconds": 0.0}
-        memory = {"memory": None, "memory_process": None, "memory_since_start": False}
-        around = {
-            "session": store.session,
-            "device": "none",
-            "time": "",
-            "state": {},
-            "random_weights": False,
-        }
         store.append(
             BatchRecord(
-                cell=cell,
-                id="0" * 12,
-                size=n,
-                images=images,
-                random_weights=False,
-                **times,
-                **memory,
-                **around,
+                **{"cell": cell, "id": "0" * 12, "size": n, "images": images, "random_weights": False},
+                **{"seconds": 1.0, "encode_seconds": 0.0, "decode_seconds": 0.0},
+                **{"memory": None, "memory_process": None, "memory_since_start": False},
+                **{"session": store.session, "device": "none", "time": "", "state": {}},
             )
         )
     records = store.samples(cell).only(keys)

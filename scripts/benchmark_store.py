@@ -166,7 +166,7 @@ def measured(step: str, plan: Plan, store: Store) -> dict[str, float | int | str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--samples", type=int, default=1_000_000)
     parser.add_argument("--cells", type=int, default=10)
     parser.add_argument("--folder", type=Path, required=True)

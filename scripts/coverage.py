@@ -54,7 +54,7 @@ def images(draw: Draw, n: int, seeds: int, prompt: float, own: float, k: int = 1
 
 
 def failed(draw: Draw, shape: tuple[int, ...], by: float) -> Array:
-    return by * (draw.random(shape) < FAILS)
+    return by * (draw.random(shape) < FAILS).astype(np.float64)
 
 
 def decibels(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
