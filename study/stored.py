@@ -10,14 +10,55 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
 from fovea.eval.facts import Facts
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import instantiate
 from fovea.study.store import Store, read_json
 
 ROOT = Path(__file__).resolve().parent.parent
-RECORD = {"config", "cells", "samples", "prompts"}
 Record = dict[str, Any]
+COLUMNS = {  # without which a table is none of ours
+    "table.parquet": {"cell", "label", "n", "planned"},
+    "samples.parquet": {"cell", "key", "label", "prompt", "noise", "batch", "batch_size", "seconds"},
+    "traces.parquet": {"label", "step"},
+}
+
+
+class Cell(TypedDict):
+    """What any study's provenance says of a cell, whatever else it says."""
+
+    label: str
+    role: str
+    dense: str
+    axes: dict[str, Any]
+    model: dict[str, Any]
+    method: dict[str, Any]
+    batch: int
+    weights: str
+    packages: dict[str, str]
+    code: str
+    machine: str
+
+
+class Sample(TypedDict):
+    id: str
+    prompt: str
+    seed: int
+
+
+class Provenance(TypedDict):
+    config: dict[str, Any]
+    cells: dict[str, Cell]
+    samples: dict[str, Sample]
+    seeds: list[int]
+    prompts: dict[str, Any]
+    random_weights: bool
+
+
+KNOWN = TypeAdapter(Provenance)
 
 
 @dataclass(frozen=True)
@@ -69,6 +110,26 @@ class Stored:
         told = [instantiate(_within(node), f"metric.{name}", "fovea.eval").scores for name, node in nodes]
         return {name: facts for scores in told for name, facts in scores.items()}
 
+    @cached_property
+    def by_cell(self) -> dict[str, list[Record]]:
+        """The samples of each cell."""
+        found: dict[str, list[Record]] = {}
+        for record in self.samples:
+            found.setdefault(record["cell"], []).append(record)
+        return found
+
+    @cached_property
+    def fault(self) -> str:
+        """What of it cannot be read, and what to do; empty where all can."""
+        file = self.folder / "provenance.json"
+        if not self.reported and file.is_file():
+            return f"{file} {_unreadable(file)}"
+        try:
+            _ = self.records
+        except Refused as refusal:
+            return str(refusal)
+        return ""
+
     @property
     def random_weights(self) -> bool:
         return bool(self.provenance.get("random_weights"))
@@ -111,20 +172,28 @@ def find(said: str, value: str, results: str = "results") -> Stored:
     for folder in (Path(value).expanduser(), Path(results).expanduser() / value):
         if value and folder.is_dir() and (stored := Stored(folder)).provenance:
             return stored
-    there = studies(Path(results))
+        if value and folder.is_dir() and stored.fault:
+            raise Refused(f"{said}: {stored.fault}")
+    there = studies(Path(results).expanduser())
     close = get_close_matches(Path(value).name, [study.name for study in there], n=1, cutoff=0.5)
     meant = next((f"did you mean {study.folder}? " for study in there if [study.name] == close), "")
     known = f"{meant}allowed: {', '.join(str(study.folder) for study in there)}"
-    older = (Path(value).expanduser() / "provenance.json").is_file()
-    why = "no study that this version can read" if older else "no study"
-    raise Refused(f"{said}: {why}; {known if there else f'there is none in {results}/ either'}")
+    raise Refused(f"{said}: no study; {known if there else f'there is none in {results}/ either'}")
 
 
 def studies(results: Path) -> list[Stored]:
     """Those in the folder, and one step below."""
+    return [found for found in _folders(results) if found.provenance]
+
+
+def unreadable(results: Path) -> list[Stored]:
+    """Folders there whose provenance is not what it should be."""
+    return [found for found in _folders(results) if not found.provenance and found.fault]
+
+
+def _folders(results: Path) -> list[Stored]:
     folders = sorted({*results.glob("*"), *results.glob("*/*")})
-    hidden = (folder for folder in folders if folder.is_dir() and not folder.name.startswith("."))
-    return [found for found in map(Stored, hidden) if found.provenance]
+    return [Stored(folder) for folder in folders if folder.is_dir() and not folder.name.startswith(".")]
 
 
 def brief(record: Mapping[str, Any], scores: Iterable[str]) -> Record:
@@ -144,13 +213,11 @@ def rounded(value: Any) -> Any:
 def _provenance(file: Path) -> Record:
     """Nothing where it is not there, not whole, or of something else."""
     record = read_json(file) or {}
-    parts = [record.get(key) for key in RECORD]
-    whole = all(isinstance(part, dict) for part in parts) and all(map(_is_cell, record["cells"].values()))
-    return record if whole else {}
-
-
-def _is_cell(known: Any) -> bool:
-    return isinstance(known, dict) and isinstance(known.get("label"), str)
+    try:
+        KNOWN.validate_python(record)
+    except ValidationError:
+        return {}
+    return record
 
 
 def _within(node: Record) -> Record:
@@ -161,13 +228,32 @@ def _within(node: Record) -> Record:
 
 
 def _parquet(file: Path) -> list[Record]:
-    """Its lines, None where there is nothing."""
+    """Its lines, None where there is nothing. Refused where it is not whole, or no table of ours."""
     if not file.is_file():
         return []
+    from pyarrow import ArrowException
     from pyarrow.parquet import read_table
 
-    lines = read_table(file).to_pylist()
+    try:
+        lines = read_table(file).to_pylist()
+    except (ArrowException, OSError):
+        raise Refused(f"{file} {_unreadable(file)}") from None
+    if lines and not lines[0].keys() >= COLUMNS[file.name]:
+        raise Refused(f"{file} is no such table of a study: rescore={file.parent} makes it again")
     return [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in r.items()} for r in lines]
+
+
+def _unreadable(file: Path) -> str:
+    """Why, and what to do."""
+    try:
+        start = file.read_bytes()[:40]
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    if start.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, not the file itself: `git lfs pull` fetches it"
+    if file.suffix == ".parquet":
+        return f"is cut off or no Parquet file: rescore={file.parent} makes it again"
+    return "is not whole, or not of a study that this version can read"
 
 
 def _git(*arguments: str, within: Path) -> str:

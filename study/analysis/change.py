@@ -80,7 +80,7 @@ def _timed(study: Stored, cell: str, name: str) -> Values:
 
 
 def _batches(study: Stored, cell: str) -> Values:
-    rows = [r for r in study.samples if r["cell"] == cell]
+    rows = study.by_cell.get(cell, [])
     largest = max((r["batch_size"] for r in rows), default=0)
     return {r["batch"]: r["seconds"] for r in rows if r["batch_size"] == largest}
 
@@ -101,7 +101,7 @@ def _score(a: Stored, b: Stored, x: Record, y: Record, name: str, facts: Facts) 
 
 
 def _images(study: Stored, cell: str, name: str) -> Values:
-    rows = [r for r in study.samples if r["cell"] == cell]
+    rows = study.by_cell.get(cell, [])
     return {r["key"]: r[name] for r in rows if r.get(name) is not None}
 
 

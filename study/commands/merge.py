@@ -7,10 +7,13 @@ images where the file system allows it. Tables, plots and reports are made as of
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
+from secrets import token_hex
+from time import time
 from typing import Any
 
 from fovea.study.commands.command import Command
@@ -30,7 +33,8 @@ Fact = tuple[str, str, str]  # of what, its value, in which study
 BULK = ("cells", "samples", "noise", "merged")
 MOST = 12  # differences that are told
 KEPT = ("records", "focus", "traces", "found")  # folders of a cell, beside its images
-PART = ".{}.merging"  # of the new folder, until all of it is there
+PART = ".{}.{}.merging"  # the new folder, by its name and a random one, until all of it is there
+ABANDONED = 60.0  # seconds after which a folder that nobody holds is a killed merge's
 Trait = Callable[[Mapping[str, Any]], str]
 TRAITS: tuple[Trait, ...] = (
     lambda record: str(record["machine"]),
@@ -50,24 +54,57 @@ def run(command: Command) -> int:
         raise Refused(f"{command.text}: the new study needs a name: name=NEW")
     validated(Settings, {"prompts": "", "name": name})
     studies = _studies(command, results)
-    if (folder := Path(results) / name).exists():
+    if (folder := Path(results).expanduser() / name).exists():
         raise Refused(f"name={name}: {folder} is there already; give another name")
     agree(command.text, studies)
     record = merged(studies, command.arguments)
     logger = whole(load([text for text in given if text.partition("=")[0].startswith("logger")]))["logger"]
     plan = planned(folder, record, record["config"] | {"logger": logger})
-    from fovea.study.report.report import report  # seconds, only where nothing is refused
+    from fovea.study.report.report import report  # seconds: nothing is refused from here on
     from fovea.study.run.progress import Progress
 
-    with Progress() as progress:
+    with Progress() as progress, _private(folder) as part:
         for note in unavailable(plan):
             progress.say(note)
         progress.say(f"nothing is generated: {len(plan.cells)} cells of {len(studies)} studies")
-        gather(studies, folder, record)
-        store = Store(folder)
-        with store.lock():
-            tables, summary = report(plan, store, record)
-    return end(plan, store, tables, summary | {"merged": [str(study.folder) for study in studies]})
+        gather(studies, part, record)
+        tables, summary = report(plan, Store(part), record)
+        _publish(part, folder)
+    sources = [str(study.folder) for study in studies]
+    return end(plan, Store(folder), tables, summary | {"study": str(folder), "merged": sources})
+
+
+@contextmanager
+def _private(folder: Path) -> Iterator[Path]:
+    """A folder that is this process's alone, beside the one that it is to be; gone unless it became that."""
+    for other in folder.parent.glob(PART.format(folder.name, "*")):
+        _remove_abandoned(other)
+    part = folder.with_name(PART.format(folder.name, token_hex(4)))
+    try:
+        with Store(part).lock():
+            yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _remove_abandoned(part: Path) -> None:
+    """What a merge that was killed has left; one that is under way holds its lock."""
+    with suppress(OSError, Refused):
+        if time() - (part / ".lock").stat().st_mtime > ABANDONED:
+            with Store(part).lock():
+                shutil.rmtree(part)
+
+
+def _publish(part: Path, folder: Path) -> None:
+    """In one stroke: of several merges under one name the first to be whole has it."""
+    try:
+        part.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
+        raise Refused(
+            f"name={folder.name}: another merge has made {folder} meanwhile; give another name"
+        ) from None
 
 
 def _studies(command: Command, results: str) -> list[Stored]:
@@ -96,7 +133,8 @@ def merged(studies: Sequence[Stored], command: Sequence[str]) -> Record:
     sources = [
         {"study": str(s.folder), "cells": list(s.provenance["cells"])} | _own(s.provenance) for s in studies
     ]
-    shared = {key: side_by_side([r.get(key) for r in records]) for key in records[0] if key not in BULK}
+    common = [key for key in records[0] if key not in BULK and all(key in record for record in records)]
+    shared = {key: side_by_side([record[key] for record in records]) for key in common}
     papers = [record["config"].get("paper") for record in records]
     config = records[0]["config"] | {"n": max(r["config"]["n"] for r in records), "seeds": seeds}
     config["paper"] = papers[0] if all(paper == papers[0] for paper in papers) else None
@@ -131,12 +169,13 @@ def _complete(cells: dict[str, Record]) -> dict[str, Record]:
 
 
 def side_by_side(values: Sequence[Any]) -> Any:
-    """The value that all have; of mappings key by key; else the different ones, as text."""
+    """The value that all have; of mappings, one that is missing among them, key by key; else the different
+    ones, as text."""
     if all(value == values[0] for value in values):
         return values[0]
-    if all(isinstance(value, dict) for value in values):
-        keys = dict.fromkeys(key for value in values for key in value)
-        return {key: side_by_side([value.get(key) for value in values]) for key in keys}
+    if all(isinstance(value, dict | None) for value in values):
+        keys = dict.fromkeys(key for value in values for key in value or {})
+        return {key: side_by_side([(value or {}).get(key) for value in values]) for key in keys}
     if all(isinstance(value, bool) for value in values):
         return any(values)
     return " / ".join(dict.fromkeys(str(value) for value in values))
@@ -258,18 +297,11 @@ def _apart(cells: dict[str, Record], trait: Trait) -> dict[str, Record]:
 
 
 def gather(studies: Sequence[Stored], folder: Path, record: Record) -> None:
-    """All cells in one folder, which appears when it is whole, with the record that a rescore can start
-    from."""
-    part = folder.with_name(PART.format(folder.name))
-    shutil.rmtree(part, ignore_errors=True)  # of a merge that was killed
-    try:
-        for study in studies:
-            for cell in study.provenance["cells"]:
-                _add(Store(study.folder), Store(part), cell, record["cells"][cell])
-        write_json(part / "runs" / f"{Store(part).session}.json", record)
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    """All cells in one folder, with the record that a rescore can start from."""
+    for study in studies:
+        for cell in study.provenance["cells"]:
+            _add(Store(study.folder), Store(folder), cell, record["cells"][cell])
+    write_json(folder / "runs" / f"{Store(folder).session}.json", record)
 
 
 def _add(source: Store, goal: Store, cell: str, record: Record) -> None:

@@ -9,7 +9,7 @@ from fovea.study.commands.command import Command
 from fovea.study.report import formats, terminal
 from fovea.study.report.contrasts import contrast_table, in_short
 from fovea.study.report.table import COUNT, Column, Table
-from fovea.study.stored import Stored, brief, find, studies
+from fovea.study.stored import Stored, brief, find, studies, unreadable
 from fovea.study.streams import print_summary
 
 
@@ -34,28 +34,32 @@ def every(command: Command) -> int:
     folder = command.value if command.name == "show" else ""
     results = Path(folder or command.results).expanduser()
     found = sorted(studies(results), key=lambda study: study.made)
+    rows = [_row(study) for study in found if not study.fault]
+    faults = [study.fault for study in [*found, *unreadable(results)] if study.fault]
     lines = [["study", "cells", "commit", "made", ""]]
-    for study in found:
-        done, planned = study.done
+    for study, row in zip((study for study in found if not study.fault), rows, strict=True):
         mark = "random weights" if study.random_weights else ""
-        lines.append([str(study.folder), f"{done}/{planned}", study.commit, study.made, mark])
+        lines.append([row["study"], f"{row['done']}/{row['cells']}", study.commit, study.made, mark])
     console = terminal.terminal(120)
     terminal.show(lines, console, left=5)
-    if not found:
-        terminal.say(f"no study in {results}/", console)
-    rows = [
-        {
-            "study": str(study.folder),
-            "made": study.made,
-            "done": study.done[0],
-            "cells": study.done[1],
-            "commit": study.provenance.get("commit"),
-            "random_weights": study.random_weights,
-        }
-        for study in found
-    ]
-    print_summary({"list": "studies", "names": [row["study"] for row in rows], "rows": rows})
+    for fault in faults or ([] if found else [f"no study in {results}/"]):
+        terminal.say(fault, console)
+    print_summary(
+        {"list": "studies", "names": [row["study"] for row in rows], "rows": rows, "faults": faults}
+    )
     return 0
+
+
+def _row(study: Stored) -> dict[str, Any]:
+    done, planned = study.done
+    return {
+        "study": str(study.folder),
+        "made": study.made,
+        "done": done,
+        "cells": planned,
+        "commit": study.provenance.get("commit"),
+        "random_weights": study.random_weights,
+    }
 
 
 def summary(study: Stored) -> dict[str, Any]:

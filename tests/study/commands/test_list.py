@@ -111,7 +111,10 @@ def test_refused(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("argument", ["list=suites", "list=prompts", "list=studies", "show="])
+LIGHT = ["list=suites", "list=prompts", "list=studies", "show=", "merge=a", "compare=[a,b]"]
+
+
+@pytest.mark.parametrize("argument", LIGHT)
 def test_it_starts_without_torch(argument):
     code = f"import run, sys; run.main(['{argument}']); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)

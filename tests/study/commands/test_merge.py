@@ -1,5 +1,6 @@
 """merge=[a,b]: studies of parts, or of machines, as one; refused where one table of both would mislead."""
 
+import fcntl
 import io
 import json
 import os
@@ -10,8 +11,9 @@ import pytest
 from PIL import Image
 
 import run
-from fovea.study.commands.merge import PART, merged
+from fovea.study.commands.merge import PART, merged, side_by_side
 from fovea.study.records import FailureRecord
+from fovea.study.report import report
 from fovea.study.run import execute
 from fovea.study.store import Store
 from fovea.study.stored import Stored
@@ -264,11 +266,71 @@ def test_the_same_image_packed_otherwise_is_the_same(halves, tmp_path, capsys):
     assert [len(one.samples(cell)) for cell in cells] == [3] * 4
 
 
-def test_a_merge_that_was_killed_is_made_anew(halves, tmp_path, capsys):
-    stale = tmp_path / PART.format("one") / "cells" / "stale"
-    stale.mkdir(parents=True)
+def test_what_a_killed_merge_left_is_removed_and_what_another_holds_stays(halves, tmp_path, capsys):
+    stale, held, fresh = (tmp_path / PART.format("one", name) for name in ("stale", "held", "fresh"))
+    for folder in (stale, held, fresh):
+        with Store(folder).lock():
+            (folder / "cells").mkdir()
+    for folder in (stale, held):
+        os.utime(folder / ".lock", (0, 0))
+    with open(held / ".lock") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert merge(capsys, tmp_path, *halves)[0] == 0
+    assert (stale.exists(), held.exists(), fresh.exists()) == (False, True, True)
+
+
+def test_of_two_merges_under_one_name_one_wins(halves, tmp_path, capsys, monkeypatch):
+    """The second is made whole while the first one scores."""
+    finished = report.report
+
+    def overtaken(*arguments):
+        monkeypatch.setattr(report, "report", finished)
+        assert merge(capsys, tmp_path, *halves)[0] == 0
+        winner.update(contents(tmp_path / "one"))
+        return finished(*arguments)
+
+    winner: dict = {}
+    monkeypatch.setattr(report, "report", overtaken)
+    code, err, _ = merge(capsys, tmp_path, *halves)
+    assert code == 2
+    assert f"name=one: another merge has made {tmp_path / 'one'} meanwhile; give another name" in err
+    assert winner
+    assert contents(tmp_path / "one") == winner
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "b", "one"]
+
+
+def test_a_merge_that_is_stopped_leaves_nothing(halves, tmp_path, capsys, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "report", stop)
+    before = [contents(half) for half in halves]
+    assert merge(capsys, tmp_path, *halves)[0] == 130
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "b"]
+    assert [contents(half) for half in halves] == before
+
+
+def test_a_part_that_was_scored_again_is_merged_with_one_that_was_not(halves, tmp_path, capsys):
+    assert run.main([f"rescore={halves[0]}"]) == 0
     assert merge(capsys, tmp_path, *halves)[0] == 0
-    assert not list(tmp_path.rglob("stale"))
+    origin = Stored(tmp_path / "one").provenance
+    assert "rescored" not in origin
+    assert ["rescored" in source for source in origin["merged"]["sources"]] == [True, False]
+    assert (tmp_path / "one" / "report.html").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("values", "one"),
+    [
+        ((1, 1), 1),
+        ((1, 2), "1 / 2"),
+        ((False, True), True),
+        (({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}}), {"a": 1, "b": {"c": "2 / 3"}}),
+        (({"a": 1}, None), {"a": "1 / None"}),
+    ],
+)
+def test_what_differs_stands_side_by_side(values, one):
+    assert side_by_side(values) == one
 
 
 def test_failures_are_kept(halves, tmp_path, capsys):

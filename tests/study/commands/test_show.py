@@ -162,3 +162,43 @@ def test_older_studies_say_when_they_were_started_or_committed(study):
     shutil.rmtree(study / "runs")
     assert Stored(study).made == "unknown"
     assert all(found.made for found in studies(ROOT / "results"))
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        (
+            "table.parquet",
+            b"PAR1 and then nothing",
+            "is cut off or no Parquet file: rescore={study}",
+        ),
+        ("table.parquet", POINTER, "is a pointer of Git LFS, not the file itself: `git lfs pull`"),
+        ("provenance.json", b'{"config": [], "cells": {}}', "is not whole, or not of a study that"),
+        ("provenance.json", POINTER, "is a pointer of Git LFS"),
+    ],
+)
+def test_one_broken_study_is_named_and_the_others_are_listed(study, name, content, why, capsys):
+    good = shutil.copytree(study, study.parent / "good")
+    (study / name).write_bytes(content)
+    shutil.rmtree(study / "runs")
+    told = f"{study / name} {why.format(study=study)}"
+    for argument in ("list=studies", "show="):
+        lines, found = shown(capsys, argument, f"results={study.parent}")
+        assert found["names"] == [str(good)]
+        assert found["faults"][0].startswith(told)
+        assert any(line.startswith(told) for line in lines)
+    for arguments in ([f"show={study}"], [f"compare=[{good},{study}]"]):
+        assert run.main(arguments) == 2
+        assert told in capsys.readouterr().err
+
+
+def test_a_table_of_something_else_is_named(study, capsys):
+    pd.DataFrame({"a": [1]}).to_parquet(study / "table.parquet")
+    assert run.main([f"show={study}"]) == 2
+    assert (
+        f"table.parquet is no such table of a study: rescore={study} makes it again"
+        in capsys.readouterr().err
+    )
