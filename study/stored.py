@@ -8,15 +8,17 @@ from datetime import datetime
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from fovea.eval.facts import Facts
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import instantiate
 from fovea.study.store import Store, read_json
+
+if TYPE_CHECKING:
+    from fovea.eval.facts import Facts
 
 ROOT = Path(__file__).resolve().parent.parent
 Record = dict[str, Any]
@@ -101,9 +103,11 @@ class Stored:
         return [key for key in (self.records or [{}])[0] if f"{key}_se" in self.records[0]]
 
     @cached_property
-    def facts(self) -> dict[str, Facts]:
+    def facts(self) -> "dict[str, Facts]":
         """What is known of each score by its name; of a study that was written before they were stored, what
         its metrics say of themselves today."""
+        from fovea.eval.facts import Facts
+
         if stored := self.provenance.get("scores"):
             return {name: Facts(**known) for name, known in stored.items()}
         nodes = self.provenance["config"]["metric"].items()

@@ -6,23 +6,21 @@ where they are, they are held against each other to the last bit."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fovea.study.analysis.change import Change, changes
-from fovea.study.analysis.contrasts import against, of_study
 from fovea.study.commands.command import Command
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import validated
 from fovea.study.config.schema import Settings
 from fovea.study.picture import same
 from fovea.study.plan.plan import OF_RUN
-from fovea.study.report.contrasts import contrast_table
-from fovea.study.report.study_table import short, star
-from fovea.study.report.table import figure
-from fovea.study.report.terminal import Groups, grouped, say, show, tell, terminal
+from fovea.study.report.terminal import grouped, say, show, tell, terminal
 from fovea.study.store import write
 from fovea.study.stored import Record, Stored, find, rounded
 from fovea.study.streams import print_summary
+
+if TYPE_CHECKING:
+    from fovea.study.analysis.change import Change
 
 Pairs = list[tuple[Record, Record]]
 Images = dict[str, tuple[int, int]]  # how many are the same, of how many
@@ -31,15 +29,6 @@ OF_NO_FIGURE = OF_RUN | {"results", "launcher", "logger", "sweep"}  # of the con
 OF_MOMENT = {"load_average"}  # of the machine
 MOST = 4  # cells that are named
 SHOWN = 40  # characters of a value on the terminal
-NAMES = {"seconds": "s/image", "flops": "FLOPs", "memory_bytes": "memory"}
-HEAD = ["figure", "first", "second", "change", "n"]
-NOTES = (
-    "Costs: the second over the first, in per cent; the median over the batches that both have. The two were "
-    "not measured in turns: a machine that was busier at one time is in them.",
-    "Scores: the second minus the first, with 95 % intervals, over the images that both have, resampled "
-    "together; n 0: no image is in both, the two are taken as independent. * holds after Holm's correction "
-    "for all of these differences.",
-)
 
 
 def run(command: Command) -> int:
@@ -52,6 +41,9 @@ def run(command: Command) -> int:
     pairs, rest = matched(a, b)
     if not pairs:
         raise Refused(f"{command.text}: they have no cell in common: {'; '.join(', '.join(r) for r in rest)}")
+    from fovea.study.analysis.change import changes  # seconds: nothing is refused from here on
+    from fovea.study.report.compared import HEAD, NOTES, lines, markdown, origins, told
+
     differences, found = differing(a, b, pairs), changes(a, b, pairs)
     images = {q["label"]: identical(a, b, (p, q)) for p, q in pairs}
     groups = lines(found)
@@ -66,12 +58,16 @@ def run(command: Command) -> int:
         say(note, console, "dim")
     if name:
         write(Path(results) / name / "compare.md", markdown(heads, origins(differences), groups))
-    print_summary(_summary(a, b, rest, images, differences, found))
+    differs = {key: [told(value) for value in both] for key, both in differences.items()}
+    print_summary(_summary(a, b, rest, images, differs, found))
     return 0
 
 
 def across(a: Stored, b: Stored, versus: str) -> int:
     """The cells of the second study against one of the first, over the images that both have."""
+    from fovea.study.analysis.contrasts import against, of_study
+    from fovea.study.report.contrasts import contrast_table
+
     found = against(of_study(b), of_study(a), versus)
     table = contrast_table(found, a.random_weights or b.random_weights)
     if table is None:
@@ -87,8 +83,8 @@ def _summary(
     b: Stored,
     rest: list[list[str]],
     images: Images,
-    differences: Mapping[str, tuple[Any, Any]],
-    found: Sequence[Change],
+    differs: Mapping[str, list[str]],
+    found: "Sequence[Change]",
 ) -> dict[str, Any]:
     return {
         "compare": [str(a.folder), str(b.folder)],
@@ -96,7 +92,7 @@ def _summary(
         "only": rest,
         "identical": sum(n for n, _ in images.values()),
         "images": sum(n for _, n in images.values()),
-        "differs": {key: [told(x), told(y)] for key, (x, y) in differences.items()},
+        "differs": differs,
         "rows": [_record(change) for change in found],
     }
 
@@ -143,7 +139,7 @@ def _list(before: str, items: Sequence[str]) -> str:
     return f"{before}{', '.join(items)}" if items else ""
 
 
-def _record(change: Change) -> dict[str, Any]:
+def _record(change: "Change") -> dict[str, Any]:
     plain = {"cell": change.cell, "figure": change.figure, "first": change.a, "second": change.b}
     bounds = {key: getattr(change.by, key) for key in ("value", "low", "high")} if change.by else {}
     rest = {key: getattr(change, key) for key in ("relative", "pairs", "holm", "why")}
@@ -208,70 +204,3 @@ def _noise(a: Stored, b: Stored, pairs: Sequence[tuple[Record, Record]]) -> tupl
         shared += len(keys)
         other += sum(x[p["cell"], key] != y[q["cell"], key] for key in keys)
     return other, shared
-
-
-def origins(differences: Mapping[str, tuple[Any, Any]], longest: int | None = None) -> list[list[str]]:
-    """A line per difference; nothing where there is none. longest: characters that are shown of a value."""
-    lines = [[key, *(_cut(told(x), longest) for x in values)] for key, values in differences.items()]
-    return [["differs in", "first", "second"], *lines] if lines else []
-
-
-def _cut(text: str, longest: int | None) -> str:
-    return f"{text[: longest - 1]}…" if longest and len(text) > longest else text
-
-
-def lines(found: Sequence[Change]) -> Groups:
-    """Cell to a line per figure, under HEAD."""
-    groups: dict[str, list[list[str]]] = {}
-    for change in found:
-        name = NAMES.get(change.figure, short(change.figure))
-        values = [_value(change.figure, x) for x in (change.a, change.b)]
-        n = "" if change.by is None or change.figure in ("flops", "memory_bytes") else str(change.pairs)
-        groups.setdefault(change.cell, []).append([name, *values, by(change), n])
-    return list(groups.items())
-
-
-def _value(name: str, x: float | None) -> str:
-    if x is None:
-        return "–"
-    units = {"memory_bytes": (2**30, " GiB"), "flops": (1e9, " G"), "speedup": (1, "×")}
-    scale, unit = units.get(name, (1, ""))
-    return f"{x / scale:.2f}{unit}" if unit else figure(x)
-
-
-def by(change: Change) -> str:
-    if change.by is None:
-        return change.why or "–"
-    scale, unit = (100, " %") if change.relative else (1, "")
-    value, low, high = (scale * x for x in (change.by.value, change.by.low, change.by.high))
-    if value == low == high == 0:
-        return "same"
-    text = f"{'+' if value >= 0 else ''}{_digits(value, change)}{unit}"
-    bounds = "" if low == high else f" [{_digits(low, change)}, {_digits(high, change)}]"
-    return f"{text}{bounds}{star(change.holm)}"
-
-
-def _digits(x: float, change: Change) -> str:
-    return f"{x:.1f}".replace("-", "−") if change.relative else figure(x)
-
-
-def told(value: Any) -> str:
-    return "–" if value is None else str(value)
-
-
-def markdown(heads: Sequence[str], sources: Sequence[Sequence[str]], groups: Groups) -> str:
-    lines = [[cell, *line] for cell, figures in groups for line in figures]
-    body = [["cell", *HEAD], *lines]
-    parts = [_escaped(text) for text in heads]
-    parts += [_table(table, left) for table, left in ((sources, 3), (body, 2)) if table]
-    return "\n\n".join([*parts, *map(_escaped, NOTES)]) + "\n"
-
-
-def _table(lines: Sequence[Sequence[str]], left: int) -> str:
-    head, *rest = [[_escaped(text).replace("|", r"\|") for text in line] for line in lines]
-    rule = [":--" if i < left else "--:" for i in range(len(head))]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *rest))
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;")
