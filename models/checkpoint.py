@@ -81,10 +81,15 @@ class Checkpoint:
 
     @property
     def local(self) -> list[Path]:
-        """Where `path` may lie on this machine, if it names a place on it at all."""
+        """Where `path` may lie on this machine, if it names a place on it at all. The embedded models are not
+        looked up on the hub, where anybody may take such a name."""
         path = Path(self.path).expanduser()
         places = [base / path for base in (Path.cwd(), ROOT)]
-        return [place for place in places if place.parent.is_dir()]
+        return [place for place in places if place.parent.is_dir() or self.embedded]
+
+    @property
+    def embedded(self) -> bool:
+        return self.path.startswith("assets/")
 
     @property
     def local_folder(self) -> Path | None:
@@ -119,6 +124,8 @@ class Checkpoint:
 
     def check_hub(self) -> None:
         """Whether the hub has the weights for us."""
+        if self.embedded:
+            raise self.missing("it comes with a checkout of the repository, not with the package")
         if self.local:
             raise self.missing("there is no such folder")
         from huggingface_hub import HfApi, errors
@@ -165,7 +172,7 @@ class Checkpoint:
         return MissingWeights(
             f"no weights for {self.path}: {reason}.\nThree ways out:\n"
             "  model.path=ID_OR_FOLDER   a hub id (gated: after `hf auth login`) or a diffusers folder\n"
-            "  model=lumina_tiny         the trained model that comes with this repository\n"
+            "  model=lumina_tiny         the trained model that comes with a checkout of the repository\n"
             "  model.weights=random      a full-size architecture without training, for timing only"
         )
 

@@ -14,8 +14,8 @@ from unicodedata import normalize
 
 # Escapes and other controls but for the line's end and the tab, and marks that turn the direction of writing.
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-STAND_INS = {"×": "x", "–": "-", "—": "-", "−": "-", "…": "...", "±": "+-", "↑": "^", "↓": "v"}
-STAND_INS |= {"Δ": "d", "∞": "inf", "†": "#", "‡": "##"}
+STAND_INS = {"–": "-", "—": "-", "−": "-", "×": "x", "±": "+-", "†": "+", "‡": "++", "↑": "^", "↓": "v"}
+STAND_INS |= {"∞": "inf", "Δ": "d", "σ": "sigma", "…": "...", "’": "'", "“": '"', "”": '"'}
 
 
 class Lasting(io.FileIO):
@@ -61,20 +61,31 @@ def flush() -> None:
     sys.stderr.flush()
 
 
-def stand_in(error: UnicodeError) -> tuple[str, int]:
-    """What an encoding lacks as the nearest that ASCII has: × as x, é as e, else a question mark."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    text = error.object[error.start : error.end]
-    return "".join(map(_ascii, text)), error.end
+def printable(text: str, encoding: str) -> str:
+    """What the encoding cannot say stands in other letters: × as x, é as e, else a question mark."""
+    return "".join(sign if _known(sign, encoding) else _stand_in(sign, encoding) for sign in text)
 
 
-def _ascii(sign: str) -> str:
-    bare = normalize("NFKD", sign).encode("ascii", "ignore").decode()
+def _known(sign: str, encoding: str) -> bool:
+    try:
+        sign.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _stand_in(sign: str, encoding: str) -> str:
+    bare = "".join(part for part in normalize("NFKD", sign) if _known(part, encoding))
     return STAND_INS.get(sign) or bare or "?"
 
 
-codecs.register_error("stand-ins", stand_in)
+def _unencodable(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return printable(error.object[error.start : error.end], error.encoding), error.end
+
+
+codecs.register_error("stand-ins", _unencodable)
 
 
 def plain(text: str) -> str:

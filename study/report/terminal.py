@@ -1,7 +1,6 @@
 """Tables on the terminal: the same look for every command, wide or narrow, in whatever encoding."""
 
 import sys
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich.cells import cell_len
@@ -10,12 +9,10 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from fovea.study.report.table import Entry, Table
-from fovea.study.streams import plain
+from fovea.study.streams import plain, printable
 
 WIDE = 150  # columns that a study's whole table needs
 STYLES = {"steps": "dim", "diagnosis": "dim"}  # by the role of a row's cell
-STAND_INS = {"–": "-", "−": "-", "×": "x", "±": "+-", "†": "+", "‡": "++", "↑": "^", "↓": "v", "∞": "inf"}
-STAND_INS |= {"Δ": "d", "σ": "sigma", "…": "...", "’": "'", "“": '"', "”": '"'}
 Lines = Sequence[Sequence[str]]
 Groups = Sequence[tuple[str, Lines]]
 
@@ -23,24 +20,6 @@ Groups = Sequence[tuple[str, Lines]]
 def terminal(width: int = 200) -> Console:
     """Standard output. width: columns where it is no terminal."""
     return Console(file=sys.stdout, width=None if sys.stdout and sys.stdout.isatty() else width)
-
-
-def printable(text: str, console: Console) -> str:
-    """What the console's encoding cannot say stands in other letters."""
-    return "".join(c if _known(c, console.encoding) else _stand_in(c, console.encoding) for c in text)
-
-
-def _known(c: str, encoding: str) -> bool:
-    try:
-        c.encode(encoding)
-    except (UnicodeEncodeError, LookupError):
-        return c.isascii()
-    return True
-
-
-def _stand_in(c: str, encoding: str) -> str:
-    plain = "".join(part for part in unicodedata.normalize("NFKD", c) if _known(part, encoding))
-    return STAND_INS.get(c) or plain or "?"
 
 
 def tell(table: Table, console: Console) -> None:
@@ -95,7 +74,7 @@ def show(
 
 def _text(text: str, console: Console) -> Text:
     """Markup in it is text."""
-    return Text(printable(plain(text), console))
+    return Text(printable(plain(text), console.encoding))
 
 
 def grouped(
@@ -106,7 +85,7 @@ def grouped(
     tall = max(map(len, parts))
     heads = [[([""] * (tall - len(part)) + part)[i] for part in parts] for i in range(tall)]
     heads, *bodies = [
-        [[printable(text, console) for text in line] for line in lines]
+        [[printable(text, console.encoding) for text in line] for line in lines]
         for lines in (heads, *(lines for _, lines in groups))
     ]
     widths = _widths([*heads, *(line for lines in bodies for line in lines)])
