@@ -5,6 +5,7 @@ the second study are compared with this one of the first. The images need not be
 where they are, they are held against each other to the last bit."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from fovea.study.commands.command import Command
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import validated
 from fovea.study.config.schema import Settings
-from fovea.study.picture import same
+from fovea.study.picture import Damaged, same
 from fovea.study.plan.plan import OF_RUN
 from fovea.study.report.terminal import grouped, say, show, tell, terminal
 from fovea.study.store import write
@@ -168,7 +169,13 @@ def identical(a: Stored, b: Stored, pair: tuple[Record, Record]) -> tuple[int, i
     keys = a.provenance["samples"].keys() & b.provenance["samples"].keys()
     files = [(a.image(x["cell"], key), b.image(y["cell"], key)) for key in keys]
     there = [(p, q) for p, q in files if p and q]
-    return sum(same(p, q) for p, q in there), len(there)
+    return sum(_same(p, q) for p, q in there), len(there)
+
+
+def _same(a: Path, b: Path) -> bool:
+    with suppress(Damaged):
+        return same(a, b)
+    return False
 
 
 def _facts(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,13 +17,13 @@ from time import time
 from typing import Any
 
 from fovea.study.commands.command import Command
-from fovea.study.commands.run import end, unavailable
+from fovea.study.commands.run import MISSING, damaged, end, readable, unavailable
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import validated
 from fovea.study.config.schema import Settings
 from fovea.study.finished import Finished
-from fovea.study.picture import same
+from fovea.study.picture import Damaged, same
 from fovea.study.plan.plan import cell_of, planned
 from fovea.study.records import CellRecord
 from fovea.study.store import Store, write_json
@@ -68,7 +68,10 @@ def run(command: Command) -> int:
             progress.say(note)
         progress.say(f"nothing is generated: {len(plan.cells)} cells of {len(studies)} studies")
         gather(studies, part, record)
-        tables, summary = report(plan, Store(part), record)
+        store = Store(part)
+        for note in damaged(plan, store, MISSING):
+            progress.say(note)
+        tables, summary = readable(lambda: report(plan, store, record), store, progress, MISSING)
         _publish(part, folder)
     sources = [str(study.folder) for study in studies]
     return end(plan, Store(folder), tables, summary | {"study": str(folder), "merged": sources})
@@ -308,7 +311,7 @@ def _add(source: Store, goal: Store, cell: str, record: Record) -> None:
     """Refused if both have an image of one key, and not the same."""
     mine, there = source.samples(cell), goal.samples(cell)
     for key in mine.keys() & there.keys():
-        if not same(source.image(cell, key), goal.image(cell, key)):
+        if not _same(source.image(cell, key), goal.image(cell, key)):
             what = f"{record['label']}, prompt {mine[key].prompt!r}, seed {mine[key].seed}"
             raise Refused(f"merge: {source.folder} has another image than the studies before it of {what}")
     for file in sorted(source.cell(cell).rglob("*")):
@@ -330,6 +333,13 @@ def _add(source: Store, goal: Store, cell: str, record: Record) -> None:
 
 def _digests(records: Finished) -> dict[str, str]:
     return dict(zip(records, records.column("sha256"), strict=True))
+
+
+def _same(a: Path, b: Path) -> bool:
+    try:
+        return same(a, b)
+    except Damaged as error:
+        raise Refused(f"merge: {error}; a run of its study makes it again") from None
 
 
 def _link(file: Path, goal: Path) -> None:

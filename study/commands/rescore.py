@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fovea.study.commands.command import Command
-from fovea.study.commands.run import damaged, end, readable, unavailable
+from fovea.study.commands.run import MISSING, damaged, end, readable, unavailable
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import instantiate, validated
@@ -28,7 +28,6 @@ from fovea.study.plan.plan import Plan, labelled, planned
 from fovea.study.store import Store
 from fovea.study.stored import Stored, find
 
-MISSING = "missing here; a run of the study makes them again"
 KEYS = ("eval", "metric", "cost", "versus", "logger")
 
 

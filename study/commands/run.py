@@ -18,6 +18,7 @@ from fovea.study.stored import Stored
 from fovea.study.streams import print_summary
 
 T = TypeVar("T")
+MISSING = "missing here; a run of the study makes them again"  # damaged images where nothing is made
 
 
 def run(arguments: list[str]) -> int:
