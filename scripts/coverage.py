@@ -50,7 +50,8 @@ NEPER = 10 / math.log(10)
 def images(draw: Draw, n: int, seeds: int, prompt: float, own: float, k: int = 1) -> tuple[Array, list[int]]:
     """Values (k, n seeds) of k cells that share what the prompt does, and the prompt of each image."""
     by_prompt = draw.normal(0, prompt, n).repeat(seeds)
-    return by_prompt + draw.normal(0, own, (k, n * seeds)), np.arange(n).repeat(seeds).tolist()
+    values: Array = np.add(by_prompt, draw.normal(0, own, (k, n * seeds)))
+    return values, np.arange(n).repeat(seeds).tolist()
 
 
 def failed(draw: Draw, shape: tuple[int, ...], by: float) -> Array:
