@@ -41,7 +41,7 @@ class Around(Family):
         """Tokens of an image of height x width pixels; ValueError if it is not a whole number of them."""
         if not all(is_whole(size, self.cell) and size % self.cell == 0 for size in (height, width)):
             raise ValueError(f"height {height} and width {width} must be multiples of {self.cell} pixels")
-        return Grid(height // self.cell, width // self.cell)
+        return Grid(int(height) // self.cell, int(width) // self.cell)
 
     def noise(self, generators: Sequence[torch.Generator], grid: Grid) -> Float[Tensor, "b n c"]:
         """Standard normal tokens, drawn as the pipeline draws them; one generator per image."""

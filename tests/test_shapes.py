@@ -1,0 +1,33 @@
+"""Shapes and types of methods, models and eval are checked as the tests run (jaxtyping's import hook, with
+beartype: see pyproject.toml)."""
+
+import jaxtyping
+import pytest
+import torch
+
+from fovea.methods.tokens import put
+from fovea.models.tokens import Grid, pack, take, unpack
+
+ROWS = torch.tensor([[0, 2], [1, 3]])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: put(x, ROWS, torch.zeros(2, 3, 5)),  # three values for two rows
+        lambda x: put(x, ROWS, torch.zeros(2, 2, 4)),  # of other channels
+        lambda x: take(x, ROWS[0]),  # rows of no image
+        lambda x: take(x, ROWS.float()),
+        lambda x: pack(x, 2),
+        lambda x: unpack(x, (2, 2), 2),  # a tuple is no grid
+    ],
+)
+def test_a_wrong_shape_is_refused_where_it_enters(call):
+    with pytest.raises(jaxtyping.TypeCheckError):
+        call(torch.zeros(2, 4, 5))
+
+
+def test_right_ones_pass():
+    x = torch.zeros(2, 4, 8)
+    assert take(put(x, ROWS, torch.ones(2, 2, 8)), ROWS).all()
+    assert torch.equal(pack(unpack(x, Grid(2, 2), 2), 2), x)
