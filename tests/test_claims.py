@@ -1,4 +1,4 @@
-"""What README and CHANGELOG say of pairs of cells, held to the stored studies."""
+"""What docs/results.md and the CHANGELOG say of pairs of cells, held to the stored studies."""
 
 from functools import cache
 from pathlib import Path
@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[1]
 MODELS = ("lumina", "flux", "sd3")
 PSNR, CLIP = "psnr", "clip_score[emoji]"
 TWICE, FOUR = "interval=3 warmup=5 phase=paper", "interval=4 warmup=1 phase=paper"
-README, CHANGELOG = (
-    " ".join((ROOT / name).read_text("utf-8").split()) for name in ("README.md", "CHANGELOG.md")
+RESULTS, CHANGELOG = (
+    " ".join((ROOT / name).read_text("utf-8").split()) for name in ("docs/results.md", "CHANGELOG.md")
 )
 
 
@@ -41,7 +41,7 @@ def pair(model: str, cell: str, score: str, control: str = "") -> Contrast:
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("cache", ["taylorseer", "taylor_output"])
 def test_forecasts_are_10_to_16_db_nearer_than_half_the_steps(model, cache):
-    assert "10 to 16 dB nearer than half the steps, on every model" in README
+    assert "10 to 16 dB nearer than half the steps, on every model" in RESULTS
     assert "are 10 to 16 dB nearer to the dense images than half the steps" in CHANGELOG
     found = pair(model, f"{cache} {TWICE}", PSNR, "10 steps")
     assert found.verdict == "better"
@@ -50,15 +50,17 @@ def test_forecasts_are_10_to_16_db_nearer_than_half_the_steps(model, cache):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_at_four_times_the_forecast_at_the_output_is_nearer_on_two_models(model):
-    assert "5 dB nearer than five steps, and the forecast at the output on the other two, 2 to 3 dB" in README
+    assert (
+        "5 dB nearer than five steps, and the forecast at the output on the other two, 2 to 3 dB" in RESULTS
+    )
     found = pair(model, f"taylor_output {FOUR}", PSNR, "5 steps")
     assert found.verdict == ("not told apart" if model == "lumina" else "better")
     assert 1.5 < found.by.value < 3.5
 
 
 def test_magcache_follows_on_lumina_alone():
-    assert "on `lumina_tiny` then MagCache, 7 dB" in README
-    assert "MagCache on `lumina_tiny`, 5 dB nearer than five steps" in README
+    assert "on `lumina_tiny` then MagCache, 7 dB" in RESULTS
+    assert "MagCache on `lumina_tiny`, 5 dB nearer than five steps" in RESULTS
     found = [c for c in pairs("lumina") if c.cell.startswith("magcache") and c.score == PSNR]
     assert [c.verdict for c in found] == ["better", "better"]
     assert [round(c.by.value) for c in found] == [7, 5]
@@ -70,8 +72,8 @@ def test_magcache_follows_on_lumina_alone():
 
 @pytest.mark.parametrize("model", MODELS)
 def test_caches_by_threshold_are_not_told_apart_at_twice_and_two_are_worse_at_four(model):
-    assert "are not told apart from step reduction at twice" in README
-    assert "at four times first-block cache and DBCache are worse, TeaCache is not told apart" in README
+    assert "are not told apart from step reduction at twice" in RESULTS
+    assert "at four times first-block cache and DBCache are worse, TeaCache is not told apart" in RESULTS
     assert "at four times the last two are worse, TeaCache is not told apart" in CHANGELOG
     for name in ("teacache", "fbcache", "dbcache"):
         found = [c for c in pairs(model) if c.cell.startswith(name)]
@@ -83,7 +85,7 @@ def test_caches_by_threshold_are_not_told_apart_at_twice_and_two_are_worse_at_fo
 
 
 def test_ralu_is_6_points_better_than_five_steps_before_the_correction():
-    assert "6 points [2, 10] of `clip_score[emoji]` better than five steps' on `lumina_tiny`" in README
+    assert "6 points [2, 10] of `clip_score[emoji]` better than five steps' on `lumina_tiny`" in RESULTS
     assert "6 points [2, 10] of clip_score[emoji] better than five steps' on `lumina_tiny`" in CHANGELOG
     cells = of_study(study("lumina"))
     found = next(c for c in against(cells, cells, "5 steps") if (c.cell, c.score) == ("ralu steps=8", CLIP))
@@ -95,14 +97,16 @@ def test_ralu_is_6_points_better_than_five_steps_before_the_correction():
 
 @pytest.mark.parametrize("model", MODELS)
 def test_edges_are_not_told_apart_from_random_regions(model):
-    assert "its edges are not told apart from random regions anywhere" in README
+    assert "its edges are not told apart from random regions anywhere" in RESULTS
     found = [c for c in pairs(model) if c.why == "chosen or random regions"]
     assert len({c.cell for c in found}) == 2
     assert {c.verdict for c in found} == {"not told apart"}
 
 
 def test_forecast_tokens_cost_9_db_and_35_points_at_four_times():
-    assert "is not told apart on `lumina_tiny` at twice, and costs 9 dB and 35 points at four times" in README
+    assert (
+        "is not told apart on `lumina_tiny` at twice, and costs 9 dB and 35 points at four times" in RESULTS
+    )
     found = [c for c in pairs("lumina") if c.why == "forecast or reused tokens"]
     twice, four = ([c for c in found if ("steps=8" in c.cell) == at] for at in (False, True))
     assert {c.verdict for c in twice} == {"not told apart"}
@@ -112,7 +116,7 @@ def test_forecast_tokens_cost_9_db_and_35_points_at_four_times():
 
 
 def test_compositions_are_worse_than_their_parts():
-    assert "RAS with whole steps left out costs 10 dB at four times, RAS inside RALU 13 points" in README
+    assert "RAS with whole steps left out costs 10 dB at four times, RAS inside RALU 13 points" in RESULTS
     four = "ras_caching ratio=0.5 interval=3"
     for control in ("ras", "taylor_output"):
         found = pair("lumina", four, PSNR, control)

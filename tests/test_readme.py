@@ -1,4 +1,4 @@
-"""The README claims what the committed studies say, and its commands are commands."""
+"""README and docs claim what the committed studies say, and their commands are commands."""
 
 import json
 import re
@@ -16,7 +16,13 @@ from fovea.study.config.compose import load
 ROOT = Path(__file__).resolve().parent.parent
 
 
-COMMANDS = re.findall(r"^python run\.py[^\n#]*", (ROOT / "README.md").read_text(), re.MULTILINE)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RESULTS = (ROOT / "docs/results.md").read_text()
+COMMANDS = dict.fromkeys(
+    command.strip()
+    for page in PAGES
+    for command in re.findall(r"^python run\.py[^\n#]*", page.read_text(), re.MULTILINE)
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -45,12 +51,12 @@ def test_the_table_is_the_stored_studys():
 def test_the_matrix_is_the_stored_studies():
     stored = (ROOT / "results/embedded/matrix/table.md").read_text().strip()
     assert stored.count("|") > 100
-    assert stored in (ROOT / "README.md").read_text()
+    assert stored in RESULTS
 
 
 def test_ras_against_random_tokens_is_what_the_stored_pairs_say():
     """Intervals of two cells of the same images may overlap where their difference is certain."""
-    said = [" ".join((ROOT / name).read_text().split()) for name in ("README.md", "CHANGELOG.md")]
+    said = [" ".join(text.split()) for text in (RESULTS, (ROOT / "CHANGELOG.md").read_text())]
     p = {}
     for model, sign in (("lumina", 1), ("sd3", -1), ("flux", -1)):
         samples = pd.read_parquet(ROOT / f"results/embedded/matrix-{model}/samples.parquet")
@@ -66,9 +72,15 @@ def test_ras_against_random_tokens_is_what_the_stored_pairs_say():
     assert max(holm(p).values()) < 0.05
 
 
-def test_every_picture_and_link_is_there():
-    text = (ROOT / "README.md").read_text()
-    links = [part.split(")")[0] for part in text.split("](")[1:]]
-    assert links
-    missing = [link for link in links if not link.startswith("http") and not (ROOT / link).exists()]
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_picture_and_link_is_there(page):
+    links = [part.split(")")[0] for part in page.read_text().split("](")[1:]]
+    missing = []
+    for link in (link for link in links if not link.startswith("http")):
+        place, _, heading = link.partition("#")
+        goal = page.parent / place if place else page
+        headings = re.findall(r"^#+ (.*)$", goal.read_text(), re.MULTILINE) if heading else []
+        anchors = {re.sub(r"[^a-z0-9 _-]", "", h.lower()).replace(" ", "-") for h in headings}
+        if not goal.exists() or (heading and heading not in anchors):
+            missing.append(link)
     assert not missing
