@@ -118,3 +118,10 @@ LIGHT = ["list=suites", "list=prompts", "list=studies", "show=", "merge=a", "com
 def test_it_starts_without_torch(argument):
     code = f"import run, sys; run.main(['{argument}']); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("argument", ["list=models", "list=methods"])
+def test_it_starts_without_what_takes_long(argument):
+    heavy = {"diffusers", "transformers", "torchmetrics", "matplotlib"}
+    code = f"import run, sys; run.main(['{argument}']); sys.exit(bool({heavy} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
