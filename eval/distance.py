@@ -61,10 +61,16 @@ class Distance:
         """Raises Unavailable."""
         self.require(samples.n)
         encoder, reference = self.source(), self.against()
-        adds = self.adds(reference.known(encoder, samples.size), samples.n)
+        known = reference.known(encoder, samples.size)
+        adds = self.adds(known, samples.n)
         mine, dense = self.looked_at(samples, encoder)
         score = distance_score(self.name, self.facts, adds, mine, dense, samples.prompts)
-        return replace(score, note=reference.note)
+        said = self.caution(known, score) if dense is None else ""
+        return replace(score, note="; ".join(filter(None, [reference.note, said])))
+
+    def caution(self, known: Known, score: Score) -> str:
+        """What is to be said beside the figure of the dense images, if anything."""
+        return ""
 
     def looked_at(self, samples: Samples, encoder: Encoder) -> tuple[Tensor, Tensor | None]:
         """Features (n, d) of the images, and of the dense ones."""

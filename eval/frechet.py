@@ -28,6 +28,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from fovea.eval import Score
 from fovea.eval.backbone import EMOJI, Backbone
 from fovea.eval.caches import CACHE
 from fovea.eval.distance import Distance
@@ -37,6 +38,7 @@ from fovea.eval.features import Known
 from fovea.eval.reference import Reference
 
 Array = NDArray[np.float64]
+LARGE = 0.1  # share of bias that is told
 
 
 class Gaussian(NamedTuple):
@@ -90,6 +92,27 @@ def shares(x: Array) -> Array:
     return (x @ v) ** 2 @ np.divide(1, s, where=s > 0, out=np.zeros_like(s))
 
 
+def bias(reference: Gaussian, n: int, seed: int = 0) -> float:
+    """How far n draws of the reference's own Gaussian are from it: what the distance of n images has that one
+    of infinitely many has not. In simulation a tenth less than the bias of images that spread a tenth more,
+    in 64 and 512 dimensions at n = 24 to 400."""
+    draws = np.random.default_rng(seed).normal(size=(n, reference.root.shape[1]))
+    return float(contributions(reference.mean + draws @ reference.root.T, reference).mean())
+
+
+def told_bias(value: float, reference: Gaussian, n: int) -> str:
+    """Of the dense images' distance, where a tenth of it or more is bias."""
+    drawn = bias(reference, n)
+    if drawn < LARGE * value or not value:
+        return ""
+    share = min(drawn / value, 1)
+    return (
+        f"some {share:.0%} of the dense images' {value:.4g} is the bias of so few: {n} draws of the "
+        f"reference's own Gaussian are {drawn:.4g} from it. It compares cells of equal n only, and flatters "
+        "what narrows the spread"
+    )
+
+
 def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
     """Between two sets of features (n, d) and (m, d)."""
     return float(contributions(a, fit(b)).mean())
@@ -98,6 +121,9 @@ def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
 class Frechet(Distance):
     def adds(self, known: Known, n: int) -> Callable[[Tensor], Array]:
         return partial(contributions, reference=gaussian(known, self.features))
+
+    def caution(self, known: Known, score: Score) -> str:
+        return told_bias(score.value or 0.0, gaussian(known, self.features), score.n)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

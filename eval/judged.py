@@ -65,7 +65,8 @@ class Judged(Single):
         difference = None
         if samples.beside is not None:
             each, dense = self.each(samples), self.each(samples.beside)
-            difference = paired_difference(each, dense, seed=self.seed, groups=samples.prompts)
+            worse = "low" if self.facts.better == "higher" else "high"
+            difference = paired_difference(each, dense, seed=self.seed, groups=samples.prompts, worse=worse)
         return [self.mean(samples, difference=difference)]
 
 

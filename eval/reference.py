@@ -129,6 +129,6 @@ def distance_score(
     if len(mine) < 2:
         raise Unavailable("one image has no covariance", "make at least two images, better some hundreds")
     each = adds(mine)
-    difference = None if dense is None else paired_difference(each, adds(dense), groups=prompts)
+    difference = None if dense is None else paired_difference(each, adds(dense), groups=prompts, worse=None)
     value, se, per_image = float(pooled(each)), standard_error(each, groups=prompts), tuple(each.tolist())
     return Score(name, facts, value, se, len(each), per_image, difference=difference)

@@ -48,7 +48,8 @@ def told(rows: Sequence[Row], shown: Sequence[Score]) -> list[str]:
         given = [r.scores[name] for r in rows if name in r.scores and r.cell.role != "dense"]
         reasons = {": ".join(filter(None, (s.unavailable, s.remedy))) for s in given if s.unavailable}
         out += [f"{name} unavailable: {reason}" for reason in sorted(reasons)]
-        out += [f"{name}: {note}." for note in sorted({s.note for s in given if s.note})]
+        notes = {row.scores[name].note for row in rows if name in row.scores} - {""}
+        out += [f"{name}: {note}." for note in sorted(notes)]
     return out
 
 

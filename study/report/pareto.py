@@ -16,8 +16,8 @@ from matplotlib.patheffects import withStroke
 
 from fovea.eval import Score
 from fovea.eval.front import on_front
-from fovea.eval.interval import Interval, Z
-from fovea.study.analysis.row import Cost, Row
+from fovea.eval.interval import Interval
+from fovea.study.analysis.row import Cost, Row, score_interval
 from fovea.study.report.study_table import headline
 from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, drawable, figure, save
 
@@ -168,10 +168,7 @@ def _y(row: Row, name: str) -> Bounds | None:
     score = row.scores.get(name)
     if score is None or score.value is None or not math.isfinite(score.value):
         return None
-    if score.difference is None:
-        half = Z * (score.se or 0)
-        return score.value, score.value - half, score.value + half
-    value, low, high = _bounds(score.difference)
+    value, low, high = _bounds(score.difference or score_interval(score, row))
     return score.value, score.value + low - value, score.value + high - value
 
 

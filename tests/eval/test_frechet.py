@@ -10,7 +10,7 @@ from scipy.linalg import sqrtm
 
 from fovea.eval import Samples
 from fovea.eval.backbone import Backbone
-from fovea.eval.frechet import FrechetDistance, contributions, fit, frechet_distance
+from fovea.eval.frechet import FrechetDistance, bias, contributions, fit, frechet_distance, told_bias
 from fovea.eval.statistics import paired_difference, standard_error
 
 
@@ -107,7 +107,7 @@ def test_the_interval_of_a_difference_covers_it():
         pairs.append((contributions(method, reference), contributions(dense, reference)))
     expected = np.mean([a.mean() - b.mean() for a, b in pairs])
     for a, b in pairs:
-        interval = paired_difference(a, b, replicates=200)
+        interval = paired_difference(a, b, worse=None)
         hits += interval.low <= expected <= interval.high
     assert 0.9 <= hits / 150 <= 1
 
@@ -185,3 +185,16 @@ def test_one_image_no_reference_or_no_weights_is_unavailable(metric, samples, tm
         assert says in score.remedy
         with pytest.raises(Exception, match=says):
             broken.check()
+
+
+def test_the_bias_of_few_images_is_told_beside_the_dense_ones():
+    """Of a set and a reference that are alike all of the distance is bias."""
+    rng = np.random.default_rng(0)
+    reference = fit(rng.normal(size=(4000, 16)))
+    found = [contributions(rng.normal(size=(24, 16)), reference).mean() for _ in range(40)]
+    assert np.mean([bias(reference, 24, seed) for seed in range(40)]) == pytest.approx(
+        np.mean(found), rel=0.1
+    )
+    assert "some 100% of the dense images'" in told_bias(bias(reference, 24), reference, 24)
+    assert "24 draws" in told_bias(2 * bias(reference, 24), reference, 24)
+    assert told_bias(20 * bias(reference, 24), reference, 24) == ""
