@@ -154,6 +154,7 @@ def crowded(finished, tmp_path_factory):
 
     def twin(origin, name, of, **said):
         shutil.copytree(of, source.parent / "crowded" / "cells" / name)
+        edit_records(source.parent / "crowded", lambda _, record: record.update(cell=name), name)
         origin["cells"][name] = origin["cells"][of.name] | said
 
     def multiplied(origin):
@@ -464,7 +465,7 @@ def test_many_cells(crowded, visit):
     assert left.inner_text() == "dense"
     page.get_by_label("Right", exact=True).select_option(label="other ras")
     assert left.inner_text() == "other dense"
-    assert page.locator(".drawing:not([hidden]) .front").count() == 2
+    assert "PSNR to dense (dB), other" in page.locator(".drawing:not([hidden])").text_content()
 
 
 def test_published_results_stand_apart(published, visit):
