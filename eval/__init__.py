@@ -17,12 +17,22 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fovea.eval.facts import Better, Facts
-from fovea.eval.samples import PerImage
-from fovea.eval.samples import Samples as Samples
 from fovea.eval.statistics import Interval, Pool
+
+if TYPE_CHECKING:
+    from fovea.eval.samples import PerImage
+    from fovea.eval.samples import Samples as Samples
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Samples":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from fovea.eval.samples import Samples  # torch: seconds, only when it is asked for
+
+    return Samples
 
 
 class Unavailable(Exception):
@@ -78,15 +88,15 @@ class Metric(Protocol):
     @property
     def scores(self) -> Mapping[str, Facts]: ...
     def check(self) -> None: ...
-    def needs(self) -> Sequence[PerImage]: ...
-    def __call__(self, samples: Samples) -> list[Score]: ...
+    def needs(self) -> "Sequence[PerImage]": ...
+    def __call__(self, samples: "Samples") -> list[Score]: ...
 
 
-def quality(call: Callable[[Any, Samples], list[Score]]) -> Callable[[Any, Samples], list[Score]]:
+def quality(call: "Callable[[Any, Samples], list[Score]]") -> "Callable[[Any, Samples], list[Score]]":
     """A metric's `__call__` that answers what it cannot compute, and random weights, with the reason."""
 
     @wraps(call)
-    def scored(metric: Metric, samples: Samples) -> list[Score]:
+    def scored(metric: Metric, samples: "Samples") -> list[Score]:
         try:
             if samples.random_weights:
                 raise Unavailable("the model's weights are random", "judge a trained model; speed is valid")

@@ -4,10 +4,9 @@ are."""
 from pathlib import Path
 from typing import Any
 
-from fovea.study.analysis.contrasts import against, controlled, of_study
 from fovea.study.commands.command import Command
+from fovea.study.config.errors import Refused
 from fovea.study.report import formats, terminal
-from fovea.study.report.contrasts import contrast_table, in_short
 from fovea.study.report.table import COUNT, Column, Table
 from fovea.study.stored import Stored, brief, find, studies, unreadable
 from fovea.study.streams import print_summary
@@ -18,14 +17,22 @@ def run(command: Command) -> int:
     if not command.value or _holds_studies(Path(command.value)):
         return every(command)
     study = find(command.text, command.value, results)
+    if study.fault:
+        raise Refused(f"{command.text}: {study.fault}")
     given = command.allow("logger", "results", "versus")
     logger = _logger([text for text in given if not text.startswith(("results=", "versus="))])
     versus = command.option("versus")
-    pairs = against(of_study(study), of_study(study), versus) if versus else None
-    _print(study, contrast_table(pairs, study.random_weights) if pairs else None)
+    _print(study, _against(study, versus) if versus else None)
     logger(study.folder)
     print_summary(summary(study))
     return 0
+
+
+def _against(study: Stored, versus: str) -> Table | None:
+    from fovea.study.analysis.contrasts import against, of_study  # seconds, only where they are asked for
+    from fovea.study.report.contrasts import contrast_table
+
+    return contrast_table(against(of_study(study), of_study(study), versus), study.random_weights)
 
 
 def every(command: Command) -> int:
@@ -101,10 +108,14 @@ def _print(study: Stored, pairs: Table | None) -> None:
 def tables(study: Stored, pairs: Table | None = None) -> list[Table]:
     """As they were written; of a study whose tables another version wrote, the figures of its records. pairs:
     stands in for those that were written."""
+    from fovea.study.report.contrasts import contrast_table, in_short
+
     found = formats.read(study.folder / "table.parquet") or _plain(study)
     others = (formats.read(study.folder / f"{name}.parquet") for name in ("contrasts", "published"))
     written, beside = others
     if written is None and pairs is None and study.samples:  # of a study from before there were any
+        from fovea.study.analysis.contrasts import controlled, of_study
+
         written = contrast_table(controlled(of_study(study)), study.random_weights)
     shown = pairs or (written and in_short(written))
     return [table for table in (found, shown, beside) if table is not None]
