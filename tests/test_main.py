@@ -24,11 +24,18 @@ ROOT = Path(__file__).resolve().parents[1]
 MOMENTS = [0.0, *(round(Random(seed).uniform(0, 1.5), 2) for seed in (1, 2))]  # seconds
 CHEAP = [sys.executable, "run.py", "list=sweeps"]
 STOPPED_AFTER = """
-import os, signal, sys, threading
+import os, signal, sys, threading, time
 import fovea.__main__ as fovea
 sys.argv = ["run.py", "plan=true", "n=1", "sweep=none"]
-send = lambda: [os.kill(os.getpid(), int(sys.stdin.readline())) for _ in range(2)]
-threading.Timer({seconds}, send).start()
+
+def send():
+    while signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:  # the program has not begun
+        time.sleep(0.001)
+    time.sleep({seconds})
+    for line in sys.stdin:
+        os.kill(os.getpid(), int(line))
+
+threading.Thread(target=send, daemon=True).start()
 sys.exit(fovea.program())
 """
 
