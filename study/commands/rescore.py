@@ -3,7 +3,7 @@
 The cells, the samples and their settings are those that its provenance holds. Nothing is generated, and
 neither the model's weights nor the prompt files have to be there. What may be said beside it:
 
-    nothing                               the study's own metrics, computed anew
+    nothing                               the study's own metrics
     metric.NAME.KEY=VALUE                 the same with another setting
     metric=[...]                          other metrics; one that the study had keeps its settings
     eval=SUITE                            another suite, as its file has it

@@ -8,7 +8,7 @@
     the device and the number of threads: a latency of another machine is another cell's
 
 Not part of it: prompts and seeds, which are each sample's key, so that raising n goes on; the metrics, which
-are computed anew from the stored images; where weights come from; comments, docstrings and layout of the
+look at the stored images; where weights come from; comments, docstrings and layout of the
 source."""
 
 import ast
