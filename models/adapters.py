@@ -4,23 +4,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
-from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
-from diffusers.pipelines.lumina.pipeline_lumina import LuminaPipeline
-from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import StableDiffusion3Pipeline
+import diffusers
 
-from fovea.models.flux import Flux
+from fovea.models.families import FAMILIES
 from fovea.models.kv import Call
-from fovea.models.lumina import Lumina
 from fovea.models.model import Model
-from fovea.models.sd3 import SD3
 from fovea.models.supported import claim, release, require
 from fovea.models.text_limits import untold
-
-FAMILIES: dict[type, type[Model]] = {
-    StableDiffusion3Pipeline: SD3,
-    LuminaPipeline: Lumina,
-    FluxPipeline: Flux,
-}
 
 
 @contextmanager
@@ -31,7 +21,7 @@ def adapt(pipe: Any, dense: Literal["tokens", "stock"] = "tokens") -> Iterator[M
     nothing (no kv) through the transformer's own `forward`, with the same result, for hooks that live there:
     diffusers' and cache-dit's caches, a compiled transformer, forward hooks. Each `flow` starts their caches
     anew, so that one trajectory has to end before the next begins. Followed in both: LoRA, offloading,
-    quantised and layerwise cast weights, every schedule of FlowMatchEulerDiscreteScheduler.
+    layerwise cast weights, every schedule of FlowMatchEulerDiscreteScheduler.
 
     TypeError for another kind of pipeline, or for what it carries that is not followed: other schedulers,
     attention processors of one's own, fused projections; see models/supported.py. RuntimeError while another
@@ -39,20 +29,22 @@ def adapt(pipe: Any, dense: Literal["tokens", "stock"] = "tokens") -> Iterator[M
     """
     if dense not in ("tokens", "stock"):
         raise ValueError(f"dense={dense!r}: must be 'tokens' or 'stock'")
-    kind = next((kind for kind in FAMILIES if isinstance(pipe, kind)), None)
+    kinds = {getattr(diffusers, family.pipelines[0]): family for family in FAMILIES.values()}
+    kind = next((kind for kind in kinds if isinstance(pipe, kind)), None)
     if kind is None:
-        known = ", ".join(kind.__name__ for kind in FAMILIES)
+        known = ", ".join(kind.__name__ for kind in kinds)
         raise TypeError(f"no adapter for {type(pipe).__name__}; there is one for {known}")
-    family, call = FAMILIES[kind], Call()
+    family, call = kinds[kind], Call()
     with ExitStack() as restore:
         if pipe.transformer is not None:
             claim(pipe.transformer, call)
             restore.callback(release, pipe.transformer)
-        require(pipe, kind, family.parts, family.processor.stands_for, dense)
+        require(pipe, kind, family, dense)
         restore.callback(pipe.maybe_free_model_hooks)
         restore.enter_context(untold(kind))
         attentions = [module for module in pipe.transformer.modules() if hasattr(module, "set_processor")]
         for layer, attention in enumerate(attentions):
             restore.callback(attention.set_processor, attention.processor)
             attention.set_processor(family.processor(layer, call))
-        yield family(pipe, call, dense)
+        transformer = family.transformer(pipe, call, dense)
+        yield Model(family.name, transformer, family.pipeline(pipe, transformer))

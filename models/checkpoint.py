@@ -6,26 +6,10 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from fovea.models.families import FAMILIES, SIZES
 from fovea.models.folder import cell, fault, parameters, read
 
 ROOT = Path(__file__).resolve().parent.parent
-PIPELINES = {
-    "sd3": ("StableDiffusion3Pipeline",),
-    "lumina": (
-        "LuminaPipeline",
-        "LuminaText2ImgPipeline",
-    ),  # the second is the first's name in old checkpoints
-    "flux": ("FluxPipeline",),
-}
-Size = Literal["sd3", "sd35", "sd35_large", "lumina", "flux", "flux_schnell"]
-BILLIONS: dict[str | None, tuple[float, float]] = {  # parameters: of the pipeline; with small text encoders
-    "sd3": (7.7, 2.6),
-    "sd35": (7.9, 2.8),
-    "sd35_large": (13.7, 8.6),
-    "lumina": (4.4, 2.1),
-    "flux": (16.9, 12.4),
-    "flux_schnell": (16.9, 12.4),
-}
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -43,10 +27,10 @@ class Checkpoint:
     max_sequence_length: text tokens of SD3 and FLUX; None is the pipeline's own default.
     """
 
-    family: Literal["sd3", "lumina", "flux"]
+    family: Literal[*FAMILIES]
     path: Annotated[str, Field(min_length=1)]
     weights: Literal["pretrained", "random"] = "pretrained"
-    architecture: Size | None = None
+    architecture: Literal[*SIZES] | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     height: Annotated[int, Field(gt=0)] = 1024
@@ -64,7 +48,7 @@ class Checkpoint:
 
     def __post_init__(self) -> None:
         if self.weights == "random" and self.architecture is None:
-            names = ", ".join(filter(None, BILLIONS))
+            names = ", ".join(SIZES)
             raise ValueError(f"weights=random needs a full-size architecture, model.architecture={names}")
         side = cell(self.local_folder if self.weights == "pretrained" else None)
         for name, size in (("height", self.height), ("width", self.width)):
@@ -78,6 +62,11 @@ class Checkpoint:
         folder = self.folder if self.weights == "pretrained" else None
         config = read(folder / "transformer" / "config.json") if folder else {}
         return config["num_layers"] + config.get("num_single_layers", 0) if "num_layers" in config else None
+
+    @property
+    def pipelines(self) -> tuple[str, ...]:
+        """Names of the pipeline's class; the first is today's."""
+        return FAMILIES[self.family].pipelines
 
     @property
     def local(self) -> list[Path]:
@@ -107,17 +96,17 @@ class Checkpoint:
         except ValueError:  # no hub id
             return None
         copy = Path(index).parent if isinstance(index, str) else None
-        return copy if copy and not fault(copy, PIPELINES[self.family]) else None
+        return copy if copy and not fault(copy, self.pipelines) else None
 
     def check(self) -> None:
         """MissingWeights if `load` cannot succeed. Takes seconds and loads nothing."""
         if self.weights == "random":
-            return self.check_memory(BILLIONS[self.architecture][1])
+            return self.check_memory(SIZES[str(self.architecture)].billions[1])
         folder = self.folder
         if folder is None:
             self.check_hub()
-            return self.check_memory(BILLIONS.get(self.architecture, (0.0,))[0])
-        reason = fault(folder, PIPELINES[self.family])
+            return self.check_memory(SIZES[self.architecture].billions[0] if self.architecture else 0.0)
+        reason = fault(folder, self.pipelines)
         if reason:
             raise self.missing(reason)
         self.check_memory(parameters(folder) / 1e9)
@@ -181,14 +170,13 @@ class Checkpoint:
         import diffusers
         import torch
 
-        from fovea.models.architectures import ARCHITECTURES
         from fovea.models.random_weights import build
 
         device, name = self.placed()
         dtype = getattr(torch, name)
         if self.weights == "random":
-            return build(ARCHITECTURES[self.architecture or ""], device, dtype)
-        kind = getattr(diffusers, PIPELINES[self.family][0])
+            return build(SIZES[str(self.architecture)].architecture, device, dtype)
+        kind = getattr(diffusers, self.pipelines[0])
         pipe = kind.from_pretrained(self.folder or self.path, dtype=dtype, use_safetensors=True).to(device)
         if self.family == "lumina":  # the pipeline takes every autoencoder for an x8 one
             pipe.vae_scale_factor = 2 ** (len(pipe.vae.config.block_out_channels) - 1)

@@ -3,19 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from fovea.models.blockwise import Evaluation
 from fovea.models.kv import KV
-from fovea.models.opened import Opened
+from fovea.models.pipeline import Pipeline
 from fovea.models.tokens import Conditioning, Grid, Places
+from fovea.models.transformer import Transformer
 from fovea.models.work import Work
-
-if TYPE_CHECKING:
-    from fovea.models.model import Model
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +25,8 @@ class Flow:
     of steps asked for. work: what ran so far; decoded: grids of the images decoded on the way.
     """
 
-    model: "Model"
+    transformer: Transformer
+    pipeline: Pipeline
     cond: Conditioning
     grid: Grid
     generators: Sequence[torch.Generator]
@@ -37,38 +36,39 @@ class Flow:
 
     @cached_property
     def _places(self) -> Places:
-        return self.model.places(self.grid)
+        return self.transformer.places(self.grid)
 
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        return self.transformer.device
 
     @property
     def shift(self) -> float:
         """h of the pipeline's schedule, in which an even u becomes sigma = h u / (1 + (h - 1) u)."""
-        return self.model.shift(self.grid)
+        return self.pipeline.shift(self.grid)
 
     @property
     def pixels(self) -> int:
         """Latent pixels in a token: its channels are c / pixels."""
-        return self.model.patch**2
+        return self.transformer.patch**2
 
     def noise(self, grid: Grid | None = None) -> Float[Tensor, "b n c"]:
         """The next draw of each image's generator, as the pipeline would draw it."""
-        return self.model.noise(self.generators, grid or self.grid)
+        return self.pipeline.noise(self.generators, grid or self.grid)
 
     def sigmas(self, steps: int | None = None, grid: Grid | None = None) -> Float[Tensor, " steps_and_1"]:
         """The pipeline's own noise levels, from 1 to 0."""
-        return self.model.sigmas(self.steps if steps is None else steps, grid or self.grid)
+        return self.pipeline.sigmas(self.steps if steps is None else steps, grid or self.grid)
 
     def places(self, positions: Float[Tensor, "b n 2"] | None = None, grid: Grid | None = None) -> Places:
         """Positional encodings of `grid`, or of tokens at (row, column) `positions` in units of its cells."""
         if positions is None and grid is None:
             return self._places
-        return self.model.places(grid or self.grid, positions)
+        return self.transformer.places(grid or self.grid, positions)
 
     def new_kv(self) -> KV:
-        return self.model.new_kv()
+        """An empty memory for one trajectory."""
+        return KV()
 
     def velocity(
         self,
@@ -79,16 +79,17 @@ class Flow:
         rows: Int[Tensor, "b k"] | None = None,
         places: Places | None = None,
     ) -> Float[Tensor, "b k c"]:
-        """Velocity of the tokens `rows` (all if None), guidance included. See `Model.velocity`."""
-        self._note(x.shape[1] if rows is None else rows.shape[1], x.shape[1], len(self.model.blocks))
-        return self.model.velocity(x, sigma, self.cond, places or self._places, kv, rows)
+        """Velocity of the tokens `rows` (all if None), guidance included. See `Transformer.velocity`."""
+        self._note(x.shape[1] if rows is None else rows.shape[1], x.shape[1], len(self.transformer.blocks))
+        return self.transformer.velocity(x, sigma, self.cond, places or self._places, kv, rows)
 
     def open(
         self, x: Float[Tensor, "b n c"], sigma: Float[Tensor, ""], places: Places | None = None
-    ) -> Opened:
-        """The evaluation of all tokens, to be run block by block by the caller; see `Opened`."""
+    ) -> Evaluation:
+        """The evaluation of all tokens, to be run block by block by the caller; see `Evaluation`."""
         self._note(x.shape[1], x.shape[1], 0)
-        return Opened(self, *self.model.enter(x, sigma, self.cond, places or self._places))
+        entered = self.transformer.enter(x, sigma, self.cond, places or self._places)
+        return Evaluation(self.transformer, self.cond, len(self.generators), self.work, *entered)
 
     def _note(self, k: int, n: int, blocks: int) -> None:
         self.work.append(Work(k, n, 0, blocks, tuple(range(len(self.generators))), ends=True))
@@ -98,7 +99,7 @@ class Flow:
     ) -> Float[Tensor, "b 3 h w"]:
         """Images in [0, 1]. raw: as the autoencoder gives them, in [-1, 1] and somewhat beyond."""
         self.decoded.append(grid or self.grid)
-        return (self.model.decoded if raw else self.model.decode)(x, grid or self.grid)
+        return (self.pipeline.decoded if raw else self.pipeline.decode)(x, grid or self.grid)
 
     def of(self, image: int, since: int = 0, until: int | None = None) -> list[Work]:
         """What ran for one image, between two entries of the list."""
@@ -110,10 +111,10 @@ class Flow:
 
     def tokens(self, image: int = 0, since: int = 0, until: int | None = None) -> float:
         """Evaluations of one token by the whole transformer, its blocks counted as equal shares of it."""
-        return sum(w.k * w.blocks for w in self.of(image, since, until)) / len(self.model.blocks)
+        return sum(w.k * w.blocks for w in self.of(image, since, until)) / len(self.transformer.blocks)
 
     def flops(self, image: int = 0) -> int:
         """FLOPs of the transformer for one image so far, by the closed form, and of decoding on the way."""
         text, guided = self.cond.text, self.cond.guided
-        evaluated = sum(self.model.flops(w, text=text, guided=guided) for w in self.of(image))
-        return evaluated + sum(map(self.model.decode_flops, self.decoded))
+        evaluated = sum(self.transformer.flops(w, text=text, guided=guided) for w in self.of(image))
+        return evaluated + sum(map(self.pipeline.decode_flops, self.decoded))

@@ -1,89 +1,87 @@
 """FLUX.1 (github.com/black-forest-labs/flux): blocks of two streams, then of one; rotary positions."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, cat
 
-from fovea.models.attention import FluxAttention
-from fovea.models.family import Entered, weights
+from fovea.models.attention import attend, heads, rotate
+from fovea.models.components import CLIP_TOKENIZER, T5_TOKENIZER, T5_XXL, clip, vae
+from fovea.models.family import Architecture, Family, Size
+from fovea.models.forward import cached, evaluation, resident
 from fovea.models.hidden import Context, Hidden
-from fovea.models.model import Model
-from fovea.models.opened import Modules
-from fovea.models.supported import cached, evaluation, resident
+from fovea.models.kv import Call
+from fovea.models.pipeline import Pipeline
 from fovea.models.text_limits import Reader
 from fovea.models.tokens import Conditioning, Grid, Places
+from fovea.models.transformer import Entered, Transformer, weights
+from fovea.models.work import Modules
 
 
-class Flux(Model):
-    """Adapter of FluxPipeline.
+@dataclass(eq=False)
+class FluxAttention:
+    """Attention over text, then image; rotary positions may differ between the images of a batch."""
 
-    Guidance: a transformer with `guidance_embeds` (FLUX.1-dev) takes `guidance` as an input, and
-    `true_cfg_scale` above 1 adds classifier-free guidance. One without (FLUX.1-schnell) takes `guidance` as
-    the scale of classifier-free guidance, 1 (none) by default. The pipeline evaluates the halves one after
-    the other, here they are one batch.
-    """
+    stands_for: ClassVar = ("FluxAttnProcessor",)
 
-    family = "flux"
-    limits = ("max_sequence_length", "true_cfg_scale")
-    parts = ("transformer", "vae", "scheduler", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
-    processor = FluxAttention
+    layer: int
+    call: Call
+    _attention_backend = None
+    _parallel_config = None
 
-    def __init__(self, *args) -> None:
-        super().__init__(*args)
-        self.channels = self.dit.config.in_channels // self.patch**2
+    def __call__(
+        self,
+        attn,
+        hidden_states,
+        encoder_hidden_states=None,
+        attention_mask=None,
+        image_rotary_emb: Any = None,
+    ):
+        x, e = hidden_states, encoder_hidden_states
+        q, k, v = heads(x, attn.heads, attn.to_q, attn.to_k, attn.to_v)
+        q, k = attn.norm_q(q), attn.norm_k(k)
+        if e is not None:
+            eq, ek, ev = heads(e, attn.heads, attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
+            q, k = cat([attn.norm_added_q(eq), q], 1), cat([attn.norm_added_k(ek), k], 1)
+            v = cat([ev, v], 1)
+        q, k = rotate(q, *image_rotary_emb), rotate(k, *image_rotary_emb)
+        k, v = self.call.remember(self.layer, k, v, self.call.joint)
+        out = attend(q, k, v).flatten(2)
+        if e is None:
+            return out
+        e, x = (
+            out[:, : e.shape[1]].contiguous(),
+            out[:, e.shape[1] :].contiguous(),
+        )  # as stock: other kernels else
+        return attn.to_out[1](attn.to_out[0](x)), attn.to_add_out(e)
 
-    @torch.no_grad()
-    def encode(
-        self, prompts, negative=None, guidance=None, *, true_cfg_scale=None, max_sequence_length=None
-    ) -> Conditioning:
-        embedded = self.dit.config.guidance_embeds
-        if not embedded and None not in (guidance, true_cfg_scale) and guidance != true_cfg_scale:
-            raise ValueError(
-                f"guidance={guidance}, true_cfg_scale={true_cfg_scale}: this transformer has no embedded "
-                "guidance, and both are the scale of its classifier-free guidance: give one"
-            )
-        scale = guidance if not embedded and true_cfg_scale is None else true_cfg_scale
-        scale = 1.0 if scale is None else scale
-        guidance = self.default("guidance_scale") if guidance is None else guidance
-        guided = scale > 1
-        negative = negative or ""
-        negative = [negative] * len(prompts) if isinstance(negative, str) else [*negative]
-        limit = 512 if max_sequence_length is None else max_sequence_length
-        sides = [negative, [*prompts]] if guided else [[*prompts]]
-        encoded = [self.pipe.encode_prompt(side, None, max_sequence_length=limit) for side in sides]
+
+class FluxTransformer(Transformer):
+    """FluxTransformer2DModel. The pipeline evaluates the halves of guidance one after the other; here they
+    are one batch, but for a transformer with caches, which keep the halves apart."""
+
+    @staticmethod
+    def latent(dit: Any) -> tuple[int, int]:
+        return 2, dit.config.in_channels // 4
+
+    def condition(self, stock, guided, guidance):
         resident(self.dit)
-        embeds, pooled = (torch.cat([e[part] for e in encoded]).to(self.dtype) for part in (0, 1))
-        stock = {"encoder_hidden_states": embeds, "pooled_projections": pooled, "txt_ids": encoded[0][2]}
-        embedder = self.dit.time_text_embed
+        embedder, pooled = self.dit.time_text_embed, stock["pooled_projections"]
         constants = (embedder.text_embedder(pooled),)
-        if embedded:
-            stock["guidance"] = torch.full([len(embeds)], guidance, device=self.device)
+        if "guidance" in stock:
             strength = embedder.time_proj(stock["guidance"].to(self.dtype) * 1000).to(pooled.dtype)
             constants = (embedder.guidance_embedder(strength), *constants)
-        return Conditioning(self.dit.context_embedder(embeds), constants, guided, scale, stock)
-
-    def readers(self, max_sequence_length=None):
-        pipe, limit = self.pipe, 512 if max_sequence_length is None else max_sequence_length
-        return [Reader(pipe.tokenizer, pipe.tokenizer_max_length), Reader(pipe.tokenizer_2, limit)]
-
-    def unlike_stock(self, guidance):
-        if self.dit.config.guidance_embeds or guidance is None or guidance <= 1:
-            return None
-        return (
-            f"guidance={guidance}: this transformer has no embedded guidance, so that the pipeline's own "
-            "call ignores it; here it is the scale of classifier-free guidance, at twice the work"
-        )
-
-    def schedule(self, steps: int, grid: Grid) -> dict:
-        return super().schedule(steps, grid) | {"sigmas": np.linspace(1.0, 1 / steps, steps)}
+        embeds = self.dit.context_embedder(stock["encoder_hidden_states"])
+        return Conditioning(embeds, constants, guided, guidance, stock)
 
     def ids(self, positions: Tensor) -> Tensor:
         """The three axes of the rotation: nothing, row, column."""
-        return torch.cat([torch.zeros_like(positions[..., :1]), positions], -1)
+        return cat([torch.zeros_like(positions[..., :1]), positions], -1)
 
     def places(self, grid: Grid, positions: Tensor | None = None) -> Places:
+        resident(self.dit)
         at = grid.positions(self.device)[None] if positions is None else positions
         tables = (t.unflatten(0, at.shape[:2]) for t in self.dit.pos_embed(self.ids(at).flatten(0, 1)))
         return Places(grid, tuple(tables), positions is None)
@@ -99,7 +97,7 @@ class Flux(Model):
         vector = self.modulation(self.dit.time_text_embed, self.time(sigma, len(x)) * 1000, cond)
         cos, sin = tables  # text stands at (0, 0, 0), where the rotation is none
         still = cos.new_ones(len(cos), cond.text, cos.shape[2])
-        rope = torch.cat([still, cos], 1), torch.cat([torch.zeros_like(still), sin], 1)
+        rope = cat([still, cos], 1), cat([torch.zeros_like(still), sin], 1)
         return Hidden(self.dit.x_embedder(x), cond.embeds), Context(vector, rope)
 
     def step(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
@@ -139,10 +137,10 @@ class Flux(Model):
             return run("cond", slice(None))
         b = len(x) // 2  # a cache keeps the halves of guidance apart, as the pipeline's own calls do
         given = run("cond", slice(b, None))
-        return torch.cat([run("uncond", slice(b)), given])
+        return cat([run("uncond", slice(b)), given])
 
     def joint(self, rows: Tensor, n: int, text: int) -> Tensor:
-        return torch.cat([torch.arange(text, device=rows.device).expand(len(rows), -1), text + rows], 1)
+        return cat([torch.arange(text, device=rows.device).expand(len(rows), -1), text + rows], 1)
 
     def outer_macs(self, k: int, text: int) -> int:
         dit = self.dit
@@ -165,3 +163,83 @@ class Flux(Model):
             "attention": k * weights(*image) + text * weights(*added, a.to_add_out) + pairs,
             "mlp": k * weights(block.ff) + text * weights(block.ff_context),
         }
+
+
+class FluxPipeline(Pipeline):
+    """diffusers' FluxPipeline.
+
+    Guidance: a transformer with `guidance_embeds` (FLUX.1-dev) takes `guidance` as an input, and
+    `true_cfg_scale` above 1 adds classifier-free guidance. One without (FLUX.1-schnell) takes either as the
+    scale of classifier-free guidance, 1 (none) by default.
+    """
+
+    limits = ("max_sequence_length", "true_cfg_scale")
+
+    @torch.no_grad()
+    def encode(
+        self, prompts, negative=None, guidance=None, *, true_cfg_scale=None, max_sequence_length=None
+    ) -> Conditioning:
+        embedded = self.transformer.dit.config.guidance_embeds
+        if not embedded and None not in (guidance, true_cfg_scale) and guidance != true_cfg_scale:
+            raise ValueError(
+                f"guidance={guidance}, true_cfg_scale={true_cfg_scale}: this transformer has no embedded "
+                "guidance, and both are the scale of its classifier-free guidance: give one"
+            )
+        scale = guidance if not embedded and true_cfg_scale is None else true_cfg_scale
+        scale = 1.0 if scale is None else scale
+        guidance = self.default("guidance_scale") if guidance is None else guidance
+        guided = scale > 1
+        negative = negative or ""
+        negative = [negative] * len(prompts) if isinstance(negative, str) else [*negative]
+        limit = 512 if max_sequence_length is None else max_sequence_length
+        sides = [negative, [*prompts]] if guided else [[*prompts]]
+        encoded = [self.pipe.encode_prompt(side, None, max_sequence_length=limit) for side in sides]
+        own = self.transformer
+        embeds, pooled = (cat([e[part] for e in encoded]).to(own.dtype) for part in (0, 1))
+        stock = {"encoder_hidden_states": embeds, "pooled_projections": pooled, "txt_ids": encoded[0][2]}
+        if embedded:
+            stock["guidance"] = torch.full([len(embeds)], guidance, device=own.device)
+        return own.condition(stock, guided, scale)
+
+    def readers(self, max_sequence_length=None):
+        pipe, limit = self.pipe, 512 if max_sequence_length is None else max_sequence_length
+        return [Reader(pipe.tokenizer, pipe.tokenizer_max_length), Reader(pipe.tokenizer_2, limit)]
+
+    def unlike_stock(self, guidance):
+        if self.transformer.dit.config.guidance_embeds or guidance is None or guidance <= 1:
+            return None
+        return (
+            f"guidance={guidance}: this transformer has no embedded guidance, so that the pipeline's own "
+            "call ignores it; here it is the scale of classifier-free guidance, at twice the work"
+        )
+
+    def schedule(self, steps: int, grid: Grid) -> dict:
+        return super().schedule(steps, grid) | {"sigmas": np.linspace(1.0, 1 / steps, steps)}
+
+
+DEV: Architecture = {
+    "pipeline": ("FluxPipeline", {}),
+    "transformer": ("FluxTransformer2DModel", {"guidance_embeds": True}),  # the class's defaults are FLUX.1's
+    "vae": vae(16, 0.3611, 0.1159, False),
+    "scheduler": (
+        "FlowMatchEulerDiscreteScheduler",
+        {"shift": 3.0, "use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15},
+    ),
+    "text_encoder": clip("CLIPTextModel", 768, 12),
+    "text_encoder_2": T5_XXL,
+    "tokenizer": CLIP_TOKENIZER,
+    "tokenizer_2": T5_TOKENIZER,
+}
+SCHNELL: Architecture = DEV | {
+    "transformer": ("FluxTransformer2DModel", {"guidance_embeds": False}),
+    "scheduler": ("FlowMatchEulerDiscreteScheduler", {"shift": 1.0}),
+}
+FAMILY = Family(
+    name="flux",
+    pipelines=("FluxPipeline",),
+    parts=("transformer", "vae", "scheduler", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"),
+    transformer=FluxTransformer,
+    pipeline=FluxPipeline,
+    processor=FluxAttention,
+    sizes={"flux": Size(DEV, (16.9, 12.4)), "flux_schnell": Size(SCHNELL, (16.9, 12.4))},
+)

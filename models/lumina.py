@@ -1,70 +1,93 @@
 """Lumina-Next (arXiv:2406.18583): rotary positions over the image, gated cross-attention to the text."""
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
-from diffusers.models.embeddings import get_1d_rotary_pos_embed
-from diffusers.utils.import_utils import is_bs4_available, is_ftfy_available
-from torch import Tensor
+from torch import Tensor, cat
 
-from fovea.models.attention import LuminaAttention, keys_values
-from fovea.models.family import Entered, weights
+from fovea.models.attention import attend, keys_values, normed, turn
+from fovea.models.components import GEMMA_2B, vae
+from fovea.models.family import Architecture, Family, Size
+from fovea.models.forward import resident
 from fovea.models.hidden import Context, Hidden
-from fovea.models.model import Model
-from fovea.models.opened import Modules
-from fovea.models.supported import resident
+from fovea.models.kv import Call
+from fovea.models.pipeline import Pipeline
 from fovea.models.text_limits import Reader
 from fovea.models.tokens import Conditioning, Grid, Places, channels_first, pack, unpack
+from fovea.models.transformer import Entered, Transformer, weights
+from fovea.models.work import Modules
 
 
-class Lumina(Model):
-    """Adapter of LuminaPipeline. Its time is 1 - sigma, so that the output is negated; half of the output
-    channels, the learned sigma, is dropped; the halves of guidance are (with, without) the prompt.
+@dataclass(eq=False)
+class LuminaAttention:
+    """Self-attention over the image with rotary keys, or cross-attention to the text, whose keys have none.
+
+    The stock self-attention mask is all ones and left out: the same result, faster.
+    """
+
+    stands_for: ClassVar = ("LuminaAttnProcessor2_0",)
+
+    layer: int
+    call: Call
+
+    def __call__(
+        self,
+        attn,
+        hidden_states,
+        encoder_hidden_states,
+        attention_mask: Any = None,
+        query_rotary_emb: Any = None,
+        key_rotary_emb: Any = None,
+        base_sequence_length: int | None = None,
+    ):
+        q = normed(attn.norm_q, attn.to_q(hidden_states)).unflatten(-1, (attn.heads, -1))
+        q = turn(q, query_rotary_emb)
+        if key_rotary_emb is None:
+            k, v = self.call.text.get(self.layer) or keys_values(attn, encoder_hidden_states)
+            return attend(q, k, v, attn_mask=attention_mask[:, None, None].bool(), enable_gqa=True)
+        k, v = keys_values(attn, encoder_hidden_states)
+        k = turn(k, key_rotary_emb)
+        k, v = self.call.remember(self.layer, k, v, self.call.image)
+        scale = attn.scale
+        if base_sequence_length is not None:  # proportional attention: more keys, sharper softmax
+            scale = math.sqrt(math.log(k.shape[1], base_sequence_length)) * scale
+        return attend(q, k, v, scale=scale, enable_gqa=True)
+
+
+class LuminaTransformer(Transformer):
+    """LuminaNextDiT2DModel. Its time is 1 - sigma, so that the output is negated; half of the output
+    channels, the learned sigma, is dropped.
 
     watershed, proportional: `scaling_watershed` and `proportional_attn` of the pipeline, at its defaults.
     With a watershed below 1 the rotations change on the way, and keys kept from before are stale.
+    trained: pixels to a side of the training images.
     """
 
-    family = "lumina"
-    parts = ("transformer", "vae", "scheduler", "text_encoder", "tokenizer")
-    processor = LuminaAttention
     blank_shape = (1, 1, 1, 1)
     watershed = 1.0
     proportional = True
 
-    def __init__(self, *args) -> None:
-        super().__init__(*args)
-        self.patch, self.channels = self.dit.config.patch_size, self.dit.config.in_channels
-        base = (self.pipe.default_image_size // 16) ** 2
-        self.options = {"base_sequence_length": base} if self.proportional else {}
+    def __init__(self, pipe: Any, *args: Any) -> None:
+        super().__init__(pipe, *args)
+        self.trained = pipe.default_image_size
+        self.options = {"base_sequence_length": (self.trained // 16) ** 2} if self.proportional else {}
 
-    @torch.no_grad()
-    def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
-        guidance = self.default("guidance_scale") if guidance is None else guidance
-        guided = guidance > 1
-        given, mask, without, mask_without = self.pipe.encode_prompt(
-            [*prompts],
-            guided,
-            negative_prompt=negative,
-            clean_caption=is_bs4_available() and is_ftfy_available(),  # what the pipeline's own call does
-        )
+    def condition(self, stock, guided, guidance):
         resident(self.dit)
-        embeds = (torch.cat([given, without]) if guided else given).to(self.dtype)
-        mask = torch.cat([mask, mask_without]) if guided else mask
+        embeds, mask = stock["encoder_hidden_states"], stock["encoder_mask"]
         valid = mask.float().unsqueeze(-1)
         pooled = ((embeds * valid).sum(1) / valid.sum(1)).to(embeds)
         constants = (self.dit.time_caption_embed.caption_embedder(pooled),)
-        cross = {block.attn2: block.norm1_context(embeds) for block in self.dit.layers}
+        cross = {block.attn2: block.norm1_context(embeds) for block in self.blocks}
         keys = {attn.processor.layer: keys_values(attn, text) for attn, text in cross.items()}
-        stock = {"encoder_hidden_states": embeds, "encoder_mask": mask}
         return Conditioning(embeds, constants, guided, guidance, stock, mask.bool(), keys)
-
-    def readers(self, max_sequence_length=None):
-        return [Reader(self.pipe.tokenizer, self.pipe.max_sequence_length)]
 
     def rotary(self, positions: Tensor, linear: float, ntk: float) -> Tensor:
         """Complex rotations (b, n, d / 2) on the CPU, where the pipeline computes them."""
+        from diffusers.models.embeddings import get_1d_rotary_pos_embed
+
         half = self.dit.head_dim // 2
         row_and_column: Any = [
             get_1d_rotary_pos_embed(half, axis.flatten(), linear_factor=linear, ntk_factor=ntk)  # type: ignore
@@ -74,7 +97,7 @@ class Lumina(Model):
 
     def scale(self, grid: Grid) -> float:
         """Side of the image over the side of the training images, in pixels."""
-        return math.sqrt(grid.n * self.cell**2 / self.pipe.default_image_size**2)
+        return math.sqrt(grid.n * self.cell**2 / self.trained**2)
 
     def places(self, grid: Grid, positions: Tensor | None = None) -> Places:
         """Rotations with the linear factor of the grid; those with its NTK factor if there is a watershed."""
@@ -146,7 +169,7 @@ class Lumina(Model):
         given, without = v.chunk(2)
         k = 3 * self.patch**2  # the pipeline guides 3 of the 4 channels
         guided = without[..., :k] + cond.guidance * (given[..., :k] - without[..., :k])
-        return torch.cat([guided, given[..., k:]], -1)
+        return cat([guided, given[..., k:]], -1)
 
     def outer_macs(self, k: int, text: int) -> int:
         dit = self.dit
@@ -161,3 +184,55 @@ class Lumina(Model):
             "attention": k * (weights(a, cross.to_q) + 2 * a.inner_dim * (n + text)),
             "mlp": k * weights(cross.to_out, block.feed_forward),
         }
+
+
+class LuminaPipeline(Pipeline):
+    """diffusers' LuminaPipeline. The halves of guidance are (with, without) the prompt."""
+
+    @torch.no_grad()
+    def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
+        from diffusers.utils.import_utils import is_bs4_available, is_ftfy_available
+
+        guidance = self.default("guidance_scale") if guidance is None else guidance
+        guided = guidance > 1
+        given, mask, without, mask_without = self.pipe.encode_prompt(
+            [*prompts],
+            guided,
+            negative_prompt=negative,
+            clean_caption=is_bs4_available() and is_ftfy_available(),  # what the pipeline's own call does
+        )
+        embeds = (cat([given, without]) if guided else given).to(self.transformer.dtype)
+        mask = cat([mask, mask_without]) if guided else mask
+        stock = {"encoder_hidden_states": embeds, "encoder_mask": mask}
+        return self.transformer.condition(stock, guided, guidance)
+
+    def readers(self, max_sequence_length=None):
+        return [Reader(self.pipe.tokenizer, self.pipe.max_sequence_length)]
+
+
+NEXT: Architecture = {
+    "pipeline": ("LuminaPipeline", {}),
+    "transformer": (
+        "LuminaNextDiT2DModel",
+        {
+            "sample_size": 128,
+            "hidden_size": 2304,
+            "num_layers": 24,
+            "num_attention_heads": 32,
+            "num_kv_heads": 8,
+        },
+    ),
+    "vae": vae(4, 0.13025, None, True),
+    "scheduler": ("FlowMatchEulerDiscreteScheduler", {}),
+    "text_encoder": GEMMA_2B,
+    "tokenizer": ("GemmaTokenizer", {}),
+}
+FAMILY = Family(
+    name="lumina",
+    pipelines=("LuminaPipeline", "LuminaText2ImgPipeline"),
+    parts=("transformer", "vae", "scheduler", "text_encoder", "tokenizer"),
+    transformer=LuminaTransformer,
+    pipeline=LuminaPipeline,
+    processor=LuminaAttention,
+    sizes={"lumina": Size(NEXT, (4.4, 2.1))},
+)

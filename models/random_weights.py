@@ -12,11 +12,7 @@ import transformers
 from torch import nn
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-Architecture = dict[str, tuple[str, dict[str, Any]]]  # component -> class name, configuration
-
-# ids of the special tokens of the tokenizers below, written into the text encoders' configurations
-CLIP_IDS = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
-GEMMA_IDS = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
+from fovea.models.family import Architecture
 
 
 def build(architecture: Architecture, device: torch.device | str, dtype: torch.dtype, seed: int = 0) -> Any:

@@ -9,7 +9,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+<<<<<<<< HEAD:models/sampling.py
 from fovea.models.adapters import adapt
+========
+from fovea.models.adapters import adapt
+>>>>>>>> c0a8057 (models/ by composition: a transformer side and a pipeline side, one FAMILY per file, imports on demand):models/generation.py
 from fovea.models.flow import Flow
 from fovea.models.settings import negatives, seed_of_all, texts, whole
 from fovea.models.text_limits import told
@@ -46,7 +50,7 @@ def generate(
         images = generate(pipe, ["a fox in the snow"], method=RAS(ratio=0.25), seed=0)
 
     seed: of all prompts. generators: one per prompt, in place of `generator(prompt, seed)`. negative: one for
-    all prompts or one each. options: height, width, and the limits of `Model.encode`. What is left out or
+    all prompts or one each. options: height, width, and the limits of `Pipeline.encode`. What is left out or
     None is the default of the pipeline's own call, but for negative, which is "". output: PIL images, or
     "latent": the final tokens (n, c) of each image. dense: see `adapt`. The pipeline is as before afterwards.
 
@@ -75,7 +79,7 @@ def generate(
         sentence = told(model.cut(prompts, options.get("max_sequence_length")), len(prompts))
         if sentence:
             log.warning(sentence)
-        sentence = model.unlike_stock(guidance)
+        sentence = model.pipeline.unlike_stock(guidance)
         if sentence:
             warnings.warn(sentence, stacklevel=2)
         for first in range(0, len(prompts), batch):

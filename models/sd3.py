@@ -1,67 +1,66 @@
 """Stable Diffusion 3 and 3.5 (arXiv:2403.03206): joint attention over image and text, absolute positions."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
-from diffusers.models.embeddings import get_1d_sincos_pos_embed_from_grid
-from torch import Tensor
+from torch import Tensor, cat
 
-from fovea.models.attention import SD3Attention
-from fovea.models.family import Entered, weights
+from fovea.models.attention import attend, heads, normed
+from fovea.models.components import CLIP_TOKENIZER, T5_TOKENIZER, T5_XXL, clip, vae
+from fovea.models.family import Architecture, Family, Size
+from fovea.models.forward import resident
 from fovea.models.hidden import Context, Hidden
-from fovea.models.model import Model
-from fovea.models.opened import Modules
-from fovea.models.supported import resident
+from fovea.models.kv import Call
+from fovea.models.pipeline import Pipeline
 from fovea.models.text_limits import Reader
 from fovea.models.tokens import Conditioning, Grid, Places, channels_first, pack, unpack
+from fovea.models.transformer import Entered, Transformer, weights
+from fovea.models.work import Modules
 
 
-class SD3(Model):
-    """Adapter of StableDiffusion3Pipeline. Its time is 1000 sigma."""
+@dataclass(eq=False)
+class SD3Attention:
+    """Joint attention, image before text; over the image alone in the second attention of SD3.5's blocks."""
 
-    family = "sd3"
-    parts = ("transformer", "vae", "scheduler", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
-    processor = SD3Attention
-    max_shift = 1.16  # the pipeline's own default
+    stands_for: ClassVar = ("JointAttnProcessor2_0",)
 
-    def __init__(self, *args) -> None:
+    layer: int
+    call: Call
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None):
+        x, e = hidden_states, encoder_hidden_states
+        q, k, v = heads(x, attn.heads, attn.to_q, attn.to_k, attn.to_v)
+        q, k = normed(attn.norm_q, q), normed(attn.norm_k, k)
+        if e is None:
+            k, v = self.call.remember(self.layer, k, v, self.call.image)
+            return attn.to_out[1](attn.to_out[0](attend(q, k, v).flatten(2)))
+        eq, ek, ev = heads(e, attn.heads, attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
+        eq, ek = normed(attn.norm_added_q, eq), normed(attn.norm_added_k, ek)
+        k, v = self.call.remember(self.layer, cat([k, ek], 1), cat([v, ev], 1), self.call.joint)
+        out = attend(cat([q, eq], 1), k, v).flatten(2)  # (b, k + text, width)
+        x, e = out[:, : x.shape[1]], out[:, x.shape[1] :]
+        return attn.to_out[1](attn.to_out[0](x)), e if attn.context_pre_only else attn.to_add_out(e)
+
+
+class SD3Transformer(Transformer):
+    """SD3Transformer2DModel. Its time is 1000 sigma."""
+
+    def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.patch, self.channels = self.dit.config.patch_size, self.dit.config.in_channels
+        self.largest = self.dit.pos_embed.pos_embed_max_size
 
-    @torch.no_grad()
-    def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
-        guidance = self.default("guidance_scale") if guidance is None else guidance
-        guided = guidance > 1
-        given, without, pooled, pooled_without = self.pipe.encode_prompt(
-            [*prompts],
-            None,
-            None,
-            negative_prompt=negative,
-            do_classifier_free_guidance=guided,
-            max_sequence_length=256 if max_sequence_length is None else max_sequence_length,
-        )
+    def condition(self, stock, guided, guidance):
         resident(self.dit)
-        embeds = (torch.cat([without, given]) if guided else given).to(self.dtype)
-        pooled = (torch.cat([pooled_without, pooled]) if guided else pooled).to(self.dtype)
-        constants = (self.dit.time_text_embed.text_embedder(pooled),)
-        stock = {"encoder_hidden_states": embeds, "pooled_projections": pooled}
-        return Conditioning(self.dit.context_embedder(embeds), constants, guided, guidance, stock)
-
-    def readers(self, max_sequence_length=None):
-        pipe, limit = self.pipe, 256 if max_sequence_length is None else max_sequence_length
-        clip = [
-            Reader(tokenizer, pipe.tokenizer_max_length) for tokenizer in (pipe.tokenizer, pipe.tokenizer_2)
-        ]
-        return clip if pipe.tokenizer_3 is None else [*clip, Reader(pipe.tokenizer_3, limit)]
-
-    def grid(self, height: int, width: int) -> Grid:
-        grid, most = super().grid(height, width), self.dit.pos_embed.pos_embed_max_size
-        if max(grid) > most:
-            raise ValueError(f"height {height} and width {width} must be at most {most * self.cell} pixels")
-        return grid
+        embeds = self.dit.context_embedder(stock["encoder_hidden_states"])
+        constants = (self.dit.time_text_embed.text_embedder(stock["pooled_projections"]),)
+        return Conditioning(embeds, constants, guided, guidance, stock)
 
     def places(self, grid: Grid, positions: Tensor | None = None) -> Places:
         """The model's own table, centred on the grid, at whole positions; its formula between them."""
+        from diffusers.models.embeddings import get_1d_sincos_pos_embed_from_grid
+
+        resident(self.dit)
         embed = self.dit.pos_embed
         side = embed.pos_embed_max_size
         table = embed.pos_embed[0]  # (side * side, d)
@@ -77,7 +76,7 @@ class SD3(Model):
             get_1d_sincos_pos_embed_from_grid(table.shape[1] // 2, scaled[..., axis].flatten())
             for axis in (1, 0)
         )
-        formula = torch.cat([column, row], -1).to(table.dtype).view_as(tabled)
+        formula = cat([column, row], -1).to(table.dtype).view_as(tabled)
         return Places(grid, (torch.where((at == cell).all(-1, keepdim=True), tabled, formula),), whole)
 
     def stack(self):
@@ -112,7 +111,7 @@ class SD3(Model):
         return pack(self.dit(latents, timestep=timestep, **cond.stock, return_dict=False)[0], self.patch)
 
     def joint(self, rows: Tensor, n: int, text: int) -> Tensor:
-        return torch.cat([rows, torch.arange(n, n + text, device=rows.device).expand(len(rows), -1)], 1)
+        return cat([rows, torch.arange(n, n + text, device=rows.device).expand(len(rows), -1)], 1)
 
     def outer_macs(self, k: int, text: int) -> int:
         dit = self.dit
@@ -130,3 +129,84 @@ class SD3(Model):
             "attention": attention,
             "mlp": k * weights(block.ff) + text * weights(block.ff_context),
         }
+
+
+class SD3Pipeline(Pipeline):
+    """StableDiffusion3Pipeline. The halves of guidance are (without, with) the prompt."""
+
+    max_shift = 1.16  # the pipeline's own default
+
+    @torch.no_grad()
+    def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
+        guidance = self.default("guidance_scale") if guidance is None else guidance
+        guided = guidance > 1
+        given, without, pooled, pooled_without = self.pipe.encode_prompt(
+            [*prompts],
+            None,
+            None,
+            negative_prompt=negative,
+            do_classifier_free_guidance=guided,
+            max_sequence_length=256 if max_sequence_length is None else max_sequence_length,
+        )
+        dtype = self.transformer.dtype
+        embeds = (cat([without, given]) if guided else given).to(dtype)
+        pooled = (cat([pooled_without, pooled]) if guided else pooled).to(dtype)
+        stock = {"encoder_hidden_states": embeds, "pooled_projections": pooled}
+        return self.transformer.condition(stock, guided, guidance)
+
+    def readers(self, max_sequence_length=None):
+        pipe, limit = self.pipe, 256 if max_sequence_length is None else max_sequence_length
+        clip = [
+            Reader(tokenizer, pipe.tokenizer_max_length) for tokenizer in (pipe.tokenizer, pipe.tokenizer_2)
+        ]
+        return clip if pipe.tokenizer_3 is None else [*clip, Reader(pipe.tokenizer_3, limit)]
+
+
+SD3_TRANSFORMER = {
+    "sample_size": 128,
+    "num_layers": 24,
+    "attention_head_dim": 64,
+    "num_attention_heads": 24,
+    "joint_attention_dim": 4096,
+    "caption_projection_dim": 1536,
+    "pooled_projection_dim": 2048,
+    "pos_embed_max_size": 192,
+}
+MEDIUM: Architecture = {
+    "pipeline": ("StableDiffusion3Pipeline", {}),
+    "transformer": ("SD3Transformer2DModel", SD3_TRANSFORMER),
+    "vae": vae(16, 1.5305, 0.0609, False),
+    "scheduler": ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}),
+    "text_encoder": clip("CLIPTextModelWithProjection", 768, 12),
+    "text_encoder_2": clip("CLIPTextModelWithProjection", 1280, 20),
+    "text_encoder_3": T5_XXL,
+    "tokenizer": CLIP_TOKENIZER,
+    "tokenizer_2": CLIP_TOKENIZER,
+    "tokenizer_3": T5_TOKENIZER,
+}
+SD35_TRANSFORMER = SD3_TRANSFORMER | {
+    "pos_embed_max_size": 384,
+    "qk_norm": "rms_norm",
+    "dual_attention_layers": tuple(range(13)),
+}
+SD35_LARGE_TRANSFORMER = SD3_TRANSFORMER | {
+    "num_layers": 38,
+    "num_attention_heads": 38,
+    "caption_projection_dim": 2432,
+    "qk_norm": "rms_norm",
+}
+FAMILY = Family(
+    name="sd3",
+    pipelines=("StableDiffusion3Pipeline",),
+    parts=("transformer", "vae", "scheduler", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"),
+    transformer=SD3Transformer,
+    pipeline=SD3Pipeline,
+    processor=SD3Attention,
+    sizes={
+        "sd3": Size(MEDIUM, (7.7, 2.6)),
+        "sd35": Size(MEDIUM | {"transformer": ("SD3Transformer2DModel", SD35_TRANSFORMER)}, (7.9, 2.8)),
+        "sd35_large": Size(
+            MEDIUM | {"transformer": ("SD3Transformer2DModel", SD35_LARGE_TRANSFORMER)}, (13.7, 8.6)
+        ),
+    },
+)

@@ -3,6 +3,7 @@
 from typing import Literal, NamedTuple
 
 Part = Literal["attention", "mlp"]
+Modules = Literal["attention", "all"]
 
 
 class Work(NamedTuple):

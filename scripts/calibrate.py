@@ -60,12 +60,12 @@ def observe(flow: Flow) -> Seen:
     for s, s_next in pairwise(sigmas):
         e = flow.open(x, s)
         h = e.run(e.hidden)
-        out = flow.model.leave(h, e.context)
+        out = flow.transformer.leave(h, e.context)
         now = e.modulated(), out, (h - e.hidden).image  # (b', n, ...) each
         if before is not None:
             changes += zip(*(e.change(a, b) for a, b in zip(now[:2], before[:2], strict=True)), strict=True)
             ratios.append(magnitude(now[2], before[2], len(flow.generators)))
-        velocities.append(flow.model.guide(out, flow.cond))
+        velocities.append(flow.transformer.guide(out, flow.cond))
         x, before = euler(x, velocities[-1], s_next - s), now
     known = torch.stack(ratios) if ratios else torch.empty(0, len(flow.generators))
     return Seen(changes, known, nearer(Recorded(flow, velocities), noise, x))

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from fovea.models.random_weights import CLIP_IDS, GEMMA_IDS, build
+from fovea.models.components import CLIP_IDS, GEMMA_IDS
+from fovea.models.random_weights import build
 
 
 def vae(channels: int, scale: float, shift: float | None, quant: bool):

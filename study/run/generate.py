@@ -89,7 +89,7 @@ class Focus:
             if density is not None:
                 had[:, i] *= density.cpu()
             shares = [self.flow.blocks(j, before, after) for j in range(b)]
-            had[:, i] *= torch.tensor(shares)[:, None] / len(self.flow.model.blocks)
+            had[:, i] *= torch.tensor(shares)[:, None] / len(self.flow.transformer.blocks)
             before = after
         return None if bool((had == 1).all()) else had.clamp(max=1).numpy()
 

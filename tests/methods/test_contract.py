@@ -145,7 +145,7 @@ def test_the_trace_says_what_ran(runs, name):
         if step["rows"] is not None:
             assert all(len(own.unique()) == len(own) for own in step["rows"])
     executed = [flow.blocks(0, first) - flow.blocks(0, last) for first, last in pairwise(logged)]
-    shares = [count / len(flow.model.blocks) for count in executed]
+    shares = [count / len(flow.transformer.blocks) for count in executed]
     told = sum(ran(step, n) * share for step, share in zip(steps, shares, strict=True))
     assert told == pytest.approx(flow.tokens(0), abs=1e-6)
     assert (flow.tokens(0) < n * len(steps)) == (name not in DENSE)

@@ -15,14 +15,15 @@ from pydantic import ValidationError
 from fovea.models import (
     Checkpoint,
     MissingWeights,
-    architectures,
     checkpoint,
+    families,
     folder,
     generate,
     weights_are_random,
 )
+from fovea.models.family import Size
 from tests.models.conftest import made
-from tests.models.test_generate import SMALL, euler
+from tests.models.test_generation import SMALL, euler
 
 
 @pytest.fixture
@@ -132,19 +133,26 @@ def test_wrong_settings_are_refused(fields, message):
         Checkpoint(**{"family": "lumina", "path": "a/b"} | fields)
 
 
-def test_refused_before_torch_is_loaded():
+def test_refused_before_diffusers_is_loaded():
     code = """
 import sys
-sys.path.insert(0, ".")
-from fovea.study.light import light
+from fovea.models import Checkpoint
 try:
-    light("fovea.models.checkpoint.Checkpoint")(family="lumina", path="assets/absent").check()
+    Checkpoint(family="lumina", path="assets/absent").check()
 except RuntimeError as error:
-    print(error, "torch" in sys.modules)
+    print(error, sorted({"diffusers", "transformers"} & set(sys.modules)))
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=checkpoint.ROOT)
     assert "Three ways out" in run.stdout, run.stderr
-    assert run.stdout.endswith("False\n")
+    assert run.stdout.endswith("[]\n")
+
+
+def test_every_size_is_named_once():
+    assert len(families.SIZES) == sum(len(family.sizes) for family in families.FAMILIES.values())
+    with pytest.raises(ValidationError, match="'sd3', 'lumina' or 'flux'"):
+        Checkpoint(family="sdxl", path="a/b")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValidationError, match="'flux_schnell'"):
+        Checkpoint(family="flux", path="a/b", architecture="flux2")  # pyright: ignore[reportArgumentType]
 
 
 SIZES = {"sd3": 2028, "sd35": 2243, "sd35_large": 8057, "lumina": 1755, "flux": 11901, "flux_schnell": 11891}
@@ -152,7 +160,7 @@ SIZES = {"sd3": 2028, "sd35": 2243, "sd35_large": 8057, "lumina": 1755, "flux": 
 
 @pytest.mark.parametrize(("name", "millions"), SIZES.items())
 def test_architectures_have_the_published_sizes(name, millions):
-    kind, config = architectures.ARCHITECTURES[name]["transformer"]
+    kind, config = families.SIZES[name].architecture["transformer"]
     with torch.device("meta"):
         transformer = getattr(diffusers, kind)(**config)
     assert sum(p.numel() for p in transformer.parameters()) / 1e6 == pytest.approx(millions, rel=1e-3)
@@ -165,9 +173,9 @@ def test_random_weights_are_built_in_place_marked_and_seeded(monkeypatch):
         "text_encoder": {"intermediate_size": 64},
         "vae": {"block_out_channels": (32,) * 4, "layers_per_block": 1},
     }
-    full = architectures.LUMINA
+    full = families.SIZES["lumina"].architecture
     small = full | {part: (full[part][0], full[part][1] | config) for part, config in thin.items()}
-    monkeypatch.setitem(architectures.ARCHITECTURES, "lumina", small)
+    monkeypatch.setitem(families.SIZES, "lumina", Size(small, (0.1, 0.1)))
     check = of("any/thing", weights="random", architecture="lumina", dtype="bfloat16")
     pipes = [check.load(), check.load()]
     for pipe in pipes:

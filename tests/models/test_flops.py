@@ -46,7 +46,7 @@ def test_what_a_cache_answers_is_not_counted(pipe, flow_of, modules):
     work = Work(
         54, 54, 0, e.blocks, (0,), held=("attention",) if modules == "attention" else ("attention", "mlp")
     )
-    held = model.flops(work, text=flow.cond.text, guided=True)
+    held = model.transformer.flops(work, text=flow.cond.text, guided=True)
     readout = counted(lambda: e.velocity(e.hidden)) // 2
     assert found == 2 * held + 2 * readout
     assert held < full
@@ -55,7 +55,8 @@ def test_what_a_cache_answers_is_not_counted(pipe, flow_of, modules):
 def test_guidance_is_twice_the_work(pipe):
     with adapt(pipe) as model:
         work = Work(36, 36, 0, 3, (0,), ends=True)
-        assert model.flops(work, text=24, guided=True) == 2 * model.flops(work, text=24, guided=False)
+        once, twice = (model.transformer.flops(work, text=24, guided=guided) for guided in (False, True))
+        assert twice == 2 * once
 
 
 def test_decoding_is_counted_without_decoding(pipe, flow_of):

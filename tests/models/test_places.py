@@ -96,10 +96,10 @@ def test_watershed_of_lumina(sigma):
     with adapt(pipe) as model:
         grid = Grid(8, 16)
         assert len(model.places(grid).tables) == 1
-        model.watershed = 0.5
+        model.transformer.watershed = 0.5
         linear, ntk = model.places(grid).tables
         assert not torch.equal(linear, ntk)
-        chosen = model.rope(model.time(torch.tensor(sigma)), (linear, ntk))
+        chosen = model.transformer.rope(model.transformer.time(torch.tensor(sigma)), (linear, ntk))
         assert torch.equal(chosen, linear if 1 - sigma < 0.5 else ntk)
 
 
@@ -113,4 +113,4 @@ def test_lumina_with_a_smaller_autoencoder():
         grid = model.grid(64, 96)
         assert grid == (8, 12)
         assert model.decode(torch.zeros(1, 96, 16), grid).shape == (1, 3, 64, 96)
-        assert model.scale(grid) == math.sqrt(64 * 96) / 128
+        assert model.transformer.scale(grid) == math.sqrt(64 * 96) / 128

@@ -8,7 +8,7 @@ import torch
 from fovea.models import adapt, generate
 from fovea.models.text_limits import told
 from tests.models.conftest import made
-from tests.models.test_generate import SMALL, euler
+from tests.models.test_generation import SMALL, euler
 
 LONG = "word " * 60  # the tiny tokenizers have a token for every letter, CLIP's with the space
 
@@ -18,10 +18,10 @@ def test_each_limit_is_counted(name, pipe):
     with adapt(pipe) as model:
         counts = model.cut(prompts)
         for limit in counts:
-            reads = [tokenizer for tokenizer, most in model.readers() if most == limit]
+            reads = [tokenizer for tokenizer, most in model.pipeline.readers() if most == limit]
             longer = {p for p in prompts for t in reads if len(t(p, verbose=False)["input_ids"]) > limit}
             assert counts[limit] == len(longer) > 0
-        assert set(counts) == {limit for _, limit in model.readers()}
+        assert set(counts) == {limit for _, limit in model.pipeline.readers()}
         assert model.cut(["a fox"]) == {}
         assert model.cut([]) == {}
         if name != "lumina":

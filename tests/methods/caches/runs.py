@@ -47,7 +47,7 @@ class Run(NamedTuple):
 
     def skipped(self, image: int = 0) -> list[int]:
         """Steps at which fewer blocks ran for the image than there are."""
-        return [i for i, ran in enumerate(self.blocks[image]) if ran < len(self.flow.model.blocks)]
+        return [i for i, ran in enumerate(self.blocks[image]) if ran < len(self.flow.transformer.blocks)]
 
 
 def options(family: str) -> dict:

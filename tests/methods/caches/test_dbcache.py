@@ -65,7 +65,7 @@ def test_fbcache_equals_cache_dit_with_one_block_in_front(family, threshold):
 
 def test_first_and_last_blocks_always_run(family):
     found = run(family, DBCache(1e9, front=1, back=1, warmup=3))
-    blocks = len(found.flow.model.blocks)
+    blocks = len(found.flow.transformer.blocks)
     assert found.blocks[0] == [blocks] * 3 + [2] * (STEPS - 3)
 
 

@@ -56,7 +56,7 @@ def test_every_image_keeps_the_plan_known_before():
     ratios = (1.0, 1.2, 1.1, 1.05)
     cache = MagCache(threshold=0.3, ratios=ratios)
     found = run("flux", cache, ["a fox", "a map"])
-    blocks = len(found.flow.model.blocks)
+    blocks = len(found.flow.transformer.blocks)
     assert found.blocks == [[blocks if due else 0 for due in cache.runs(12)]] * 2
 
 

@@ -44,7 +44,7 @@ def test_fora_reuses_what_was_put_out_last(family, interval):
     found = run(family, FORA(interval))
     assert torch.equal(found.x[0], brute_force(family, 0, lambda i: i % interval == 0))
     assert torch.equal(found.x, run(family, TaylorSeer(interval, order=0, warmup=1, phase="paper")).x)
-    blocks = len(found.flow.model.blocks)
+    blocks = len(found.flow.transformer.blocks)
     assert found.blocks[0] == [0 if i % interval else blocks for i in range(STEPS)]
 
 

@@ -1,28 +1,24 @@
-"""An evaluation of the transformer opened between its blocks: what caches of features are written with."""
+"""Blockwise evaluation: the transformer opened between its blocks. Caches of features are written with it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from fovea.models.hidden import Context, Hidden
-from fovea.models.work import Part, Work
+from fovea.models.tokens import Conditioning
+from fovea.models.transformer import Transformer
+from fovea.models.work import Modules, Part, Work
 
-if TYPE_CHECKING:
-    from fovea.models.flow import Flow
-    from fovea.models.model import Model
-
-Modules = Literal["attention", "all"]
 Record = Callable[[int, tuple[Tensor, ...]], None]
 Recall = Callable[[int], Sequence[Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
-class Opened:
+class Evaluation:
     """One evaluation on all tokens of a batch of images, to be run block by block.
 
         e = flow.open(x, sigma)
@@ -30,27 +26,31 @@ class Opened:
         h = e.run(h, 1)                # the others
         v = e.velocity(h)              # (b, n, c), guided: what flow.velocity(x, sigma) gives, bit for bit
 
-    hidden: the state before the first block.
+    b: images. work: what runs is noted here. hidden: the state before the first block.
     """
 
-    flow: "Flow"
+    transformer: Transformer
+    cond: Conditioning
+    b: int
+    work: list[Work]
     hidden: Hidden
     context: Context
 
     @property
     def blocks(self) -> int:
-        return len(self.flow.model.blocks)
+        return len(self.transformer.blocks)
 
     def modulated(self) -> Float[Tensor, "b n d"]:
         """Input of the first block's attention over the image: normalised and modulated (TeaCache)."""
-        self.flow.work.append(Work(0, 0, 0, 0, tuple(range(len(self.flow.generators))), looked=True))
-        return self.flow.model.modulated(self.hidden, self.context)
+        self.work.append(Work(0, 0, 0, 0, tuple(range(self.b)), looked=True))
+        return self.transformer.modulated(self.hidden, self.context)
 
     def change(self, now: Tensor, before: Tensor) -> list[float]:
         """Relative L1 distance of two tensors (b', n, d), one per image, over both halves of its guidance.
         Waits for the device once."""
-        b = len(self.flow.generators)
-        distance, size = ((t.abs().unflatten(0, (-1, b)).mean((0, 2, 3))) for t in (now - before, before))
+        distance, size = (
+            (t.abs().unflatten(0, (-1, self.b)).mean((0, 2, 3))) for t in (now - before, before)
+        )
         return (distance / size).tolist()
 
     @torch.no_grad()
@@ -72,29 +72,27 @@ class Opened:
         the first block on.
         """
         last = self.blocks if last is None else last
-        b = len(self.flow.generators)
-        chosen = tuple(range(b)) if images is None else tuple(images)
+        chosen = tuple(range(self.b)) if images is None else tuple(images)
         held: tuple[Part, ...] = ()
         if recall is not None:
             held = ("attention",) if modules == "attention" else ("attention", "mlp")
         n = hidden.image.shape[1]
         if first < last:
-            self.flow.work.append(Work(n, n, first, last, chosen, held=held))
-        model, context = self.flow.model, self.context
+            self.work.append(Work(n, n, first, last, chosen, held=held))
+        transformer, context = self.transformer, self.context
         if images is not None:
             rows = self.rows(chosen)
             hidden, context = hidden.take(rows), context.take(rows)
-        with model.call.during(text=context.keys or {}), rerouted(model, modules, record, recall):
-            for block in model.blocks[first:last]:
-                hidden = model.step(block, hidden, context)
+        with transformer.call.during(text=context.keys or {}), rerouted(transformer, modules, record, recall):
+            for block in transformer.blocks[first:last]:
+                hidden = transformer.step(block, hidden, context)
         return hidden
 
     def rows(self, images: Sequence[int]) -> Tensor:
         """Rows of b' that belong to the images: one per half of guidance."""
-        b = len(self.flow.generators)
-        halves = len(self.hidden.image) // b
+        halves = len(self.hidden.image) // self.b
         return torch.tensor(
-            [half * b + i for half in range(halves) for i in images], device=self.hidden.image.device
+            [half * self.b + i for half in range(halves) for i in images], device=self.hidden.image.device
         )
 
     def merge(self, old: Hidden | None, new: Hidden, due: Sequence[bool]) -> Hidden:
@@ -130,13 +128,12 @@ class Opened:
     @torch.no_grad()
     def velocity(self, hidden: Hidden) -> Float[Tensor, "b n c"]:
         """Normalisation and projection after the last block, and guidance."""
-        model = self.flow.model
-        return model.guide(model.leave(hidden, self.context), self.flow.cond)
+        return self.transformer.guide(self.transformer.leave(hidden, self.context), self.cond)
 
 
 @contextmanager
 def rerouted(
-    model: "Model", modules: Modules, record: Record | None, recall: Recall | None
+    transformer: Transformer, modules: Modules, record: Record | None, recall: Recall | None
 ) -> Iterator[None]:
     """Attention and MLP modules tell `record` or ask `recall` for as long as the block lasts."""
     own: dict[nn.Module, Callable | None] = {}
@@ -147,13 +144,13 @@ def rerouted(
 
     try:
         if record is not None or recall is not None:
-            answering, idle = model.sites(modules)
+            answering, idle = transformer.sites(modules)
             for site, module in enumerate(answering):
                 route(
                     module, telling(module.forward, site, record) if recall is None else asking(site, recall)
                 )
             for module in idle if recall is not None else ():
-                route(module, model.blank)
+                route(module, transformer.blank)
         yield
     finally:
         for module, forward in own.items():

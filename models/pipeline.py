@@ -1,33 +1,46 @@
-"""What a stock pipeline does around its transformer: the size of an image, noise, noise levels, decoding."""
+"""The pipeline side of a model, what a stock pipeline does around its transformer: prompts, the size of an
+image, noise, noise levels, decoding."""
 
 import inspect
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from diffusers.pipelines.flux.pipeline_flux import calculate_shift
-from diffusers.utils.torch_utils import randn_tensor
 from jaxtyping import Float
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from fovea.models.family import Family
 from fovea.models.settings import is_whole
-from fovea.models.text_limits import cut
-from fovea.models.tokens import Grid, pack, unpack
+from fovea.models.text_limits import Reader, cut
+from fovea.models.tokens import Conditioning, Grid, pack, unpack
+from fovea.models.transformer import Transformer
 
 
-class Around(Family):
-    """cell: side of a token in pixels."""
+class Pipeline(ABC):
+    """limits: names of `encode`'s own settings. max_shift: default of the pipeline's schedule."""
 
-    def __init__(self, pipe: Any) -> None:
-        self.pipe, self.dit = pipe, pipe.transformer
-        self.dtype, self.device = self.dit.dtype, pipe._execution_device
-        # not pipe.vae_scale_factor, which LuminaPipeline fixes at 8
-        self.cell = 2 ** (len(pipe.vae.config.block_out_channels) - 1) * self.patch
+    limits: ClassVar[tuple[str, ...]] = ("max_sequence_length",)
+    max_shift: ClassVar[float] = 1.15
+
+    def __init__(self, pipe: Any, transformer: Transformer) -> None:
+        self.pipe, self.transformer = pipe, transformer
         self._decode_flops: dict[Grid, int] = {}
+
+    @abstractmethod
+    def encode(
+        self, prompts: Sequence[str], negative=None, guidance: float | None = None, **limits
+    ) -> Conditioning:
+        """Prompts, their guidance halves included. negative: one string for all or one each, "" if None.
+        guidance: the pipeline's default if None; at most 1 is no guidance, as in the pipeline.
+        limits: `max_sequence_length` (Lumina's is fixed and it is ignored, as in its pipeline),
+        `true_cfg_scale` (FLUX)."""
+
+    @abstractmethod
+    def readers(self, max_sequence_length: int | None = None) -> list[Reader]:
+        """The text encoders' tokenizers, and how much they read of a prompt."""
 
     def cut(self, prompts: Sequence[str], max_sequence_length: int | None = None) -> dict[int, int]:
         """Limits of the text encoders, in tokens, that some prompts exceed, with the number of those."""
@@ -38,21 +51,30 @@ class Around(Family):
         return None
 
     def grid(self, height: int, width: int) -> Grid:
-        """Tokens of an image of height x width pixels; ValueError if it is not a whole number of them."""
-        if not all(is_whole(size, self.cell) and size % self.cell == 0 for size in (height, width)):
-            raise ValueError(f"height {height} and width {width} must be multiples of {self.cell} pixels")
-        return Grid(int(height) // self.cell, int(width) // self.cell)
+        """Tokens of an image of height x width pixels; ValueError if it is not a whole number of them, or
+        more than the transformer has places for."""
+        cell, largest = self.transformer.cell, self.transformer.largest
+        if not all(is_whole(size, cell) and size % cell == 0 for size in (height, width)):
+            raise ValueError(f"height {height} and width {width} must be multiples of {cell} pixels")
+        grid = Grid(int(height) // cell, int(width) // cell)
+        if largest is not None and max(grid) > largest:
+            raise ValueError(f"height {height} and width {width} must be at most {largest * cell} pixels")
+        return grid
 
     def noise(self, generators: Sequence[torch.Generator], grid: Grid) -> Float[Tensor, "b n c"]:
         """Standard normal tokens, drawn as the pipeline draws them; one generator per image."""
-        shape = (len(generators), self.channels, *(size * self.patch for size in grid))
-        latents = randn_tensor(shape, generator=[*generators], device=self.device, dtype=self.dtype)
-        return pack(latents, self.patch)
+        from diffusers.utils.torch_utils import randn_tensor
+
+        own = self.transformer
+        shape = (len(generators), own.channels, *(size * own.patch for size in grid))
+        return pack(
+            randn_tensor(shape, generator=[*generators], device=own.device, dtype=own.dtype), own.patch
+        )
 
     def sigmas(self, steps: int, grid: Grid) -> Float[Tensor, " steps_and_1"]:
         """The pipeline's noise levels from 1 to 0, float32. The pipeline's own scheduler stays as it is."""
         scheduler = deepcopy(self.pipe.scheduler)
-        scheduler.set_timesteps(device=self.device, **self.schedule(steps, grid))
+        scheduler.set_timesteps(device=self.transformer.device, **self.schedule(steps, grid))
         return scheduler.sigmas
 
     def schedule(self, steps: int, grid: Grid) -> dict[str, Any]:
@@ -62,6 +84,8 @@ class Around(Family):
             return {"num_inference_steps": steps}
         base, end = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
         low, high = config.get("base_shift", 0.5), config.get("max_shift", self.max_shift)
+        from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+
         return {"num_inference_steps": steps, "mu": calculate_shift(grid.n, base, end, low, high)}
 
     def shift(self, grid: Grid) -> float:
@@ -79,7 +103,7 @@ class Around(Family):
     def decoded(self, x: Float[Tensor, "b n c"], grid: Grid) -> Float[Tensor, "b 3 h w"]:
         """What the autoencoder gives, in [-1, 1] and somewhat beyond."""
         vae = self.pipe.vae
-        latents = unpack(x, grid, self.patch).to(vae.dtype) / vae.config.scaling_factor
+        latents = unpack(x, grid, self.transformer.patch).to(vae.dtype) / vae.config.scaling_factor
         return vae.decode(latents + (vae.config.shift_factor or 0), return_dict=False)[0]
 
     def decode_flops(self, grid: Grid) -> int:
@@ -87,11 +111,17 @@ class Around(Family):
         if grid not in self._decode_flops:
             with torch.device("meta"):
                 vae = type(self.pipe.vae).from_config(self.pipe.vae.config)
-                latents = torch.empty(1, self.channels, *(size * self.patch for size in grid))
+                size = [side * self.transformer.patch for side in grid]
+                latents = torch.empty(1, self.transformer.channels, *size)
                 with FlopCounterMode(display=False) as counter:
                     vae.decode(latents)
             self._decode_flops[grid] = counter.get_total_flops()
         return self._decode_flops[grid]
+
+    @property
+    def side(self) -> int:
+        """Pixels to a side of an image, by default."""
+        return self.pipe.default_sample_size * self.transformer.cell // self.transformer.patch
 
     def default(self, name: str) -> Any:
         """The default of an argument of the pipeline's own call."""

@@ -71,7 +71,7 @@ def test_interrupted_call_leaves_nothing_behind(pipe, flow_of):
         with pytest.raises(KeyboardInterrupt):
             flow.velocity(x, sigma, kv=kv, rows=torch.arange(5)[None])
         hook.remove()
-        assert vars(model.call) == {"kv": None, "joint": None, "image": None, "text": {}}
+        assert vars(model.transformer.call) == {"kv": None, "joint": None, "image": None, "text": {}}
         assert torch.equal(flow.velocity(x, sigma), expected)
 
 

@@ -1,0 +1,64 @@
+"""Components that the families' public checkpoints share, from their configs; see `family.Size`."""
+
+from typing import Any
+
+# ids of the special tokens of the tokenizers in random_weights.py, for the text encoders' configurations
+CLIP_IDS = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+GEMMA_IDS = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
+
+
+def vae(channels: int, scale: float, shift: float | None, quant: bool) -> tuple[str, dict[str, Any]]:
+    return "AutoencoderKL", {
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "block_out_channels": (128, 256, 512, 512),
+        "layers_per_block": 2,
+        "latent_channels": channels,
+        "sample_size": 1024,
+        "scaling_factor": scale,
+        "shift_factor": shift,
+        "use_quant_conv": quant,
+        "use_post_quant_conv": quant,
+    }
+
+
+def clip(kind: str, width: int, heads: int) -> tuple[str, dict[str, Any]]:
+    return kind, {
+        "vocab_size": 514,
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": 2,
+        "num_attention_heads": heads,
+        "projection_dim": width,
+        **CLIP_IDS,
+    }
+
+
+CLIP_TOKENIZER = ("CLIPTokenizer", {"model_max_length": 77})
+T5_TOKENIZER = ("T5Tokenizer", {"model_max_length": 512})
+T5_XXL = (
+    "T5EncoderModel",
+    {
+        "vocab_size": 128,
+        "d_model": 4096,
+        "d_kv": 64,
+        "d_ff": 10240,
+        "num_layers": 2,
+        "num_heads": 64,
+        "feed_forward_proj": "gated-gelu",
+        "tie_word_embeddings": False,
+    },
+)
+GEMMA_2B = (
+    "GemmaModel",
+    {
+        "vocab_size": 128,
+        "hidden_size": 2048,
+        "intermediate_size": 16384,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 1,
+        "head_dim": 256,
+        **GEMMA_IDS,
+    },
+)

@@ -1,0 +1,68 @@
+"""What sits around a transformer's own forward: offloading, caches, hooks, a compiler. A run over its modules
+does not pass it."""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from torch import nn
+
+
+def around_forward(dit: Any) -> Iterator[tuple[str, str]]:
+    """What sits around the transformer's own forward, which a run over its modules does not pass, with what
+    takes it off."""
+    config = getattr(dit, "_cache_config", None)
+    others = {name for name in hooks(dit) if name != "layerwise_casting" and "group_offloading" not in name}
+    inner = getattr(dit, "_orig_mod", dit)
+    if getattr(dit, "_is_cached", False):
+        yield "its transformer is cached by cache-dit", "cache_dit.disable_cache(pipe)"
+    elif config is not None:
+        yield f"its transformer has a cache, {type(config).__name__}", "pipe.transformer.disable_cache()"
+    elif others:
+        yield f"its transformer's modules have hooks, {', '.join(sorted(others))}", "take them off"
+    elif ("forward" in vars(inner) and not hasattr(inner, "_hf_hook")) or not _stock(type(inner).forward):
+        yield "its transformer's forward has been replaced", "put diffusers' own back"
+    if inner is not dit or dit._compiled_call_impl is not None:
+        yield (
+            "its transformer is compiled as a whole",
+            "compile its blocks, as pipe.transformer.compile_repeated_blocks() does",
+        )
+    if dit._forward_hooks or dit._forward_pre_hooks:
+        yield "its transformer has forward hooks", "take them off"
+
+
+def _stock(forward: Any) -> bool:
+    return inspect.unwrap(forward).__module__.startswith("diffusers.")
+
+
+def hooks(dit: nn.Module) -> set[str]:
+    """Names of diffusers' hooks on the transformer and its modules."""
+    registries = (getattr(module, "_diffusers_hook", None) for module in dit.modules())
+    return {name for registry in registries if registry is not None for name in registry.hooks}
+
+
+def restart(dit: Any) -> None:
+    """A new trajectory: the caches on the transformer forget the last one, as in the pipeline's own call."""
+    if getattr(dit, "_cache_config", None) is not None:
+        dit._reset_stateful_cache()
+    if getattr(dit, "_is_cached", False):  # cache-dit: one context for each list of blocks
+        settings = (getattr(module, "_context_kwargs", None) for module in dit.modules())
+        for name, options in {s["name"]: s for s in settings if s}.items():
+            dit._context_manager.reset_context(name, **options)
+
+
+def cached(dit: Any) -> bool:
+    return getattr(dit, "_cache_config", None) is not None or getattr(dit, "_is_cached", False)
+
+
+def evaluation(dit: Any, name: str) -> AbstractContextManager:
+    """Around a call of the transformer's forward: tells its caches which half of guidance it is."""
+    return dit.cache_context(name) if hasattr(dit, "cache_context") else nullcontext()
+
+
+def resident(dit: nn.Module) -> None:
+    """Brings an offloaded transformer to its device. Its hook waits for a forward that is not called."""
+    hook: Any = getattr(dit, "_hf_hook", None)
+    if hook is not None:
+        hook.pre_forward(dit)

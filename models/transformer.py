@@ -1,0 +1,202 @@
+"""The transformer side of a model: a velocity field on tokens, as embedding, blocks and readout."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from fovea.models.forward import around_forward, resident
+from fovea.models.hidden import Context, Hidden
+from fovea.models.kv import KV, Call, flat
+from fovea.models.tokens import Conditioning, Grid, Places, take
+from fovea.models.work import Modules, Work
+
+Entered = tuple[Hidden, Context]
+
+
+class Transformer(ABC):
+    """The modules of the transformer that the user loaded, called in their order.
+
+    Nothing of a trajectory is kept here: keys and values live in the `KV` that the caller passes, positional
+    encodings in `Places`, prompts in `Conditioning`.
+
+    patch: side of a token in latent pixels. channels: of the latent. cell: side of a token in pixels.
+    largest: tokens to a side of the largest grid, if there is one. blocks: in order. blank_shape: see `blank`.
+    """
+
+    blank_shape: ClassVar[tuple[int, ...]] = (1, 1, 1)
+    largest: int | None = None
+
+    def __init__(self, pipe: Any, call: Call, dense: Literal["tokens", "stock"] = "tokens") -> None:
+        self.dit, self.call, self.dense = pipe.transformer, call, dense
+        self.dtype, self.device = self.dit.dtype, pipe._execution_device
+        self.patch, self.channels = self.latent(self.dit)
+        # not pipe.vae_scale_factor, which LuminaPipeline fixes at 8
+        self.cell = 2 ** (len(pipe.vae.config.block_out_channels) - 1) * self.patch
+        self.blocks = self.stack()
+        # of what sits around the forward, with dense="tokens" there is nothing
+        self.passed_by = next((what for what, _ in around_forward(self.dit)), None)
+
+    @torch.no_grad()
+    def velocity(
+        self,
+        x: Float[Tensor, "b n c"],
+        sigma: Float[Tensor, ""],
+        cond: Conditioning,
+        places: Places,
+        kv: KV | None = None,
+        rows: Int[Tensor, "b k"] | None = None,
+    ) -> Float[Tensor, "b k c"]:
+        """dx/dsigma, guidance included, at the tokens `rows` of each image; at all of them if None.
+
+        x: all tokens; computed in the model's dtype. sigma: 0-d tensor on the model's device. kv: filled by a
+        dense call, overwritten at `rows` by a sparse one, which attends over all of it. The call never waits
+        for the device. ValueError for rows without the kv of a dense call of the same size.
+        """
+        halves = 2 if cond.guided else 1
+        size = (halves * len(x), x.shape[1])
+        if rows is not None and (kv is None or kv.size != size):
+            raise ValueError(f"rows need the kv of a dense call of size {size}, not {kv and kv.size}")
+        if kv is None and self.dense == "stock" and places.whole:
+            resident(self.dit)
+            x = x.to(self.dtype).repeat(halves, 1, 1)
+            return self.guide(self.stock(x, sigma, cond, places), cond)
+        hidden, context = self.enter(x, sigma, cond, places, rows)
+        with self.call.during(kv=kv, text=cond.keys, **self.slots(rows, size, cond.text)):
+            for block in self.blocks:
+                hidden = self.step(block, hidden, context)
+        if kv is not None:
+            kv.size = size
+        return self.guide(self.leave(hidden, context), cond)
+
+    @torch.no_grad()
+    def enter(
+        self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places, rows: Tensor | None = None
+    ) -> Entered:
+        """The state before the first block, of the tokens `rows` of each image, for both halves of
+        guidance."""
+        if self.passed_by:
+            raise ValueError(
+                f"{self.passed_by}: only calls on all tokens of a grid that keep no kv run through it, and "
+                "this method needs others"
+            )
+        resident(self.dit)
+        halves = 2 if cond.guided else 1
+        x = (x if rows is None else take(x, rows)).to(self.dtype).repeat(halves, 1, 1)
+        return self.embed(x, sigma, cond, places.take(rows, halves))
+
+    def slots(self, rows: Tensor | None, size: tuple[int, int], text: int) -> dict[str, Tensor | None]:
+        """Where a sparse call writes in the memories of the whole batch; see `Call`."""
+        if rows is None:
+            return {"image": None, "joint": None}
+        b, n = size
+        rows = rows.repeat(b // len(rows), 1)
+        return {"image": flat(rows, n), "joint": flat(self.joint(rows, n, text), n + text)}
+
+    def modulation(self, embedder: Any, t: Tensor, cond: Conditioning) -> Tensor:
+        """The vector that modulates every block: time embedding plus what is constant over the trajectory."""
+        vector = embedder.timestep_embedder(embedder.time_proj(t).to(self.dtype))
+        for constant in cond.constants:
+            vector = vector + constant
+        return vector
+
+    def guide(self, v: Tensor, cond: Conditioning) -> Tensor:
+        """Classifier-free guidance (arXiv:2207.12598) of the halves (without prompt, with prompt)."""
+        if not cond.guided:
+            return v
+        without, given = v.chunk(2)
+        return without + cond.guidance * (given - without)
+
+    def flops(self, work: Work, *, text: int, guided: bool) -> int:
+        """FLOPs for one image, 2 per multiply-add, in linear maps and attention. text: text tokens. Agrees
+        with torch's flop counter."""
+        macs = self.outer_macs(work.k, text) if work.ends else 0
+        macs += weights(self.blocks[0].norm1) if work.looked else 0
+        for block in self.blocks[work.first : work.last]:
+            parts = self.block_macs(block, work.k, work.n, text)
+            macs += sum(count for part, count in parts.items() if part not in work.held)
+        return 2 * macs * (2 if guided else 1)
+
+    def blank(self, *args, **kwargs) -> Tensor:
+        """What a module that need not run gives: nothing that anything depends on."""
+        return torch.zeros(self.blank_shape, dtype=self.dtype, device=self.device)
+
+    @staticmethod
+    def latent(dit: Any) -> tuple[int, int]:
+        """Side of a token in latent pixels, and channels of the latent that the transformer takes."""
+        return dit.config.patch_size, dit.config.in_channels
+
+    @abstractmethod
+    def condition(self, stock: dict[str, Tensor], guided: bool, guidance: float) -> Conditioning:
+        """Prompts, given as keyword arguments of the transformer's own forward."""
+
+    @abstractmethod
+    def places(self, grid: Grid, positions: Float[Tensor, "b n 2"] | None = None) -> Places:
+        """Positional encodings, once per trajectory. positions: (row, column) in units of the cells of
+        `grid`, per image or shared, possibly fractional; None is every cell of the grid."""
+
+    @abstractmethod
+    def stack(self) -> list[Any]:
+        """The blocks in order."""
+
+    @abstractmethod
+    def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> Entered:
+        """Tokens x (b', k, c) as the state before the first block, and what the blocks are given besides."""
+
+    @abstractmethod
+    def step(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
+        """One block."""
+
+    @abstractmethod
+    def leave(self, hidden: Hidden, context: Context) -> Tensor:
+        """Velocity (b', k, c) from the state after the last block, without guidance."""
+
+    @abstractmethod
+    def modulated(self, hidden: Hidden, context: Context) -> Tensor:
+        """The image tokens (b', n, d) as the first block's attention sees them."""
+
+    @abstractmethod
+    def sites(self, modules: Modules) -> tuple[list[nn.Module], list[nn.Module]]:
+        """The modules whose outputs a cache may answer, and those that need not run then. modules: the
+        attentions, or all of attentions and MLPs."""
+
+    @abstractmethod
+    def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places) -> Tensor:
+        """Velocity of all tokens of a grid by the transformer's own forward, without guidance."""
+
+    @abstractmethod
+    def joint(self, rows: Tensor, n: int, text: int) -> Tensor:
+        """Rows (b, k + text) of one image's joint memory that its image rows (b, k) and its text occupy."""
+
+    @abstractmethod
+    def outer_macs(self, k: int, text: int) -> int:
+        """Multiply-adds before and after the blocks, of one image on k tokens."""
+
+    @abstractmethod
+    def block_macs(self, block: Any, k: int, n: int, text: int) -> dict[str, int]:
+        """Multiply-adds of one block of one image on k of n tokens: of "attention", of "mlp" (what runs
+        besides when the attentions alone are held), and of the "modulation", which no cache answers."""
+
+
+def weights(*modules: nn.Module | None) -> int:
+    """Multiply-adds per token of all linear maps that run in `modules`, those of LoRA included."""
+    inner = [m for module in modules if module is not None for m in running(module)]
+    linear = sum(m.in_features * m.out_features for m in inner if isinstance(m, nn.Linear))
+    return linear + sum(m.weight.numel() for m in inner if isinstance(m, nn.Conv2d))
+
+
+def running(module: nn.Module) -> Iterator[nn.Module]:
+    """The module and those within it that run: of a layer of peft its own one, and its active adapters."""
+    yield module
+    own: Any = module
+    adapted = hasattr(module, "base_layer") and hasattr(module, "active_adapters")
+    idle = adapted and (own.disable_adapters or own.merged)
+    for name, child in module.named_children():
+        if not adapted or name == "base_layer":
+            yield from running(child)
+        elif not idle and isinstance(child, nn.ModuleDict):
+            for adapter in set(own.active_adapters) & set(child):
+                yield from running(child[adapter])
