@@ -24,7 +24,7 @@ class Transformer(ABC):
     encodings in `Places`, prompts in `Conditioning`.
 
     patch: side of a token in latent pixels. channels: of the latent. cell: side of a token in pixels.
-    largest: tokens to a side of the largest grid, if there is one. blocks: in order. blank_shape: see `blank`.
+    largest: tokens to a side of the largest grid, if any. blocks: in order. blank_shape: see `blank`.
     """
 
     blank_shape: ClassVar[tuple[int, ...]] = (1, 1, 1)
