@@ -23,7 +23,7 @@ from fovea.models import (
 )
 from fovea.models.family import Size
 from tests.models.conftest import made
-from tests.models.test_generation import SMALL, euler
+from tests.models.test_sampling import SMALL, euler
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 from fovea.methods import RALU, RAS, Baseline
 from fovea.models import generate, generator
 from tests.models.conftest import PROMPTS, made
-from tests.models.test_generation import SMALL, euler
+from tests.models.test_sampling import SMALL, euler
 
 WRONG = [
     ({"steps": 0}, "steps=0: must be a whole number of at least 1"),

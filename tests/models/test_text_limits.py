@@ -8,7 +8,7 @@ import torch
 from fovea.models import adapt, generate
 from fovea.models.text_limits import told
 from tests.models.conftest import made
-from tests.models.test_generation import SMALL, euler
+from tests.models.test_sampling import SMALL, euler
 
 LONG = "word " * 60  # the tiny tokenizers have a token for every letter, CLIP's with the space
 
