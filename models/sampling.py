@@ -9,11 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-<<<<<<<< HEAD:models/sampling.py
 from fovea.models.adapters import adapt
-========
-from fovea.models.adapters import adapt
->>>>>>>> c0a8057 (models/ by composition: a transformer side and a pipeline side, one FAMILY per file, imports on demand):models/generation.py
 from fovea.models.flow import Flow
 from fovea.models.settings import negatives, seed_of_all, texts, whole
 from fovea.models.text_limits import told

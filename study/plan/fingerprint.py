@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "diffusers", "transformers", "numpy")
 TIMED = "fovea.study.run.generate"
 FOLLOWED = ("fovea.models", "fovea.methods", "fovea.eval")  # what plans and reports touches no number
-FAMILIES = ("sd3", "lumina", "flux")
-RANDOM = ("fovea.models.random_weights", "fovea.models.architectures")
+FAMILIES = "fovea.models.families"
+RANDOM = "fovea.models.random_weights"
 SMALL, BLOCK = 64 << 20, 1 << 20
 
 
@@ -46,14 +46,21 @@ def code(model: Mapping[str, Any], method: Mapping[str, Any]) -> str:
 
 @cache
 def _code(family: str, random: bool, targets: tuple[str, ...]) -> str:
-    entries = [TIMED, f"fovea.models.{family}", *(RANDOM if random else ()), *map(home, targets)]
-    others = {f"fovea.models.{name}" for name in FAMILIES if name != family}
+    entries = [TIMED, f"fovea.models.{family}", *([RANDOM] if random else []), *map(home, targets)]
+    listed = [name for package, name in _imported(_source(FAMILIES)) if package == "fovea.models"]
+    others = {f"fovea.models.{name}" for name in listed if name != family}
     found: set[str] = set()
     for module in entries:
-        if _file(module) is None:
-            raise FileNotFoundError(f"{module} has no source to tell a cell by")
+        _source(module)
         _follow(module, found, others)
     return digest([(module, _syntax(_file(module))) for module in sorted(found)])
+
+
+def _source(module: str) -> Path:
+    file = _file(module)
+    if file is None:
+        raise FileNotFoundError(f"{module} has no source to tell a cell by")
+    return file
 
 
 def _targets(node: Mapping[str, Any]) -> Iterator[str]:
