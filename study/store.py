@@ -96,6 +96,10 @@ class Store:
     def image(self, cell: str, key: str) -> Path:
         return self.cell(cell) / "images" / key[:2] / f"{key}.png"
 
+    def finished(self, cell: str, key: str) -> Path | None:
+        """The file of an image, if it counts."""
+        return self.image(cell, key) if key in self.samples(cell) else None
+
     def samples(self, cell: str) -> Finished:
         """The finished samples of a cell by key: those whose record is whole and whose image is there and not
         known to be damaged (`verify`)."""

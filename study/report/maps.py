@@ -205,8 +205,8 @@ def _three(line: Sequence, store: Store, one: Traced, key: str) -> None:
     picture(line[0], store, one.cell.id, key)
     if trace.regions is not None:
         line[1].imshow(np.sqrt(trace.regions), cmap="gray")  # few tokens have most edges
-    if store.image(one.cell.id, key).is_file():
-        line[2].imshow(faded(pixels(store.image(one.cell.id, key)) / 255, first(trace)))
+    if path := store.finished(one.cell.id, key):
+        line[2].imshow(faded(pixels(path) / 255, first(trace)))
 
 
 def first(trace: Trace) -> np.ndarray:

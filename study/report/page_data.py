@@ -18,6 +18,7 @@ from fovea.eval.interval import Interval
 from fovea.study.analysis.row import Row
 from fovea.study.analysis.speed import batches, contended, throttled
 from fovea.study.config.prompts import Sample
+from fovea.study.picture import pixels
 from fovea.study.plan.plan import Plan
 from fovea.study.report.study_table import headline, short
 from fovea.study.report.table import Table, figure
@@ -116,7 +117,7 @@ def _bounds(interval: Interval | None) -> list[float] | None:
 
 def shown(plan: Plan, store: Store) -> list[Sample]:
     """The first prompts that any cell has an image of."""
-    there = (s for s in plan.samples if any(image(store, cell.id, s) for cell in plan.cells))
+    there = (s for s in plan.samples if any(store.finished(cell.id, s.key) for cell in plan.cells))
     few = list(islice(there, PROMPTS))
     if not few:
         return []
@@ -124,23 +125,17 @@ def shown(plan: Plan, store: Store) -> list[Sample]:
     return few[: max(1, PIXELS // (width * height * len(plan.cells)))]
 
 
-def image(store: Store, cell: str, sample: Sample) -> Path | None:
-    """Its file, if it is finished."""
-    return store.image(cell, sample.key) if sample.key in store.samples(cell) else None
-
-
 def pictures(plan: Plan, store: Store, samples: Sequence[Sample]) -> dict[str, list[str | None]]:
     """Cell id to one data URI per sample, None where the cell has no image of it."""
     found: dict[str, list[str | None]] = {}
     for cell in plan.cells:
-        files = [image(store, cell.id, s) for s in samples]
+        files = [store.finished(cell.id, s.key) for s in samples]
         found[cell.id] = [webp(file) if file else None for file in files]
     return found
 
 
 def webp(path: Path) -> str:
-    with Image.open(path) as stored:
-        small = stored.convert("RGB")
+    small = Image.fromarray(pixels(path))
     small = small.resize(_fitted(small.size), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     small.save(stream, "WEBP", lossless=max(small.size) <= SMALL, quality=QUALITY, method=4)
@@ -165,9 +160,9 @@ def scope(plan: Plan, store: Store, samples: Sequence[Sample]) -> dict[str, Any]
 
 
 def _size(plan: Plan, store: Store, sample: Sample) -> tuple[int, int]:
-    file = next(file for cell in plan.cells if (file := image(store, cell.id, sample)))
-    with Image.open(file) as stored:
-        return stored.size
+    file = next(file for cell in plan.cells if (file := store.finished(cell.id, sample.key)))
+    height, width, _ = pixels(file).shape
+    return width, height
 
 
 def _fitted(size: tuple[int, int]) -> tuple[int, int]:

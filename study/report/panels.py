@@ -36,8 +36,8 @@ def sheet(plan: Plan, store: Store, folder: Path) -> None:
         for line, sample in zip(axes, chosen, strict=True):
             for axis, cell in zip(line, cells, strict=True):
                 axis.set_axis_off()
-                path = store.image(cell.id, sample.key)
-                axis.imshow(pixels(path) if path.is_file() else np.full((8, 8, 3), 245, np.uint8))
+                path = store.finished(cell.id, sample.key)
+                axis.imshow(pixels(path) if path else np.full((8, 8, 3), 245, np.uint8))
             text = "\n".join(wrap(shorten(drawable(sample.prompt.text), 90), 22))
             line[0].annotate(
                 text, (-0.08, 0.5), xycoords="axes fraction", ha="right", va="center", size=6.5, color=INK
@@ -55,8 +55,8 @@ def sheet(plan: Plan, store: Store, folder: Path) -> None:
 def picture(axis: Axes, store: Store, cell: str, key: str) -> None:
     """The image, where there is one."""
     axis.set_axis_off()
-    if store.image(cell, key).is_file():
-        axis.imshow(pixels(store.image(cell, key)))
+    if path := store.finished(cell, key):
+        axis.imshow(pixels(path))
 
 
 def over(axis: Axes, text: str, size: float = 7) -> None:

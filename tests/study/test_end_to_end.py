@@ -139,6 +139,29 @@ def test_killed_within_a_batch_its_images_are_the_same_to_the_bit(small, finishe
     assert all((tmp_path / "whole" / p).read_bytes() == (finished / p).read_bytes() for p in pictures)
 
 
+def test_images_that_are_not_the_recorded_ones_are_told_and_made_again(small, finished, tmp_path, capsys):
+    """Cut, changed without a change of its size or time, and another cell's: a rescore does without them."""
+    folder = shutil.copytree(finished, tmp_path / "whole")
+    cells, key = list(table(finished)["cell"]), pd.read_parquet(finished / "samples.parquet")["key"][0]
+    cut, flipped, swapped = (Store(folder).image(cell, key) for cell in cells[:3])
+    cut.write_bytes(cut.read_bytes()[:-40])
+    damaged, times = bytearray(flipped.read_bytes()), flipped.stat()
+    damaged[len(damaged) // 2] ^= 255
+    flipped.write_bytes(damaged)
+    os.utime(flipped, ns=(times.st_atime_ns, times.st_mtime_ns))
+    shutil.copy(Store(folder).image(cells[3], key), swapped)
+    code, summary, _, err = go(capsys, f"rescore={folder}")
+    assert (code, summary["done"], summary["failed"]) == (3, 1, 3)
+    assert f"{cut} and 1 more: not readable, or not the image that was recorded; missing here" in err
+    assert f"{flipped} cannot be read as an image" in err
+    assert table(folder)["failure"].tolist()[:3] == ["incomplete: 2 of 3 images are there"] * 3
+    code, summary, _, err = go(capsys, *small, f"results={tmp_path}", "name=whole")
+    assert (code, summary["done"], summary["failed"]) == (0, 4, 0)
+    assert f"{cut} and 1 more: not readable, or not the image that was recorded; made again" in err
+    assert images(folder) == images(finished)
+    pd.testing.assert_series_equal(table(folder)["ssim"], table(finished)["ssim"])
+
+
 def test_a_failed_cell_is_data_and_the_rest_goes_on(small, tmp_path, capsys, monkeypatch):
     fine = RAS.__call__
 
