@@ -96,6 +96,16 @@ def test_a_study_that_was_stopped_says_how_far_it_is(study, capsys):
     assert f"no table yet: {summary['done']} of 4 cells are done; the same command goes on" in lines
 
 
+def test_all_cells_against_one_in_pairs(capsys):
+    matrix = f"show={EMBEDDED.parent / 'matrix-lumina'}"
+    lines, _ = shown(capsys, matrix, "versus='random ratio=0.25'")
+    told = lines[lines.index("Cells against each other, in pairs") :]
+    assert any("better" in line for line in told)
+    assert any("not told apart" in line for line in told)
+    assert run.main([matrix, "versus=dens"]) == 2
+    assert "versus=dens: no cell of this study; did you mean dense?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("width", [80, 100, 140, 240])
 @pytest.mark.parametrize("name", ["ras-lumina_tiny-ratio", "matrix-sd3"])
 def test_a_table_fits_its_terminal(name, width):
