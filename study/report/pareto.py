@@ -159,7 +159,7 @@ def _text(row: Row, joined: bool, model: str) -> str:
 
 def _x(row: Row, cost: Cost) -> Bounds | None:
     if cost == "flops":
-        return (row.flops_ratio,) * 3 if row.flops_ratio else None
+        return (row.flops_ratio, row.flops_ratio, row.flops_ratio) if row.flops_ratio else None
     return _bounds(row.speedup) if row.speedup else None
 
 
@@ -174,8 +174,8 @@ def _y(row: Row, name: str) -> Bounds | None:
 
 def _bounds(interval: Interval) -> Bounds:
     """Where one is not known, the value."""
-    ends = (x if math.isfinite(x) else interval.value for x in (interval.low, interval.high))
-    return (interval.value, *ends)
+    low, high = (x if math.isfinite(x) else interval.value for x in (interval.low, interval.high))
+    return interval.value, low, high
 
 
 def pareto(rows: Sequence[Row], folder: Path, random_weights: bool) -> None:
