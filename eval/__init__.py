@@ -19,20 +19,14 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fovea import lazy
 from fovea.eval.facts import Better, Facts
 from fovea.eval.statistics import Interval, Pool
 
 if TYPE_CHECKING:
-    from fovea.eval.samples import PerImage
-    from fovea.eval.samples import Samples as Samples
+    from fovea.eval.samples import PerImage, Samples
 
-
-def __getattr__(name: str) -> Any:
-    if name != "Samples":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from fovea.eval.samples import Samples  # torch: seconds, only when it is asked for
-
-    return Samples
+__getattr__ = lazy.names(__name__, {"Samples": "samples"})  # torch: a table needs none
 
 
 class Unavailable(Exception):
