@@ -25,9 +25,9 @@ def unwritable(path: Path, error: OSError) -> Unwritable:
     )
 
 
-def write(path: Path, data: str | bytes) -> None:
-    """Puts data at path in one stroke."""
-    part = path.with_name(UNFINISHED.format(path.name))
+def write(path: Path, data: str | bytes, unfinished: str | None = None) -> None:
+    """Puts data at path in one stroke. unfinished: name of the file until then, else one of this process."""
+    part = path.with_name(unfinished or UNFINISHED.format(f"{path.name}.{os.getpid()}"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:

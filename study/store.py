@@ -153,7 +153,7 @@ class Store:
         found = {}
         for key, png in pngs.items():
             file = self.image(cell, key)
-            write(file, png)
+            write(file, png, UNFINISHED.format(file.name))  # the same after a kill, so that none is left
             found[key] = {
                 "sha256": hashlib.sha256(png).hexdigest(),
                 "bytes": len(png),
