@@ -13,12 +13,12 @@ from dataclasses import replace
 from typing import Any
 
 from fovea.study.config.errors import Refused
-from fovea.study.floor import save
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan, make
 from fovea.study.run.launchers import Local
 from fovea.study.run.progress import Progress
 from fovea.study.store import Store
+from fovea.study.stored import save_floor
 
 OTHER = {"float32": "bfloat16", "bfloat16": "float32", "float16": "float32"}
 FURTHER = 10**6  # to seeds that no study uses beside its own
@@ -64,7 +64,7 @@ def main(overrides: list[str]) -> Mapping[str, Any]:
             other = made(make([*overrides, *more]), store, progress)
             beside = replace(other, keys=own.keys).against(own)  # prompts pair, also where seeds differ
             found[change] = {s.name: s for metric in metrics.values() for s in metric(beside)}
-        save(store, dense(plan), found)
+        save_floor(store, dense(plan).id, found)
     for change, scores in found.items():
         values = [f"{s.name} {s.value:.4g} ± {s.se:.2g}" for s in scores.values() if s.value is not None]
         print(f"{change}: {', '.join(values)}")

@@ -16,10 +16,10 @@ from fovea.study.analysis.speed import batches, seconds, speed
 from fovea.study.analysis.verdict import with_verdicts
 from fovea.study.config.instantiate import instantiate
 from fovea.study.finished import Finished
-from fovea.study.floor import floor
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan, keyed
 from fovea.study.store import Store
+from fovea.study.stored import floor
 
 Metrics = Mapping[str, Callable[[Samples], list[Score]]]
 
@@ -32,7 +32,9 @@ def rows(plan: Plan, store: Store) -> list[Row]:
     complete = [row for row in found if row.n == row.planned]
     require_equal_n([score for row in complete for score in row.scores.values()])
     found = with_verdicts(found, plan.config["eval"].get("margin") or {})
-    return [replace(row, floor=floor(store, row.cell)) if row.cell.role == "dense" else row for row in found]
+    return [
+        replace(row, floor=floor(store, row.cell.id)) if row.cell.role == "dense" else row for row in found
+    ]
 
 
 def build_metrics(plan: Plan) -> Metrics:

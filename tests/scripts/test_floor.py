@@ -6,7 +6,7 @@ import math
 import pytest
 
 import run
-from fovea.study.floor import FILE
+from fovea.study.stored import FLOOR
 from scripts import floor
 from tests.pipelines import PIPELINES, saved
 
@@ -41,7 +41,7 @@ def test_a_rounding_moves_little_and_another_seed_much(found):
 
 
 def test_every_metric_is_kept_with_its_error(found, study):
-    (changes,) = json.loads((study / FILE).read_text()).values()
+    (changes,) = json.loads((study / FLOOR).read_text()).values()
     for change, scores in changes.items():
         assert {score["name"] for score in scores} == {"psnr", "identical", "ssim"}
         assert all(float(score["value"]) == found[change][score["name"]].value for score in scores)
