@@ -99,6 +99,9 @@ def test_a_metric_that_cannot_even_say_its_scores_is_unavailable(samples):
         def check(self):
             pass
 
+        def __call__(self, samples):
+            return []
+
     (score,) = selftest.scored(selftest.trusted(Mute()), samples)
     assert (score.name, score.value) == ("mute", None)
     assert "KeyError" in score.unavailable
