@@ -20,7 +20,8 @@ SESSION = re.compile(r"\d{8}T\d{12}-[0-9a-f]{4}")
 
 @pytest.fixture(scope="module")
 def arguments(small):
-    return [*small, "n=2", "sweep.grid.method.ratio=[0.25]", "name=x"]
+    words = [word for word in small if not word.startswith(("n=", "sweep.grid"))]
+    return [*words, "n=2", "sweep.grid.method.ratio=[0.25]", "name=x"]
 
 
 @pytest.fixture(scope="module")
