@@ -28,6 +28,7 @@ PARTS = ("about 2 times fewer FLOPs", "about 4 times fewer FLOPs")
 SCORES = ("psnr", "clip_score[emoji]", "fd[emoji]")
 KINDS = {"steps": 0, "ras": 2, "random": 2, "ralu": 1}  # colour by family of methods; caches take the rest
 VARIANT = re.compile(r"(?:solver|stale|selection)=(\S+)")
+ENDS = {"high_ratio=1": "lowest", "high_ratio=0": "highest"}  # which tokens of RAS's ranking run
 Row = dict[str, Any]
 
 
@@ -49,7 +50,7 @@ def read(folder: Path, name: str) -> list[Row]:
 
 def brief(row: Row) -> str:
     """ras ratio=0.25 stale=taylor -> ras taylor; the settings stand in the studies' own tables."""
-    variants = VARIANT.findall(row["label"])
+    variants = VARIANT.findall(row["label"]) + [name for end, name in ENDS.items() if end in row["label"]]
     fewer = ["of 15 steps"] if "steps=15" in row["label"] else []
     return " ".join([row["label"].split()[0], *variants, *fewer])
 
