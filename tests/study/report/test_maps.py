@@ -166,7 +166,7 @@ class Flops:
 
     def samples(self, cell):
         kind, number = cell.rsplit(maxsplit=1)
-        flops = 100 if kind == "dense" else round(100 / float(number))
+        flops = 10**6 if kind == "dense" else round(10**6 / float(number))
         return SimpleNamespace(flops=FlopsRecord(cell=cell, images=1, counted=flops, closed=flops))
 
 
