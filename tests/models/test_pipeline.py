@@ -59,7 +59,7 @@ def test_equals_the_pipeline(name, dtype, b, guided):
         found, flow = ours(pipe, prompts, height, width, **mine)
         assert [w.k for w in flow.work] == [flow.grid.n] * STEPS
         if name == "flux" and guided:  # the halves are one batch here, two calls there
-            atol = 3e-6 if dtype == torch.float32 else 2**-4
+            atol = 5e-6 if dtype == torch.float32 else 2**-4
             torch.testing.assert_close(found, expected, atol=atol, rtol=0)
         else:
             assert torch.equal(found, expected)
