@@ -95,12 +95,17 @@ class StoredImages:
     def read(self, places: Sequence[int]) -> Tensor:
         """Raises Damaged."""
         files = [self.store.image(self.cell, self.keys[i]) for i in places]
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            images = [*pool.map(pixels, files)]
-        for file, image in zip(files, images, strict=True):
+        images = np.empty((len(files), 3, *self.size), np.uint8)
+
+        def decode(i: int) -> None:
+            image = pixels(files[i])
             if image.shape[:2] != self.size:
-                raise Damaged(file, ValueError("it is not of the size of the others"))
-        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+                raise Damaged(files[i], ValueError("it is not of the size of the others"))
+            images[i] = image.transpose(2, 0, 1)
+
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            [*pool.map(decode, range(len(files)))]
+        return torch.from_numpy(images)
 
     def part(self, places: Sequence[int]) -> "StoredImages":
         of = self.records.only(self.keys[i] for i in places)
