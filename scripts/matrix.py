@@ -20,8 +20,8 @@ from typing import Any
 
 import pandas as pd
 
+from fovea.study.files import write
 from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, figure, save
-from fovea.study.store import write
 
 SPLIT = 3.0  # times fewer FLOPs: between the twofold and the fourfold settings
 PARTS = ("about 2 times fewer FLOPs", "about 4 times fewer FLOPs")

@@ -20,7 +20,7 @@ from nbconvert import MarkdownExporter
 from nbformat import NotebookNode
 from PIL import Image
 
-from fovea.study.store import write
+from fovea.study.files import write
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS, PAGES = ROOT / "notebooks", ROOT / "results" / "embedded" / "notebooks"

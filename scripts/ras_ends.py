@@ -19,7 +19,7 @@ import pandas as pd
 from fovea.eval.decisions import holm
 from fovea.eval.interval import Interval
 from fovea.eval.statistics import Pool, paired_difference
-from fovea.study.store import write
+from fovea.study.files import write
 
 RANDOM, ORACLE = "random ratio=0.25", "ras ratio=0.25 selection=oracle (diagnosis)"
 CELLS = {

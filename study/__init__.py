@@ -1,5 +1,4 @@
-"""A study: conf -> plan -> cells -> store -> report.
+"""A study: config -> plan -> run -> store -> analysis -> report; commands call these stages.
 
-The only package that imports models, methods and eval. Its own modules stay apart by weight: config, build,
-prompts, identity, plan and store import nothing heavy, so that a wrong input is refused before torch is
-loaded."""
+The only package that imports models, methods and eval. config, plan and the store import nothing heavy, so
+that a wrong input is refused before torch is loaded. No file imports a later stage."""

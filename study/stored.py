@@ -15,7 +15,8 @@ from typing_extensions import TypedDict
 
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import instantiate
-from fovea.study.store import Store, read_json, write_json
+from fovea.study.files import read_json, write_json
+from fovea.study.store import Store
 
 if TYPE_CHECKING:
     from fovea.eval import Score

@@ -13,10 +13,10 @@ from fovea.study.commands.command import Command
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import validated
 from fovea.study.config.schema import Settings
+from fovea.study.files import write
 from fovea.study.picture import Damaged, same
 from fovea.study.plan.plan import OF_RUN
 from fovea.study.report.terminal import grouped, say, show, tell, terminal
-from fovea.study.store import write
 from fovea.study.stored import Record, Stored, find, rounded
 from fovea.study.streams import print_summary
 

@@ -22,11 +22,12 @@ from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import validated
 from fovea.study.config.schema import Settings
+from fovea.study.files import write_json
 from fovea.study.finished import Finished
 from fovea.study.picture import Damaged, same
 from fovea.study.plan.plan import cell_of, planned
 from fovea.study.records import CellRecord
-from fovea.study.store import Store, write_json
+from fovea.study.store import Store
 from fovea.study.stored import Record, Stored, find
 
 Fact = tuple[str, str, str]  # of what, its value, in which study

@@ -7,13 +7,14 @@ from typing import Any, TypeVar
 
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import instantiate
+from fovea.study.files import write_json
 from fovea.study.picture import Damaged
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan, make
 from fovea.study.report.table import Table
 from fovea.study.report.terminal import say, show, tell, terminal
 from fovea.study.run.progress import clock
-from fovea.study.store import Store, write_json
+from fovea.study.store import Store
 from fovea.study.stored import Stored
 from fovea.study.streams import print_summary
 

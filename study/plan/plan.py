@@ -12,9 +12,9 @@ from fovea.study.config.errors import Refused, nearest
 from fovea.study.config.instantiate import instantiate, obstacle, validated
 from fovea.study.config.prompts import Prompt, Sample, read, samples
 from fovea.study.config.schema import COMMANDS, Settings, Suite, Sweep
+from fovea.study.files import read_json
 from fovea.study.plan import fingerprint
 from fovea.study.plan.cells import Cell, Node, cells, full_model
-from fovea.study.store import read_json
 
 OF_RUN = {"name", "plan", *COMMANDS}  # keys that say what to do, not what the study is
 

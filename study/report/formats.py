@@ -14,8 +14,8 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow.parquet import read_table, write_table
 
+from fovea.study.files import write
 from fovea.study.report.table import Column, Entry, Table, visible
-from fovea.study.store import write
 
 FORMULA = ("=", "+", "-", "@")  # what a spreadsheet would compute begins so
 SCHEMA = b"fovea.table"  # the key of a Parquet file's metadata under which the look of the table stands

@@ -12,6 +12,7 @@ from matplotlib import colormaps
 from matplotlib.figure import SubFigure
 from PIL import Image, ImageDraw, ImageFont
 
+from fovea.study.files import write
 from fovea.study.picture import pixels
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan
@@ -19,7 +20,7 @@ from fovea.study.report.panels import TITLE, beside, enlarged, faded, folded, ov
 from fovea.study.report.style import INK, MUTED, RANDOM, WARNING, drawable, figure, save
 from fovea.study.report.traces import Traced, choice, chosen
 from fovea.study.run.trace import Trace
-from fovea.study.store import Store, write
+from fovea.study.store import Store
 
 FIRST = 16  # samples that are looked at
 PROMPTS, STEPS, LEAST = 3, 10, 5  # of focus.png at most; columns at least, so that few stand together

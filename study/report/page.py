@@ -17,13 +17,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from fovea.study.analysis.row import Row
+from fovea.study.files import write
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan
 from fovea.study.report.drawing import drawings
 from fovea.study.report.page_data import collected
 from fovea.study.report.table import Entry, Table, visible
 from fovea.study.report.verdict_text import cautions, verdict
-from fovea.study.store import Store, write
+from fovea.study.store import Store
 
 HERE = Path(__file__).parent / "page"
 STYLES = ("page.css", "table.css", "controls.css", "plot.css", "images.css", "narrow.css")

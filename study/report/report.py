@@ -8,6 +8,7 @@ from fovea.study.analysis.contrasts import of_rows
 from fovea.study.analysis.row import Row
 from fovea.study.analysis.score import per_sample, rows
 from fovea.study.analysis.verdict import volumes
+from fovea.study.files import write, write_json
 from fovea.study.plan.fingerprint import digest
 from fovea.study.plan.plan import Plan
 from fovea.study.report import formats, published
@@ -21,7 +22,7 @@ from fovea.study.report.table import Table
 from fovea.study.report.traces import table as trace_table
 from fovea.study.report.traces import traced
 from fovea.study.report.trajectories import continuity, departure
-from fovea.study.store import Store, write, write_json
+from fovea.study.store import Store
 from fovea.study.stored import brief
 
 STUDY = ("commit", "dirty", "packages", "config", "cells", "seeds", "prompts", "random_weights")

@@ -66,7 +66,7 @@ def drawn(keys: Iterable[str], of: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def described(cell: Cell) -> dict[str, Any]:
-    """All there is to a cell but its id: study/plan/again.py makes it again of this."""
+    """All there is to a cell but its id: `plan.cell_of` makes it again of this."""
     return {key: getattr(cell, key) for key in OF_CELL} | cell.identity
 
 

@@ -12,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialised
 from scipy.stats import rankdata
 
-from fovea.study.store import Store, write
+from fovea.study.files import write
+from fovea.study.store import Store
 
 LARGEST = float(np.finfo(np.float16).max)
 
