@@ -71,8 +71,9 @@ def picture(file: Path) -> Image.Image:
     try:
         with Image.open(file) as opened:
             opened.load()
-            if opened.format != "MPO" and getattr(opened, "n_frames", 1) > 1:
-                raise ValueError(f"it holds {opened.n_frames} pictures")
+            frames = getattr(opened, "n_frames", 1)
+            if frames > 1 and opened.format != "MPO":
+                raise ValueError(f"it holds {frames} pictures")
             return _rgb(ImageOps.exif_transpose(opened))
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise Unavailable(f"{file} cannot be read ({_reason(error)})", CONVERT) from error

@@ -84,8 +84,12 @@ class InMemory:
     def __init__(self, images: Tensor, known: dict[str, Rows] | None = None):
         self.images, self.known = images, {} if known is None else known
 
-    @cached_property
+    @property
     def ids(self) -> list[str]:
+        return self._hashes
+
+    @cached_property
+    def _hashes(self) -> list[str]:
         each = (image.contiguous().numpy(force=True) for image in self.images)
         return [hashlib.sha256(f"{x.shape}".encode() + x.tobytes()).hexdigest() for x in each]
 

@@ -131,7 +131,7 @@ class Resampled:
 
     def _drawn(self, columns: NDArray[Any], counts: Array | None = None) -> Array:
         """(r, m): columns (g, m) added up by how often each prompt was drawn."""
-        drawn = _counts(self.prompts, REPLICATES, self.seed) if counts is None else counts
+        drawn: NDArray[Any] = _counts(self.prompts, REPLICATES, self.seed) if counts is None else counts
         step = max(1, 2 * 10**6 // self.prompts)  # of a few megabytes at once
         return np.concatenate([drawn[i : i + step] @ columns for i in range(0, len(drawn), step)])
 

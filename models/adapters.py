@@ -36,9 +36,9 @@ def adapt(pipe: Any, dense: Literal["tokens", "stock"] = "tokens") -> Iterator[M
         raise TypeError(f"no adapter for {type(pipe).__name__}; there is one for {known}")
     family, call = kinds[kind], Call()
     with ExitStack() as restore:
-        if pipe.transformer is not None:
-            claim(pipe.transformer, call)
-            restore.callback(release, pipe.transformer)
+        if (dit := getattr(pipe, "transformer", None)) is not None:
+            claim(dit, call)
+            restore.callback(release, dit)
         require(pipe, kind, family, dense)
         restore.callback(pipe.maybe_free_model_hooks)
         restore.enter_context(untold(kind))

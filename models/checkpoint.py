@@ -1,10 +1,12 @@
 """Which weights to load, and whether they can be had: decided before anything heavy is imported."""
 
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, PlainValidator
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticKnownError
 
 from fovea.models.families import FAMILIES, SIZES
 from fovea.models.folder import cell, fault, parameters, read
@@ -17,6 +19,19 @@ class MissingWeights(RuntimeError):
     """The weights of a checkpoint cannot be had here, or do not fit; the message names the ways out."""
 
 
+def among(names: Collection[str]) -> Callable[[Any], str]:
+    """The check of a setting that is one of these, with what pydantic says of a Literal."""
+    *most, last = map(repr, names)
+    expected = f"{', '.join(most)} or {last}" if most else last
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or value not in names:
+            raise PydanticKnownError("literal_error", {"expected": expected})
+        return value
+
+    return check
+
+
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Checkpoint:
     """A pipeline's weights and how they are used by default.
@@ -27,10 +42,10 @@ class Checkpoint:
     max_sequence_length: text tokens of SD3 and FLUX; None is the pipeline's own default.
     """
 
-    family: Literal[*FAMILIES]
+    family: Annotated[str, PlainValidator(among(FAMILIES))]
     path: Annotated[str, Field(min_length=1)]
     weights: Literal["pretrained", "random"] = "pretrained"
-    architecture: Literal[*SIZES] | None = None
+    architecture: Annotated[str, PlainValidator(among(SIZES))] | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     height: Annotated[int, Field(gt=0)] = 1024

@@ -39,7 +39,7 @@ def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int
 def scale(name: str, value: Any) -> None:
     """ValueError unless None or a finite number of at least 0."""
     number = isinstance(value, Real) and not isinstance(value, bool)
-    if value is not None and not (number and math.isfinite(value) and value >= 0):
+    if value is not None and not (number and 0 <= float(value) < math.inf):
         raise ValueError(f"{name}={value!r}: must be a number of at least 0, or None for the pipeline's own")
 
 

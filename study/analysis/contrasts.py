@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 from fovea.eval.decisions import holm
 from fovea.eval.facts import Facts
@@ -267,8 +267,7 @@ def _each(facts: Facts, images: Sequence[Mapping[str, Any]], name: str, figure: 
 
 def how_pooled(values: Sequence[float], figure: float | None) -> Pool | None:
     """How the images' values make the figure of the table; None if they do not."""
-    pools: tuple[Pool, ...] = ("mean", "decibel")
     if not values or figure is None:
         return None
-    same = (p for p in pools if math.isclose(pooled(values, pool=p), figure, rel_tol=1e-6))
+    same = (p for p in get_args(Pool) if math.isclose(pooled(values, pool=p), figure, rel_tol=1e-6))
     return next(same, None)

@@ -104,7 +104,7 @@ class StoredImages:
             images[i] = image.transpose(2, 0, 1)
 
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            [*pool.map(decode, range(len(files)))]
+            list(pool.map(decode, range(len(files))))  # raises what one of them raised
         return torch.from_numpy(images)
 
     def part(self, places: Sequence[int]) -> "StoredImages":

@@ -109,7 +109,7 @@ def speed(records: Finished, dense: Finished | None) -> Speed | None:
         contended=sum(map(contended, kept)),
         apart=sum(apart(*pair) for pair in pairs(dense, records).values()) if dense is not None else 0,
         cut=records.warm_up.cut if records.warm_up else None,
-        **(_cold(records.warm_up, seconds(records), dense and seconds(dense)) if records.warm_up else {}),
+        **_cold(records.warm_up, seconds(records), None if dense is None else seconds(dense)),
     )
 
 
@@ -121,8 +121,8 @@ def _joules(kept: Sequence[BatchRecord]) -> tuple[Interval | None, str | None]:
     return None, next((why for b in kept if (why := b.state.get("joules_unavailable"))), "not recorded")
 
 
-def _cold(cold: WarmUpRecord, usual: Interval | None, dense: Interval | None) -> dict[str, Any]:
-    if usual is None:
+def _cold(cold: WarmUpRecord | None, usual: Interval | None, dense: Interval | None) -> dict[str, Any]:
+    if cold is None or usual is None:
         return {}
     beyond = cold.seconds - usual.value * cold.size
     known = {"first": beyond - cold.compile_seconds, "compiling": cold.compile_seconds}
