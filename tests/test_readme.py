@@ -84,3 +84,11 @@ def test_every_picture_and_link_is_there(page):
         if not goal.exists() or (heading and heading not in anchors):
             missing.append(link)
     assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_is_named_is_there(page):
+    """But for those that a reader is to add, named x and mine, and what a study leaves in its folder."""
+    named = set(re.findall(r"`((?:[a-z_*]+/)+[a-z_*.]+\.(?:py|yaml|csv|sh))`", page.read_text()))
+    mine = re.compile(r"(.*/)?(test_)?(x|mine)\.(py|yaml)")
+    assert not [name for name in named if not mine.fullmatch(name) and not [*ROOT.glob(name)]]

@@ -27,7 +27,8 @@ class Row:
     better. keys, prompts: of the images, in the order of a score's `per_image`. relative: cost over that of
     the dense run, by batch for time, by image for FLOPs. holm, gain_holm: p-values of the scores' differences
     to dense and of the gains, adjusted for the table. verdicts: whether a score is within its margin. front:
-    how probably the cell is on the Pareto front. floor: what a lossless change does to a score: floor.py."""
+    how probably the cell is on the Pareto front. floor: what a lossless change does to a score
+    (scripts/floor.py)."""
 
     cell: Cell
     n: int

@@ -25,6 +25,7 @@ from fovea.study.config.schema import Settings
 from fovea.study.files import write_json
 from fovea.study.finished import Finished
 from fovea.study.picture import Damaged, same
+from fovea.study.plan.fingerprint import targets_of
 from fovea.study.plan.plan import cell_of, planned
 from fovea.study.records import CellRecord
 from fovea.study.store import Store
@@ -219,7 +220,7 @@ def _of_cell(study: Stored, cell: str, known: Mapping[str, Any]) -> Iterable[Fac
     yield f"weights of {model_name(known)}", str(known["weights"]), name
     for package, version in known["packages"].items():
         yield package, version.partition("+")[0], name  # the same source built for another device
-    yield f"code of {' with '.join(targets(known['method']))}", str(known["code"]), name
+    yield f"code of {' with '.join(targets_of(known['method']))}", str(known["code"]), name
     size = f"{known['weights']} at {model['height']} x {model['width']}"
     records = Store(study.folder).samples(cell)
     for prompt, seed, noise in zip(*map(records.column, ("prompt", "seed", "noise")), strict=True):
@@ -244,17 +245,6 @@ def _ragged(studies: Sequence[Stored]) -> list[str]:
 def model_name(known: Mapping[str, Any]) -> str:
     """Of a cell: that of its weights' folder or hub id."""
     return Path(str(known["model"]["path"])).name
-
-
-def targets(node: Record) -> list[str]:
-    """The classes of a method's node and of those in it."""
-    inner = [
-        name
-        for value in node.values()
-        if isinstance(value, Mapping) and "_target_" in value
-        for name in targets(dict(value))
-    ]
-    return [node["_target_"], *inner]
 
 
 def _text(value: Any) -> str:
@@ -317,11 +307,7 @@ def _add(source: Store, goal: Store, cell: str, record: Record) -> None:
             raise Refused(f"merge: {source.folder} has another image than the studies before it of {what}")
     for file in sorted(source.cell(cell).rglob("*")):
         place = file.relative_to(source.cell(cell))
-        if (
-            file.is_file()
-            and place.parts[0] in ("records", "focus", "traces", "found")
-            and place.name[0] != "."
-        ):
+        if file.is_file() and place.parts[0] in KEPT and place.name[0] != ".":
             _link(file, goal.cell(cell) / place)
     goal.describe(CellRecord.of(cell_of(cell, record)))
     own, known, now = map(_digests, (mine, there, goal.records(cell)))

@@ -41,7 +41,7 @@ def packages() -> dict[str, str]:
 
 def code(model: Mapping[str, Any], method: Mapping[str, Any]) -> str:
     """Hash of the source that touches the numbers of a method on a model, both as nodes."""
-    return _code(model["family"], model["weights"] == "random", tuple(sorted(set(_targets(method)))))
+    return _code(model["family"], model["weights"] == "random", tuple(sorted(set(targets_of(method)))))
 
 
 @cache
@@ -63,12 +63,12 @@ def _source(module: str) -> Path:
     return file
 
 
-def _targets(node: Mapping[str, Any]) -> Iterator[str]:
+def targets_of(node: Mapping[str, Any]) -> Iterator[str]:
     """The classes of a node and of those in it."""
     yield node["_target_"]
     for value in node.values():
         if isinstance(value, Mapping) and "_target_" in value:
-            yield from _targets(value)
+            yield from targets_of(value)
 
 
 def _follow(module: str, found: set[str], left_out: Iterable[str]) -> None:

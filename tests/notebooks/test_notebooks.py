@@ -58,6 +58,14 @@ def test_it_is_committed_without_output_and_for_any_python(file):
         assert not ABSOLUTE.search(cell.source), cell.source
 
 
+def test_its_page_has_the_code_and_words_of_the_notebook(file):
+    """So that nobody copies from the page what the notebook no longer says."""
+    shown = {line.rstrip() for line in (PAGES / f"{file.stem}.md").read_text("utf-8").splitlines()}
+    cells = nbformat.read(file, as_version=4).cells
+    said = [line.rstrip() for cell in cells for line in cell.source.splitlines()]
+    assert not [line for line in said if line not in shown | {""}]
+
+
 def test_every_cell_runs_and_nothing_is_complained_of(ran):
     assert [out.text for out in outputs(ran) if out.output_type == "stream" and out.name == "stderr"] == []
     assert sum("image/png" in out.get("data", {}) for out in outputs(ran)) >= 2
