@@ -51,8 +51,9 @@ def folder(place: Path) -> Folder:
     if unread := [file for file in files if file.suffix.lower() in OTHERS]:
         allowed = ", ".join(sorted(kind.removeprefix(".") for kind in READ))
         raise Unavailable(f"{named(map(str, unread))}: read are {allowed} only", CONVERT)
-    pictures = [file for file in files if file.suffix.lower() in READ and not file.is_dir()]
-    return Folder(tuple(pictures), tuple(file for file in files if file not in set(pictures)))
+    pictures = [file for file in files if file.suffix.lower() in READ and file.is_file()]
+    known = set(pictures)
+    return Folder(tuple(pictures), tuple(file for file in files if file not in known))
 
 
 def _is_left_over(inside: Path) -> bool:

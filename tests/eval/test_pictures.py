@@ -1,5 +1,7 @@
 """Folders of pictures as people have them, and files of every depth and colour model."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -121,6 +123,13 @@ def test_what_is_passed_over_is_told(place):
     )
     assert Reference(place).note == folder(place).note
     assert len(folder(place).pictures) == 3
+
+
+def test_a_pipe_called_as_a_picture_is_not_waited_for(place):
+    os.mkfifo(place / "pipe.png")
+    found = folder(place)
+    assert [file.name for file in found.pictures] == ["0.png", "1.png", "2.png"]
+    assert found.note == "of the reference, pipe.png that is no picture was passed over"
 
 
 def test_a_dead_link_and_pictures_that_are_not_read_are_named(place):
