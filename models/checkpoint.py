@@ -48,8 +48,8 @@ class Checkpoint:
     architecture: Annotated[str, PlainValidator(among(SIZES))] | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
-    height: Annotated[int, Field(gt=0)] = 1024
-    width: Annotated[int, Field(gt=0)] = 1024
+    height: Annotated[int, Field(gt=0, le=65_536)] = 1024
+    width: Annotated[int, Field(gt=0, le=65_536)] = 1024
     steps: Annotated[int, Field(gt=0, le=10_000)] = 28
     guidance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 4.0
     negative: str = ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
 from functools import cached_property
+from os.path import expanduser, isdir
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,12 +178,12 @@ class Stored:
 def find(said: str, value: str, results: str = "results") -> Stored:
     """The study in this folder, or of this name below `results`. Refused with those that there are. said: the
     argument, for the message."""
-    for folder in (Path(value).expanduser(), Path(results).expanduser() / value):
-        if value and folder.is_dir() and (stored := Stored(folder)).provenance:
+    for folder in (Path(expanduser(value)), Path(expanduser(results)) / value):
+        if value and isdir(folder) and (stored := Stored(folder)).provenance:
             return stored
-        if value and folder.is_dir() and stored.fault:
+        if value and isdir(folder) and stored.fault:
             raise Refused(f"{said}: {stored.fault}")
-    there = studies(Path(results).expanduser())
+    there = studies(Path(expanduser(results)))
     close = get_close_matches(Path(value).name, [study.name for study in there], n=1, cutoff=0.5)
     meant = next((f"did you mean {study.folder}? " for study in there if [study.name] == close), "")
     known = f"{meant}allowed: {', '.join(str(study.folder) for study in there)}"

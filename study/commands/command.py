@@ -7,7 +7,7 @@ from importlib import import_module
 from os.path import expanduser
 
 from fovea.study.config.compose import listed, text
-from fovea.study.config.errors import Refused
+from fovea.study.config.errors import Refused, shown
 from fovea.study.config.schema import COMMANDS
 
 
@@ -21,8 +21,8 @@ class Command:
 
     @property
     def text(self) -> str:
-        """As it was given."""
-        return f"{self.name}={self.value}"
+        """As a message repeats it."""
+        return shown(f"{self.name}={self.value}")
 
     @property
     def rest(self) -> list[str]:
@@ -49,7 +49,7 @@ class Command:
 
     def folders(self) -> list[str]:
         """The value as a list: [a,b] or a,b."""
-        return listed(self.text)
+        return listed(f"{self.name}={self.value}")
 
 
 def command(arguments: Sequence[str]) -> Command | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import chain
+from os.path import expanduser
 from pathlib import Path
 from secrets import token_hex
 from time import time
@@ -56,7 +57,7 @@ def run(command: Command) -> int:
         raise Refused(f"{command.text}: the new study needs a name: name=NEW")
     validated(Settings, {"prompts": "", "name": name})
     studies = _studies(command, results)
-    if (folder := Path(results).expanduser() / name).exists():
+    if (folder := Path(expanduser(results)) / name).exists():
         raise Refused(f"name={name}: {folder} is there already; give another name")
     agree(command.text, studies)
     record = merged(studies, command.arguments)

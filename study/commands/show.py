@@ -1,6 +1,7 @@
 """show=FOLDER: the table of a study again, from what lies in its folder; show= alone: which studies there
 are."""
 
+from os.path import expanduser, isdir
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def every(command: Command) -> int:
     """The studies below a folder, the newest last."""
     command.allow("results")
     folder = command.value if command.name == "show" else ""
-    results = Path(folder or command.results).expanduser()
+    results = Path(expanduser(folder or command.results))
     found = sorted(studies(results), key=lambda study: study.made)
     rows = [_row(study) for study in found if not study.fault]
     faults = [study.fault for study in [*found, *unreadable(results)] if study.fault]
@@ -85,7 +86,7 @@ def summary(study: Stored) -> dict[str, Any]:
 
 
 def _holds_studies(folder: Path) -> bool:
-    return folder.is_dir() and not Stored(folder).provenance and bool(studies(folder))
+    return isdir(folder) and not Stored(folder).provenance and bool(studies(folder))
 
 
 def _logger(given: list[str]) -> Any:

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,10 @@ NESTED = {"cache": "method/cache"}  # groups inside a group, by the name that th
 SHORT = {folder: name for name, folder in NESTED.items()}
 NAMED = {"prompt", "paper"}  # no choices: named by prompts=... and by an experiment
 OF_CELLS = ("model", "method", "cache")  # what may differ between the cells of a study
+LONGEST_WORD = 20_000  # characters of an argument; Hydra reads 100,000 in half a minute
+DEEPEST = 20  # lists and nodes in one another
+MOST_VALUES = 10_000  # of a key in a sweep
+QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 PLAIN = re.compile(r"[\w/\-+.$%*@?|: ]*", re.ASCII)  # what Hydra takes without quotes
 ONE_LIST = {
     "seeds": "seeds are one list, seeds=[0,1]",
@@ -151,7 +156,12 @@ def command(overrides: tuple[str, ...]) -> Command:
 
 
 def parsed(text: str) -> Override:
-    """One argument. Refused, with how to write it, where Hydra cannot read it."""
+    """One argument. Refused, with how to write it, where Hydra cannot read it, and unread where it is too
+    long."""
+    if len(text) > LONGEST_WORD:
+        raise Refused(f"{shown(text)}: an argument of {len(text):,} characters; allowed: {LONGEST_WORD:,}")
+    if _depth(text) > DEEPEST:
+        raise Refused(f"{shown(text)}: lists and nodes deeper than {DEEPEST} in one another")
     try:
         return OverridesParser.create().parse_override(text)
     except (HydraException, ValueError, RecursionError, OverflowError):
@@ -164,6 +174,12 @@ def parsed(text: str) -> Override:
         quoted = shlex.quote(f"{key}={mark}{value}{mark}") if mark == '"' else f"\"{key}='{value}'\""
         advice += f"; text that holds {' '.join(odd)} stands in quotes: {quoted}"
     raise Refused(f"{shown(text)!r} is not understood: {advice}")
+
+
+def _depth(text: str) -> int:
+    """The most brackets that are open at once, without those in quotes."""
+    plain = QUOTED.sub("", text)
+    return max(accumulate((sign in "[{") - (sign in "]}") for sign in plain), default=0)
 
 
 def text(argument: str) -> str:
@@ -233,12 +249,24 @@ def _belongs(override: Override) -> None:
 
 def _values(override: Override) -> list:
     if not override.is_sweep_override():
-        return override.value()  # type: ignore[return-value]
+        return _grid_values(override)
     try:
-        values = [_plain(value) for value in override.sweep_iterator()]
-    except (HydraException, ValueError) as error:
+        values = [_plain(value) for value in islice(override.sweep_iterator(), MOST_VALUES + 1)]
+    except (HydraException, ValueError, OverflowError) as error:
         raise Refused(f"{_said(override)}: {first_line(error)}") from None
+    if len(values) > MOST_VALUES:
+        raise Refused(f"{_said(override)}: a key takes at most {MOST_VALUES:,} values")
     if key_of(override) in groups():
+        _are_options(override, values)
+    return values
+
+
+def _grid_values(override: Override) -> list:
+    """Of sweep.grid.KEY=[...]."""
+    values: Any = override.value()
+    if key_of(override) in groups():
+        if not (isinstance(values, list) and values):
+            raise Refused(f"{_said(override)}: must be a list of at least one value")
         _are_options(override, values)
     return values
 

@@ -15,13 +15,14 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from os.path import expanduser
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import ConfigDict, Field
 from pydantic import dataclasses as pydantic
 
-from fovea.study.config.errors import Refused, nearest
+from fovea.study.config.errors import Refused, nearest, shown
 from fovea.study.config.instantiate import instantiate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,12 +136,12 @@ def _files(source: str) -> list[Path]:
     if source in sets:
         node: Any = OmegaConf.to_container(OmegaConf.load(sets[source]))
         return instantiate(node, f"conf/prompt/{source}.yaml", "fovea.study").found(source)
-    file = Path(source).expanduser()
+    file = Path(expanduser(source))
     for place in (file, ROOT / file):
         if place.suffix.lower() in LAYOUTS and _is_file(place):
             return [place]
     kinds = ", ".join(LAYOUTS)
-    raise Refused(f"prompts={source}: no such file ({kinds}), nor a set; {nearest(source, sets)}")
+    raise Refused(f"prompts={shown(source)}: no such file ({kinds}), nor a set; {nearest(source, sets)}")
 
 
 def _is_file(place: Path) -> bool:

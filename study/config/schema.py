@@ -24,9 +24,9 @@ class Settings:
     prompts: str
     name: str | None = None
     results: Annotated[str, Field(min_length=1), AfterValidator(expanduser)] = "results"
-    n: Annotated[int, Field(ge=1)] = 24
+    n: Annotated[int, Field(ge=1, le=10_000_000)] = 24
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
-    batch: Annotated[int, Field(ge=1)] = 4
+    batch: Annotated[int, Field(ge=1, le=10_000)] = 4
     cost: Literal["time", "flops"] = "time"
     versus: str | None = None
     plan: bool = False
@@ -39,7 +39,7 @@ class Settings:
     def __post_init__(self):
         if self.name is not None and not FOLDER.fullmatch(self.name):
             raise ValueError(
-                f"name={self.name}: must be letters, digits, '.', '_' and '-', at most 100 of them"
+                f"name={self.name[:200]}: must be letters, digits, '.', '_' and '-', at most 100 of them"
             )
         if any(len(part.encode()) > 255 for part in Path(self.results).parts) or len(self.results) > 4000:
             raise ValueError(f"results={self.results[:40]}...: is longer than a file system takes")

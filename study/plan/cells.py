@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import product
+from math import prod
 from typing import Any, Literal
 
 from omegaconf import OmegaConf
@@ -18,6 +19,7 @@ from fovea.study.plan import fingerprint
 
 # of the model's settings: one loading serves all values of these
 GENERATION = ("height", "width", "steps", "guidance", "negative", "max_sequence_length")
+MOST_POINTS = 100_000  # of a sweep
 OF_MODEL = re.compile(r"\$\{(oc\.select:)?model\.[\w.]+(,[^${}]*)?\}")  # filled in by the model's keys alone
 Node = dict[str, Any]
 
@@ -113,6 +115,9 @@ def points(sweep: Sweep) -> list[Point]:
             raise Refused(f"sweep: {key}: {why}")
         if key in grid and any(key in point for point in written):
             raise Refused(f"sweep: {key} is set by both the grid and a point; leave it out of one")
+    if (count := prod(map(len, grid.values())) * len(written)) > MOST_POINTS:
+        sizes = ", ".join(f"{len(values):,} of {key}" for key, values in grid.items())
+        raise Refused(f"sweep: {count:,} points, {sizes}; a study has at most {MOST_POINTS:,}")
     rows = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     return [_point(row, extra) for row in rows for extra in written]
 

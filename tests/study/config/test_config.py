@@ -120,7 +120,7 @@ LABELS = {
     "results=": "results=: string should have at least 1 character",
     f"results={'x' * 300}": "is longer than a file system takes",
     f"n={'9' * 5000}": "is not understood",
-    f"method.resets={'[' * 500}": "is not understood",
+    f"method.resets={'[' * 500}": "lists and nodes deeper than 20",
     "model.steps=1000000000": "must be less than or equal to 10000",
     "method.steps=1000000000": "must be less than or equal to 10000",
     "method.cache={_target_: os.system}": "only classes of fovea.methods can stand here",
