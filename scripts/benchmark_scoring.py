@@ -7,8 +7,8 @@
 Two cells, dense and a method, are stored as a study stores them and scored as it scores them, each number of
 images in a process of its own, twice: the second time nothing is left to compute. Of several numbers the last
 line says what an image more takes and what is expected of 10,000, by the slope between the first and the
-last; it is no measurement. What must grow is what is kept of an image: 8 KiB of Inception's features, 2 KiB
-at most of CLIP's, and its scores, of both cells. Name 64 images or more: a smaller cell has no full batch
+last; it is no measurement. What must grow is what is kept of an image: 8 KiB of Inception's features, a few
+of CLIP's, and its scores, of both cells. Name 64 images or more: a smaller cell has no full batch
 that is read ahead of another."""
 
 import argparse
