@@ -100,10 +100,10 @@ def number(entry: Entry) -> float | None:
 
 
 def _template() -> Any:
-    room = Environment(
+    environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    return room.get_template("page.html")
+    return environment.get_template("page.html")
 
 
 def escaped(data: Any) -> Markup:
