@@ -1,25 +1,22 @@
 """A study's cells: the dense baselines, every point of the sweep, and step reduction beside them."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
-from itertools import product
-from math import prod
 from typing import Any, Literal
 
 from omegaconf import OmegaConf
 
-from fovea.study.config.compose import SHORT, Composed, command, flat, load, may_vary, options, put, resolved
-from fovea.study.config.errors import Refused, shown
+from fovea.study.config.compose import Composed, command, load, options, put, resolved
+from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import instantiate, varied
 from fovea.study.config.schema import Settings, Sweep
 from fovea.study.plan import fingerprint
+from fovea.study.plan.names import Baseline, Names, spelled
+from fovea.study.plan.points import Point, points
 
 # of the model's settings: one loading serves all values of these
 GENERATION = ("height", "width", "steps", "guidance", "negative", "max_sequence_length")
-MOST_POINTS = 100_000  # of a sweep
 OF_MODEL = re.compile(r"\$\{(oc\.select:)?model\.[\w.]+(,[^${}]*)?\}")  # filled in by the model's keys alone
 Node = dict[str, Any]
 
@@ -40,22 +37,6 @@ class Cell:
     dense: str
     off: bool  # the settings switch the method off: it is meant to do what the baseline does
     identity: dict[str, Any] = field(repr=False, compare=False)
-
-
-@dataclass(frozen=True)
-class Point:
-    """One point of the sweep. files: of groups. model, method: keys of theirs. label: what it is called, but
-    for what `grid`, the keys of the product, adds."""
-
-    files: dict[str, Any]
-    model: dict[str, Any]
-    method: dict[str, Any]
-    label: str | None
-    grid: frozenset[str]
-
-    @property
-    def values(self) -> dict[str, Any]:
-        return self.files | self.model | self.method
 
 
 @dataclass(frozen=True)
@@ -93,7 +74,7 @@ def cells(overrides: Sequence[str], sweep: Sweep, settings: Settings) -> list[Ce
     for cell in found:
         other = named.setdefault(cell.label, cell)
         if other is not cell:
-            both = " and ".join(_said(c.axes) or c.role for c in (other, cell))
+            both = " and ".join(spelled(c.axes) or c.role for c in (other, cell))
             raise Refused(f"two cells would be called {cell.label!r}: {both}; give each point its own label")
     return found
 
@@ -104,22 +85,6 @@ def unique(cells: Iterable[Cell]) -> list[Cell]:
     for cell in cells:
         found.setdefault(cell.id, cell)
     return list(found.values())
-
-
-def points(sweep: Sweep) -> list[Point]:
-    """What each cell sets: the grid's product, times the cells written out. Refused where a key cannot differ
-    between cells, or is in both."""
-    grid, written = flat(sweep.grid), [flat(point) for point in sweep.points or ({},)]
-    for key in {key: None for keys in (grid, *written) for key in keys}:
-        if key != "label" and (why := may_vary(key)):
-            raise Refused(f"sweep: {key}: {why}")
-        if key in grid and any(key in point for point in written):
-            raise Refused(f"sweep: {key} is set by both the grid and a point; leave it out of one")
-    if (count := prod(map(len, grid.values())) * len(written)) > MOST_POINTS:
-        sizes = ", ".join(f"{len(values):,} of {key}" for key, values in grid.items())
-        raise Refused(f"sweep: {count:,} points, {sizes}; a study has at most {MOST_POINTS:,}")
-    rows = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
-    return [_point(row, extra) for row in rows for extra in written]
 
 
 def checked(model: Node, method: Node) -> tuple[Node, Node]:
@@ -136,41 +101,20 @@ def _cells(overrides: Sequence[str], sweep: Sweep, settings: Settings) -> Iterat
     names, variants = Names(every), {}
     found, baselines = [], {}
     for point in every:
-        key = _text([point.files, point.model])
-        if key not in variants:
+        if point.variant not in variants:
             with names.at(point, point.files | point.model):
                 variant = _variant(overrides, point)
                 called = names.baseline(point, variant.composed.model)
                 dense = _dense(variant, called, settings)
-            variants[key] = variant, dense
+            variants[point.variant] = variant, dense
             baselines.setdefault(dense.id, (dense, called))
-        variant, dense = variants[key]
+        variant, dense = variants[point.variant]
         with names.at(point, point.values, variant.fault):
             found.append(_method(variant, point, names, settings, dense))
     yield from (dense for dense, _ in baselines.values())
     yield from found
     for dense, called in baselines.values():
         yield from _step_reduction(dense, called, sweep, settings)
-
-
-def _point(row: Node, extra: Node) -> Point:
-    values = {SHORT.get(key, key): value for key, value in (row | extra).items()}
-    label = _label(values.pop("label", None))
-    files = {key: value for key, value in values.items() if "." not in key}
-    model = {key: value for key, value in values.items() if key.startswith("model.")}
-    method = {key: value for key, value in values.items() if key.startswith("method.")}
-    return Point(files, model, method, label, frozenset(SHORT.get(key, key) for key in row))
-
-
-def _label(given: Any) -> str | None:
-    if given is None:
-        return None
-    if isinstance(given, bool) or not isinstance(given, str | int | float):
-        raise Refused(f"sweep: label={shown(given)}: must be text")
-    text = str(given).strip()
-    if not text or not text.isprintable():
-        raise Refused(f"sweep: label={shown(repr(given))}: must be text on one line")
-    return text
 
 
 def _all_said_is_used(overrides: Sequence[str], every: Sequence[Point]) -> None:
@@ -235,14 +179,14 @@ def _full(node: Node, made: Any) -> Node:
     return {"_target_": node["_target_"]} | full
 
 
-def _dense(variant: Variant, called: "Baseline", settings: Settings) -> Cell:
+def _dense(variant: Variant, called: Baseline, settings: Settings) -> Cell:
     model = variant.model | {"steps": variant.steps}
     node = {"_target_": "fovea.methods.Baseline", "steps": variant.steps}
     label = called.name("dense")
     return _cell(label, "dense", label, *checked(model, node), settings, called.axes, "", False)
 
 
-def _method(variant: Variant, point: Point, names: "Names", settings: Settings, dense: Cell) -> Cell:
+def _method(variant: Variant, point: Point, names: Names, settings: Settings, dense: Cell) -> Cell:
     made, node, values = variant.at(point)
     _fits(made, variant.checkpoint)
     label, series = names.method(point, variant.composed, values)
@@ -253,7 +197,7 @@ def _method(variant: Variant, point: Point, names: "Names", settings: Settings, 
     return _cell(label, role, series, *nodes, settings, values, dense.id, is_off(made))
 
 
-def _step_reduction(dense: Cell, called: "Baseline", sweep: Sweep, settings: Settings) -> Iterator[Cell]:
+def _step_reduction(dense: Cell, called: Baseline, sweep: Sweep, settings: Settings) -> Iterator[Cell]:
     for steps in sweep.curve_steps(dense.model["steps"]):
         node = {"_target_": "fovea.methods.Steps", "steps": steps, "solver": sweep.solver}
         names = called.name(f"{steps} steps"), "steps", called.name("step reduction")
@@ -299,105 +243,3 @@ def is_diagnosis(made: Any) -> bool:
     own = named is not None and all(getattr(made, key) == value for key, value in named.items())
     inner = [getattr(made, f.name) for f in fields(made)]
     return own or any(is_diagnosis(value) for value in inner if is_dataclass(value))
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """What a baseline and its step reduction are called. model: its name, where several are swept. keys: what
-    is swept of it."""
-
-    model: dict[str, str]
-    keys: dict[str, Any]
-
-    @property
-    def axes(self) -> dict[str, Any]:
-        return self.model | self.keys
-
-    def name(self, kind: str) -> str:
-        return " ".join([*self.model.values(), kind, *_settings(self.keys)])
-
-
-class Names:
-    """What cells are called: by the method and what the sweep sets, or as a point says."""
-
-    def __init__(self, every: Sequence[Point]):
-        taken = _taken(point.values for point in every)
-        self.varying = {key for key, values in taken.items() if len(values) > 1}
-        self.of_model: dict[Any, list[str]] = {}  # what tells the baselines of one model apart
-        for name in {point.files.get("model") for point in every}:
-            its = _taken(point.model for point in every if point.files.get("model") == name)
-            # not its steps, of which the baseline has its own, nor what its file holds for a method
-            own = [key for key in its if key != "model.steps" and key.count(".") == 1]
-            self.of_model[name] = [key for key in own if len(its[key]) > 1]
-        caches = _taken({str(p.files.get("method")): p.files["cache"]} for p in every if "cache" in p.files)
-        self.many_caches = {method for method, names in caches.items() if len(names - {None}) > 1}
-
-    def baseline(self, point: Point, model: str) -> "Baseline":
-        return Baseline({"model": model} if "model" in point.files else {}, self._of_model(point))
-
-    def method(self, point: Point, composed: Composed, values: Mapping[str, Any]) -> tuple[str, str]:
-        """Its label, ras ratio=0.5, and series, ras."""
-        front = [composed.model] if "model" in point.files else []
-        name = [*front, self._of_method(point, composed)]
-        keys = {key: value for key, value in values.items() if key not in point.files}
-        series = " ".join([*name, *_settings(self._of_model(point))])
-        if point.label is None:
-            return " ".join([*name, *_settings(keys)]), series
-        grid = {key: value for key, value in keys.items() if key in point.grid}
-        chosen = [str(value) for key, value in point.files.items() if key in point.grid and key != "model"]
-        return " ".join([*front, point.label, *chosen, *_settings(grid)]), series
-
-    @contextmanager
-    def at(self, point: Point, values: Mapping[str, Any], shared: str = "") -> Iterator[None]:
-        """Says which point of the sweep a refusal is about, unless all share it."""
-        try:
-            yield
-        except Refused as error:
-            varying = {key: value for key, value in values.items() if key in self.varying}
-            if not varying or str(error) == shared:
-                raise
-            called = f" ({point.label})" if point.label else ""
-            place = f"at the grid point {_said(varying)}{called}; sweep=none runs the one method"
-            raise Refused(f"{error}\n  {place}") from None
-
-    def _of_model(self, point: Point) -> dict[str, Any]:
-        keys = self.of_model[point.files.get("model")]
-        return {key: value for key, value in point.model.items() if key in keys}
-
-    def _of_method(self, point: Point, composed: Composed) -> str:
-        """By its cache alone for plain caching."""
-        method, cache = composed.picked["method"], composed.picked.get("cache")
-        own = method.endswith("_caching") and str(point.files.get("method")) not in self.many_caches
-        if cache in (None, "None") or own:
-            return method
-        return cache if method == "caching" else f"{method} {cache}"
-
-
-def _taken(every: Iterable[Mapping[str, Any]]) -> dict[str, set[str | None]]:
-    """The values that each key takes, as text; None where it is left out."""
-    every = list(every)
-    found: dict[str, set[str | None]] = {key: set() for values in every for key in values}
-    for values in every:
-        for key in found:
-            found[key].add(_text(values[key]) if key in values else None)
-    return found
-
-
-def _settings(values: Mapping[str, Any]) -> list[str]:
-    """`ratio=0.5`, or `method.ratio=0.5` where another key ends so."""
-    leaves = [key.split(".")[-1] for key in values]
-    names = {key: leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(values, leaves, strict=True)}
-    return [f"{names[key]}={_short(value)}" for key, value in values.items()]
-
-
-def _short(value: Any) -> str:
-    text = "/".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return " ".join(text.split())
-
-
-def _said(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={shown(value)}" for key, value in values.items())
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=str)
