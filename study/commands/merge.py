@@ -4,19 +4,18 @@ Cells of one id are one cell with the samples of all. A cell of another machine 
 baseline: no speedup is across machines. The sources stay as they are; the new folder has hard links to their
 images where the file system allows it. Tables, plots and reports are made as of any study."""
 
-import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from itertools import chain
 from os.path import expanduser
 from pathlib import Path
 from secrets import token_hex
 from time import time
 from typing import Any
 
+from fovea.study.commands.agreement import agree, model_name
 from fovea.study.commands.command import Command
 from fovea.study.commands.run import MISSING, damaged, end, readable, unavailable
 from fovea.study.config.compose import load, whole
@@ -26,15 +25,12 @@ from fovea.study.config.schema import Settings
 from fovea.study.files import write_json
 from fovea.study.finished import Finished
 from fovea.study.picture import Damaged, same
-from fovea.study.plan.fingerprint import targets_of
 from fovea.study.plan.plan import cell_of, planned
 from fovea.study.records import CellRecord
 from fovea.study.store import Store
 from fovea.study.stored import Record, Stored, find
 
-Fact = tuple[str, str, str]  # of what, its value, in which study
 BULK = ("cells", "samples", "noise", "merged")
-MOST = 12  # differences that are told
 KEPT = ("records", "focus", "traces", "found")  # folders of a cell, beside its images
 PART = ".{}.{}.merging"  # the new folder, by its name and a random one, until all of it is there
 ABANDONED = 60.0  # seconds after which a folder that nobody holds is a killed merge's
@@ -185,71 +181,6 @@ def side_by_side(values: Sequence[Any]) -> Any:
     if all(isinstance(value, bool) for value in values):
         return any(values)
     return " / ".join(dict.fromkeys(str(value) for value in values))
-
-
-def agree(said: str, studies: Sequence[Stored]) -> None:
-    """Refused, with all that differs and the values, where a merged table would mislead."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for what, value, place in chain.from_iterable(map(_facts, studies)):
-        names = found.setdefault(what, {}).setdefault(value, [])
-        names += [place] if place not in names else []
-    differing = {what: values for what, values in found.items() if len(values) > 1}
-    if differing or (ragged := _ragged(studies)):
-        lines = [f"  {what}: {_told(values)}" for what, values in differing.items()] or ragged
-        shown = lines[:MOST] + ([f"  and {len(lines) - MOST} more"] if len(lines) > MOST else [])
-        raise Refused("\n".join([f"{said}: these do not belong in one table, they differ in", *shown]))
-
-
-def _told(values: Mapping[str, Sequence[str]]) -> str:
-    return "; ".join(f"{value} in {', '.join(names)}" for value, names in values.items())
-
-
-def _facts(study: Stored) -> Iterable[Fact]:
-    name, config = str(study.folder), study.provenance["config"]
-    yield "weights, trained or random", "random" if study.random_weights else "trained", name
-    yield "cost (set again by rescore=FOLDER cost=...)", str(config["cost"]), name
-    yield "margins (set again by rescore=FOLDER)", _text(config["eval"].get("margin")), name
-    yield "metrics (set again by rescore=FOLDER metric=[...])", ", ".join(config["metric"]), name
-    for metric, node in config["metric"].items():
-        yield f"settings of {metric} (set again by rescore=FOLDER metric.{metric}...)", _text(node), name
-    for cell, known in study.provenance["cells"].items():
-        yield from _of_cell(study, cell, known)
-
-
-def _of_cell(study: Stored, cell: str, known: Mapping[str, Any]) -> Iterable[Fact]:
-    name, model = str(study.folder), known["model"]
-    yield f"weights of {model_name(known)}", str(known["weights"]), name
-    for package, version in known["packages"].items():
-        yield package, version.partition("+")[0], name  # the same source built for another device
-    yield f"code of {' with '.join(targets_of(known['method']))}", str(known["code"]), name
-    size = f"{known['weights']} at {model['height']} x {model['width']}"
-    records = Store(study.folder).samples(cell)
-    for prompt, seed, noise in zip(*map(records.column, ("prompt", "seed", "noise")), strict=True):
-        yield f"initial noise of {model_name(known)}, {size}, {prompt!r}, seed {seed}", noise, name
-
-
-def _ragged(studies: Sequence[Stored]) -> list[str]:
-    """Cells that would not have the same prompts and seeds as the others."""
-    drawn: dict[str, set[str]] = {}
-    for study in studies:
-        for cell in study.provenance["cells"]:
-            drawn.setdefault(cell, set()).update(study.provenance["samples"])
-    every = set().union(*drawn.values())
-    labels = {c: r["label"] for study in studies for c, r in study.provenance["cells"].items()}
-    return [
-        f"  prompts and seeds: {labels[cell]} has {len(keys)} of {len(every)} images; run it with all of them"
-        for cell, keys in drawn.items()
-        if keys != every
-    ]
-
-
-def model_name(known: Mapping[str, Any]) -> str:
-    """Of a cell: that of its weights' folder or hub id."""
-    return Path(str(known["model"]["path"])).name
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def named_apart(studies: Sequence[Stored]) -> dict[str, Record]:
