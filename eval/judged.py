@@ -19,8 +19,11 @@ class Single:
     """A metric of one score, `name`."""
 
     facts: ClassVar[Facts]
-    paired: ClassVar[bool] = False
     name: Any
+
+    @property
+    def paired(self) -> bool:
+        return False
 
     @property
     def scores(self) -> dict[str, Facts]:
@@ -73,7 +76,9 @@ class Judged(Single):
 class Compared(Single):
     """It needs the dense images."""
 
-    paired: ClassVar[bool] = True
+    @property
+    def paired(self) -> bool:
+        return True
 
     @quality
     def __call__(self, samples: Samples) -> list[Score]:
