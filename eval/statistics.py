@@ -197,7 +197,8 @@ def paired_difference(
     if x.shape != y.shape or x.ndim != 1 or not len(x):
         raise ValueError(f"a paired difference needs as many values of each, not {x.shape} and {y.shape}")
     if np.array_equal(x, y):
-        return Interval(0.0, 0.0, 0.0, level, 1.0)
+        alone = len(x if groups is None else set(groups)) < 2
+        return Interval(0.0, 0.0, 0.0, 0.0, None) if alone else Interval(0.0, 0.0, 0.0, level, 1.0)
     both = Resampled(np.stack([x, y], 1), pool, groups, seed)
     if not np.isfinite(both.value).all():
         raise ValueError("no difference in decibels to images that are all identical to the dense ones")

@@ -32,17 +32,12 @@ def split(x: Tensor, at: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     b, n, _ = x.shape
     kept = torch.ones(b, n, dtype=torch.bool, device=x.device).scatter(1, rows, False)
-    kept = kept.nonzero()[:, 1].view(b, -1) if 0 < rows.shape[1] < n else rest(n, rows)
+    kept = kept.long().argsort(dim=1, descending=True, stable=True)[:, : n - rows.shape[1]]
     parents = torch.cat([kept, rows.repeat_interleave(4, 1)], 1)
     places = take(at, parents)
     offsets = places.new_tensor(CHILDREN).repeat(rows.shape[1], 1)
     places[:, kept.shape[1] :] += offsets
     return take(x, parents), places, parents
-
-
-def rest(n: int, rows: Tensor) -> Tensor:
-    """The rows left where none or all of n are taken."""
-    return torch.arange(0 if rows.shape[1] else n, device=rows.device).expand(len(rows), -1)
 
 
 def coupled(

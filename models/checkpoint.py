@@ -47,7 +47,7 @@ class Checkpoint:
     weights: Literal["pretrained", "random"] = "pretrained"
     architecture: Annotated[str, PlainValidator(among(SIZES))] | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     height: Annotated[int, Field(gt=0, le=65_536)] = 1024
     width: Annotated[int, Field(gt=0, le=65_536)] = 1024
     steps: Annotated[int, Field(gt=0, le=10_000)] = 28

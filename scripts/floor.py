@@ -61,7 +61,9 @@ def main(overrides: list[str]) -> Mapping[str, Any]:
         own = made(plan, store, progress)
         for change, more in changes(plan, overrides):
             progress.say(f"dense with {change}")
-            other = made(make([*overrides, *more]), store, progress)
+            key = more[0].partition("=")[0]
+            rest = [given for given in overrides if given.partition("=")[0] != key]
+            other = made(make([*rest, *more]), store, progress)
             beside = replace(other, keys=own.keys).against(own)  # prompts pair, also where seeds differ
             found[change] = {s.name: s for metric in metrics.values() for s in metric(beside)}
         save_floor(store, dense(plan).id, found)

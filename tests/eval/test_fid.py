@@ -43,7 +43,8 @@ def inception(resize):
 
 
 def samples(images, dense=None):
-    return Samples(images, ["-"] * len(images), [str(i) for i in range(len(images))], dense)
+    keys = [str(i) for i in range(len(images))]
+    return Samples(images, keys, keys, dense)
 
 
 def clean_fid_model(mode, folder, monkeypatch):

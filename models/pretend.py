@@ -1,0 +1,163 @@
+"""A GPU that is not there: full-size pipelines whose tensors have a device, a type and a shape, no values.
+
+    with pretend() as gpu:
+        pipe = gpu.build(SIZES["flux"].architecture)
+        with adapt(pipe) as model:
+            ...                          # model.flow, a method's call, flow.decode: as on a GPU
+    gpu.waits                            # where the host would have waited for the device
+
+torch's FakeTensorMode answers for the device; what lies on the CPU (schedules, generators, noise) is
+computed as it is. Nothing is allocated: 12 billion parameters fit anywhere.
+"""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import diffusers
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from fovea.models.family import Architecture
+from fovea.models.random_weights import TOKENIZERS, component
+
+SMALL = 4096  # entries of tensors whose values are carried along: noise levels, times
+aten = torch.ops.aten
+SHAPED_BY_VALUES = {aten.nonzero.default}
+CONSTANT = {aten.zeros, aten.ones, aten.full, aten.arange, aten.linspace, aten.scalar_tensor}
+OURS = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Wait:
+    """The host waits for the device: to read what it computed, or to copy pageable memory to it.
+
+    where: file and line of the caller.
+    """
+
+    what: Literal["read", "copy"]
+    where: str
+
+
+class Device(TorchDispatchMode):
+    """Operations on the pretended device; those of the CPU alone run for real.
+
+    waits: in order. A value that the host reads is the true one where it follows from the CPU's (noise
+    levels); else 0.5 for a number, so that a threshold sees a change.
+    """
+
+    def __init__(self, fake: FakeTensorMode) -> None:
+        super().__init__()
+        self.fake, self.waits = fake, list[Wait]()
+        self.busy = False  # since the last wait
+        self.known = WeakTensorKeyDictionary()  # small tensors of the device, to their values on the CPU
+
+    def build(self, architecture: Architecture, dtype: torch.dtype = torch.bfloat16) -> Any:
+        """The pipeline with its modules on the device."""
+        parts = dict(architecture)
+        pipeline, extra = parts.pop("pipeline")
+        made: dict[str, Any] = {}
+        for name, (kind, config) in parts.items():
+            if kind in TOKENIZERS or kind.endswith("Scheduler"):
+                with self.off():
+                    made[name] = component(kind, config, "cpu", dtype)
+            else:
+                made[name] = component(kind, config, "cuda", dtype)
+        pipe = getattr(diffusers, pipeline)(**made, **extra)
+        pipe.random_weights = True
+        return pipe
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        with _disable_current_modes():
+            yield
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        fakes = [t for t in tensors if isinstance(t, FakeTensor)]
+        goal = kwargs.get("device")
+        on_device = goal is not None and torch.device(goal).type == "cuda"
+        if not fakes and not on_device:
+            with unset_fake_temporarily():
+                return func(*args, **kwargs)
+        if func is aten._local_scalar_dense.default:
+            return self.read(fakes[0])
+        if fakes and goal is not None and not on_device:
+            return self.fetched(func, args, kwargs)
+        if (on_device and tensors and not fakes) or (
+            func is aten.copy_.default and len(fakes) < len(tensors)
+        ):
+            self.wait("copy")
+        if func in SHAPED_BY_VALUES and self.follows(func, tensors):
+            self.wait("read")
+            true = self.true(func, args, kwargs)
+            out = torch.empty(true.shape, dtype=true.dtype, device="cuda")
+        else:
+            out = func(*args, **kwargs)
+            small = all(t.numel() <= SMALL for t in _tensors(out))
+            true = self.true(func, args, kwargs) if small and self.follows(func, tensors) else None
+        self.known.update(zip(_tensors(out), _tensors(true), strict=True) if true is not None else ())
+        self.busy |= not func.is_view
+        return out
+
+    def follows(self, func: Any, tensors: list[Tensor]) -> bool:
+        """Do its results follow from what is known of its arguments?"""
+        if not tensors:
+            return func._overloadpacket in CONSTANT
+        return all(t in self.known or (not isinstance(t, FakeTensor) and t.numel() <= SMALL) for t in tensors)
+
+    def read(self, t: FakeTensor) -> Any:
+        self.wait("read")
+        if t in self.known:
+            with unset_fake_temporarily():
+                return self.known[t].item()
+        return 0.5 if t.dtype.is_floating_point else t.dtype == torch.bool
+
+    def fetched(self, func: Any, args: Any, kwargs: Any) -> Tensor:
+        """A copy on the CPU, of zeros where the values are not known."""
+        self.wait("read")
+        shape = func(*args, **kwargs)
+        with unset_fake_temporarily():
+            if args[0] in self.known:
+                return self.known[args[0]].to(shape.dtype)
+            return torch.zeros(shape.shape, dtype=shape.dtype)
+
+    def true(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """The operation's value, computed on the CPU."""
+
+        def value(t: Tensor) -> Tensor:
+            found = self.known.get(t)
+            return t if found is None else found
+
+        here = {k: torch.device("cpu") if k == "device" else v for k, v in kwargs.items()}
+        with unset_fake_temporarily():
+            return func(*tree_map_only(Tensor, value, args), **tree_map_only(Tensor, value, here))
+
+    def wait(self, what: Literal["read", "copy"]) -> None:
+        """Reads of one tensor, entry by entry, are one."""
+        frames = [f for f in traceback.extract_stack() if Path(f.filename).resolve().is_relative_to(OURS)]
+        caller = next(f for f in reversed(frames) if f.filename != __file__)
+        found = Wait(what, f"{Path(caller.filename).name}:{caller.lineno}")
+        if self.busy or self.waits[-1:] != [found]:
+            self.waits.append(found)
+        self.busy = False
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [t for t in tree_leaves(tree) if isinstance(t, Tensor)]
+
+
+@contextmanager
+def pretend() -> Iterator[Device]:
+    """Operations on "cuda" tensors go to a device that is pretended, for as long as the block lasts."""
+    with ExitStack() as stack:
+        fake = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        yield stack.enter_context(Device(fake))

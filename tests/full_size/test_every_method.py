@@ -1,0 +1,105 @@
+"""Every method and cache at 1024 px on a pretended GPU, in bfloat16, from noise to the decoded image.
+
+The models have their full width, tokens and text, and a few blocks of each kind: what differs between blocks
+of one kind is their weights. `test_full_depth` has them all.
+"""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from fovea.methods import RALU, Baseline, Random
+from fovea.models import adapt
+from fovea.models.families import SIZES
+from fovea.models.pretend import pretend
+from tests.methods.test_contract import METHODS
+
+PROMPTS = ["a fox", "two red apples on a table"]
+DEPTHS = {
+    "sd3": {"num_layers": 3},
+    "sd35": {"num_layers": 3, "dual_attention_layers": (0, 1)},
+    "lumina": {"num_layers": 3},
+    "flux": {"num_layers": 3, "num_single_layers": 3},
+}
+IMAGES = [(1, 1024, 1024), (2, 768, 1344)]  # images of a batch, height, width
+# per image of the batch and evaluation, one number is read where a threshold decides
+THRESHOLDS = ("teacache", "magcache", "fbcache", "dbcache")
+
+
+def shallow(name):
+    architecture = deepcopy(SIZES[name].architecture)
+    kind, config = architecture["transformer"]
+    return architecture | {"transformer": (kind, config | DEPTHS[name])}
+
+
+@pytest.fixture(scope="module", params=DEPTHS)
+def gpu(request):
+    with pretend() as device:
+        pipe = device.build(shallow(request.param))
+        with adapt(pipe) as model:
+            yield device, model
+
+
+def waits_in_the_loop(device, method, flow):
+    """The final tokens, and the waits between the first evaluation's end and the last's beginning."""
+    marks, begun = [], []
+
+    def on_step(**_):
+        marks.append(len(device.waits))
+        begun.append(len(flow.work))
+
+    x = method(flow, on_step=on_step)
+    return x, device.waits[marks[0] : marks[-2]] if len(marks) > 2 else []
+
+
+def bound(name, method, flow):
+    """How often the algorithm itself must decide on the host, or the scheduler of another library copies."""
+    if name.startswith("caching/") and any(t in name for t in THRESHOLDS):
+        return len(flow.work)
+    if getattr(method, "solver", None) == "unipc":
+        return 8 * flow.steps
+    if isinstance(method, Random):  # each image's own generator is on the host
+        return flow.steps
+    if getattr(method, "kv", True) is False:  # the ablation places its tokens alone, anew at each step
+        return 4 * flow.steps
+    if isinstance(method, RALU):
+        return 30 + (len(flow.work) if method.cache is not None else 0)
+    return 0
+
+
+@pytest.mark.parametrize("size", IMAGES, ids=["square", "wide"])
+@pytest.mark.parametrize("name", METHODS)
+def test_from_noise_to_image(gpu, name, size):
+    device, model = gpu
+    b, height, width = size
+    generators = [torch.Generator().manual_seed(i) for i in range(b)]
+    flow = model.flow(PROMPTS[:b], generators=generators, height=height, width=width)
+    with FlopCounterMode(display=False) as counter:
+        x, waits = waits_in_the_loop(device, METHODS[name], flow)
+    assert (x.shape[:2], x.dtype, x.device.type) == ((b, flow.grid.n), torch.bfloat16, "cuda")
+    assert counter.get_total_flops() == sum(map(flow.flops, range(b)))
+    image = flow.decode(x)
+    assert (image.shape, image.dtype, image.device.type) == ((b, 3, height, width), torch.float32, "cuda")
+    assert len(waits) <= bound(name, METHODS[name], flow), waits
+
+
+class Reading(Baseline):
+    """The baseline, with a look at a value in its loop."""
+
+    def __call__(self, flow, on_step=None):
+        def looking(**step):
+            assert float(step["v"].abs().max()) > 0
+            if on_step:
+                on_step(**step)
+
+        return super().__call__(flow, on_step=looking)
+
+
+def test_a_wait_put_into_a_method_is_caught(gpu):
+    device, model = gpu
+    flow = model.flow(PROMPTS[:1], generators=[torch.Generator().manual_seed(0)], steps=4)
+    waits = waits_in_the_loop(device, Reading(steps=4), flow)[1]
+    assert waits
+    assert {w.what for w in waits} == {"read"}

@@ -1,0 +1,29 @@
+"""The public architectures whole, at 1024 px: what the closed form says is what torch counts."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from fovea.methods import RALU, RAS, Baseline
+from fovea.models import adapt
+from fovea.models.families import SIZES
+from fovea.models.pretend import pretend
+
+METHODS = {
+    "baseline": Baseline(steps=2),
+    "ras": RAS(ratio=0.25, start=1, resets=(), steps=3),
+    "ralu": RALU(stages=(1, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", ["sd3", "sd35", "sd35_large", "lumina", "flux", "flux_schnell"])
+def test_flops(name):
+    with pretend() as device:
+        pipe = device.build(SIZES[name].architecture)
+        with adapt(pipe) as model:
+            for method in METHODS.values():
+                flow = model.flow(["a fox"], generators=[torch.Generator().manual_seed(0)])
+                with FlopCounterMode(display=False) as counter:
+                    x = method(flow)
+                assert x.device.type == "cuda"
+                assert counter.get_total_flops() == flow.flops()
