@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from omegaconf import OmegaConf
 
 import run
 from fovea.study.commands import list as listing
@@ -52,17 +54,30 @@ def test_a_model_that_is_not_here_says_how_to_get_it(tmp_path):
     assert "model.weights=random" in told
 
 
+def resolved(told, config):
+    """Settings as they are told, with the value in this config of each that is the model's."""
+    if isinstance(told, dict):
+        return {key: resolved(value, config) for key, value in told.items()}
+    if not (isinstance(told, str) and told.startswith("model.")):
+        return told
+    place, _, default = told.partition(" or ")
+    return OmegaConf.select(OmegaConf.create(config), place, default=yaml.safe_load(default or "null"))
+
+
+def without_targets(node):
+    if not isinstance(node, dict):
+        return node
+    return {key: without_targets(value) for key, value in node.items() if key != "_target_"}
+
+
 def test_methods_tell_their_settings_with_the_defaults(capsys):
     """Those that a study of it has, and what stands for the model's."""
     rows = listed(capsys, "list=methods")[0]["rows"]
     for row in rows:
-        node = whole(load([f"method={row['name']}"]))["method"]
-        assert set(node) - {"_target_"} <= set(row["settings"])
-        for key, value in node.items():
-            told = row["settings"].get(key)
-            if key not in ("_target_", "cache") and not (isinstance(told, str) and "model." in told):
-                inner = isinstance(value, dict)
-                assert told == ({k: v for k, v in value.items() if k != "_target_"} if inner else value)
+        config = whole(load([f"method={row['name']}"]))
+        node = {key: value for key, value in config["method"].items() if key != "cache"}
+        meant = resolved(row["settings"], config)
+        assert without_targets(node) == {key: meant[key] for key in node if key != "_target_"}
     settings = {row["name"]: row["settings"] for row in rows}
     assert settings["ras"]["steps"] == "model.steps"
     assert settings["ras"]["resets"] == "model.ras.resets or null"
