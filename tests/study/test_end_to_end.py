@@ -39,6 +39,11 @@ def go(capsys, *arguments):
     return code, json.loads(out.splitlines()[-1]), out, err
 
 
+def of(n, small):
+    """The small study with another number of images: a command line says n once."""
+    return [f"n={n}" if word.startswith("n=") else word for word in small]
+
+
 def table(folder):
     return pd.read_parquet(folder / "table.parquet").set_index("label")
 
@@ -170,7 +175,7 @@ def test_a_failed_cell_is_data_and_the_rest_goes_on(small, tmp_path, capsys, mon
         return x * float("nan") if self.ratio == 0.25 else x
 
     monkeypatch.setattr(RAS, "__call__", poisoned)
-    arguments = [*small, f"results={tmp_path}", "name=x", "n=2"]
+    arguments = [*of(2, small), f"results={tmp_path}", "name=x"]
     code, summary, out, err = go(capsys, *arguments)
     assert (code, summary["done"], summary["failed"]) == (3, 3, 1)
     assert "ras ratio=0.25 failed: NotFinite: NaN or Inf in the latents of 2 of 2 images" in out
@@ -198,7 +203,7 @@ def test_random_weights_are_marked_and_get_no_quality(small, weights, tmp_path, 
     said = index.read_text()
     index.write_text(json.dumps(json.loads(said) | {"weights": "random"}))
     try:
-        code, summary, out, _ = go(capsys, *small, f"results={tmp_path}", "name=x", "n=1", "sweep=none")
+        code, summary, out, _ = go(capsys, *of(1, small), f"results={tmp_path}", "name=x", "sweep=none")
     finally:
         index.write_text(said)
     assert code == 0
