@@ -169,7 +169,7 @@ def _y(row: Row, name: str) -> Bounds | None:
     if score is None or score.value is None or not math.isfinite(score.value):
         return None
     value, low, high = _bounds(score.difference or score_interval(score, row))
-    return score.value, score.value + low - value, score.value + high - value
+    return score.value, score.value + (low - value), score.value + (high - value)
 
 
 def _bounds(interval: Interval) -> Bounds:
