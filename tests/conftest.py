@@ -1,5 +1,10 @@
 """What all tests know."""
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: one thread each, in what they start, too
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def pytest_addoption(parser):
     parser.addoption(

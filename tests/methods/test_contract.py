@@ -155,7 +155,7 @@ def test_an_image_does_not_depend_on_its_batch_and_its_flops_are_counted(pipe, r
     batch = runs[name]
     for i, prompt in enumerate(PROMPTS):
         alone = run(pipe, METHODS[name], [prompt], count=i == 0)
-        torch.testing.assert_close(alone.x[0], batch.x[i], rtol=0, atol=2e-5)
+        torch.testing.assert_close(alone.x[0], batch.x[i], rtol=1e-5, atol=2e-5)
         assert alone.flow.tokens() == batch.flow.tokens(i)
         if i == 0:
             assert alone.flow.flops() == pytest.approx(alone.counted, rel=5e-3)

@@ -28,7 +28,7 @@ def test_images_do_not_depend_on_order_or_batch(pipe):
     forth = generate(pipe, PROMPTS, method=euler, batch=2, output="latent", **SMALL)
     back = generate(pipe, PROMPTS[::-1], method=euler, batch=3, output="latent", **SMALL)
     for a, b in zip(forth, back[::-1], strict=True):
-        torch.testing.assert_close(a, b, atol=2e-5, rtol=0)
+        torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-5)
     other = generate(pipe, PROMPTS[:1], method=euler, seed=1, output="latent", **SMALL)
     assert not torch.allclose(other[0], forth[0], atol=0.1)
 

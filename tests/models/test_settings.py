@@ -76,7 +76,7 @@ def test_negatives_are_cut_into_batches_as_prompts_are(name, pipe):
     whole = generate(pipe, PROMPTS, method=euler, batch=3, **kw)
     parts = generate(pipe, PROMPTS, method=euler, batch=2, **kw)
     for a, b in zip(whole, parts, strict=True):
-        torch.testing.assert_close(a, b, atol=2e-5, rtol=0)
+        torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-5)
     same = generate(pipe, PROMPTS, method=euler, batch=3, **kw | {"negative": "x"})
     assert torch.allclose(whole[0], same[0], atol=2e-5)
     assert not torch.allclose(whole[1], same[1], atol=1e-3)
@@ -86,4 +86,4 @@ def test_generators_one_each_are_seeds_one_each(pipe):
     generators = [generator(p, seed) for p, seed in zip(PROMPTS, (0, 1, 2), strict=True)]
     found = generate(pipe, PROMPTS, method=euler, batch=2, generators=generators, output="latent", **SMALL)
     alone = generate(pipe, PROMPTS[1:2], method=euler, seed=1, output="latent", **SMALL)
-    torch.testing.assert_close(found[1], alone[0], atol=2e-5, rtol=0)
+    torch.testing.assert_close(found[1], alone[0], atol=2e-5, rtol=1e-5)

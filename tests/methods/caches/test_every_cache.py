@@ -90,7 +90,7 @@ def test_an_image_does_not_depend_on_its_batch(family, pipe, cache):
     for i, prompt in enumerate(PROMPTS):
         alone = run(family, cache, [prompt], pipe=pipe)
         assert batch.blocks[i] == alone.blocks[0]
-        torch.testing.assert_close(batch.x[i], alone.x[0], rtol=0, atol=2e-5)
+        torch.testing.assert_close(batch.x[i], alone.x[0], rtol=1e-5, atol=2e-5)
         logs = [[w._replace(images=()) for w in r.flow.of(j)] for r, j in ((batch, i), (alone, 0))]
         assert logs[0] == logs[1]
 

@@ -75,7 +75,7 @@ def test_a_batch_is_its_images_though_they_decide_differently(family, threshold)
     assert any(0 < len(work.images) < 3 for work in batch.flow.work)
     for i, one in enumerate(alone):
         assert batch.skipped(i) == one.skipped()
-        torch.testing.assert_close(batch.x[i], one.x[0], rtol=0, atol=2e-5)
+        torch.testing.assert_close(batch.x[i], one.x[0], rtol=1e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("change", [0.0, 0.07, 1.3])
