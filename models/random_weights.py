@@ -86,4 +86,25 @@ def gemma_tokenizer(config: dict[str, Any]) -> Any:
     return transformers.GemmaTokenizer(vocab=vocab, merges=[], add_bos_token=True, **config)
 
 
-TOKENIZERS = {"CLIPTokenizer": clip_tokenizer, "T5Tokenizer": t5_tokenizer, "GemmaTokenizer": gemma_tokenizer}
+CHAT = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    "{% if enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
+)
+
+
+def qwen2_tokenizer(config: dict[str, Any]) -> Any:
+    """One token per byte; chats as Qwen3 has them."""
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    vocab = {p: i for i, p in enumerate([*special, *bytes_to_unicode().values()])}
+    options = {"chat_template": CHAT, "additional_special_tokens": special[1:]} | config
+    return transformers.Qwen2Tokenizer(vocab=vocab, merges=[], **options)
+
+
+TOKENIZERS = {
+    "CLIPTokenizer": clip_tokenizer,
+    "T5Tokenizer": t5_tokenizer,
+    "GemmaTokenizer": gemma_tokenizer,
+    "Qwen2Tokenizer": qwen2_tokenizer,
+    "Qwen2TokenizerFast": qwen2_tokenizer,
+}

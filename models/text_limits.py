@@ -1,7 +1,7 @@
 """Prompts longer than the text encoders read: counted once, instead of printed at every encoding."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -10,18 +10,27 @@ TOKENIZERS = "transformers.tokenization_utils_base"
 
 
 class Reader(NamedTuple):
-    """A text encoder's tokenizer and how many of its tokens, the special ones included, the encoder reads."""
+    """A text encoder's tokenizer and how many of its tokens, the special ones included, the encoder reads.
+
+    written: what the tokenizer is given for a prompt, where that is more than the prompt (a chat template).
+    """
 
     tokenizer: Any
     limit: int
+    written: Callable[[str], str] = str
+
+    def longer(self, prompts: Sequence[str]) -> set[int]:
+        """Which of the prompts are cut."""
+        texts = [self.written(prompt) for prompt in prompts]
+        ids = self.tokenizer(texts, truncation=False, verbose=False)["input_ids"] if texts else []
+        return {i for i, tokens in enumerate(ids) if len(tokens) > self.limit}
 
 
 def cut(readers: Sequence[Reader], prompts: Sequence[str]) -> dict[int, int]:
     """Limits that some of the prompts exceed, each with the number of those that do."""
     longer: dict[int, set[int]] = {}
-    for tokenizer, limit in readers:
-        ids = tokenizer([*prompts], truncation=False, verbose=False)["input_ids"] if prompts else []
-        longer.setdefault(limit, set()).update(i for i, tokens in enumerate(ids) if len(tokens) > limit)
+    for reader in readers:
+        longer.setdefault(reader.limit, set()).update(reader.longer(prompts))
     return {limit: len(found) for limit, found in sorted(longer.items()) if found}
 
 

@@ -18,10 +18,15 @@ def test_each_limit_is_counted(name, pipe):
     with adapt(pipe) as model:
         counts = model.cut(prompts)
         for limit in counts:
-            reads = [tokenizer for tokenizer, most in model.pipeline.readers() if most == limit]
-            longer = {p for p in prompts for t in reads if len(t(p, verbose=False)["input_ids"]) > limit}
+            reads = [reader for reader in model.pipeline.readers() if reader.limit == limit]
+            longer = {
+                p
+                for p in prompts
+                for r in reads
+                if len(r.tokenizer(r.written(p), verbose=False)["input_ids"]) > limit
+            }
             assert counts[limit] == len(longer) > 0
-        assert set(counts) == {limit for _, limit in model.pipeline.readers()}
+        assert set(counts) == {reader.limit for reader in model.pipeline.readers()}
         assert model.cut(["a fox"]) == {}
         assert model.cut([]) == {}
         if name != "lumina":
