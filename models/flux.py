@@ -142,7 +142,7 @@ class FluxTransformer(Transformer):
     def joint(self, rows: Tensor, n: int, text: int) -> Tensor:
         return cat([torch.arange(text, device=rows.device).expand(len(rows), -1), text + rows], 1)
 
-    def outer_macs(self, k: int, text: int) -> int:
+    def outer_macs(self, k: int, n: int, text: int) -> int:
         dit = self.dit
         return k * weights(dit.x_embedder, dit.proj_out) + weights(
             dit.time_text_embed.timestep_embedder, dit.norm_out

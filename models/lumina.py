@@ -171,7 +171,7 @@ class LuminaTransformer(Transformer):
         guided = without[..., :k] + cond.guidance * (given[..., :k] - without[..., :k])
         return cat([guided, given[..., k:]], -1)
 
-    def outer_macs(self, k: int, text: int) -> int:
+    def outer_macs(self, k: int, n: int, text: int) -> int:
         dit = self.dit
         return k * weights(dit.patch_embedder, dit.norm_out.linear_2) + weights(
             dit.time_caption_embed.timestep_embedder, dit.norm_out.linear_1

@@ -68,7 +68,7 @@ class Pipeline(ABC):
         own = self.transformer
         shape = (len(generators), own.channels, *(size * own.patch for size in grid))
         return pack(
-            randn_tensor(shape, generator=[*generators], device=own.device, dtype=own.dtype), own.patch
+            randn_tensor(shape, generator=[*generators], device=own.device, dtype=own.state), own.patch
         )
 
     def sigmas(self, steps: int, grid: Grid) -> Float[Tensor, " steps_and_1"]:

@@ -113,7 +113,7 @@ class SD3Transformer(Transformer):
     def joint(self, rows: Tensor, n: int, text: int) -> Tensor:
         return cat([rows, torch.arange(n, n + text, device=rows.device).expand(len(rows), -1)], 1)
 
-    def outer_macs(self, k: int, text: int) -> int:
+    def outer_macs(self, k: int, n: int, text: int) -> int:
         dit = self.dit
         return k * weights(dit.pos_embed.proj, dit.proj_out) + weights(
             dit.time_text_embed.timestep_embedder, dit.norm_out

@@ -31,7 +31,8 @@ class Conditioning:
     embeds: text tokens (b', text, d), embedded; b' is b, or 2b with the two halves of guidance in the
     family's order. constants: terms added to the time embedding (b', time), in order. guidance: scale of
     classifier-free guidance. stock: the same prompts as keyword arguments of the transformer's own forward.
-    mask, keys: valid text tokens, and their keys and values by attention layer (Lumina).
+    mask: valid text tokens. keys: keys and values of the text by attention layer (Lumina). tables: positional
+    encodings that depend on the prompts (b', ...).
     """
 
     embeds: Float[Tensor, "b text d"]
@@ -41,6 +42,7 @@ class Conditioning:
     stock: dict[str, Tensor]
     mask: Tensor | None = None
     keys: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    tables: tuple[Tensor, ...] = ()
 
     @property
     def text(self) -> int:

@@ -24,7 +24,8 @@ class Transformer(ABC):
     encodings in `Places`, prompts in `Conditioning`.
 
     patch: side of a token in latent pixels. channels: of the latent. cell: side of a token in pixels.
-    largest: tokens to a side of the largest grid, if any. blocks: in order. blank_shape: see `blank`.
+    state: dtype of the tokens between evaluations. largest: tokens to a side of the largest grid, if any.
+    blocks: in order. blank_shape: see `blank`.
     """
 
     blank_shape: ClassVar[tuple[int, ...]] = (1, 1, 1)
@@ -33,6 +34,7 @@ class Transformer(ABC):
     def __init__(self, pipe: Any, call: Call, dense: Literal["tokens", "stock"] = "tokens") -> None:
         self.dit, self.call, self.dense = pipe.transformer, call, dense
         self.dtype, self.device = self.dit.dtype, pipe._execution_device
+        self.state = self.dtype
         self.patch, self.channels = self.latent(self.dit)
         # not pipe.vae_scale_factor, which LuminaPipeline fixes at 8
         self.cell = 2 ** (len(pipe.vae.config.block_out_channels) - 1) * self.patch
@@ -64,8 +66,8 @@ class Transformer(ABC):
             resident(self.dit)
             x = x.to(self.dtype).repeat(halves, 1, 1)
             return self.guide(self.stock(x, sigma, cond, places), cond)
-        hidden, context = self.enter(x, sigma, cond, places, rows)
         with self.call.during(kv=kv, text=cond.keys, **self.slots(rows, size, cond.text)):
+            hidden, context = self.enter(x, sigma, cond, places, rows)
             for block in self.blocks:
                 hidden = self.step(block, hidden, context)
         if kv is not None:
@@ -113,12 +115,16 @@ class Transformer(ABC):
     def flops(self, work: Work, *, text: int, guided: bool) -> int:
         """FLOPs for one image, 2 per multiply-add, in linear maps and attention. text: text tokens. Agrees
         with torch's flop counter."""
-        macs = self.outer_macs(work.k, text) if work.ends else 0
-        macs += weights(self.blocks[0].norm1) if work.looked else 0
+        macs = self.outer_macs(work.k, work.n, text) if work.ends else 0
+        macs += self.look_macs() if work.looked else 0
         for block in self.blocks[work.first : work.last]:
             parts = self.block_macs(block, work.k, work.n, text)
             macs += sum(count for part, count in parts.items() if part not in work.held)
         return 2 * macs * (2 if guided else 1)
+
+    def look_macs(self) -> int:
+        """Multiply-adds of `modulated`, of one image."""
+        return weights(self.blocks[0].norm1)
 
     def blank(self, *args, **kwargs) -> Tensor:
         """What a module that need not run gives: nothing that anything depends on."""
@@ -172,8 +178,8 @@ class Transformer(ABC):
         """Rows (b, k + text) of one image's joint memory that its image rows (b, k) and its text occupy."""
 
     @abstractmethod
-    def outer_macs(self, k: int, text: int) -> int:
-        """Multiply-adds before and after the blocks, of one image on k tokens."""
+    def outer_macs(self, k: int, n: int, text: int) -> int:
+        """Multiply-adds before and after the blocks, of one image on k of n tokens."""
 
     @abstractmethod
     def block_macs(self, block: Any, k: int, n: int, text: int) -> dict[str, int]:
