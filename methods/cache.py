@@ -11,9 +11,11 @@ class Cache(ABC):
     """Settings of one cache, in a frozen dataclass of its own file in methods/caches.
 
     off: settings under which it never answers, so that the run is the baseline bit for bit.
+    needs_grid: whether tokens must be the cells of a grid, which in RALU's middle stage they are not.
     """
 
     off: ClassVar[dict[str, Any]]
+    needs_grid: ClassVar[bool] = False
 
     @abstractmethod
     def start(self, flow, steps: int) -> Velocity:

@@ -59,6 +59,11 @@ class RALU:
         self.outline()
         if self.carry and not isinstance(self.cache, TaylorOutput):
             raise ValueError("carry=true: only the cache taylor_output can go on with other tokens")
+        if self.cache is not None and self.cache.needs_grid and len(self.outline().steps) == 3:
+            raise ValueError(
+                f"cache={type(self.cache).__name__.lower()}: sees the tokens as a picture, which they are "
+                "not in the middle stage; give two stages, or another cache"
+            )
         if self.last is not None and self.last.steps is not None:
             raise ValueError(f"last.steps={self.last.steps}: the last stage has its own; leave it null")
 

@@ -78,10 +78,22 @@ class Flow:
         kv: KV | None = None,
         rows: Int[Tensor, "b k"] | None = None,
         places: Places | None = None,
-    ) -> Float[Tensor, "b k c"]:
-        """Velocity of the tokens `rows` (all if None), guidance included. See `Transformer.velocity`."""
-        self._note(x.shape[1] if rows is None else rows.shape[1], x.shape[1], len(self.transformer.blocks))
-        return self.transformer.velocity(x, sigma, self.cond, places or self._places, kv, rows)
+        images: Sequence[int] | None = None,
+    ) -> Float[Tensor, "i k c"]:
+        """Velocity of the tokens `rows` (all if None), guidance included. See `Transformer.velocity`.
+
+        images: which of the batch alone are evaluated, all of their tokens; without `kv` and `rows`.
+        """
+        k, n, places, cond = (
+            x.shape[1] if rows is None else rows.shape[1],
+            x.shape[1],
+            places or self._places,
+            self.cond,
+        )
+        if images is not None:
+            x, places, cond = x[[*images]], places.of(images), cond.of(images)
+        self._note(k, n, len(self.transformer.blocks), images)
+        return self.transformer.velocity(x, sigma, cond, places, kv, rows)
 
     def open(
         self, x: Float[Tensor, "b n c"], sigma: Float[Tensor, ""], places: Places | None = None
@@ -91,8 +103,9 @@ class Flow:
         entered = self.transformer.enter(x, sigma, self.cond, places or self._places)
         return Evaluation(self.transformer, self.cond, len(self.generators), self.work, *entered)
 
-    def _note(self, k: int, n: int, blocks: int) -> None:
-        self.work.append(Work(k, n, 0, blocks, tuple(range(len(self.generators))), ends=True))
+    def _note(self, k: int, n: int, blocks: int, images: Sequence[int] | None = None) -> None:
+        chosen = range(len(self.generators)) if images is None else images
+        self.work.append(Work(k, n, 0, blocks, tuple(chosen), ends=True))
 
     def decode(
         self, x: Float[Tensor, "b n c"], grid: Grid | None = None, raw: bool = False

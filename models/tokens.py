@@ -1,6 +1,7 @@
 """Tokens: their grid, their places, their layout in a latent, and the prompts they are conditioned on."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -48,6 +49,19 @@ class Conditioning:
     def text(self) -> int:
         return self.embeds.shape[1]
 
+    def of(self, images: Sequence[int]) -> "Conditioning":
+        """That of some images of the batch. It has no `stock`: the transformer's own forward takes all."""
+        b = len(self.embeds) // (2 if self.guided else 1)
+        rows = [half * b + i for half in range(len(self.embeds) // b) for i in images]
+        return replace(
+            self,
+            embeds=self.embeds[rows],
+            constants=tuple(t[rows] for t in self.constants),
+            stock={},
+            mask=None if self.mask is None else self.mask[rows],
+            keys={layer: (k[rows], v[rows]) for layer, (k, v) in self.keys.items()},
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Places:
@@ -56,6 +70,11 @@ class Places:
     grid: Grid
     tables: tuple[Tensor, ...]
     whole: bool  # the tokens are the cells of the grid, in order
+
+    def of(self, images: Sequence[int]) -> "Places":
+        """Those of some images of the batch."""
+        tables = tuple(t if len(t) == 1 else t[[*images]] for t in self.tables)
+        return replace(self, tables=tables)
 
     def take(self, rows: Tensor | None, halves: int) -> tuple[Tensor, ...]:
         """The tables at `rows` (b, k), all of them if None; repeated for the halves of guidance."""

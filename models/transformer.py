@@ -62,7 +62,7 @@ class Transformer(ABC):
         size = (halves * len(x), x.shape[1])
         if rows is not None and (kv is None or kv.size != size):
             raise ValueError(f"rows need the kv of a dense call of size {size}, not {kv and kv.size}")
-        if kv is None and self.dense == "stock" and places.whole:
+        if kv is None and self.dense == "stock" and places.whole and cond.stock:
             resident(self.dit)
             x = x.to(self.dtype).repeat(halves, 1, 1)
             return self.guide(self.stock(x, sigma, cond, places), cond)

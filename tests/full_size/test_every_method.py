@@ -25,7 +25,7 @@ DEPTHS = {
 }
 IMAGES = [(1, 1024, 1024), (2, 768, 1344)]  # images of a batch, height, width
 # per image of the batch and evaluation, one number is read where a threshold decides
-THRESHOLDS = ("teacache", "magcache", "fbcache", "dbcache")
+THRESHOLDS = ("teacache", "magcache", "fbcache", "dbcache", "seacache", "easycache")
 
 
 def shallow(name):
@@ -57,7 +57,7 @@ def waits_in_the_loop(device, method, flow):
 def bound(name, method, flow):
     """How often the algorithm itself must decide on the host, or the scheduler of another library copies."""
     if name.startswith("caching/") and any(t in name for t in THRESHOLDS):
-        return len(flow.work)
+        return flow.steps + len(flow.work)
     if getattr(method, "solver", None) == "unipc":
         return 8 * flow.steps
     if isinstance(method, Random):  # each image's own generator is on the host

@@ -12,8 +12,10 @@ from fovea.methods.caches import (
     FORA,
     DBCache,
     DeltaDiT,
+    EasyCache,
     FBCache,
     MagCache,
+    SeaCache,
     TaylorOutput,
     TaylorSeer,
     TeaCache,
@@ -35,6 +37,8 @@ CACHES = {
     "fbcache": FBCache(threshold=0.6),
     "dbcache": DBCache(threshold=0.55, warmup=1, back=1, max_skips=8),
     "delta_dit": DeltaDiT(interval=3, share=0.5),
+    "seacache": SeaCache(threshold=0.6),
+    "easycache": EasyCache(threshold=0.5),
 }
 
 
