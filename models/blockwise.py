@@ -26,7 +26,8 @@ class Evaluation:
         h = e.run(h, 1)                # the others
         v = e.velocity(h)              # (b, n, c), guided: what flow.velocity(x, sigma) gives, bit for bit
 
-    b: images. work: what runs is noted here. hidden: the state before the first block.
+    b: images. work: what runs is noted here. hidden: the state before the first block. contexts: one for each
+    of `cond.passes`; where these are several, a state holds one behind the other, shorter texts filled up.
     """
 
     transformer: Transformer
@@ -34,7 +35,7 @@ class Evaluation:
     b: int
     work: list[Work]
     hidden: Hidden
-    context: Context
+    contexts: tuple[Context, ...]
 
     @property
     def blocks(self) -> int:
@@ -43,7 +44,7 @@ class Evaluation:
     def modulated(self) -> Float[Tensor, "b n d"]:
         """Input of the first block's attention over the image: normalised and modulated (TeaCache)."""
         self.work.append(Work(0, 0, 0, 0, tuple(range(self.b)), looked=True))
-        return self.transformer.modulated(self.hidden, self.context)
+        return together([self.transformer.modulated(*part) for part in self.parts(self.hidden)])
 
     def change(self, now: Tensor, before: Tensor) -> list[float]:
         """Relative L1 distance of two tensors (b', n, d), one per image, over both halves of its guidance.
@@ -69,7 +70,7 @@ class Evaluation:
 
         record(site, outputs) is told what each attention and MLP module puts out; recall(site) is asked
         instead of running them. modules: which of them; "attention" leaves the MLPs to run. Sites count from
-        the first block on.
+        the first block of the first pass on.
         """
         last = self.blocks if last is None else last
         chosen = tuple(range(self.b)) if images is None else tuple(images)
@@ -79,20 +80,33 @@ class Evaluation:
         n = hidden.image.shape[1]
         if first < last:
             self.work.append(Work(n, n, first, last, chosen, held=held))
-        transformer, context = self.transformer, self.context
-        if images is not None:
-            rows = self.rows(chosen)
-            hidden, context = hidden.take(rows), context.take(rows)
-        with transformer.call.during(text=context.keys or {}), rerouted(transformer, modules, record, recall):
-            for block in transformer.blocks[first:last]:
-                hidden = transformer.step(block, hidden, context)
-        return hidden
+        transformer, found = self.transformer, []
+        for turn, (state, context) in enumerate(self.parts(hidden)):
+            if images is not None:
+                rows = self.rows(chosen, state)
+                state, context = state.take(rows), context.take(rows)
+            with (
+                transformer.call.during(text=context.keys or {}),
+                rerouted(transformer, modules, record, recall, turn),
+            ):
+                for block in transformer.blocks[first:last]:
+                    state = transformer.step(block, state, context)
+            found.append(state)
+        return found[0] if len(found) == 1 else Hidden.join(found)
 
-    def rows(self, images: Sequence[int]) -> Tensor:
-        """Rows of b' that belong to the images: one per half of guidance."""
-        halves = len(self.hidden.image) // self.b
+    def parts(self, hidden: Hidden) -> list[tuple[Hidden, Context]]:
+        """The state of each pass, with what its blocks are given besides."""
+        if len(self.contexts) == 1:
+            return [(hidden, self.contexts[0])]
+        texts = [half.text for half in self.cond.passes]
+        return [(hidden.part(i, texts), context) for i, context in enumerate(self.contexts)]
+
+    def rows(self, images: Sequence[int], hidden: Hidden | None = None) -> Tensor:
+        """Rows of b', or of the state of one pass, that belong to the images: one per half of guidance."""
+        image = (self.hidden if hidden is None else hidden).image
+        halves = len(image) // self.b
         return torch.tensor(
-            [half * self.b + i for half in range(halves) for i in images], device=self.hidden.image.device
+            [half * self.b + i for half in range(halves) for i in images], device=image.device
         )
 
     def merge(self, old: Hidden | None, new: Hidden, due: Sequence[bool]) -> Hidden:
@@ -126,16 +140,26 @@ class Evaluation:
         return kept.put(rows, after), residual.put(rows, after - hidden.take(rows))
 
     @torch.no_grad()
+    def readout(self, hidden: Hidden) -> Float[Tensor, "_ n c"]:
+        """Normalisation and projection after the last block, of both halves of guidance."""
+        return together([self.transformer.leave(*part) for part in self.parts(hidden)])
+
+    @torch.no_grad()
     def velocity(self, hidden: Hidden) -> Float[Tensor, "b n c"]:
-        """Normalisation and projection after the last block, and guidance."""
-        return self.transformer.guide(self.transformer.leave(hidden, self.context), self.cond)
+        """The readout, guided."""
+        return self.transformer.guide(self.readout(hidden), self.cond)
+
+
+def together(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 @contextmanager
 def rerouted(
-    transformer: Transformer, modules: Modules, record: Record | None, recall: Recall | None
+    transformer: Transformer, modules: Modules, record: Record | None, recall: Recall | None, turn: int
 ) -> Iterator[None]:
-    """Attention and MLP modules tell `record` or ask `recall` for as long as the block lasts."""
+    """Attention and MLP modules tell `record` or ask `recall` for as long as the block lasts. turn: which
+    pass of guidance this is; each has sites of its own."""
     own: dict[nn.Module, Callable | None] = {}
 
     def route(module: nn.Module, forward: Callable) -> None:
@@ -145,7 +169,7 @@ def rerouted(
     try:
         if record is not None or recall is not None:
             answering, idle = transformer.sites(modules)
-            for site, module in enumerate(answering):
+            for site, module in enumerate(answering, turn * len(answering)):
                 route(
                     module, telling(module.forward, site, record) if recall is None else asking(site, recall)
                 )

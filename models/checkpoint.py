@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, PlainValidator
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticKnownError
 
+from fovea.models.autoencoder import factor
 from fovea.models.families import FAMILIES, SIZES
 from fovea.models.folder import cell, fault, parameters, read
 
@@ -194,5 +195,5 @@ class Checkpoint:
         kind = getattr(diffusers, self.pipelines[0])
         pipe = kind.from_pretrained(self.folder or self.path, dtype=dtype, use_safetensors=True).to(device)
         if self.family == "lumina":  # the pipeline takes every autoencoder for an x8 one
-            pipe.vae_scale_factor = 2 ** (len(pipe.vae.config.block_out_channels) - 1)
+            pipe.vae_scale_factor = factor(pipe.vae.config)
         return pipe

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fovea.models.blockwise import Evaluation
+from fovea.models.hidden import Hidden
 from fovea.models.kv import KV
 from fovea.models.pipeline import Pipeline
 from fovea.models.tokens import Conditioning, Grid, Places
@@ -100,8 +101,11 @@ class Flow:
     ) -> Evaluation:
         """The evaluation of all tokens, to be run block by block by the caller; see `Evaluation`."""
         self._note(x.shape[1], x.shape[1], 0)
-        entered = self.transformer.enter(x, sigma, self.cond, places or self._places)
-        return Evaluation(self.transformer, self.cond, len(self.generators), self.work, *entered)
+        own, places = self.transformer, places or self._places
+        entered = [own.enter(x, sigma, half, places) for half in self.cond.passes]
+        states, contexts = zip(*entered, strict=True)
+        hidden = states[0] if len(states) == 1 else Hidden.join(states)
+        return Evaluation(own, self.cond, len(self.generators), self.work, hidden, contexts)
 
     def _note(self, k: int, n: int, blocks: int, images: Sequence[int] | None = None) -> None:
         chosen = range(len(self.generators)) if images is None else images
@@ -128,6 +132,9 @@ class Flow:
 
     def flops(self, image: int = 0) -> int:
         """FLOPs of the transformer for one image so far, by the closed form, and of decoding on the way."""
-        text, guided = self.cond.text, self.cond.guided
-        evaluated = sum(self.transformer.flops(w, text=text, guided=guided) for w in self.of(image))
+        evaluated = sum(
+            self.transformer.flops(work, text=half.text, guided=half.guided)
+            for work in self.of(image)
+            for half in self.cond.passes
+        )
         return evaluated + sum(map(self.pipeline.decode_flops, self.decoded))

@@ -5,6 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from fovea.models.autoencoder import factor
+
 
 def read(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text("utf-8")) if file.is_file() else {}
@@ -13,7 +15,7 @@ def read(file: Path) -> dict[str, Any]:
 def cell(folder: Path | None) -> int:
     """Pixels to a side of a token: the autoencoder's factor times patches of 2; 16 without a folder."""
     config = read(folder / "vae" / "config.json") if folder else {}
-    return 2 ** len(config["block_out_channels"]) if config else 16
+    return 2 * factor(config) if config else 16
 
 
 def fault(folder: Path, pipelines: tuple[str, ...]) -> str | None:

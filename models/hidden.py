@@ -1,10 +1,12 @@
 """What passes from block to block of a transformer, and what every block is given besides."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from fovea.models.tokens import padded
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +31,17 @@ class Hidden:
     def take(self, rows: Tensor) -> "Hidden":
         """The given rows of the batch b'."""
         return Hidden(self.image[rows], None if self.text is None else self.text[rows])
+
+    def part(self, i: int, texts: Sequence[int]) -> "Hidden":
+        """The i-th of as many equal parts of the batch as there are lengths of text, without its padding."""
+        image = self.image.chunk(len(texts))[i]
+        return Hidden(image, None if self.text is None else self.text.chunk(len(texts))[i][:, : texts[i]])
+
+    @staticmethod
+    def join(parts: Sequence["Hidden"]) -> "Hidden":
+        """One batch of the parts, with zeros behind the shorter texts."""
+        texts = [part.text for part in parts if part.text is not None]
+        return Hidden(torch.cat([part.image for part in parts]), padded(texts) if texts else None)
 
     def put(self, rows: Tensor, other: "Hidden") -> "Hidden":
         """This state with `other` in the given rows."""

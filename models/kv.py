@@ -9,20 +9,20 @@ from torch import Tensor
 
 
 class KV:
-    """Keys and values of all tokens of one trajectory, by attention layer; never copied.
+    """Keys and values of all tokens of one trajectory, by pass of guidance and attention layer; never copied.
 
     `size` is (batch with its guidance halves, image tokens), set by the dense call that filled it.
     """
 
     def __init__(self) -> None:
         self.size: tuple[int, int] | None = None
-        self.layers: dict[int, tuple[Tensor, Tensor]] = {}
+        self.layers: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
     @property
     def nbytes(self) -> int:
         return sum(t.nbytes for pair in self.layers.values() for t in pair)
 
-    def write(self, layer: int, slots: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def write(self, layer: tuple[int, int], slots: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Overwrites rows `slots` of the flattened (batch * tokens, width) memory; gives all of it."""
         kept = self.layers[layer]
         for old, new in zip(kept, (k, v), strict=True):
@@ -35,11 +35,13 @@ class KV:
 class Call:
     """What the attention processors must know of the velocity call in progress; empty between calls.
 
-    joint, image: the rows that a sparse call writes in the memories of attention over image and text, and
-    over the image alone; None in a dense call. text: Lumina's keys and values of the prompt, by layer.
+    turn: which pass of guidance, of those that run one after the other. joint, image: the rows that a sparse
+    call writes in the memories of attention over image and text, and over the image alone; None in a dense
+    call. text: Lumina's keys and values of the prompt, by layer.
     """
 
     kv: KV | None = None
+    turn: int = 0
     joint: Tensor | None = None
     image: Tensor | None = None
     text: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
@@ -57,8 +59,8 @@ class Call:
         if self.kv is None:
             return k, v
         if slots is not None:
-            return self.kv.write(layer, slots, k, v)
-        self.kv.layers[layer] = k, v  # they are this call's own: kept, not copied
+            return self.kv.write((self.turn, layer), slots, k, v)
+        self.kv.layers[self.turn, layer] = k, v  # they are this call's own: kept, not copied
         return k, v
 
 

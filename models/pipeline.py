@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from fovea.models.autoencoder import channels
 from fovea.models.settings import is_whole
 from fovea.models.text_limits import Reader, cut
 from fovea.models.tokens import Conditioning, Grid, pack, unpack
@@ -103,8 +104,16 @@ class Pipeline(ABC):
     def decoded(self, x: Float[Tensor, "b n c"], grid: Grid) -> Float[Tensor, "b 3 h w"]:
         """What the autoencoder gives, in [-1, 1] and somewhat beyond."""
         vae = self.pipe.vae
-        latents = unpack(x, grid, self.transformer.patch).to(vae.dtype) / vae.config.scaling_factor
-        return vae.decode(latents + (vae.config.shift_factor or 0), return_dict=False)[0]
+        return self.pictures(vae, self.scaled(unpack(x, grid, self.transformer.patch).to(vae.dtype)))
+
+    def scaled(self, latents: Float[Tensor, "b c height width"]) -> Float[Tensor, "b c height width"]:
+        """The latent as the autoencoder takes it, from that of the transformer, which is of order one."""
+        config = self.pipe.vae.config
+        return latents / config.scaling_factor + (config.shift_factor or 0)
+
+    @staticmethod
+    def pictures(vae: Any, latents: Float[Tensor, "b c height width"]) -> Float[Tensor, "b 3 h w"]:
+        return vae.decode(latents, return_dict=False)[0]
 
     def decode_flops(self, grid: Grid) -> int:
         """FLOPs of decoding one image of the grid, counted without computing it."""
@@ -112,9 +121,9 @@ class Pipeline(ABC):
             with torch.device("meta"):
                 vae = type(self.pipe.vae).from_config(self.pipe.vae.config)
                 size = [side * self.transformer.patch for side in grid]
-                latents = torch.empty(1, self.transformer.channels, *size)
+                latents = torch.empty(1, channels(vae.config), *size)
                 with FlopCounterMode(display=False) as counter:
-                    vae.decode(latents)
+                    self.pictures(vae, latents)
             self._decode_flops[grid] = counter.get_total_flops()
         return self._decode_flops[grid]
 

@@ -8,6 +8,7 @@ from diffusers.models.attention_dispatch import _AttentionBackendRegistry as Bac
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from torch import nn
 
+from fovea.models.autoencoder import channels as latent_channels
 from fovea.models.family import Family
 from fovea.models.forward import around_forward, hooks
 
@@ -24,6 +25,7 @@ def require(pipe: Any, kind: type, family: Family, dense: str) -> None:
     if not found:
         found = [*scheduling(pipe.scheduler), *channels(pipe, family), *placement(pipe)]
         found += attention(pipe.transformer, family.processor.stands_for)
+        found += family.transformer.unfollowed(pipe.transformer)
         if dense == "tokens":
             found += [
                 f"{what}; {remedy}, or run methods that take all tokens with dense='stock'"
@@ -62,7 +64,7 @@ def scheduling(scheduler: Any) -> Iterator[str]:
 
 
 def channels(pipe: Any, family: Family) -> Iterator[str]:
-    given, taken = pipe.vae.config.latent_channels, family.transformer.latent(pipe.transformer)[1]
+    given, taken = latent_channels(pipe.vae.config), family.transformer.latent(pipe.transformer)[1]
     if given != taken:
         yield f"its transformer takes {taken} channels and its autoencoder gives {given}: an image goes in"
 

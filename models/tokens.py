@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
@@ -33,7 +34,8 @@ class Conditioning:
     family's order. constants: terms added to the time embedding (b', time), in order. guidance: scale of
     classifier-free guidance. stock: the same prompts as keyword arguments of the transformer's own forward.
     mask: valid text tokens. keys: keys and values of the text by attention layer (Lumina). tables: positional
-    encodings that depend on the prompts (b', ...).
+    encodings that depend on the prompts (b', ...). apart: the halves, each a conditioning of its own, where
+    the pipeline evaluates them one after the other; see `apart`.
     """
 
     embeds: Float[Tensor, "b text d"]
@@ -44,15 +46,26 @@ class Conditioning:
     mask: Tensor | None = None
     keys: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     tables: tuple[Tensor, ...] = ()
+    apart: tuple["Conditioning", ...] = ()
 
     @property
     def text(self) -> int:
         return self.embeds.shape[1]
 
+    @property
+    def halves(self) -> int:
+        """How often each image is evaluated."""
+        return 2 if self.guided else 1
+
+    @property
+    def passes(self) -> tuple["Conditioning", ...]:
+        """What one evaluation evaluates in turn: all at once, or one half of guidance after the other."""
+        return self.apart or (self,)
+
     def of(self, images: Sequence[int]) -> "Conditioning":
         """That of some images of the batch. It has no `stock`: the transformer's own forward takes all."""
-        b = len(self.embeds) // (2 if self.guided else 1)
-        rows = [half * b + i for half in range(len(self.embeds) // b) for i in images]
+        b = len(self.embeds) // self.halves
+        rows = [half * b + i for half in range(self.halves) for i in images]
         return replace(
             self,
             embeds=self.embeds[rows],
@@ -60,16 +73,37 @@ class Conditioning:
             stock={},
             mask=None if self.mask is None else self.mask[rows],
             keys={layer: (k[rows], v[rows]) for layer, (k, v) in self.keys.items()},
+            tables=tuple(t[rows] for t in self.tables),
+            apart=tuple(half.of(images) for half in self.apart),
         )
+
+
+def apart(given: Conditioning, without: Conditioning, guidance: float) -> Conditioning:
+    """Guidance as two passes, the prompt's and then the negative's, each with a text of its own length."""
+    halves = given, without
+    embeds = padded([half.embeds for half in halves])
+    constants = tuple(torch.cat(both) for both in zip(given.constants, without.constants, strict=True))
+    return Conditioning(embeds, constants, True, guidance, {}, apart=halves)
+
+
+def padded(texts: Sequence[Float[Tensor, "_ _ d"]]) -> Float[Tensor, "b longest d"]:
+    """Texts of several lengths as one batch, with zeros behind the shorter ones."""
+    longest = max(text.shape[1] for text in texts)
+    return torch.cat([F.pad(text, (0, 0, 0, longest - text.shape[1])) for text in texts])
 
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Positional encodings of tokens: tensors (1 or b, n, ...), of which a call takes its rows."""
+    """Positional encodings of tokens: tensors (1 or b, n, ...), of which a call takes its rows.
+
+    whole: the tokens are the cells of the grid, in order. shared: encodings (1, ...) of no image token, which
+    depend on the grid alone (Qwen-Image's text).
+    """
 
     grid: Grid
     tables: tuple[Tensor, ...]
-    whole: bool  # the tokens are the cells of the grid, in order
+    whole: bool
+    shared: tuple[Tensor, ...] = ()
 
     def of(self, images: Sequence[int]) -> "Places":
         """Those of some images of the batch."""
@@ -77,11 +111,12 @@ class Places:
         return replace(self, tables=tables)
 
     def take(self, rows: Tensor | None, halves: int) -> tuple[Tensor, ...]:
-        """The tables at `rows` (b, k), all of them if None; repeated for the halves of guidance."""
+        """The tables at `rows` (b, k), all of them if None; repeated for the halves of guidance. Then those
+        that are shared."""
         tables = self.tables
         if rows is not None:
             tables = tuple(take(t.expand(len(rows), *t.shape[1:]), rows) for t in tables)
-        return tuple(t if len(t) == 1 else torch.cat([t] * halves) for t in tables)
+        return *(t if len(t) == 1 else torch.cat([t] * halves) for t in tables), *self.shared
 
 
 def take(x: Shaped[Tensor, "b n *rest"], rows: Int[Tensor, "b k"]) -> Shaped[Tensor, "b k *rest"]:

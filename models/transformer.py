@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from fovea.models.forward import around_forward, resident
+from fovea.models.autoencoder import factor
+from fovea.models.forward import around_forward, evaluation, resident
 from fovea.models.hidden import Context, Hidden
 from fovea.models.kv import KV, Call, flat
 from fovea.models.tokens import Conditioning, Grid, Places, take
@@ -37,7 +38,7 @@ class Transformer(ABC):
         self.state = self.dtype
         self.patch, self.channels = self.latent(self.dit)
         # not pipe.vae_scale_factor, which LuminaPipeline fixes at 8
-        self.cell = 2 ** (len(pipe.vae.config.block_out_channels) - 1) * self.patch
+        self.cell = factor(pipe.vae.config) * self.patch
         self.blocks = self.stack()
         # of what sits around the forward, with dense="tokens" there is nothing
         self.passed_by = next((what for what, _ in around_forward(self.dit)), None)
@@ -58,37 +59,58 @@ class Transformer(ABC):
         dense call, overwritten at `rows` by a sparse one, which attends over all of it. The call never waits
         for the device. ValueError for rows without the kv of a dense call of the same size.
         """
-        halves = 2 if cond.guided else 1
-        size = (halves * len(x), x.shape[1])
+        size = (cond.halves * len(x), x.shape[1])
         if rows is not None and (kv is None or kv.size != size):
             raise ValueError(f"rows need the kv of a dense call of size {size}, not {kv and kv.size}")
-        if kv is None and self.dense == "stock" and places.whole and cond.stock:
-            resident(self.dit)
-            x = x.to(self.dtype).repeat(halves, 1, 1)
-            return self.guide(self.stock(x, sigma, cond, places), cond)
-        with self.call.during(kv=kv, text=cond.keys, **self.slots(rows, size, cond.text)):
+        known = places.whole and all(half.stock for half in cond.passes)
+        if kv is None and self.dense == "stock" and known:
+            found = [self.whole(x, sigma, half, places, turn) for turn, half in enumerate(cond.passes)]
+        else:
+            found = [
+                self.parts(x, sigma, half, places, turn, kv, rows) for turn, half in enumerate(cond.passes)
+            ]
+        if kv is not None:
+            kv.size = size
+        return self.guide(found[0] if len(found) == 1 else torch.cat(found), cond)
+
+    def parts(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        cond: Conditioning,
+        places: Places,
+        turn: int,
+        kv: KV | None,
+        rows: Tensor | None,
+    ) -> Tensor:
+        """One of `cond.passes`, the turn-th, over the transformer's modules; without guidance."""
+        slots = self.slots(rows, (cond.halves * len(x), x.shape[1]), cond.text)
+        with self.call.during(kv=kv, turn=turn, text=cond.keys, **slots):
             hidden, context = self.enter(x, sigma, cond, places, rows)
             for block in self.blocks:
                 hidden = self.step(block, hidden, context)
-        if kv is not None:
-            kv.size = size
-        return self.guide(self.leave(hidden, context), cond)
+        return self.leave(hidden, context)
+
+    def whole(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places, turn: int) -> Tensor:
+        """The same through the transformer's own forward, whose caches are told which pass it is."""
+        resident(self.dit)
+        with evaluation(self.dit, ("cond", "uncond")[turn]):
+            return self.stock(x.to(self.dtype).repeat(cond.halves, 1, 1), sigma, cond, places)
 
     @torch.no_grad()
     def enter(
         self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places, rows: Tensor | None = None
     ) -> Entered:
-        """The state before the first block, of the tokens `rows` of each image, for both halves of
-        guidance."""
+        """The state before the first block, of the tokens `rows` of each image, in one of `cond.passes`: for
+        both halves of guidance where they are one batch."""
         if self.passed_by:
             raise ValueError(
                 f"{self.passed_by}: only calls on all tokens of a grid that keep no kv run through it, and "
                 "this method needs others"
             )
         resident(self.dit)
-        halves = 2 if cond.guided else 1
-        x = (x if rows is None else take(x, rows)).to(self.dtype).repeat(halves, 1, 1)
-        return self.embed(x, sigma, cond, places.take(rows, halves))
+        x = (x if rows is None else take(x, rows)).to(self.dtype).repeat(cond.halves, 1, 1)
+        return self.embed(x, sigma, cond, places.take(rows, cond.halves))
 
     def slots(self, rows: Tensor | None, size: tuple[int, int], text: int) -> dict[str, Tensor | None]:
         """Where a sparse call writes in the memories of the whole batch; see `Call`."""
@@ -129,6 +151,11 @@ class Transformer(ABC):
     def blank(self, *args, **kwargs) -> Tensor:
         """What a module that need not run gives: nothing that anything depends on."""
         return torch.zeros(self.blank_shape, dtype=self.dtype, device=self.device)
+
+    @staticmethod
+    def unfollowed(dit: Any) -> Iterator[str]:
+        """What a transformer of this class may have that this adapter does not follow, in words."""
+        yield from ()
 
     @staticmethod
     def latent(dit: Any) -> tuple[int, int]:

@@ -60,7 +60,7 @@ def observe(flow: Flow) -> Seen:
     for s, s_next in pairwise(sigmas):
         e = flow.open(x, s)
         h = e.run(e.hidden)
-        out = flow.transformer.leave(h, e.context)
+        out = e.readout(h)
         now = e.modulated(), out, (h - e.hidden).image  # (b', n, ...) each
         if before is not None:
             changes += zip(*(e.change(a, b) for a, b in zip(now[:2], before[:2], strict=True)), strict=True)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fovea.models import adapt, generator
+from fovea.models.kv import Call
 from tests.models.conftest import PROMPTS, made
 from tests.pipelines import flux
 
@@ -71,7 +72,7 @@ def test_interrupted_call_leaves_nothing_behind(pipe, flow_of):
         with pytest.raises(KeyboardInterrupt):
             flow.velocity(x, sigma, kv=kv, rows=torch.arange(5)[None])
         hook.remove()
-        assert vars(model.transformer.call) == {"kv": None, "joint": None, "image": None, "text": {}}
+        assert vars(model.transformer.call) == vars(Call())
         assert torch.equal(flow.velocity(x, sigma), expected)
 
 
