@@ -17,7 +17,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import Protocol, runtime_checkable
 
 from fovea import lazy
 from fovea.eval.facts import Better, Facts
@@ -78,6 +80,7 @@ class Score:
         return f"{self.facts.axis} {bracket}{mode}".strip()
 
 
+@runtime_checkable
 class Metric(Protocol):
     @property
     def scores(self) -> Mapping[str, Facts]: ...

@@ -13,12 +13,13 @@ from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from typing_extensions import Protocol, runtime_checkable
 
 from fovea.eval import Unavailable
 from fovea.eval.pictures import folder as pictures_in
@@ -27,6 +28,7 @@ from fovea.eval.pictures import read, readable
 AGAIN = "make it again with `python -m scripts.reference_stats`"
 
 
+@runtime_checkable
 class Source(Protocol):
     """What gives features: an `fovea.eval.encoder.Encoder`, or what behaves like one.
 

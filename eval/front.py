@@ -25,7 +25,7 @@ def membership(cost: ArrayLike, quality: ArrayLike) -> Array:
     return on_front(cost, quality).mean(0)
 
 
-def hypervolume(cost: ArrayLike, quality: ArrayLike, worst: float) -> Array:
+def hypervolume(cost: ArrayLike, quality: ArrayLike, worst: float) -> np.float64 | Array:
     """(...,): the area between the front of (..., k) and the corner of the dense run's cost, 1, and `worst`.
 
     That is the best quality above `worst` to be had within a budget, averaged over budgets from 0 to dense: a

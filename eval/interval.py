@@ -87,7 +87,7 @@ def two_sided(value: float, error: float, n: int) -> float:
     return float(2 * stdtr(n - 1, -abs(value) / error))
 
 
-def median_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+def median_interval(values: Sequence[float] | NDArray[np.float64], level: float = 0.95) -> Interval:
     """The median between two order statistics, which assumes nothing of the distribution.
 
     The narrowest symmetric pair that covers at least `level`; with fewer than six values no pair covers 95 %,

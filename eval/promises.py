@@ -5,6 +5,7 @@ difference, for identical images; images and dense images exchanged; the order o
 single images their number, without effect; a known value where there is one.
 """
 
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -72,7 +73,7 @@ def check(metric: Metric) -> None:
 
 def close(a: float, b: float) -> bool:
     """To what the sums of another batch may differ by, in float32."""
-    return a == b or abs(a - b) <= 1e-4 * max(1.0, abs(a), abs(b))
+    return math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-4)
 
 
 def in_range(metric: Metric, found: Mapping[str, Score]) -> None:

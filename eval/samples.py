@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import Protocol, runtime_checkable  # those of Python 3.12, which call no property
 
 BATCH = 32  # images in memory at once, beside as many that are read ahead
 Found = Mapping[str, Tensor]  # by name, one row per image
@@ -24,6 +25,7 @@ class Unread(Exception):
     """Images that cannot be read, which is no metric's fault; the cause is what `Images.read` raised."""
 
 
+@runtime_checkable
 class PerImage(Protocol):
     """What is found of each image by itself.
 
@@ -61,6 +63,7 @@ class Rows:
         return {name: torch.stack([self._parts[p][name][i] for p, i in places]) for name in self._parts[0]}
 
 
+@runtime_checkable
 class Images(Protocol):
     """n images of one size, read when they are needed.
 

@@ -11,18 +11,19 @@ from itertools import combinations_with_replacement
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from fovea.eval.interval import Interval, Worse, studentised
 
 Array = NDArray[np.float64]
-Groups = Sequence[Hashable] | None
+Values = Sequence[float] | NDArray[Any]
+Groups = Sequence[Hashable] | NDArray[Any] | None
 Pool = Literal["mean", "decibel"]
 REPLICATES = 2000
 FEW, MANY = 8, 2000  # prompts between which intervals are by resampling
 
 
-def pooled(values: ArrayLike, weights: ArrayLike | None = None, pool: Pool = "mean") -> Array:
+def pooled(values: Values, weights: Values | None = None, pool: Pool = "mean") -> np.float64 | Array:
     """One figure of values (n,), or of each column of (n, k); one per row of weights (..., n) of sum n.
 
     decibel: 10 log10 of the mean of the powers that the values stand for, -10 log10 mean(10^(-x/10)), in
@@ -36,7 +37,7 @@ def pooled(values: ArrayLike, weights: ArrayLike | None = None, pool: Pool = "me
         return -10 * np.log10(w @ 10 ** (-x / 10) / len(x))
 
 
-def influence(values: ArrayLike, pool: Pool = "mean") -> Array:
+def influence(values: Values, pool: Pool = "mean") -> Array:
     """(n,): n times the derivative of the figure by the weight of each image; they add up to zero."""
     x = np.asarray(values, np.float64)
     if pool == "mean":
@@ -54,7 +55,7 @@ def codes(n: int, groups: Groups) -> tuple[NDArray[np.int64], int]:
     return np.array([number[group] for group in groups]), len(number)
 
 
-def spread(derivative: ArrayLike, groups: Groups = None) -> float | None:
+def spread(derivative: Values, groups: Groups = None) -> float | None:
     """The standard error of a figure with this `influence` (n,): s / sqrt(n), of the sums over each group
     where images come in groups; None for a single one."""
     d = np.asarray(derivative, np.float64)
@@ -64,7 +65,7 @@ def spread(derivative: ArrayLike, groups: Groups = None) -> float | None:
     return float(math.sqrt(g / (g - 1) * (np.bincount(place, d) ** 2).sum()) / len(d))
 
 
-def standard_error(values: ArrayLike, pool: Pool = "mean", groups: Groups = None) -> float | None:
+def standard_error(values: Values, pool: Pool = "mean", groups: Groups = None) -> float | None:
     """s / sqrt(n), through the logarithm by the delta method for decibels; None for a single value."""
     return spread(influence(values, pool), groups)
 
@@ -76,7 +77,7 @@ class Resampled:
     value: (k,). prompts: how many there are.
     """
 
-    def __init__(self, values: ArrayLike, pool: Pool = "mean", groups: Groups = None, seed: int = 0):
+    def __init__(self, values: Values, pool: Pool = "mean", groups: Groups = None, seed: int = 0):
         x, self.pool, self.seed = np.asarray(values, np.float64), pool, seed
         x = 10 ** (-x / 10) if pool == "decibel" else x
         self.place, self.prompts = codes(len(x), groups)
@@ -96,7 +97,7 @@ class Resampled:
         """(r, k): the figures of the resamples."""
         return self._figure(self.means)
 
-    def error(self, slope: ArrayLike) -> float | None:
+    def error(self, slope: Values) -> float | None:
         """The standard error of the figures times slope (k,), added up; None of a single prompt."""
         if self.prompts < 2:
             return None
@@ -104,11 +105,11 @@ class Resampled:
             self._errors(np.asarray(slope, np.float64), self.mean[None], np.ones((1, self.prompts)))[0]
         )
 
-    def errors(self, slope: ArrayLike) -> Array:
+    def errors(self, slope: Values) -> Array:
         """(r,): the same of each resample, as it would have it."""
         return self._errors(np.asarray(slope, np.float64), self.means, None)
 
-    def interval(self, slope: ArrayLike, level: float = 0.95, worse: Worse | None = None) -> Interval:
+    def interval(self, slope: Values, level: float = 0.95, worse: Worse | None = None) -> Interval:
         """Of the figures times slope (k,), added up; with p."""
         slope = np.asarray(slope, np.float64)
         value, error = _combined(self.value, slope), self.error(slope)
@@ -167,7 +168,7 @@ def _counts(g: int, replicates: int, seed: int) -> NDArray[np.uint16]:
 
 
 def mean_interval(
-    values: ArrayLike,
+    values: Values,
     pool: Pool = "mean",
     groups: Groups = None,
     level: float = 0.95,
@@ -178,8 +179,8 @@ def mean_interval(
 
 
 def paired_difference(
-    a: ArrayLike,
-    b: ArrayLike,
+    a: Values,
+    b: Values,
     *,
     pool: Pool = "mean",
     level: float = 0.95,

@@ -5,6 +5,8 @@ import jaxtyping
 import pytest
 import torch
 
+from fovea.eval.fidelity import PSNR, blurred
+from fovea.eval.statistics import pooled
 from fovea.methods.tokens import put
 from fovea.models.tokens import Grid, pack, take, unpack
 
@@ -27,7 +29,22 @@ def test_a_wrong_shape_is_refused_where_it_enters(call):
         call(torch.zeros(2, 4, 5))
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: PSNR().look("no batch"),
+        lambda: blurred([0.0]),
+        lambda: pooled([1.0], pool="median"),
+        lambda: pooled({1.0}),
+    ],
+)
+def test_metrics_and_statistics_refuse_what_is_of_another_type(call):
+    with pytest.raises(jaxtyping.TypeCheckError):
+        call()
+
+
 def test_right_ones_pass():
+    assert pooled([1, 2]) == pooled((1.0, 2.0)) == 1.5
     x = torch.zeros(2, 4, 8)
     assert take(put(x, ROWS, torch.ones(2, 2, 8)), ROWS).all()
     assert torch.equal(pack(unpack(x, Grid(2, 2), 2), 2), x)

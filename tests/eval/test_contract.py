@@ -193,6 +193,12 @@ def test_only_what_is_unavailable_is_caught():
         def __init__(self, error):
             self.error = error
 
+        def check(self):
+            pass
+
+        def needs(self):
+            return []
+
         @quality
         def __call__(self, samples):
             raise self.error

@@ -28,6 +28,9 @@ class Fake:
         if self.mistake == "no weights":
             raise Unavailable("no weights", "fetch them")
 
+    def needs(self):
+        return []
+
     def each(self, images):
         return images.float().mean((1, 2, 3)).tolist()
 
@@ -98,6 +101,9 @@ def test_a_metric_that_cannot_even_say_its_scores_is_unavailable(samples):
 
         def check(self):
             pass
+
+        def needs(self):
+            return []
 
         def __call__(self, samples):
             return []
