@@ -17,6 +17,16 @@ class Cache(ABC):
     off: ClassVar[dict[str, Any]]
     needs_grid: ClassVar[bool] = False
 
+    @property
+    def whole_run(self) -> bool:
+        """Whether it is for the model's own noise levels from noise to image, which RALU's stages lack."""
+        return False
+
+    @property
+    def only_steps(self) -> int | None:
+        """The number of steps that it is fitted to; None for any."""
+        return None
+
     @abstractmethod
     def start(self, flow, steps: int) -> Velocity:
         """`velocity(step, x, sigma, places=None)` for one trajectory of `steps` steps on one set of tokens.

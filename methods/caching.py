@@ -21,6 +21,10 @@ class Caching:
     steps: Annotated[int, Field(ge=1, le=10_000)] | None = None
     solver: Literal["euler", "heun", "dpm++2m", "unipc"] = "euler"
 
+    def __post_init__(self):
+        if None not in (self.steps, self.cache.only_steps) and self.steps != self.cache.only_steps:
+            raise ValueError(f"steps={self.steps}: the cache is fitted to {self.cache.only_steps}")
+
     @torch.no_grad()
     def __call__(self, flow, on_step=None):
         x, sigmas = flow.noise(), flow.sigmas(self.steps)

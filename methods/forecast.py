@@ -1,5 +1,6 @@
-"""Taylor forecasts of tensors from their own backward differences (TaylorSeer, arXiv:2503.06923)."""
+"""Forecasts of tensors from their own backward differences (TaylorSeer, arXiv:2503.06923)."""
 
+from collections.abc import Callable
 from math import factorial
 
 import torch
@@ -11,16 +12,23 @@ from fovea.models.tokens import take
 Values = tuple[Tensor, ...]
 
 
-class Forecast:
+def taylor(order: int, ahead: int) -> float:
+    """What a difference of this order counts, so many steps ahead."""
+    return ahead**order / factorial(order)
+
+
+class Differences:
     """The series about the last value known, up to `order`, in the number of steps since (eqs. 9 to 11).
 
     Differences are divided by the distance of the steps they span, so that steps need not be even. An order
-    is used as soon as there are values for it. since: no difference is formed before this step. Of values of
-    the same step the last count: Heun's method evaluates one noise level twice.
+    is used as soon as there are values for it. since: no difference is formed before this step. share: what
+    each order counts. Of values of the same step the last count: Heun's method evaluates one noise level
+    twice.
     """
 
-    def __init__(self, order: int, since: int = 0):
-        self.order, self.since, self.step, self.gap, self.terms = order, since, 0, 0, list[Values]()
+    def __init__(self, order: int, since: int = 0, share: Callable[[int, int], float] = taylor):
+        self.order, self.since, self.share = order, since, share
+        self.step, self.gap, self.terms = 0, 0, list[Values]()
 
     def update(self, step: int, values: Values) -> None:
         if self.terms and step == self.step:
@@ -41,7 +49,8 @@ class Forecast:
         ahead = step - self.step
         found = self.terms[0]
         for j, term in enumerate(self.terms[1:], 1):
-            found = tuple(f + t * (ahead**j / factorial(j)) for f, t in zip(found, term, strict=True))
+            share = self.share(j, ahead)
+            found = tuple(f + t * share for f, t in zip(found, term, strict=True))
         return found
 
     def carry(self, parents: Tensor) -> None:

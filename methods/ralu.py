@@ -64,6 +64,10 @@ class RALU:
                 f"cache={type(self.cache).__name__.lower()}: sees the tokens as a picture, which they are "
                 "not in the middle stage; give two stages, or another cache"
             )
+        if self.cache is not None and self.cache.whole_run:
+            raise ValueError(
+                "cache: its schedule or weights are for the model's own noise levels, not a stage's"
+            )
         if self.last is not None and self.last.steps is not None:
             raise ValueError(f"last.steps={self.last.steps}: the last stage has its own; leave it null")
 

@@ -1,4 +1,4 @@
-"""What TeaCache, MagCache and RAS have to know of a model, measured on it: lines for conf/model/NAME.yaml.
+"""What caches and RAS have to know of a model, measured on it: lines for conf/model/NAME.yaml.
 
 python -m scripts.calibrate model=sd3 [n=8 seeds=[0] prompts=FILE.csv model.steps=28 ...]   # as for run.py
 
@@ -9,6 +9,8 @@ It makes the images of the first n prompts with the dense baseline and looks on:
   to that of the transformer's output. Both hold the two halves of guidance, as what TeaCache sees does.
 - magcache (arXiv:2506.09045): what the blocks add to the image tokens, its norm over that of the step before,
   averaged over tokens, halves of guidance and images. The first step has none before it and is given as 1.
+- forecast: the weights of basis=fitted (arXiv:2604.26365), and the half and the quarter of the steps that
+  schedule=dp runs (arXiv:2601.19961), see scripts/forecasts.py.
 - ras (arXiv:2502.10389): which end of the ranking should run. RAS, by default but for the end, chooses tokens
   of the recorded velocities of the dense run; what those left out miss adds up to an error of the image. The
   paper's end, the lowest (high_ratio 1), stands unless the other is nearer to dense by two standard errors.
@@ -36,17 +38,21 @@ from fovea.study.config.instantiate import instantiate
 from fovea.study.config.prompts import Sample, read, samples
 from fovea.study.plan.cells import GENERATION
 from fovea.study.plan.plan import is_random, obtainable
+from scripts import forecasts
 
 DEGREE = 4
 
 
 class Seen(NamedTuple):
     """changes: of input and output, a pair per image and step after the first. ratios: (steps - 1, b).
-    nearer: (b,), see `nearer`."""
+    nearer: (b,), see `nearer`. gram: inner products of the velocities (steps, steps), summed over images.
+    levels: noise levels (steps + 1,)."""
 
     changes: list[tuple[float, float]]
     ratios: Tensor
     nearer: Tensor
+    gram: Tensor
+    levels: list[float]
 
 
 @torch.no_grad()
@@ -68,7 +74,8 @@ def observe(flow: Flow) -> Seen:
         velocities.append(flow.transformer.guide(out, flow.cond))
         x, before = euler(x, velocities[-1], s_next - s), now
     known = torch.stack(ratios) if ratios else torch.empty(0, len(flow.generators))
-    return Seen(changes, known, nearer(Recorded(flow, velocities), noise, x))
+    flat = torch.stack(velocities).flatten(1).double().cpu()
+    return Seen(changes, known, nearer(Recorded(flow, velocities), noise, x), flat @ flat.T, sigmas.tolist())
 
 
 class Recorded:
@@ -120,7 +127,8 @@ def measure(model: Model, node: Mapping[str, Any], drawn: Sequence[Sample], batc
         seen.append(observe(flow))
         print(f"{first + len(part)} of {len(drawn)} images", file=sys.stderr)
     changes = [pair for s in seen for pair in s.changes]
-    return Seen(changes, torch.cat([s.ratios for s in seen], 1), torch.cat([s.nearer for s in seen]))
+    ratios, near = torch.cat([s.ratios for s in seen], 1), torch.cat([s.nearer for s in seen])
+    return Seen(changes, ratios, near, torch.stack([s.gram for s in seen]).sum(0), seen[0].levels)
 
 
 def fragment(seen: Seen, command: str) -> str:
@@ -132,8 +140,18 @@ def fragment(seen: Seen, command: str) -> str:
         f"# measured by `{command}`: {n} images of {steps} steps\n"
         f"teacache:  # {explained:.0%} of the variance of {len(seen.changes)} changes\n"
         f"  coefficients: {coefficients}\n"
-        f"magcache:\n  ratios: {ratios}\n{focus(seen.nearer)}"
+        f"magcache:\n  ratios: {ratios}\n{forecast(seen)}{focus(seen.nearer)}"
     )
+
+
+def forecast(seen: Seen) -> str:
+    """Steps to run and weights of forecasts; nothing where there is no quarter of the steps."""
+    gram, steps = seen.gram.numpy(), len(seen.gram)
+    if steps < 8:
+        return ""
+    half, quarter = (forecasts.cheapest(gram, seen.levels, steps // part) for part in (2, 4))
+    rows = ",\n    ".join(str([round(w, 3) for w in row]) for row in forecasts.table(gram))
+    return f"forecast:\n  of: {steps}\n  twofold: {half}\n  fourfold: {quarter}\n  table: [\n    {rows}]\n"
 
 
 def focus(nearer: Tensor) -> str:

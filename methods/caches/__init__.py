@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fovea.methods.caches.easycache import EasyCache
     from fovea.methods.caches.fbcache import FBCache
     from fovea.methods.caches.fora import FORA
+    from fovea.methods.caches.forecast import Forecast
     from fovea.methods.caches.magcache import MagCache
     from fovea.methods.caches.seacache import SeaCache
     from fovea.methods.caches.taylor_output import TaylorOutput
@@ -22,6 +23,7 @@ __all__ = [
     "DeltaDiT",
     "EasyCache",
     "FBCache",
+    "Forecast",
     "MagCache",
     "SeaCache",
     "TaylorOutput",
@@ -37,6 +39,7 @@ __getattr__ = lazy.names(
         "EasyCache": "easycache",
         "FBCache": "fbcache",
         "FORA": "fora",
+        "Forecast": "forecast",
         "MagCache": "magcache",
         "SeaCache": "seacache",
         "TaylorOutput": "taylor_output",

@@ -6,12 +6,14 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from fovea.methods.cache import Cache
-from fovea.methods.caches.taylorseer import Phase, refreshes, series
+from fovea.methods.caches.taylorseer import series
+from fovea.methods.schedules import Phase, refreshes
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class TaylorOutput(Cache):
-    """Every `interval` steps the model runs; between, the velocity is a Taylor series, per token.
+    """Every `interval` steps the model runs; between, the velocity is a Taylor series, per token: `Forecast`
+    with basis=taylor at the velocity.
 
     interval, order, warmup, phase: as in TaylorSeer. It needs one tensor per order instead of some hundred,
     and since each token has a series of its own, its children can inherit it: see `Series.carry`.

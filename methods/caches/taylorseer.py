@@ -1,31 +1,25 @@
 """TaylorSeer: forecast what each attention and MLP would put out (Liu et al. 2025, arXiv:2503.06923)."""
 
-from collections import defaultdict
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from fovea.methods.cache import Cache
-from fovea.methods.forecast import Forecast
-
-Phase = Literal["diffusers", "paper"]
-
-
-def refreshes(i: int, interval: int, warmup: int, phase: Phase) -> bool:
-    """Whether step i is evaluated, and the series goes on from there; see `TaylorSeer`."""
-    lead = 1 if phase == "diffusers" else -1
-    return i < warmup or (i - warmup - lead) % interval == 0
+from fovea.methods.caches.forecast import of_modules
+from fovea.methods.forecast import Differences
+from fovea.methods.schedules import Phase, refreshes
 
 
-def series(order: int, warmup: int, phase: Phase) -> Forecast:
+def series(order: int, warmup: int, phase: Phase) -> Differences:
     """One output's, empty; see `TaylorSeer`."""
-    return Forecast(order, since=warmup - 1 if phase == "paper" else 0)
+    return Differences(order, since=warmup - 1 if phase == "paper" else 0)
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class TaylorSeer(Cache):
-    """Every `interval` steps all modules run; between, each one's output is a Taylor series of its own.
+    """Every `interval` steps all modules run; between, each one's output is a Taylor series of its own:
+    `Forecast` with basis=taylor at the modules.
 
     order: of the series; 0 is reuse. Differences stand in for derivatives: order 1 meets a line, order 2 no
     parabola. warmup: first steps, which all run. phase: the first step to run after the warm-up is `interval`
@@ -47,14 +41,4 @@ class TaylorSeer(Cache):
         return refreshes(i, self.interval, self.warmup, self.phase)
 
     def start(self, flow, steps):
-        sites = defaultdict(lambda: series(self.order, self.warmup, self.phase))
-
-        def velocity(step, x, sigma, places=None):
-            e = flow.open(x, sigma, places)
-            if self.runs(step):
-                told = {"record": lambda site, outputs: sites[site].update(step, outputs)}
-            else:
-                told = {"recall": lambda site: sites[site].at(step)}
-            return e.velocity(e.run(e.hidden, modules=self.modules, **told))
-
-        return velocity
+        return of_modules(flow, self.runs, lambda: series(self.order, self.warmup, self.phase), self.modules)

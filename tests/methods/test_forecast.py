@@ -6,13 +6,13 @@ from math import factorial
 import pytest
 import torch
 
-from fovea.methods.forecast import Forecast, TokenForecast
+from fovea.methods.forecast import Differences, TokenForecast
 
 EVEN, UNEVEN = (0, 3, 6, 9, 12), (0, 1, 2, 5, 9)
 
 
 def forecast(order, steps, f):
-    series = Forecast(order)
+    series = Differences(order)
     for step in steps:
         series.update(step, (f(step),))
     return series
@@ -43,7 +43,7 @@ def test_a_parabola_is_missed_by_what_a_difference_misses_of_a_derivative(ahead)
 
 def test_differences_are_those_of_the_steps_they_span():
     """By hand, order 2, at steps 0, 2, 5, with the values 1, 5, 14."""
-    series = Forecast(2)
+    series = Differences(2)
     for step, value in ((0, 1.0), (2, 5.0), (5, 14.0)):
         series.update(step, (torch.tensor([[value]]),))
     first = (14 - 5) / 3
@@ -75,14 +75,14 @@ def test_an_order_waits_for_its_values():
 def test_no_difference_spans_the_steps_before_the_first_that_forms_one():
     """TaylorSeer's authors: a warm-up of three steps leaves one difference, not two (values are squares)."""
     square = lambda t: torch.tensor([float(t * t)])  # noqa: E731
-    late, early = Forecast(3, since=2), Forecast(3)
+    late, early = Differences(3, since=2), Differences(3)
     orders = []
     for step in (0, 1, 2, 6, 10):
         for series in (late, early):
             series.update(step, (square(step),))
         orders.append((len(late.terms) - 1, len(early.terms) - 1))
     assert orders == [(0, 0), (0, 1), (1, 2), (2, 3), (3, 3)]
-    late = Forecast(3, since=2)
+    late = Differences(3, since=2)
     for step in (0, 1, 2):
         late.update(step, (square(step),))
     assert late.at(4)[0].item() == 4 + (4 - 1) * 2
@@ -92,7 +92,7 @@ def test_no_difference_spans_the_steps_before_the_first_that_forms_one():
 def test_of_one_step_evaluated_twice_the_later_counts(order):
     """As by Heun's method: the series is that of the later values alone."""
     values = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(5)).double()
-    twice, once = Forecast(order), Forecast(order)
+    twice, once = Differences(order), Differences(order)
     for i, step in enumerate((0, 1, 2, 5, 9, 10)):
         twice.update(step, (values[0][i],))
         twice.update(step, (values[1][i],))

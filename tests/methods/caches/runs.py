@@ -14,6 +14,7 @@ from fovea.methods.caches import (
     DeltaDiT,
     EasyCache,
     FBCache,
+    Forecast,
     MagCache,
     SeaCache,
     TaylorOutput,
@@ -38,6 +39,7 @@ CACHES = {
     "dbcache": DBCache(threshold=0.55, warmup=1, back=1, max_skips=8),
     "delta_dit": DeltaDiT(interval=3, share=0.5),
     "seacache": SeaCache(threshold=0.6),
+    "forecast": Forecast("chebyshev", "growing", "hidden"),
     "easycache": EasyCache(threshold=0.5),
 }
 

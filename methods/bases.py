@@ -1,0 +1,245 @@
+"""Bases of a forecast: what a tensor will be from what it was, at some steps of a trajectory.
+
+Each is an object that is told values, `update(step, values)`, and asked, `at(step) -> values`, steps in
+order; of one step told or asked about twice the last counts. All but `Modes` are y(t) = sum of w_j y_j, with
+weights that no value enters, so that nothing waits for the device.
+"""
+
+from collections.abc import Callable, Sequence
+from math import factorial
+from typing import Protocol, runtime_checkable
+
+import torch
+from numpy.polynomial import chebyshev
+from numpy.polynomial.hermite import hermval
+from torch import Tensor
+
+from fovea.methods.forecast import Differences, Values
+
+HISTORY = 6  # snapshots that modes are found in
+
+
+@runtime_checkable
+class Basis(Protocol):
+    """The forecast of one site."""
+
+    def update(self, step: int, values: Values) -> None: ...
+
+    def at(self, step: int) -> Values: ...
+
+
+def scaled(damping: float) -> Callable[[int, int], float]:
+    """Taylor's series, each order damped: the control that HiCache's gain over it must beat."""
+    return lambda order, ahead: damping ** (2 * order) * ahead**order / factorial(order)
+
+
+def hermite(damping: float) -> Callable[[int, int], float]:
+    """HiCache (arXiv:2508.16984), eq. 9: physicists' polynomials of damped steps. At 1/2, order 1 is half
+    of Taylor's slope."""
+    return lambda order, ahead: (
+        damping**order * float(hermval(damping * ahead, [0] * order + [1])) / factorial(order)
+    )
+
+
+class Weighted:
+    """A weighted sum of all values kept. weights(known, step): of those at the steps `known`, the oldest
+    first. predicted: whether forecasts are kept as values are. history: how many are kept."""
+
+    def __init__(
+        self, weights: Callable[[Sequence[int], int], Sequence[float]], predicted: bool, history: int = 10_000
+    ):
+        self.weights, self.predicted, self.history = weights, predicted, history
+        self.values: dict[int, Values] = {}
+
+    def update(self, step: int, values: Values) -> None:
+        self.values[step] = values
+        for old in [*self.values][: -self.history]:
+            del self.values[old]
+
+    def at(self, step: int) -> Values:
+        known = {s: values for s, values in self.values.items() if s < step}
+        found = total(self.weights([*known], step), [*known.values()])
+        if self.predicted:
+            self.update(step, found)
+        return found
+
+
+def total(weights: Sequence[float], values: Sequence[Values]) -> Values:
+    """The weighted sum. Weights of 0 are left out, so that a single 1 is the value itself."""
+    parts = [(w, y) for w, y in zip(weights, values, strict=True) if w]
+    if len(parts) == 1 and parts[0][0] == 1:
+        return parts[0][1]
+    sums = (
+        sum(w * y.float() for w, y in zip([w for w, _ in parts], site, strict=True))
+        for site in zip(*(y for _, y in parts), strict=True)
+    )
+    return tuple(
+        (s if isinstance(s, Tensor) else torch.zeros_like(y)).to(y.dtype)
+        for s, y in zip(sums, values[-1], strict=True)
+    )
+
+
+def spectral(
+    steps: int, degree: int, ridge: float, shrink_mean: bool
+) -> Callable[[Sequence[int], int], Sequence[float]]:
+    """Spectrum (arXiv:2603.01623): ridge regression of all values known on Chebyshev polynomials of the step.
+
+    The ridge shrinks the mean as well, by 5 to 27 %; shrink_mean=False leaves it alone, where no
+    normalisation follows that forgives it.
+    """
+    penalty = ridge * torch.eye(degree + 1, dtype=torch.float64)
+    penalty[0, 0] *= shrink_mean
+
+    def design(at: Sequence[int]) -> Tensor:
+        return torch.from_numpy(chebyshev.chebvander([2 * t / steps - 1 for t in at], degree))
+
+    def weights(known: Sequence[int], step: int) -> list[float]:
+        seen = design(known)
+        return (design([step]) @ torch.linalg.solve(seen.T @ seen + penalty, seen.T))[0].tolist()
+
+    return weights
+
+
+def mean_velocity(levels: Sequence[float], window: int) -> Callable[[Sequence[int], int], Sequence[float]]:
+    """MeanCache (arXiv:2601.19961): the last velocity, moved by how much the first of the window differs from
+    the mean over the window; forecasts count as values. A window of 1 is reuse.
+
+    levels: noise levels of all steps. The mean is over the way in sigma, as Euler's method takes it.
+    """
+
+    def weights(known: Sequence[int], step: int) -> list[float]:
+        past = [*known][-window:]
+        if len(past) == 1:
+            return [0.0] * (len(known) - 1) + [1.0]
+        ways = [levels[t + 1] - levels[t] for t in past]
+        ahead = (levels[step + 1] - levels[step]) / sum(ways)
+        found = [ahead * way / sum(ways) for way in ways]
+        found[0] -= ahead
+        found[-1] += 1
+        return [0.0] * (len(known) - len(past)) + found
+
+    return weights
+
+
+def fitted(table: Sequence[Sequence[float]]) -> Callable[[Sequence[int], int], Sequence[float]]:
+    """L2P (arXiv:2604.26365): each step from all before it, of which those that did not run are forecasts, by
+    the row of a table, least squares on dense runs (`python -m scripts.calibrate`)."""
+    return lambda known, step: table[step][: len(known)]
+
+
+class Foca:
+    """FoCa in cache-dit's variant (cache_dit 1.5, FoCaCalibrator), not the paper's (arXiv:2508.16211): from
+    the last value, with the mean of two slopes, that of the last two values and that of the last two of
+    either kind, neither over its distance; beyond three steps it returns to the value."""
+
+    HORIZON = 3
+
+    def __init__(self):
+        self.known: dict[int, Values] = {}  # the last two that ran
+        self.recent: dict[int, Values] = {}  # the last three of either kind
+
+    def update(self, step: int, values: Values) -> None:
+        self.known = last({**self.known, step: values}, 2)
+        self.recent = last({**self.recent, step: values}, 3)
+
+    def at(self, step: int) -> Values:
+        (now, *full), recent = (
+            [*self.known.values()][::-1],
+            [y for s, y in self.recent.items() if s < step][::-1],
+        )
+        if not full:
+            return now
+        ahead = step - max(self.known)
+        reach = min(ahead, self.HORIZON) / 2 * min(1.0, self.HORIZON / ahead)
+        found = tuple(
+            a + reach * ((a - b) + (c - d))
+            for a, b, c, d in zip(now, full[0], recent[0], recent[1], strict=True)
+        )
+        self.recent = last({**self.recent, step: found}, 3)
+        return found
+
+
+def last(values: dict[int, Values], n: int) -> dict[int, Values]:
+    """Those of the last n steps."""
+    return {step: values[step] for step in sorted(values)[-n:]}
+
+
+class Modes:
+    """Dynamic mode decomposition (Schmid 2010; cache_dit 1.5, DMDCalibrator): powers of the eigenvalues of
+    the linear map that takes each value, at evenly spaced steps, to the next. Each image has its own; below
+    four such values, order 1 of Taylor's series.
+
+    All is computed from inner products, which the device is waited for once per value.
+    """
+
+    def __init__(self, since: int = 0):
+        self.series = Differences(1, since)
+        self.values: dict[int, Values] = {}
+        self.found: list[list[tuple[Tensor, Tensor, Tensor] | None]] | None = None  # of each tensor and image
+
+    def update(self, step: int, values: Values) -> None:
+        self.series.update(step, values)
+        self.values, self.found = last({**self.values, step: values}, HISTORY), None
+
+    def at(self, step: int) -> Values:
+        steps = even_tail([*self.values])
+        if len(steps) < 4:
+            return self.series.at(step)
+        tensors = [*zip(*(self.values[s] for s in steps), strict=True)]
+        if self.found is None:
+            self.found = [[modes(gram) for gram in inner(snapshots)] for snapshots in tensors]
+        ahead = (step - steps[-1]) / (steps[-1] - steps[-2])
+        return tuple(
+            combined(snapshots, [powers(image, ahead, len(steps)) for image in images])
+            for snapshots, images in zip(tensors, self.found, strict=True)
+        )
+
+
+def even_tail(steps: Sequence[int]) -> list[int]:
+    """The longest evenly spaced end of them."""
+    found = [*steps][-2:]
+    for step in [*steps][-3::-1]:
+        if found[0] - step != found[1] - found[0]:
+            break
+        found.insert(0, step)
+    return found
+
+
+def inner(snapshots: Sequence[Tensor]) -> Tensor:
+    """Inner products of n tensors (b, ...), of each image, (b, n, n), float64 on the host."""
+    flat = torch.stack([y.double().flatten(1) for y in snapshots], 1)  # (b, n, ...)
+    return (flat @ flat.mT).cpu()
+
+
+def modes(gram: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Eigenvalues (r,) of the map, modes (n - 1, r) as sums of the snapshots after the first, and what each
+    counts in the last (r,); None where there are none. gram: (n, n)."""
+    before, across, after = gram[:-1, :-1], gram[:-1, 1:], gram[1:, 1:]
+    squares, right = torch.linalg.eigh(before)
+    kept = squares > 1e-8 * squares[-1]  # singular values above 1e-4 of the largest
+    if not bool(kept.any()) or not bool(gram.isfinite().all()):
+        return None
+    half = right[:, kept] / (squares[kept].sqrt() + 1e-8)
+    values, vectors = torch.linalg.eig((right[:, kept] / squares[kept].sqrt()).T @ across @ half)
+    shapes = half.to(vectors.dtype) @ vectors
+    weight = after.to(vectors.dtype)
+    counts = torch.linalg.lstsq(shapes.mH @ weight @ shapes, shapes.mH @ weight[:, -1:]).solution[:, 0]
+    return values, shapes, counts
+
+
+def powers(found: tuple[Tensor, Tensor, Tensor] | None, ahead: float, n: int) -> Tensor:
+    """Weights of the n snapshots, (n,); reuse where there is nothing better."""
+    reuse = torch.zeros(n, dtype=torch.float64)
+    reuse[-1] = 1
+    if found is None:
+        return reuse
+    values, shapes, counts = found
+    weights = (shapes @ (values**ahead * counts)).real
+    return torch.cat([weights.new_zeros(1), weights]) if bool(weights.isfinite().all()) else reuse
+
+
+def combined(snapshots: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """Sum of tensors (b, ...) with weights (n,) of each image's own."""
+    shares = torch.stack([*weights]).to(snapshots[0].device, torch.float32)  # (b, n)
+    parts = [w.view(-1, *[1] * (y.ndim - 1)) * y.float() for w, y in zip(shares.T, snapshots, strict=True)]
+    return torch.stack(parts).sum(0).to(snapshots[0].dtype)

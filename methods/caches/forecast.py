@@ -1,0 +1,171 @@
+"""The forecast family: what is forecast, by which basis, at which steps, each by itself (docs/methods.md)."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from fovea.methods import bases
+from fovea.methods.cache import Cache, Velocity
+from fovea.methods.forecast import Differences
+from fovea.methods.schedules import FITTED, Phase, growing, refreshes, stretched
+from fovea.models.hidden import Hidden
+
+Name = Literal[
+    "reuse", "taylor", "taylor_scaled", "hermite", "chebyshev", "dmd", "fitted", "meancache", "foca_cachedit"
+]
+ORDERS = {"reuse": 0, "taylor": 1, "taylor_scaled": 2, "hermite": 2, "chebyshev": 4}
+Row = tuple[float, ...]
+
+
+@dataclass(frozen=True, config={"extra": "forbid"})
+class Forecast(Cache):
+    """At some steps the model runs; between, what it would give is forecast from what it gave.
+
+    basis: see `methods.bases`. order: of the series; where None, 1 of taylor, 2 of taylor_scaled and hermite,
+    4 of chebyshev. damping: of taylor_scaled and hermite, 0.5 where None, and the ridge of chebyshev, 0.1.
+    window: steps that meancache takes the mean of. table: rows of `fitted`, one per step.
+    at: the velocity; the last "hidden" state, before the readout, which runs at every step; the outputs of
+    all attention and MLP "modules", or of the "attention" alone.
+    schedule: "even", every `interval` steps after `warmup`, by `phase`; "growing", an interval that grows by
+    `growth` each time (Spectrum); "fitted", L2P's lists for an `interval` of 5, 6, 7, 8, 10 or 16; "dp", the
+    steps `full` of a run of `of`, which `python -m scripts.calibrate` finds by dynamic programming.
+    """
+
+    basis: Name = "taylor"
+    schedule: Literal["even", "growing", "fitted", "dp"] = "even"
+    at: Literal["velocity", "hidden", "modules", "attention"] = "velocity"
+    order: Annotated[int, Field(ge=0, le=8)] | None = None
+    damping: Annotated[float, Field(gt=0)] | None = None
+    window: Annotated[int, Field(ge=1)] = 3
+    table: tuple[Row, ...] | None = None
+    interval: Annotated[int, Field(ge=1)] = 3
+    warmup: Annotated[int, Field(ge=1)] = 3
+    phase: Phase = "paper"
+    growth: Annotated[float, Field(ge=0)] = 0.75
+    full: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    of: Annotated[int, Field(ge=1)] | None = None
+
+    off: ClassVar = {"schedule": "even", "interval": 1}
+
+    def __post_init__(self):
+        if self.basis == "fitted" and not self.table:
+            raise ValueError(
+                "table=null: the weights are fitted to a model, and there are none for this one; `python -m "
+                "scripts.calibrate model=NAME` fits them and prints what to put into its file"
+            )
+        if self.schedule == "fitted" and self.interval not in FITTED:
+            raise ValueError(f"interval={self.interval}: fitted lists are for {', '.join(map(str, FITTED))}")
+        if self.schedule == "dp" and not (
+            self.full and self.of and 0 in self.full and max(self.full) < self.of
+        ):
+            raise ValueError(
+                f"full={self.full}, of={self.of}: schedule=dp needs the steps that run, 0 among them, and of "
+                "how many; `python -m scripts.calibrate model=NAME` finds them for its file"
+            )
+
+    @property
+    def whole_run(self) -> bool:
+        """Weights by the noise levels, or by the number of the step, hold from noise to image alone."""
+        return self.basis in ("fitted", "meancache") or self.schedule in ("fitted", "dp")
+
+    @property
+    def only_steps(self) -> int | None:
+        """The table's."""
+        return len(self.table or ()) if self.basis == "fitted" else None
+
+    def plan(self, steps: int) -> frozenset[int]:
+        """The steps that run."""
+        if self.schedule == "growing":
+            return frozenset(growing(steps, self.warmup, self.growth))
+        if self.schedule == "fitted":
+            return frozenset(stretched(FITTED[self.interval], 50, steps))
+        if self.schedule == "dp":
+            return frozenset(stretched(self.full or (), self.of or steps, steps))
+        return frozenset(i for i in range(steps) if refreshes(i, self.interval, self.warmup, self.phase))
+
+    def site(self, flow, steps: int) -> Callable[[], bases.Basis]:
+        """Makes the forecast of one site, empty."""
+        since = self.warmup - 1 if self.phase == "paper" else 0
+        order = ORDERS.get(self.basis, 1) if self.order is None else self.order
+        damping = 0.5 if self.damping is None else self.damping
+        if self.basis == "taylor_scaled":
+            return lambda: Differences(order, since, bases.scaled(damping))
+        if self.basis == "hermite":
+            return lambda: Differences(order, since, bases.hermite(damping))
+        if self.basis == "chebyshev":
+            ridge = 0.1 if self.damping is None else self.damping
+            weights = bases.spectral(steps, order, ridge, shrink_mean=self.at != "velocity")
+            return lambda: bases.Weighted(weights, predicted=False)
+        if self.basis == "fitted":
+            weights = bases.fitted(self.table or ())
+            return lambda: bases.Weighted(weights, predicted=True)
+        if self.basis == "meancache":
+            weights = bases.mean_velocity(flow.sigmas(steps).tolist(), self.window)
+            return lambda: bases.Weighted(weights, predicted=True, history=self.window)
+        if self.basis == "dmd":
+            return lambda: bases.Modes(since)
+        if self.basis == "foca_cachedit":
+            return bases.Foca
+        return lambda: Differences(0 if self.basis == "reuse" else order, since)
+
+    def start(self, flow, steps):
+        plan, empty = self.plan(steps), self.site(flow, steps)
+        if self.at == "velocity":
+            return of_velocity(flow, plan.__contains__, empty())
+        if self.at == "hidden":
+            return of_hidden(flow, plan.__contains__, empty())
+        return of_modules(flow, plan.__contains__, empty, "attention" if self.at == "attention" else "all")
+
+
+Runs = Callable[[int], bool]
+
+
+def of_velocity(flow, runs: Runs, site: bases.Basis) -> Velocity:
+    """Steps that do not run are forecast at the output, guidance and all; nothing is evaluated."""
+
+    def velocity(step, x, sigma, places=None):
+        if not runs(step):
+            return site.at(step)[0]
+        v = flow.velocity(x, sigma, places=places)
+        site.update(step, (v,))
+        return v
+
+    return velocity
+
+
+def of_hidden(flow, runs: Runs, site: bases.Basis) -> Velocity:
+    """At the image tokens after the last block; the readout sees the noise level of the step."""
+    text = None
+
+    def velocity(step, x, sigma, places=None):
+        nonlocal text
+        e = flow.open(x, sigma, places)
+        if runs(step):
+            h = e.run(e.hidden)
+            site.update(step, (h.image,))
+            text = h.text
+        else:
+            h = Hidden(site.at(step)[0], text)
+        return e.velocity(h)
+
+    return velocity
+
+
+def of_modules(
+    flow, runs: Runs, empty: Callable[[], bases.Basis], modules: Literal["all", "attention"]
+) -> Velocity:
+    """At what every attention and MLP puts out."""
+    sites = defaultdict(empty)
+
+    def velocity(step, x, sigma, places=None):
+        e = flow.open(x, sigma, places)
+        if runs(step):
+            told = {"record": lambda site, outputs: sites[site].update(step, outputs)}
+        else:
+            told = {"recall": lambda site: sites[site].at(step)}
+        return e.velocity(e.run(e.hidden, modules=modules, **told))
+
+    return velocity

@@ -1,0 +1,38 @@
+"""Schedules of a cache: which of the steps of a trajectory run, known before the first."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+Phase = Literal["diffusers", "paper"]
+
+FITTED = {  # L2P (arXiv:2604.26365), for FLUX.1 at 50 steps, by the interval they stand for
+    5: (0, 1, 2, 4, 6, 9, 14, 23, 30, 37, 44),
+    6: (0, 1, 2, 4, 7, 14, 23, 31, 38, 45),
+    7: (0, 1, 2, 4, 9, 17, 26, 35, 43),
+    8: (0, 1, 2, 4, 10, 20, 31, 41),
+    10: (0, 1, 2, 4, 12, 24, 38),
+    16: (0, 1, 2, 4, 16, 32),
+}
+
+
+def refreshes(i: int, interval: int, warmup: int, phase: Phase) -> bool:
+    """Whether step i runs: the first steps, and then every `interval` steps. The first to run after the
+    warm-up is `interval` after it in TaylorSeer's code ("paper"), two after it in diffusers."""
+    lead = 1 if phase == "diffusers" else -1
+    return i < warmup or (i - warmup - lead) % interval == 0
+
+
+def growing(steps: int, warmup: int, growth: float) -> tuple[int, ...]:
+    """Spectrum (arXiv:2603.01623): the interval is 2 after the warm-up and grows by `growth` each time."""
+    interval, skipped, found = 2.0, 0, [*range(min(warmup, steps))]
+    for i in range(warmup, steps):
+        skipped += 1
+        if skipped % int(interval) == 0:
+            found.append(i)
+            interval, skipped = interval + growth, 0
+    return tuple(found)
+
+
+def stretched(full: Sequence[int], of: int, steps: int) -> tuple[int, ...]:
+    """The steps of a run of `of` steps, in one of another number: at the same shares of the way."""
+    return tuple(sorted({min(round(i * steps / of), steps - 1) for i in full}))
