@@ -19,6 +19,7 @@ from fovea.study.run.launchers import Local
 from fovea.study.run.progress import Progress
 from fovea.study.store import Store
 from fovea.study.stored import save_floor
+from fovea.study.workers import Worker
 
 OTHER = {"float32": "bfloat16", "bfloat16": "float32", "float16": "float32"}
 FURTHER = 10**6  # to seeds that no study uses beside its own
@@ -40,11 +41,11 @@ def dense(plan: Plan) -> Cell:
     return next(cell for cell in plan.cells if cell.role == "dense")
 
 
-def made(plan: Plan, store: Store, progress: Progress) -> Any:
+def made(plan: Plan, store: Store, worker: Worker, progress: Progress) -> Any:
     """The dense cell's samples by key, made if they are missing."""
     from fovea.study.analysis.score import stored
 
-    Local()(replace(plan, cells=[dense(plan)]), store, progress)
+    Local()(replace(plan, cells=[dense(plan)]), store, worker, progress)
     found = store.samples(dense(plan).id)
     if len(found.only(s.key for s in plan.samples)) < len(plan.samples):
         raise Refused(f"the dense run failed: {found.failures[-1].message}")
@@ -57,13 +58,13 @@ def main(overrides: list[str]) -> Mapping[str, Any]:
     plan = make(overrides)
     store, found = Store(plan.folder), {}
     metrics = build_metrics(plan)
-    with store.lock(), Progress() as progress:
-        own = made(plan, store, progress)
+    with store.at_work() as worker, Progress() as progress:
+        own = made(plan, store, worker, progress)
         for change, more in changes(plan, overrides):
             progress.say(f"dense with {change}")
             key = more[0].partition("=")[0]
             rest = [given for given in overrides if given.partition("=")[0] != key]
-            other = made(make([*rest, *more]), store, progress)
+            other = made(make([*rest, *more]), store, worker, progress)
             beside = replace(other, keys=own.keys).against(own)  # prompts pair, also where seeds differ
             found[change] = {s.name: s for metric in metrics.values() for s in metric(beside)}
         save_floor(store, dense(plan).id, found)

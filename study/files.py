@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 UNFINISHED = ".{}.unfinished"  # of a file, until it is whole
@@ -26,8 +27,8 @@ def unwritable(path: Path, error: OSError) -> Unwritable:
 
 
 def write(path: Path, data: str | bytes, unfinished: str | None = None) -> None:
-    """Puts data at path in one stroke. unfinished: name of the file until then, else one of this process."""
-    part = path.with_name(unfinished or UNFINISHED.format(f"{path.name}.{os.getpid()}"))
+    """Puts data at path in one stroke. unfinished: name of the file until then, else one of its own."""
+    part = path.with_name(unfinished or UNFINISHED.format(f"{path.name}.{token_hex(4)}"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:

@@ -34,7 +34,7 @@ class Finished(Mapping[str, ImageRecord]):
         lists = batches["images"].combine_chunks()
         images = pa.Table.from_struct_array(lists.flatten())
         images = images.append_column("batch", pc.list_parent_indices(lists).cast(pa.int64()))  # type: ignore[attr-defined]
-        found = cls(batches.drop_columns(["images"]), images, noted.others)
+        found = cls(batches.drop_columns(["images"]), images, tuple(noted.others))
         place = found._place
         return found if len(place) == images.num_rows else found._take(list(place.values()))
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 LINE = re.compile(rb'\{"check":"([0-9a-f]{8})","(\w+)":(.*)\}')
 INDEX = "records.parquet"
 CHUNK = 10_000  # batches that become columns at a time
+PIECES = 100  # tables that are kept apart
 LONG = 1 << 20  # bytes of lines, from which on they are worth an index
 
 
@@ -77,9 +78,10 @@ def append(file: Path, record: Record) -> None:
         raise unwritable(file, error) from error
 
 
-def read(folder: Path, cell: str) -> Noted:
-    """Of a cell's folder: its index, and what was written since."""
-    noted = _indexed(folder, cell) or Noted()
+def read(folder: Path, cell: str, known: Noted | None = None) -> Noted:
+    """Of a cell's folder: its index, and what was written since; or what was written since what is known,
+    which then is known, too."""
+    noted = known or _indexed(folder, cell) or Noted()
     fresh: list[BatchRecord] = []
     for file in sorted((folder / "records").glob("[!.]*.jsonl")):
         for record in _fresh(file, cell, noted):
@@ -92,6 +94,10 @@ def read(folder: Path, cell: str) -> Noted:
                 fresh = []
     if fresh or not noted.batches:
         noted.batches.append(table(fresh))
+    if len(noted.batches) > PIECES:
+        import pyarrow as pa
+
+        noted.batches = [pa.concat_tables(noted.batches).combine_chunks()]
     return noted
 
 

@@ -31,10 +31,11 @@ from fovea.study import segments
 from fovea.study.config.errors import Refused
 from fovea.study.files import UNFINISHED, flush_folder, read_json, write, write_json
 from fovea.study.finished import Finished
-from fovea.study.locks import held
 from fovea.study.records import VERSION, BatchRecord, CellRecord, Record
+from fovea.study.workers import Worker, joined
 
 TIME = "%Y%m%dT%H%M%S%f"
+PLACES = ("", ".workers/", "runs/", "cells/*/", "cells/*/traces/", "cells/*/focus/*/", "cells/*/found/*/")
 IMAGES = 300_000  # whose records are kept at hand, at most, beside those of the last cell
 
 
@@ -45,7 +46,8 @@ class Store:
     def __init__(self, folder: Path):
         self.folder = folder
         self._known: dict[str, Finished] = {}
-        self._damaged: dict[str, set[str]] = {}
+        self._noted: dict[str, segments.Noted] = {}  # of the same cells, and of those to be read further
+        self._damaged: dict[str, dict[str, int]] = {}  # of cells: key to when the file was last changed
 
     def __reduce__(self) -> Any:
         return Store, (self.folder,)
@@ -60,16 +62,18 @@ class Store:
         return f"{now.strftime(TIME)}-{token_hex(2)}"
 
     @contextmanager
-    def lock(self) -> Iterator[list[str]]:
-        """Held while a process works on the study. Gives what there is to tell of that."""
+    def at_work(self, plan: str | None = None) -> Iterator[Worker]:
+        """This process at work on the study: alone, or with others that make the same plan, by its digest."""
         self.check()
-        with held(self.folder) as told:
-            of_a_kill = UNFINISHED.format("*")  # images apart: they are made again under their names
-            for place in ("", "runs/", "cells/*/", "cells/*/traces/"):
-                for unfinished in self.folder.glob(place + of_a_kill):
-                    if unfinished.is_file():
-                        unfinished.unlink()
-            yield told
+        with joined(self.folder, plan, self._clear, self.session) as worker:
+            yield worker
+
+    def _clear(self) -> None:
+        """What a kill has left, but for images: they are made again under their names."""
+        for place in PLACES:
+            for unfinished in self.folder.glob(place + UNFINISHED.format("*")):
+                if unfinished.is_file():
+                    unfinished.unlink(missing_ok=True)
 
     def check(self) -> None:
         """Refused where a study cannot be, or where it is of another version."""
@@ -110,24 +114,26 @@ class Store:
             found = found.only([key for key in found if key in there])
             rows = len(found)
             while self._known and rows + sum(map(len, self._known.values())) > IMAGES:
-                self._known.pop(next(iter(self._known)))
+                self.forget(next(iter(self._known)))
             self._known[cell] = found
         return self._known[cell]
 
     def records(self, cell: str) -> Finished:
         """All that was recorded, whether or not the images are there."""
-        return Finished.of(segments.read(self.cell(cell), cell))
+        self._noted[cell] = segments.read(self.cell(cell), cell, self._noted.get(cell))
+        return Finished.of(self._noted[cell])
 
     def forget(self, cell: str) -> None:
         """What was read of a cell whose files were changed."""
         self._known.pop(cell, None)
+        self._noted.pop(cell, None)
 
     def _files(self, cell: str) -> set[str]:
         """The images that are there, by key."""
         found: set[str] = set()
         for shard in (self.cell(cell) / "images").glob("[!.]*/"):
             found.update(name[:-4] for name in os.listdir(shard) if name.endswith(".png"))
-        return found - self._damaged.get(cell, set())
+        return found - self._damaged.get(cell, {}).keys()
 
     def verify(self, cells: Iterable[str]) -> list[Path]:
         """Images that are there and are not what was recorded of them: they count as missing from now on.
@@ -146,8 +152,18 @@ class Store:
     def distrust(self, file: Path) -> None:
         """An image that could not be read counts as missing."""
         cell = file.parents[2].name
-        self._damaged.setdefault(cell, set()).add(file.stem)
+        self._damaged.setdefault(cell, {})[file.stem] = _modified(file)
         self.forget(cell)
+
+    def refresh(self, cells: Iterable[str]) -> None:
+        """What other processes have made since counts, too: also of the images that were damaged."""
+        for cell in cells:
+            self._known.pop(cell, None)
+            damaged = self._damaged.get(cell, {})
+            if mended := [key for key, at in damaged.items() if _modified(self.image(cell, key)) != at]:
+                for key in mended:
+                    del damaged[key]
+                self.verify([cell])
 
     def write_images(self, cell: str, pngs: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
         """Puts them on the disk. Gives what `ImageRecord` holds of each file, by key."""
@@ -193,8 +209,9 @@ class Store:
         cell: str = record.cell  # type: ignore[attr-defined]
         segments.append(self.cell(cell) / "records" / f"{self.session}.jsonl", record)
         if isinstance(record, BatchRecord) and cell in self._damaged:
-            self._damaged[cell] -= {image.key for image in record.images}
-        self.forget(cell)
+            for image in record.images:
+                self._damaged[cell].pop(image.key, None)
+        self._known.pop(cell, None)
 
     def describe(self, record: CellRecord) -> None:
         """What a cell is; written again where that is lost or another's."""
@@ -205,6 +222,14 @@ class Store:
         """Long records are put in columns, so that they open fast."""
         for cell in cells:
             segments.index(self.cell(cell), cell)
+
+
+def _modified(file: Path) -> int:
+    """In nanoseconds; 0 where there is none."""
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _same(file: Path, size: int, modified: int, digest: str) -> bool:

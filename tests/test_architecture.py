@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("eval", "methods", "models", "study")
-STORE = ("files", "picture", "streams", "records", "segments", "finished", "locks", "store", "stored")
+STORE = ("files", "picture", "streams", "records", "segments", "finished", "workers", "store", "stored")
 LAYERS = (("config",), STORE, ("plan",), ("run",), ("analysis",), ("report",), ("commands",))
 LAYER = {f"study.{part}": i for i, layer in enumerate(LAYERS) for part in layer}
 KNOWS = {
@@ -82,7 +82,7 @@ def test_all_of_study_has_a_layer():
 
 
 def test_the_graph_sees_imports_inside_functions_and_through_packages(graph):
-    assert "fovea.study.run.execute" in graph["fovea.study.run.launchers"]
+    assert "fovea.study.run.share" in graph["fovea.study.run.launchers"]
     assert "fovea.models.adapters" in graph["fovea.study.run.execute"]
 
 

@@ -29,6 +29,7 @@ from fovea.study.plan.plan import cell_of, planned
 from fovea.study.records import CellRecord
 from fovea.study.store import Store
 from fovea.study.stored import Record, Stored, find
+from fovea.study.workers import at_work
 
 BULK = ("cells", "samples", "noise", "merged")
 KEPT = ("records", "focus", "traces", "found")  # folders of a cell, beside its images
@@ -66,11 +67,12 @@ def run(command: Command) -> int:
         for note in unavailable(plan):
             progress.say(note)
         progress.say(f"nothing is generated: {len(plan.cells)} cells of {len(studies)} studies")
-        gather(studies, part, record)
         store = Store(part)
-        for note in damaged(plan, store, MISSING):
-            progress.say(note)
-        tables, summary = readable(lambda: report(plan, store, record), store, progress, MISSING)
+        with store.at_work():
+            gather(studies, part, record)
+            for note in damaged(plan, store, MISSING):
+                progress.say(note)
+            tables, summary = readable(lambda: report(plan, store, record), store, progress, MISSING)
         _publish(part, folder)
     sources = [str(study.folder) for study in studies]
     return end(plan, Store(folder), tables, summary | {"study": str(folder), "merged": sources})
@@ -83,18 +85,17 @@ def _private(folder: Path) -> Iterator[Path]:
         _remove_abandoned(other)
     part = folder.with_name(PART.format(folder.name, token_hex(4)))
     try:
-        with Store(part).lock():
-            yield part
+        yield part
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
 def _remove_abandoned(part: Path) -> None:
-    """What a merge that was killed has left; one that is under way holds its lock."""
-    with suppress(OSError, Refused):
-        if time() - (part / ".lock").stat().st_mtime > ABANDONED:
-            with Store(part).lock():
-                shutil.rmtree(part)
+    """What a merge that was killed has left; at one that is under way somebody works."""
+    with suppress(OSError):
+        last = max([part.stat().st_mtime, *(worker.heard for worker in at_work(part))])
+        if time() - last > ABANDONED:
+            shutil.rmtree(part)
 
 
 def _publish(part: Path, folder: Path) -> None:

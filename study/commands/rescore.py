@@ -37,8 +37,8 @@ def run(command: Command) -> int:
     study = find(command.text, command.value, command.results).folder
     made, stored = plan(study, command.arguments)
     store = Store(study)
-    with store.lock() as told, Progress() as progress:
-        for text in [*told, *unavailable(made), *damaged(made, store, MISSING)]:
+    with store.at_work() as worker, Progress() as progress:
+        for text in [*worker.told, *unavailable(made), *damaged(made, store, MISSING)]:
             progress.say(text)
         keys = {s.key for s in made.samples}
         images = [len(keys & set(store.samples(cell.id))) for cell in made.cells]

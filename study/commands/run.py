@@ -1,10 +1,11 @@
 """No command: a study is planned, made and reported; with plan=true only its plan is told."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
-from statistics import median
 from typing import Any, TypeVar
 
+from fovea.study.commands.underway import makers, seconds_left, whole_seconds
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import instantiate
 from fovea.study.files import write_json
@@ -17,6 +18,7 @@ from fovea.study.run.progress import clock
 from fovea.study.store import Store
 from fovea.study.stored import Stored
 from fovea.study.streams import print_summary
+from fovea.study.workers import Worker
 
 T = TypeVar("T")
 MISSING = "missing here; a run of the study makes them again"  # damaged images where nothing is made
@@ -27,31 +29,33 @@ def run(arguments: list[str]) -> int:
     if plan.settings.plan:
         return preview(plan)
     store = Store(plan.folder)
-    with store.lock() as told:
-        return _work(plan, store, arguments, told)
+    with store.at_work(plan.digest) as worker:
+        return _work(plan, store, arguments, worker)
 
 
-def _work(plan: Plan, store: Store, arguments: list[str], told: list[str]) -> int:
-    """told: what is to be said of the folder."""
+def _work(plan: Plan, store: Store, arguments: list[str], worker: Worker) -> int:
     from fovea.study.report.report import report
     from fovea.study.run.progress import Progress
     from fovea.study.run.provenance import provenance
 
     with Progress() as progress:
         again = damaged(plan, store, "made again")
-        for note in [*told, *unavailable(plan), *other_report(plan), *_too_few(plan), *again]:
+        place = [*worker.told, *_beside(worker)]
+        for note in [*place, *unavailable(plan), *other_report(plan), *_too_few(plan), *again]:
             progress.say(note)
 
         def made() -> tuple[Any, dict[str, Any]]:
-            _make(plan, store, progress, arguments)
-            progress.say("scoring and reporting")
-            return report(plan, store, provenance(plan, arguments, store.session))
+            _make(plan, store, worker, progress, arguments)
+            with worker.having("report"):
+                progress.say("scoring and reporting")
+                store.index(cell.id for cell in plan.cells)
+                return report(plan, store, provenance(plan, arguments, store.session))
 
         tables, summary = readable(made, store, progress, "made again")
     return end(plan, store, tables, summary)
 
 
-def _make(plan: Plan, store: Store, progress: Any, arguments: list[str]) -> None:
+def _make(plan: Plan, store: Store, worker: Worker, progress: Any, arguments: list[str]) -> None:
     """What is missing. A start that makes something leaves its provenance, whatever becomes of it."""
     from fovea.study.run.provenance import provenance
 
@@ -59,8 +63,12 @@ def _make(plan: Plan, store: Store, progress: Any, arguments: list[str]) -> None
     if any(keys - set(store.samples(cell)) for cell in cells):
         start = store.folder / "runs" / f"{store.session}.json"
         write_json(start, provenance(plan, arguments, store.session))
-        instantiate(plan.config["launcher"], "launcher", "fovea.study")(plan, store, progress)
-        store.index(cells)
+        instantiate(plan.config["launcher"], "launcher", "fovea.study")(plan, store, worker, progress)
+
+
+def _beside(worker: Worker) -> list[str]:
+    others = list(map(str, worker.others()))
+    return [f"shares the work with {', '.join(others)}"] if others else []
 
 
 def damaged(plan: Plan, store: Store, then: str) -> list[str]:
@@ -133,14 +141,15 @@ def preview(plan: Plan) -> int:
         time_left = "done" if not left else "unknown" if each is None else clock(each * left)
         shown = "unknown" if each is None else f"{each:.3g}"
         lines.append([cell.label, cell.id, f"{done[cell.id]}/{n}", shown, time_left])
-    known = sum(c * (n - done[i]) for i, c in cost.items() if c is not None)
+    at_work = makers(store, done)
+    known = seconds_left({i: n - made for i, made in done.items()}, cost, at_work)
     unknown = [cell.label for cell in plan.cells if cost[cell.id] is None and done[cell.id] < n]
     console = terminal(120)
     show(lines, console, left=2)
     say(_sentence(plan, known, len(unknown)), console)
-    for note in [*_needs(plan), *unavailable(plan), *other_report(plan), *again]:
+    for note in [*map(str, at_work), *_needs(plan), *unavailable(plan), *other_report(plan), *again]:
         say(note, console)
-    print_summary(_summary(plan, done, known, unknown))
+    print_summary(_summary(plan, done, known, unknown) | {"workers": [asdict(one) for one in at_work]})
     return 0
 
 
@@ -155,8 +164,7 @@ def known_cost(results: Path, cell: Cell) -> float | None:
     batches = {}
     for folder in results.glob(f"*/cells/{cell.id}"):
         batches |= Store(folder.parent.parent).samples(cell.id).batches
-    whole = ((b.seconds + b.encode_seconds + b.decode_seconds) / b.size for b in batches.values())
-    return median(whole) if batches else None
+    return whole_seconds(batches.values())
 
 
 def _sentence(plan: Plan, known: float, unknown: int) -> str:

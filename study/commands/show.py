@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from fovea.study.commands.command import Command
+from fovea.study.commands.underway import makers, seconds_left, whole_seconds
 from fovea.study.config.errors import Refused
+from fovea.study.files import read_json
 from fovea.study.report import formats, terminal
 from fovea.study.report.table import COUNT, Column, Table
+from fovea.study.run.progress import clock
+from fovea.study.store import Store
 from fovea.study.stored import Stored, brief, find, studies, unreadable
 from fovea.study.streams import print_summary
 
@@ -98,12 +102,32 @@ def _logger(given: list[str]) -> Any:
 
 def _print(study: Stored, pairs: Table | None) -> None:
     console, found = terminal.terminal(), tables(study, pairs)
+    for line in _under_way(study):
+        terminal.say(line, console)
     if not found:
         done, planned = study.done
         terminal.say(f"no table yet: {done} of {planned} cells are done; the same command goes on", console)
     for table in found:
         terminal.tell(table, console)
     terminal.say("\n".join(origin(study)), console)
+
+
+def _under_way(study: Stored) -> list[str]:
+    """While somebody works on it: how far it is, by whom, and how long the rest takes."""
+    store, known = Store(study.folder), study.provenance
+    at_work = makers(store, known["cells"])
+    if not at_work:
+        return []
+    starts = (read_json(study.folder / "runs" / f"{one.session}.json") for one in at_work)
+    known = next(filter(None, starts), known)  # of what is made now, which may be more than was reported
+    cells, keys = known["cells"], known["samples"]
+    there = {cell: store.samples(cell).only(keys) for cell in cells}
+    left = {cell: len(keys) - len(found) for cell, found in there.items()}
+    cost = {cell: whole_seconds(found.batches.values()) for cell, found in there.items()}
+    time_left = clock(seconds_left(left, cost, at_work))
+    total = len(keys) * len(cells)
+    rest = f"{total - sum(left.values())} of {total} images are made, about {time_left} left"
+    return [rest, *map(str, at_work)]
 
 
 def tables(study: Stored, pairs: Table | None = None) -> list[Table]:

@@ -17,6 +17,11 @@ from fovea.study.plan import fingerprint
 from fovea.study.plan.cells import Cell, Node, cells, full_model
 
 OF_RUN = {"name", "plan", *COMMANDS}  # keys that say what to do, not what the study is
+OF_PROCESS = {
+    "results",
+    "launcher",
+    "logger",
+}  # and where and how, which may differ between those who share it
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,12 @@ class Plan:
     @property
     def metrics(self) -> dict[str, Node]:
         return self.config["metric"]
+
+    @property
+    def digest(self) -> str:
+        """The same for all who make and report the same, however they do."""
+        said = {key: value for key, value in self.config.items() if key not in OF_RUN | OF_PROCESS}
+        return fingerprint.digest([said, [c.id for c in self.cells], [s.key for s in self.samples]])
 
     @property
     def folder(self) -> Path:

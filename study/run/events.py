@@ -17,6 +17,14 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Left:
+    """images: how many some cells lack by now, by id, whoever made the others. workers: who make them."""
+
+    images: Mapping[str, int]
+    workers: int
+
+
+@dataclass(frozen=True)
 class WarmedUp:
     """seconds: of one image."""
 
@@ -41,4 +49,4 @@ class Failed:
     why: str
 
 
-Event = Said | Started | WarmedUp | Made | Failed
+Event = Said | Started | Left | WarmedUp | Made | Failed

@@ -1,9 +1,9 @@
-"""Make the samples of some cells in this process: load once, interleave the methods, store as it goes,
-survive a failure."""
+"""Make shards in this process: load a model once, take its methods in turns, store as it goes, survive a
+failure."""
 
 import gc
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,11 +17,12 @@ from fovea.models import Model, adapt, text_limits
 from fovea.study.config.instantiate import instantiate
 from fovea.study.config.prompts import Sample
 from fovea.study.files import Unwritable, storable
-from fovea.study.plan.cells import GENERATION, Cell
-from fovea.study.plan.fingerprint import digest, machine, threads
+from fovea.study.plan.cells import Cell
+from fovea.study.plan.fingerprint import machine, threads
 from fovea.study.plan.plan import Plan
+from fovea.study.plan.shards import by_loading, loading
 from fovea.study.records import CellRecord, FailureRecord, FlopsRecord, WarmUpRecord
-from fovea.study.run.events import Event, Failed, Made, Said, Started, WarmedUp
+from fovea.study.run.events import Event, Failed, Made, Said, WarmedUp
 from fovea.study.run.generate import Method, Origin, flow, keep, make, noise, now
 from fovea.study.run.observe import Observer, Trajectory
 from fovea.study.run.trace import read, save
@@ -32,17 +33,9 @@ MESSAGE, TRACEBACK = 2_000, 20_000  # characters of a failure, at most
 
 
 def run_shard(plan: Plan, cells: Collection[str], samples: Collection[str], store: Store) -> Iterator[Event]:
-    """Makes what is missing of these samples, by key, in these cells, by id, and tells of it. All that it
-    takes is plain and pickles; the device, its name and what it can hold are found out here, where it runs.
-    Raises Unwritable where the results cannot be written: whatever else goes wrong is a cell's failure."""
-    torch.set_num_threads(threads())
-    chosen = [cell for cell in plan.cells if cell.id in cells]
-    for cell in chosen:
-        store.describe(CellRecord.of(cell))
-    for group in _by_loading(chosen):
-        todo = pending(store, group, samples)
-        if todo:
-            yield from Shard(plan, store, [cell for cell in group if cell.id in todo], todo).run()
+    """One shard, for itself: see `Runner.run`. All that it takes is plain and pickles."""
+    with Runner(plan, store) as runner:
+        yield from runner.run(cells, samples)
 
 
 def pending(store: Store, cells: Iterable[Cell], samples: Collection[str]) -> dict[str, set[str]]:
@@ -51,65 +44,110 @@ def pending(store: Store, cells: Iterable[Cell], samples: Collection[str]) -> di
     return {cell: missing for cell, missing in lacking.items() if missing}
 
 
-def _by_loading(cells: Iterable[Cell]) -> list[list[Cell]]:
-    """Cells that one loaded pipeline serves: their models differ in size, steps or guidance at most."""
-    groups: dict[str, list[Cell]] = {}
-    for cell in cells:
-        weights = {key: value for key, value in cell.model.items() if key not in GENERATION}
-        groups.setdefault(digest(weights), []).append(cell)
-    return list(groups.values())
+@dataclass
+class Loaded:
+    """A model in memory. of: what it was loaded by. warm, traced: ids of cells that are. cuts: by what a
+    text encoder may read at most, how many prompts it cuts, as a sentence."""
+
+    of: str
+    model: Model
+    tracing: "Tracing"
+    warm: set[str] = field(default_factory=set)
+    traced: set[str] = field(default_factory=set)
+    cuts: dict[int | None, str | None] = field(default_factory=dict)
 
 
 @dataclass
-class Shard:
-    """Cells that one loaded model serves, with the keys that each lacks, by id."""
+class Runner:
+    """Makes one shard after the other on the device of this process. A model stays loaded, and its cells
+    warm, until a shard asks for another one. failed: cells that are not tried again."""
 
     plan: Plan
     store: Store
-    cells: list[Cell]
-    todo: dict[str, set[str]]
     failed: set[str] = field(default_factory=set)
-    cuts: dict[int | None, str | None] = field(default_factory=dict)
+    loaded: Loaded | None = None
+    _held: ExitStack = field(default_factory=ExitStack)
 
-    def run(self) -> Iterator[Event]:
-        yield Said(f"loading {self.cells[0].model['path']}")
+    def __enter__(self) -> "Runner":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._unload()
+
+    def run(self, cells: Collection[str], samples: Collection[str]) -> Iterator[Event]:
+        """Makes what is missing of these samples, by key, in these cells, by id, and tells of it. The device,
+        its name and what it can hold are found out here, where it runs. Raises Unwritable where the results
+        cannot be written: whatever else goes wrong is a cell's failure."""
+        torch.set_num_threads(threads())
+        chosen = [cell for cell in self.plan.cells if cell.id in cells and cell.id not in self.failed]
+        for cell in chosen:
+            self.store.describe(CellRecord.of(cell))
+        for group in by_loading(chosen):
+            todo = pending(self.store, group, samples)
+            if todo:
+                yield from self._make([cell for cell in group if cell.id in todo], todo)
+
+    def _make(self, lacking: Sequence[Cell], todo: Mapping[str, set[str]]) -> Iterator[Event]:
+        """Cells that one loaded model serves, with the keys that each lacks, by id."""
+        yield from self._load(lacking)
+        if self.loaded is None:
+            return
+        cells = [*lacking, *self.beside(lacking)]
+        yield from self._prepare(self.loaded, cells, set().union(*todo.values()))
+        for i, batch in enumerate(self.rounds(todo)):
+            missing = {c: keys & {s.key for s in batch} for c, keys in todo.items()}
+            timed = {cell.dense for cell in lacking if missing[cell.id]}
+            for cell in turn(cells, i):
+                own = missing.get(cell.id, set())
+                if (own or cell.id in timed) and cell.id not in self.failed:
+                    yield from self.guarded(cell, partial(self.batch, self.loaded, cell, batch, own))
+
+    def _load(self, cells: Sequence[Cell]) -> Iterator[Event]:
+        """Their model, unless it is loaded; where that fails, they do."""
+        if self.loaded and self.loaded.of == loading(cells[0]):
+            return
+        self._unload()
+        yield Said(f"loading {cells[0].model['path']}")
         try:
             _quiet()
-            checkpoint, held = instantiate(self.cells[0].model, "model", "fovea.models"), ExitStack()
+            checkpoint = instantiate(cells[0].model, "model", "fovea.models")
             checkpoint.check()
-            model = held.enter_context(adapt(checkpoint.load()))
+            model = self._held.enter_context(adapt(checkpoint.load()))
         except Unwritable:
             raise
         except Exception as error:
-            yield from [self.fail(cell, error) for cell in self.cells]
+            yield from [self.fail(cell, error) for cell in cells]
             return
-        with held:
-            cells = [*self.cells, *self.beside()]
-            yield from map(Said, sorted({why for cell in cells if (why := self.cut(model, cell))}))
-            methods = {cell.id: instantiate(cell.method, "method", "fovea.methods") for cell in cells}
-            yield Started({cell: len(missing) for cell, missing in self.todo.items()})
-            tracing = Tracing(self.plan, self.store, model)
-            for cell in cells:
-                yield from self.guarded(cell, partial(self.warm_up, tracing, methods[cell.id], cell))
-            for i, batch in enumerate(self.rounds()):
-                lacking = {c: keys & {s.key for s in batch} for c, keys in self.todo.items()}
-                timed = {cell.dense for cell in self.cells if lacking[cell.id]}
-                for cell in turn(cells, i):
-                    missing = lacking.get(cell.id, set())
-                    if (missing or cell.id in timed) and cell.id not in self.failed:
-                        work = partial(self.batch, model, methods[cell.id], cell, batch, missing)
-                        yield from self.guarded(cell, work)
+        self.loaded = Loaded(loading(cells[0]), model, Tracing(self.plan, self.store, model))
 
-    def beside(self) -> list[Cell]:
+    def _unload(self) -> None:
+        self.loaded = None
+        self._held.close()
+        _free()
+
+    def _prepare(self, loaded: Loaded, cells: Sequence[Cell], samples: Collection[str]) -> Iterator[Event]:
+        """Warms up what is cold, and traces what nobody has; that is of the first samples, and goes with
+        them."""
+        cold = [cell for cell in cells if cell.id not in loaded.warm]
+        yield from map(Said, sorted({why for cell in cold if (why := self.cut(loaded, cell))}))
+        for cell in cells:
+            if cell.id not in loaded.warm and cell.id not in self.failed:
+                yield from self.guarded(cell, partial(self.warm_up, loaded, cell))
+            first = self.plan.samples[0].key
+            here = first in samples or first in self.store.samples(cell.id)
+            if here and cell.id not in loaded.traced | self.failed:
+                yield from self.trace(loaded, cell)
+
+    def beside(self, cells: Sequence[Cell]) -> list[Cell]:
         """Finished baselines: timed again beside what is compared with them, so that both were timed in one
         session."""
-        wanted = {cell.dense for cell in self.cells} - {cell.id for cell in self.cells}
+        wanted = {cell.dense for cell in cells} - {cell.id for cell in cells}
         return [cell for cell in self.plan.cells if cell.id in wanted]
 
-    def rounds(self) -> Iterator[list[Sample]]:
+    def rounds(self, todo: Mapping[str, set[str]]) -> Iterator[list[Sample]]:
         """The plan's batches of which any cell lacks something: the same for all cells, so that times pair,
         and the same after a kill, so that no last bit of an image depends on where it struck."""
-        lacking, size = set().union(*self.todo.values()), self.plan.settings.batch
+        lacking, size = set().union(*todo.values()), self.plan.settings.batch
         for first in range(0, len(self.plan.samples), size):
             batch = self.plan.samples[first : first + size]
             if lacking & {s.key for s in batch}:
@@ -124,9 +162,7 @@ class Shard:
         except BaseException as error:
             told = [self.fail(cell, error)]
         if cell.id in self.failed:
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            _free()
         yield from told
 
     def fail(self, cell: Cell, error: BaseException) -> Failed:
@@ -142,42 +178,44 @@ class Shard:
         self.store.append(failure)
         return Failed(cell.id, cell.label, f"{failure.type}: {failure.message}")
 
-    def cut(self, model: Model, cell: Cell) -> str | None:
+    def cut(self, loaded: Loaded, cell: Cell) -> str | None:
         """How many of the study's prompts its text encoders cut, as a sentence."""
         limit = cell.model["max_sequence_length"]
-        if limit not in self.cuts:
+        if limit not in loaded.cuts:
             prompts = [*dict.fromkeys(sample.prompt.text for sample in self.plan.samples)]
-            self.cuts[limit] = text_limits.told(model.cut(prompts, limit), len(prompts))
-        return self.cuts[limit]
+            loaded.cuts[limit] = text_limits.told(loaded.model.cut(prompts, limit), len(prompts))
+        return loaded.cuts[limit]
 
-    def warm_up(self, tracing: "Tracing", method: Method, cell: Cell) -> list[Event]:
-        """One call of a full batch, timed as the cold start, and the pass that counts FLOPs and makes traces;
-        neither is kept among the repetitions."""
+    def warm_up(self, loaded: Loaded, cell: Cell) -> list[Event]:
+        """One call of a full batch, timed as the cold start; it is not kept among the repetitions."""
         batch, before = self.plan.samples[: self.plan.settings.batch], compile_seconds()
-        first = make(tracing.model, method, cell, batch)
+        first = make(loaded.model, loaded.tracing.method(cell), cell, batch)
         cold = WarmUpRecord(
             cell=cell.id,
             session=self.store.session,
             size=len(batch),
             seconds=first.seconds,
             compile_seconds=compile_seconds() - before,
-            cut=self.cut(tracing.model, cell),
+            cut=self.cut(loaded, cell),
         )
         self.store.append(cold)
-        told: list[Event] = [WarmedUp(cell.id, first.whole / len(batch))]
+        loaded.warm.add(cell.id)
+        return [WarmedUp(cell.id, first.whole / len(batch))]
+
+    def trace(self, loaded: Loaded, cell: Cell) -> list[Event]:
+        """The pass that counts FLOPs and makes traces: nothing of it is timed."""
+        loaded.traced.add(cell.id)
         try:
-            tracing(cell, method)
+            loaded.tracing(cell)
         except Unwritable:
             raise
         except Exception as error:  # the images are worth having without it
-            told.append(Said(f"{cell.label}: neither traced nor its FLOPs counted: {_message(error)}"))
-        return told
+            return [Said(f"{cell.label}: neither traced nor its FLOPs counted: {_message(error)}")]
+        return []
 
-    def batch(
-        self, model: Model, method: Method, cell: Cell, batch: Sequence[Sample], missing: set[str]
-    ) -> list[Event]:
+    def batch(self, loaded: Loaded, cell: Cell, batch: Sequence[Sample], missing: set[str]) -> list[Event]:
         """Makes the whole batch and stores its time, with the images that are missing."""
-        made = make(model, method, cell, batch)
+        made = make(loaded.model, loaded.tracing.method(cell), cell, batch)
         of = Origin(machine(cell.model["device"]), self.plan.random_weights)
         keep(self.store, cell, made, batch, missing, of)
         return [Made(cell.id, cell.label, len(missing), made.whole)] if missing else []
@@ -186,30 +224,36 @@ class Shard:
 @dataclass
 class Tracing:
     """Of the cells that one loaded model serves. dense: by id of a baseline, what the others are compared
-    with, made when it is first needed; None where the baseline failed."""
+    with, made when it is first needed; None where the baseline failed. methods: by id of a cell."""
 
     plan: Plan
     store: Store
     model: Model
     dense: dict[str, Trajectory | None] = field(default_factory=dict)
+    methods: dict[str, Method] = field(default_factory=dict)
+
+    def method(self, cell: Cell) -> Method:
+        if cell.id not in self.methods:
+            self.methods[cell.id] = instantiate(cell.method, "method", "fovea.methods")
+        return self.methods[cell.id]
 
     @property
     def batch(self) -> Sequence[Sample]:
         """The first of the study's samples, in one call."""
         return self.plan.samples[: min(self.plan.settings.batch, IMAGES)]
 
-    def __call__(self, cell: Cell, method: Method) -> None:
+    def __call__(self, cell: Cell) -> None:
         """Notes the cell's FLOPs, counted and by the closed form, of so many images, and their traces."""
         lacking = {s.key for s in self.batch} - set(read(self.store, cell.id))
         if lacking or self.store.samples(cell.id).flops is None:
-            self.trace(cell, method)
+            self.trace(cell)
 
-    def trace(self, cell: Cell, method: Method) -> None:
+    def trace(self, cell: Cell) -> None:
         own = cell.id == cell.dense
         ready = flow(self.model, cell, self.batch)
         state = noise(self.model, cell, self.batch)
         seen = Observer(ready, state, None if own else self.reference(cell.dense), keep=own)
-        flops = count_flops(lambda: method(ready, on_step=seen))[1]
+        flops = count_flops(lambda: self.method(cell)(ready, on_step=seen))[1]
         closed = sum(map(ready.flops, range(len(self.batch))))
         self.store.append(FlopsRecord(cell=cell.id, images=len(self.batch), counted=flops, closed=closed))
         save(self.store, cell.id, seen.traces([s.key for s in self.batch]))
@@ -222,8 +266,15 @@ class Tracing:
             self.dense[dense] = None
             cell = next((cell for cell in self.plan.cells if cell.id == dense), None)
             if cell and (self.store.samples(dense) or not self.store.samples(dense).failures):
-                self.trace(cell, instantiate(cell.method, "method", "fovea.methods"))
+                self.trace(cell)
         return self.dense[dense]
+
+
+def _free() -> None:
+    """Gives memory back that nothing uses."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _quiet() -> None:

@@ -1,5 +1,5 @@
-"""Where cells run. A launcher hands out shards, some cells with some samples each, and tells what comes of
-them."""
+"""Where cells run. A launcher has a study made, by as many processes as it likes, and tells what comes of it:
+each of them joins in, and `share` hands out the work."""
 
 from typing import TYPE_CHECKING
 
@@ -9,16 +9,15 @@ if TYPE_CHECKING:
     from fovea.study.plan.plan import Plan
     from fovea.study.run.progress import Progress
     from fovea.study.store import Store
+    from fovea.study.workers import Worker
 
 
 @dataclass(frozen=True)
 class Local:
-    """This process, this device, one shard of everything."""
+    """This process, this device."""
 
-    def __call__(self, plan: "Plan", store: "Store", progress: "Progress") -> None:
-        from fovea.study.run.execute import (
-            run_shard,  # torch, diffusers: seconds, only if something is to be made
-        )
+    def __call__(self, plan: "Plan", store: "Store", worker: "Worker", progress: "Progress") -> None:
+        from fovea.study.run.share import share  # torch, diffusers: seconds, only if something is to be made
 
-        for event in run_shard(plan, [c.id for c in plan.cells], [s.key for s in plan.samples], store):
+        for event in share(plan, store, worker):
             progress.tell(event)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from fovea.study.run.events import Event, Failed, Made, Said, Started, WarmedUp
+from fovea.study.run.events import Event, Failed, Left, Made, Said, Started, WarmedUp
 from fovea.study.streams import plain
 
 EVERY = 10.0  # seconds between plain lines
@@ -22,7 +22,7 @@ class Progress:
         self.console = Console(file=sys.stderr)
         self.left: dict[str, int] = {}
         self.cost: dict[str, float] = {}
-        self.total, self.spoken = 0, 0.0
+        self.total, self.workers, self.spoken = 0, 1, 0.0
         columns = (
             TextColumn("{task.description:24.24}", markup=False),
             BarColumn(),
@@ -51,6 +51,11 @@ class Progress:
                 self.say(text)
             case Started(images):
                 self._start(images)
+            case Left(images, workers):
+                by_others = any(self.left.get(cell, n) > n for cell, n in images.items())
+                self.workers, self.left = workers, self.left | dict(images)
+                if by_others:
+                    self._show("others")
             case WarmedUp(cell, seconds):
                 self.cost[cell] = seconds
                 self._show("warm-up", always=False)
@@ -80,7 +85,8 @@ class Progress:
     def seconds_left(self) -> float:
         known = list(self.cost.values()) or [0.0]
         typical = sum(known) / len(known)
-        return sum(images * self.cost.get(cell, typical) for cell, images in self.left.items())
+        alone = sum(images * self.cost.get(cell, typical) for cell, images in self.left.items())
+        return alone / self.workers
 
 
 class Told(logging.Handler):

@@ -8,9 +8,12 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
-HEAVY = ["fovea.study.run.execute", "fovea.study.report.report", "fovea.study.commands.command"]
+HEAVY = ["fovea.study.run.share", "fovea.study.report.report", "fovea.study.commands.command"]
 
 
 def study(
@@ -19,13 +22,29 @@ def study(
     """The exit code of `python run.py` with these arguments, -N where signal N ended it. log: gets both
     streams. kill: signal, and after how many seconds of processor time it is sent. bytes_a_file: the longest
     file that can be written, as if the disk were full; 0 for no limit."""
+    return ended(started(_run, arguments, log, kill, bytes_a_file))
+
+
+def started(work: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """A process that does this work."""
     forks = multiprocessing.get_context("forkserver")
     forks.set_forkserver_preload(HEAVY)
-    process = forks.Process(target=_run, args=(arguments, log, kill, bytes_a_file))
+    process = forks.Process(target=work, args=arguments)
     process.start()
+    return process
+
+
+def ended(process: BaseProcess) -> int:
+    """Its exit code."""
     process.join()
     assert process.exitcode is not None
     return process.exitcode
+
+
+def several(arguments: list[str], logs: list[Path], kill: tuple[int, float]) -> list[int]:
+    """The exit codes of as many `python run.py` at once, of which the first is killed."""
+    processes = [started(_run, arguments, log, None if i else kill, 0) for i, log in enumerate(logs)]
+    return [ended(process) for process in processes]
 
 
 def _run(arguments: list[str], log: Path, kill: tuple[int, float] | None, bytes_a_file: int) -> None:

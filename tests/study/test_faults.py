@@ -79,6 +79,14 @@ def test_stopped_and_continued(arguments, whole, tmp_path, number, moment):
     same(study, whole[0])
 
 
+def test_one_of_two_is_killed_and_the_other_makes_the_whole_of_it(arguments, whole, tmp_path):
+    command, logs = [*arguments, f"results={tmp_path}"], [tmp_path / "first", tmp_path / "second"]
+    codes = faulty.several(command, logs, kill=(signal.SIGKILL, 0.2 * whole[1]))
+    assert codes == [-9, 0]
+    assert not (tmp_path / "x" / ".workers").exists()
+    same(tmp_path / "x", whole[0])
+
+
 @pytest.mark.parametrize("limit", [300, 3_000, 30_000])
 def test_no_room_and_continued(arguments, whole, tmp_path, limit):
     """No file can be longer: provenance, images, or figures fail."""

@@ -1,12 +1,9 @@
 """A sample is there whole or not at all, and no other than the one that was recorded."""
 
 import errno
-import fcntl
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -247,7 +244,7 @@ def test_leftovers_of_a_kill_are_cleared_and_a_users_files_are_not(store):
     own[1].parent.mkdir()
     for file in (*left, *own):
         file.write_text("")
-    with store.lock():
+    with store.at_work():
         assert not any(file.exists() for file in left)
         assert all(file.exists() for file in own)
 
@@ -261,9 +258,10 @@ def test_where_no_study_can_be_is_refused(tmp_path):
     for place, what in (("file", "a file"), ("link", "a link to nothing")):
         with pytest.raises(Refused, match=f"{place} is {what}, where a folder must be"):
             Store(tmp_path / place / "study").check()
-    (tmp_path / "study" / ".lock").mkdir(parents=True)
-    with pytest.raises(Refused, match="lock is a folder"), Store(tmp_path / "study").lock():
-        raise AssertionError("locked by a folder")
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / ".workers").write_text("")
+    with pytest.raises(Unwritable, match="file exists"), Store(tmp_path / "study").at_work():
+        raise AssertionError("at work in a file")
 
 
 @pytest.mark.parametrize(
@@ -275,59 +273,8 @@ def test_where_no_study_can_be_is_refused(tmp_path):
 )
 def test_records_of_another_version_are_refused_by_name(tmp_path, make, which):
     make(tmp_path / "cells" / "c")
-    with pytest.raises(Refused, match=which), Store(tmp_path).lock():
+    with pytest.raises(Refused, match=which), Store(tmp_path).at_work():
         raise AssertionError("another version is read")
-
-
-# locks
-
-
-def hold(folder, *more):
-    code = (
-        "import pathlib, sys\nfrom fovea.study.store import Store\n"
-        f"{''.join(more)}\nwith Store(pathlib.Path({str(folder)!r})).lock(): print('held')"
-    )
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-
-
-NONE = (
-    "import fcntl, errno\ndef flock(*_): raise OSError(errno.ENOLCK, 'No locks available')\n"
-    "fcntl.flock = flock\n"
-)
-
-
-def test_a_second_process_is_refused_and_a_dead_one_holds_nothing(tmp_path):
-    with Store(tmp_path).lock():
-        assert f"another process (process {os.getpid()} on" in hold(tmp_path).stderr
-        with pytest.raises(Refused, match="name="), Store(tmp_path).lock():
-            raise AssertionError("two processes hold one study")
-    with Store(tmp_path).lock() as told:
-        assert told == []
-
-
-def test_where_there_are_no_locks_a_file_stands_for_one(tmp_path, monkeypatch):
-    def flock(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    owner = tmp_path / ".owner"
-    with Store(tmp_path).lock() as told:
-        assert "no locks available" in told[0]
-        found = hold(tmp_path, NONE).stderr
-        assert f"another process (process {os.getpid()} on" in found
-        assert f"if it has ended, delete {owner}" in found
-    assert not owner.exists()
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    for left in ('{"host": "elsewhere", "process": 1, "since": 1}', "{"):
-        owner.write_text(left)
-        with pytest.raises(Refused, match="if it has ended, delete"), Store(tmp_path).lock():
-            raise AssertionError("taken from a process that may live")
-    import socket
-
-    write_json(owner, {"host": socket.gethostname(), "process": dead.pid, "since": 1.0})
-    with Store(tmp_path).lock():
-        assert str(os.getpid()) in owner.read_text()
 
 
 # sessions and text

@@ -1,6 +1,5 @@
 """merge=[a,b]: studies of parts, or of machines, as one; refused where one table of both would mislead."""
 
-import fcntl
 import io
 import json
 import os
@@ -269,12 +268,10 @@ def test_the_same_image_packed_otherwise_is_the_same(halves, tmp_path, capsys):
 def test_what_a_killed_merge_left_is_removed_and_what_another_holds_stays(halves, tmp_path, capsys):
     stale, held, fresh = (tmp_path / PART.format("one", name) for name in ("stale", "held", "fresh"))
     for folder in (stale, held, fresh):
-        with Store(folder).lock():
-            (folder / "cells").mkdir()
-    for folder in (stale, held):
-        os.utime(folder / ".lock", (0, 0))
-    with open(held / ".lock") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        (folder / "cells").mkdir(parents=True)
+    with Store(held).at_work():
+        for folder in (stale, held):
+            os.utime(folder, (0, 0))
         assert merge(capsys, tmp_path, *halves)[0] == 0
     assert (stale.exists(), held.exists(), fresh.exists()) == (False, True, True)
 

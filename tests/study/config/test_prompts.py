@@ -6,8 +6,7 @@ import json
 import pytest
 
 from fovea.study.config.errors import Refused
-from fovea.study.config.prompt_files import captions
-from fovea.study.config.prompts import read
+from fovea.study.config.prompts import captions, read
 
 COCO = (
     '{"info": {"description": "COCO 2014 Dataset","url": "http://cocodataset.org","year": 2014,'

@@ -12,8 +12,8 @@ from fovea.models import adapt
 from fovea.study.config.instantiate import instantiate
 from fovea.study.files import Unwritable
 from fovea.study.plan.plan import make as planned
-from fovea.study.run.events import Failed, Made, Said, Started, WarmedUp
-from fovea.study.run.execute import Shard, run_shard
+from fovea.study.run.events import Failed, Made, Said, WarmedUp
+from fovea.study.run.execute import Runner, run_shard
 from fovea.study.run.generate import ClockStopped, WrongShape, make
 from fovea.study.store import Store
 
@@ -41,7 +41,6 @@ def test_shards_of_two_processes_are_one_study(plan, tmp_path):
     keys = [s.key for s in plan.samples]
     told = shard(plan, tmp_path, [others[0].id], keys[2:])
     assert isinstance(told[0], Said)
-    assert Started({others[0].id: 1}) in told
     assert [event.cell for event in told if isinstance(event, WarmedUp)] == [others[0].id, dense.id]
     assert [(e.cell, e.label, e.images) for e in told if isinstance(e, Made)] == [
         (others[0].id, others[0].label, 1)
@@ -81,7 +80,7 @@ def test_whatever_a_method_raises_is_its_cells_failure(plan, tmp_path, error, sa
         raise error
 
     cell, store = plan.cells[1], Store(tmp_path)
-    work = Shard(plan, store, [cell], {cell.id: set()})
+    work = Runner(plan, store)
     (event,) = work.guarded(cell, fails)
     assert isinstance(event, Failed)
     assert event.why == f"{(kept := store.samples(cell.id).failures[0]).type}: {kept.message}"
@@ -97,7 +96,7 @@ def test_what_stops_everybody_is_no_cells_failure(plan, tmp_path, error):
         raise error
 
     with pytest.raises(type(error)):
-        list(Shard(plan, Store(tmp_path), [], {}).guarded(plan.cells[0], fails))
+        list(Runner(plan, Store(tmp_path)).guarded(plan.cells[0], fails))
     assert not list(tmp_path.iterdir())
 
 
