@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
-from torch import Tensor
 
 from fovea.eval import Samples, Score, quality
 from fovea.eval.encoder import Encoder
 from fovea.eval.facts import Facts
-from fovea.eval.features import Known
+from fovea.eval.features import Features, Known
 from fovea.eval.inception import Inception
 from fovea.eval.reference import Reference, distance_score
 from fovea.eval.samples import PerImage
@@ -49,7 +48,7 @@ class Distance:
     def require(self, n: int) -> None:
         """Raises Unavailable if n images are too few."""
 
-    def adds(self, known: Known, n: int) -> Callable[[Tensor], NDArray]:
+    def adds(self, known: Known, n: int) -> Callable[[Features], NDArray]:
         """What each of n images adds to the distance, of their features (n, d)."""
         raise TypeError(f"{type(self).__name__} does not say what an image adds")
 
@@ -72,7 +71,7 @@ class Distance:
         """What is to be said beside the figure of the dense images, if anything."""
         return ""
 
-    def looked_at(self, samples: Samples, encoder: Encoder) -> tuple[Tensor, Tensor | None]:
+    def looked_at(self, samples: Samples, encoder: Encoder) -> tuple[Features, Features | None]:
         """Features (n, d) of the images, and of the dense ones."""
         dense = samples.beside and samples.beside.rows(encoder)[self.features]
         return samples.rows(encoder)[self.features], dense

@@ -15,6 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -25,7 +27,21 @@ from fovea.eval import Unavailable
 from fovea.eval.pictures import folder as pictures_in
 from fovea.eval.pictures import read, readable
 
+ROWS = 1024  # in memory at once
 AGAIN = "make it again with `python -m scripts.reference_stats`"
+
+
+@runtime_checkable
+class Features(Protocol):
+    """(n, d), and so are its slices: a tensor, an array, or rows that are read when they are made one."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, at: Any, /) -> Any: ...
+
+
+def blocks(features: Features, size: int = ROWS) -> Iterator[NDArray[np.float64]]:
+    """Its rows in order, so many at a time."""
+    return (np.asarray(features[i : i + size], np.float64) for i in range(0, len(features), size))
 
 
 @runtime_checkable

@@ -17,32 +17,30 @@ from functools import partial
 from typing import Annotated, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor
 
 from fovea.eval import Unavailable
 from fovea.eval.distance import InceptionDistance
 from fovea.eval.facts import Facts
-from fovea.eval.features import Known
+from fovea.eval.features import Features, Known
 from fovea.eval.frechet import Gaussian, contributions, gaussian
 
 Array = NDArray[np.float64]
 DIMENSIONS = 2048
 
 
-def at_infinity(sizes: ArrayLike) -> Array:
+def at_infinity(sizes: NDArray[np.int64]) -> Array:
     """(k,): with these weights, values at these sizes add up to their least-squares line over 1 / size, at
     0."""
-    x = 1 / np.asarray(sizes, np.float64)
+    x = 1 / sizes
     return 1 / len(x) - x.mean() * (x - x.mean()) / ((x - x.mean()) ** 2).sum()
 
 
-def extrapolated(features: ArrayLike, reference: Gaussian, sizes: ArrayLike, seed: int) -> Array:
-    """What each of n images adds to the extrapolation of features (n, d): values (n,) with it as their
+def extrapolated(x: Features, reference: Gaussian, sizes: NDArray[np.int64], seed: int) -> Array:
+    """What each of n images adds to the extrapolation of features x (n, d): values (n,) with it as their
     mean."""
-    x, sizes = np.asarray(features, np.float64), np.asarray(sizes)
     draw, n = np.random.default_rng(seed), len(x)
     value, each = 0.0, np.zeros(n)
     for size, weight in zip(sizes, at_infinity(sizes), strict=True):
@@ -82,6 +80,6 @@ class FIDInfinity(InceptionDistance):
     def require(self, n: int) -> None:
         self.sizes(n)
 
-    def adds(self, known: Known, n: int) -> Callable[[Tensor], Array]:
+    def adds(self, known: Known, n: int) -> Callable[[Features], Array]:
         whole = gaussian(known, self.features)
         return partial(extrapolated, reference=whole, sizes=self.sizes(n), seed=self.seed)

@@ -55,7 +55,7 @@ class PSNR(Compared):
     @quality
     def __call__(self, samples: Samples) -> list[Score]:
         needs_dense(samples)
-        mse = samples.rows(self)["mse"]  # (n,)
+        mse = samples.rows(self)["mse"].tensor()  # (n,)
         psnr = tuple((10 * torch.log10(255**2 / mse)).tolist())
         same = tuple((mse == 0).double().tolist())
         value, se = float(pooled(psnr, pool="decibel")), standard_error(psnr, "decibel", samples.prompts)

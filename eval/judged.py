@@ -50,7 +50,7 @@ class Single:
         return {"figure": torch.tensor(self.figures(batch), dtype=torch.float64)}
 
     def each(self, samples: Samples) -> tuple[float, ...]:
-        return tuple(samples.rows(self)["figure"].tolist())
+        return tuple(samples.rows(self)["figure"].tensor().tolist())
 
     def mean(self, samples: Samples, **more: Any) -> Score:
         each = self.each(samples)

@@ -16,44 +16,42 @@ from functools import partial
 from typing import Annotated, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor
 
 from fovea.eval import Samples, Score, Unavailable
 from fovea.eval.distance import InceptionDistance
 from fovea.eval.facts import Facts
-from fovea.eval.features import Known
+from fovea.eval.features import ROWS, Features, Known, blocks
 from fovea.eval.reference import distance_score
 
 Array = NDArray[np.float64]
-ROWS = 1024  # of a kernel matrix in memory at once
 
 
-def kernel_sums(x: Array, y: Array) -> Array:
+def kernel_sums(x: Features, y: Features) -> Array:
     """sum_j k(x_i, y_j), (n,), of (n, d) and (m, d)."""
-    parts = np.split(x, range(ROWS, len(x), ROWS))
-    return np.concatenate([((part @ y.T / x.shape[1] + 1) ** 3).sum(1) for part in parts])
+    return np.concatenate(
+        [sum(((a @ b.T / a.shape[1] + 1) ** 3).sum(1) for b in blocks(y, ROWS)) for a in blocks(x, ROWS)]
+    )
 
 
-def within(x: Array) -> Array:
+def within(x: Features) -> Array:
     """mean_{j != i} k(x_i, x_j), (n,), of (n, d)."""
-    own = ((x**2).sum(1) / x.shape[1] + 1) ** 3
+    own = np.concatenate([((a**2).sum(1) / a.shape[1] + 1) ** 3 for a in blocks(x, ROWS)])
     return (kernel_sums(x, x) - own) / (len(x) - 1)
 
 
-def pseudo_values(features: ArrayLike, reference: ArrayLike) -> Array:
-    """What each of n > 2 images adds to the KID of features (n, d) from (m, d): their mean is KID."""
-    x, y = np.asarray(features, np.float64), np.asarray(reference, np.float64)
+def pseudo_values(x: Features, y: Features) -> Array:
+    """What each of n > 2 images adds to the KID of their features x (n, d) from the reference's y (m, d): the
+    mean is KID."""
     n, own = len(x), within(x)
     pairs = own.mean() + 2 * (n - 1) / (n - 2) * (own - own.mean())
     return pairs + within(y).mean() - 2 * kernel_sums(x, y) / len(y)
 
 
-def subset_kids(features: ArrayLike, reference: ArrayLike, subsets: int, size: int, seed: int) -> Array:
+def subset_kids(x: Features, y: Features, subsets: int, size: int, seed: int) -> Array:
     """KID of `subsets` draws of `size` from each set: the draws of torch-fidelity with the same seed."""
-    x, y = np.asarray(features, np.float64), np.asarray(reference, np.float64)
     draw = np.random.RandomState(seed)
     pairs = (
         (x[draw.choice(len(x), size, False)], y[draw.choice(len(y), size, False)]) for _ in range(subsets)
@@ -83,8 +81,8 @@ class KID(InceptionDistance):
                 "KID has no standard error below three images", "make more, better some hundreds"
             )
 
-    def adds(self, known: Known, n: int) -> Callable[[Tensor], Array]:
-        return partial(pseudo_values, reference=known.features[self.features])
+    def adds(self, known: Known, n: int) -> Callable[[Features], Array]:
+        return partial(pseudo_values, y=known.features[self.features])
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -114,7 +112,7 @@ class SubsetKID(InceptionDistance):
             raise Unavailable(reason, "make more images, or take `kid`, which needs no subsets")
         kids: list[Array] = []
 
-        def adds(features: ArrayLike) -> Array:
+        def adds(features: Features) -> Array:
             kids.append(subset_kids(features, known, self.subsets, self.size, self.seed))
             each = pseudo_values(features, known)
             return each - each.mean() + kids[-1].mean()

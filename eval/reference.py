@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor
 
 from fovea.eval import Score, Unavailable
 from fovea.eval.caches import CACHE
 from fovea.eval.facts import Facts
-from fovea.eval.features import AGAIN, Known, Source, check, header, of_file, of_folder
+from fovea.eval.features import AGAIN, Features, Known, Source, check, header, of_file, of_folder
 from fovea.eval.pictures import Folder, folder
 from fovea.eval.statistics import paired_difference, pooled, standard_error
 from fovea.eval.weights import located
@@ -115,9 +114,9 @@ def of_npz(file: Path) -> tuple[str, str]:
 def distance_score(
     name: str,
     facts: Facts,
-    adds: Callable[[Tensor], NDArray[np.float64]],
-    mine: Tensor,
-    dense: Tensor | None,
+    adds: Callable[[Features], NDArray[np.float64]],
+    mine: Features,
+    dense: Features | None,
     prompts: Sequence[str],
 ) -> Score:
     """The distance of features (n, d) to a reference: the mean over images of what each adds to it, the

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Protocol, runtime_checkable  # those of Python 3.12, which call no property
 
@@ -42,6 +44,34 @@ class PerImage(Protocol):
     def look(self, batch: "Batch", /) -> Found: ...
 
 
+class Column:
+    """What was found of n images, (n, ...), read where it is made an array. Slices and indices of it read
+    nothing, so that features of any number of images take the memory of those that are looked at."""
+
+    def __init__(self, parts: Sequence[Tensor], part: NDArray[np.int64], row: NDArray[np.int64]):
+        """part, row: (n,): where each image's row is."""
+        self.parts, self.part, self.row = parts, part, row
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def __getitem__(self, at: slice | NDArray[np.int64]) -> "Column":
+        return Column(self.parts, self.part[at], self.row[at])
+
+    def tensor(self) -> Tensor:
+        """All of it, (n, ...)."""
+        first = self.parts[self.part[0]]
+        found = torch.empty(len(self), *first.shape[1:], dtype=first.dtype)
+        for i in np.unique(self.part):
+            places = np.flatnonzero(self.part == i)
+            found[places] = self.parts[i][self.row[places]]
+        return found
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        found = self.tensor().numpy()
+        return found if dtype is None else found.astype(dtype, copy=False)
+
+
 class Rows:
     """What was found of images by the images' ids."""
 
@@ -57,10 +87,10 @@ class Rows:
         self._place |= {name: (len(self._parts), i) for i, name in enumerate(ids)}
         self._parts.append(found)
 
-    def take(self, ids: Sequence[str]) -> dict[str, Tensor]:
+    def take(self, ids: Sequence[str]) -> dict[str, Column]:
         """Of each name (n, ...), in the order of ids, all of which must be there."""
-        places = [self._place[name] for name in ids]
-        return {name: torch.stack([self._parts[p][name][i] for p, i in places]) for name in self._parts[0]}
+        part, row = np.array([self._place[name] for name in ids], np.int64).reshape(-1, 2).T
+        return {name: Column([p[name] for p in self._parts], part, row) for name in self._parts[0]}
 
 
 @runtime_checkable
@@ -186,7 +216,7 @@ class Samples:
         places = range(self.n) if places is None else places
         return (Batch(self, places[i : i + size]) for i in range(0, len(places), size))
 
-    def rows(self, what: PerImage) -> dict[str, Tensor]:
+    def rows(self, what: PerImage) -> dict[str, Column]:
         """What is found of each image, (n, ...) by name. Raises what the search raised."""
         self.find([what])
         if error := self._failed.get(signature(what)):
@@ -282,7 +312,7 @@ class Batch:
                 self if len(missing) == len(ids) else Batch(self.samples, [self.places[i] for i in missing])
             )
             rows.add([ids[i] for i in missing], what.look(some))
-        return rows.take(ids)
+        return {name: column.tensor() for name, column in rows.take(ids).items()}
 
     def read(self, images: bool, dense: bool) -> None:
         """Reads them now."""

@@ -32,8 +32,8 @@ def keys_values(attn, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def turn(x: Tensor, rotations: Tensor) -> Tensor:
-    """Rotary embedding of x (b, s, heads, d) by complex rotations (1 or b, s, d / 2)."""
-    z = view_as_complex(x.float().unflatten(-1, (-1, 2))) * rotations.unsqueeze(2)
+    """Rotary embedding of x (b, s, heads, d) by complex rotations (s, d / 2) or (1 or b, s, d / 2)."""
+    z = view_as_complex(x.float().unflatten(-1, (-1, 2))) * rotations.unsqueeze(-2)
     return view_as_real(z).flatten(3).type_as(x)
 
 

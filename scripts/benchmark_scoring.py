@@ -7,9 +7,12 @@
 Two cells, dense and a method, are stored as a study stores them and scored as it scores them, each number of
 images in a process of its own, twice: the second time nothing is left to compute. Of several numbers the last
 line says what an image more takes and what is expected of 10,000, by the slope between the first and the
-last; it is no measurement. What must grow is what is kept of an image: 8 KiB of Inception's features, a few
-of CLIP's, and its scores, of both cells. Name 64 images or more: a smaller cell has no full batch
-that is read ahead of another."""
+last; it is no measurement.
+
+Memory is the process's own, the highest that was seen in looking twenty times a second, and all that was
+resident, with the files that are mapped into it: features lie on the disk, and the system drops what it has
+read of them where memory is short. What grows with the images of the own is their keys, prompts and scores,
+some KiB of each. Name 64 images or more: a smaller cell has no full batch that is read ahead of another."""
 
 import argparse
 import json
@@ -17,8 +20,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -63,8 +68,27 @@ def stored(folder: Path, cell: str, n: int, side: int, seed: int) -> Any:
     return Samples(StoredImages(store, cell, records), [f"picture {key}" for key in keys], keys)
 
 
+@contextmanager
+def highest_own() -> Iterator[Callable[[], int]]:
+    """Gives a function that says how much memory of its own the process had at most, in bytes."""
+    seen, end = [0], Event()
+
+    def look() -> None:
+        while not end.wait(0.05):
+            lines = Path("/proc/self/status").read_text().splitlines()
+            seen[0] = max(seen[0], *(int(line.split()[1]) << 10 for line in lines if "RssAnon" in line))
+
+    thread = Thread(target=look)
+    thread.start()
+    try:
+        yield lambda: seen[0]
+    finally:
+        end.set()
+        thread.join()
+
+
 def score(folder: Path, n: int, side: int, names: Sequence[str]) -> dict[str, Any]:
-    """Scores both cells. Gives seconds and the highest memory of the process, in bytes."""
+    """Scores both cells. Gives seconds and memory in bytes."""
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
@@ -77,7 +101,7 @@ def score(folder: Path, n: int, side: int, names: Sequence[str]) -> dict[str, An
         if OmegaConf.is_config(OmegaConf.select(node, "reference")):
             OmegaConf.update(node, "reference.path", str(folder / "reference"))
     metrics = [instantiate(node) for node in nodes]
-    with peak("cpu") as highest:
+    with peak("cpu") as resident, highest_own() as own:
         dense = stored(folder, "dense", n, side, 0)
         samples = stored(folder, "method", n, side, 1).against(dense)
         begin, wanted = time.perf_counter(), needed(metrics)
@@ -88,7 +112,8 @@ def score(folder: Path, n: int, side: int, names: Sequence[str]) -> dict[str, An
         return {
             "n": n,
             "seconds": round(seconds, 1),
-            "memory": highest().process,
+            "memory": own(),
+            "resident": resident().process,
             "scores": {s.name: s.value if s.unavailable is None else s.unavailable for s in found},
         }
 
@@ -99,6 +124,11 @@ def measured(folder: Path, n: int, side: int, names: Sequence[str]) -> dict[str,
     sizes = ["--images", str(n), "--side", str(side), "--metrics", *names]
     run = subprocess.run([*command, *sizes], check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(run.stdout.splitlines()[-1])
+
+
+def told(run: dict[str, Any]) -> str:
+    own, resident = (run[key] / 2**30 for key in ("memory", "resident"))
+    return f"{run['seconds']:.0f} s, {own:.2f} GiB of its own, {resident:.2f} GiB resident"
 
 
 def main(words: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -123,9 +153,8 @@ def main(words: Sequence[str] | None = None) -> list[dict[str, Any]]:
             first, again = (measured(folder, n, args.side, args.metrics) for _ in range(2))
         found.append(first)
         print(
-            f"{n} images of {args.side} px a cell: {first['seconds']:.0f} s, "
-            f"{first['memory'] / 2**30:.2f} GiB; again: {again['seconds']:.0f} s, "
-            f"{again['memory'] / 2**30:.2f} GiB; the same scores: {first['scores'] == again['scores']}"
+            f"{n} images of {args.side} px a cell: {told(first)}; again: {told(again)}; "
+            f"the same scores: {first['scores'] == again['scores']}"
         )
     if len(found) > 1 and PAPER not in args.images:
         a, b = found[0], found[-1]

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from fovea.models.components import CLIP_IDS, GEMMA_IDS
+from fovea.models.qwen import IMAGE
 from fovea.models.random_weights import build
 
 
@@ -136,12 +137,46 @@ def flux(dtype: torch.dtype = torch.float32, **transformer) -> Any:
     return quiet(build(architecture, "cpu", dtype))
 
 
+def qwen(dtype: torch.dtype = torch.float32, **transformer) -> Any:
+    config = {
+        "num_layers": 3,
+        "attention_head_dim": 16,
+        "num_attention_heads": 2,
+        "joint_attention_dim": 32,
+        "axes_dims_rope": (4, 6, 6),
+    }
+    text = {
+        "vocab_size": 512,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2]},
+    }
+    vision = {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 4, "out_hidden_size": 32}
+    vae = {"base_dim": 8, "z_dim": 16, "num_res_blocks": 1}
+    architecture = IMAGE | {
+        "transformer": ("QwenImageTransformer2DModel", config | transformer),
+        "vae": ("AutoencoderKLQwenImage", vae),
+        "text_encoder": (
+            "Qwen2_5_VLForConditionalGeneration",
+            {"text_config": text, "vision_config": vision},
+        ),
+    }
+    pipe = quiet(build(architecture, "cpu", dtype))
+    with torch.no_grad():  # constant over the steps, as the other families' pooled text, which this has not
+        bias = pipe.transformer.time_text_embed.timestep_embedder.linear_2.bias
+        bias.normal_(0, 2, generator=torch.Generator().manual_seed(0))
+    return pipe
+
+
 def quiet(pipe: Any) -> Any:
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-PIPELINES = {"sd3": sd3, "sd35": sd35, "lumina": lumina, "flux": flux}
+PIPELINES = {"sd3": sd3, "sd35": sd35, "lumina": lumina, "flux": flux, "qwen": qwen}
 
 
 def saved(pipe: Any, folder: Path) -> Path:

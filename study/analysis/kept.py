@@ -34,34 +34,39 @@ PART = 1024  # rows of a file
 
 
 class Kept(Rows):
-    """Rows that are in a folder, too."""
+    """Rows that are in a folder, too; there they are mapped into memory, and only what is used is read."""
 
     def __init__(self, folder: Path, what: str):
         super().__init__()
         self.folder, self.what = folder, what
-        self._new: list[tuple[Sequence[str], Mapping[str, Tensor]]] = []
+        self._new: list[str] = []  # ids of the rows that are not in the folder yet
+        self._mapped = 0  # parts that are
         for file in sorted(folder.glob("[!.]*.safetensors")):
             with suppress(Exception):  # torn, or another's: what it held is computed again
-                found = load_file(file)
-                ids = [bytes(row).hex() for row in found.pop("ids").numpy()]
-                super().add(ids, found)
+                self._map(file)
+
+    def _map(self, file: Path) -> None:
+        found = load_file(file)
+        super().add([bytes(row).hex() for row in found.pop("ids").numpy()], found)
+        self._mapped = len(self._parts)
 
     def add(self, ids: Sequence[str], found: Mapping[str, Tensor]) -> None:
-        super().add(ids, found)
-        self._new.append((ids, {name: x.clone() for name, x in found.items()}))
-        if sum(len(ids) for ids, _ in self._new) >= PART:
+        super().add(ids, {name: x.clone() for name, x in found.items()})
+        self._new += ids
+        if len(self._new) >= PART:
             self.keep()
 
     def keep(self) -> None:
-        """Writes what is new."""
+        """Writes what is new, and lets go of it."""
         if not self._new:
             return
-        ids = [name for ids, _ in self._new for name in ids]
-        rows = {name: torch.cat([found[name] for _, found in self._new]) for name in self._new[0][1]}
-        rows["ids"] = torch.from_numpy(np.array([list(bytes.fromhex(name)) for name in ids], np.uint8))
-        name = hashlib.sha256("".join(ids).encode()).hexdigest()[:16]
-        write(self.folder / f"{name}.safetensors", save(rows, {"what": self.what}))
+        rows = {name: column.tensor() for name, column in self.take(self._new).items()}
+        rows["ids"] = torch.from_numpy(np.array([list(bytes.fromhex(name)) for name in self._new], np.uint8))
+        file = self.folder / f"{hashlib.sha256(''.join(self._new).encode()).hexdigest()[:16]}.safetensors"
+        write(file, save(rows, {"what": self.what}))
         self._new = []
+        del self._parts[self._mapped :]
+        self._map(file)
 
 
 class StoredImages:

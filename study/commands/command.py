@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from os.path import expanduser
 
-from fovea.study.config.compose import listed, text
 from fovea.study.config.errors import Refused, shown
+from fovea.study.config.overrides import listed, text
 from fovea.study.config.schema import COMMANDS
 
 

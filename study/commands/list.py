@@ -11,8 +11,9 @@ from typing import Any
 from hydra.utils import get_class
 
 from fovea.study.commands.command import Command
-from fovea.study.config.compose import CONF, groups, load, options, suite, whole
+from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused, nearest
+from fovea.study.config.groups import CONF, groups, options, suite
 from fovea.study.config.instantiate import instantiate, obstacle
 from fovea.study.plan.fingerprint import device
 from fovea.study.plan.plan import keyed

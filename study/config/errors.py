@@ -25,3 +25,7 @@ def shown(value: Any) -> str:
     words = [word for one, word in ((None, "null"), (True, "true"), (False, "false")) if value is one]
     text = words[0] if words else str(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -7,9 +7,11 @@ from typing import Any, Literal
 
 from omegaconf import OmegaConf
 
-from fovea.study.config.compose import Composed, command, load, options, put, resolved
+from fovea.study.config.compose import Composed, load, put, resolved
 from fovea.study.config.errors import Refused
+from fovea.study.config.groups import options
 from fovea.study.config.instantiate import instantiate, varied
+from fovea.study.config.overrides import parse
 from fovea.study.config.schema import Settings, Sweep
 from fovea.study.plan import fingerprint
 from fovea.study.plan.names import Baseline, Names, spelled
@@ -97,7 +99,7 @@ def checked(model: Node, method: Node) -> tuple[Node, Node]:
 
 def _cells(overrides: Sequence[str], sweep: Sweep, settings: Settings) -> Iterator[Cell]:
     every = points(sweep)
-    _all_said_is_used(overrides, every)
+    _all_given_is_used(overrides, every)
     names, variants = Names(every), {}
     found, baselines = [], {}
     for point in every:
@@ -117,10 +119,10 @@ def _cells(overrides: Sequence[str], sweep: Sweep, settings: Settings) -> Iterat
         yield from _step_reduction(dense, called, sweep, settings)
 
 
-def _all_said_is_used(overrides: Sequence[str], every: Sequence[Point]) -> None:
+def _all_given_is_used(overrides: Sequence[str], every: Sequence[Point]) -> None:
     """Refuses what the command line says of the model or the method and every point says otherwise."""
-    said = command(tuple(overrides))
-    for key in (*said.groups, *said.keys):
+    given = parse(tuple(overrides))
+    for key in (*given.groups, *given.keys):
         if all(key in point.values and key not in point.grid for point in every):
             raise Refused(f"{key}: every point of the sweep sets it; sweep=none, or sweep.points=[...]")
 

@@ -7,8 +7,10 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from fovea.study.config.compose import SHORT, flat, may_vary
+from fovea.study.config.compose import flat
 from fovea.study.config.errors import Refused, shown
+from fovea.study.config.groups import SHORT
+from fovea.study.config.overrides import may_vary
 from fovea.study.config.schema import Sweep
 
 MOST = 100_000  # of a sweep

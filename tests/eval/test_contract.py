@@ -16,7 +16,7 @@ from fovea.eval.clipscore import CLIPScore
 from fovea.eval.facts import Facts
 from fovea.eval.fidelity import PSNR, SSIM
 from fovea.eval.frechet import FrechetDistance
-from fovea.study.config import compose
+from fovea.study.config import groups
 
 CONF = Path(__file__).parents[2] / "conf" / "eval"
 FD = Facts("Fréchet distance", "lower", "distance", biased=True)
@@ -24,7 +24,7 @@ FD = Facts("Fréchet distance", "lower", "distance", biased=True)
 
 def suite(name):
     """A suite's metrics by name, each from its own file."""
-    names = compose.suite(name)
+    names = groups.suite(name)
     return {key: instantiate(OmegaConf.load(CONF.parent / "metric" / f"{key}.yaml")) for key in names}
 
 

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from fovea.eval import Samples
 from fovea.eval.fid import FID
-from fovea.eval.frechet import frechet_distance
 from fovea.eval.inception import Inception, opened, packaged
 from fovea.eval.reference import Reference
 from fovea.eval.sfid import SpatialFID
+from tests.eval.frechet import frechet_distance
 from tests.eval.inceptions import noise, torchscript
 
 MODES = ("clean", "legacy_pytorch", "adm")

@@ -5,8 +5,9 @@ import pytest
 
 from fovea.eval import Unavailable
 from fovea.eval.fid_inf import FIDInfinity, at_infinity, extrapolated
-from fovea.eval.frechet import Gaussian, contributions, fit, frechet_distance
+from fovea.eval.frechet import Gaussian, contributions, fit
 from fovea.eval.statistics import standard_error
+from tests.eval.frechet import frechet_distance
 
 D = 24
 SPECTRUM = 8 / np.arange(1, D + 1) / np.sum(1 / np.arange(1, D + 1))
@@ -29,16 +30,16 @@ def test_the_weights_read_a_least_squares_line_at_zero():
 
 
 def test_is_the_fit_over_random_subsets():
-    x, y, sizes, seed = draw(80, 1), draw(200, 2, 1.0, 0.0), [40, 60, 80], 5
+    x, y, sizes, seed = draw(80, 1), draw(200, 2, 1.0, 0.0), np.array([40, 60, 80]), 5
     rng = np.random.default_rng(seed)
     values = [frechet_distance(x[rng.permutation(80)[:size]], y) for size in sizes]
-    expected = np.polyfit(1 / np.array(sizes), values, 1)[1]
+    expected = np.polyfit(1 / sizes, values, 1)[1]
     assert extrapolated(x, fit(y), sizes, seed).mean() == pytest.approx(expected, rel=1e-9)
 
 
 def test_an_image_adds_what_its_place_in_every_subset_does():
     x, y, n = draw(60, 1), fit(draw(200, 2, 1.0, 0.0)), 60
-    sizes, rng = [30, 60], np.random.default_rng(3)
+    sizes, rng = np.array([30, 60]), np.random.default_rng(3)
     half, every = (rng.permutation(n)[:size] for size in sizes)
     expected = np.zeros(n)
     for weight, subset in zip(at_infinity(sizes), (half, every), strict=True):

@@ -10,8 +10,11 @@ from scipy.linalg import sqrtm
 
 from fovea.eval import Samples
 from fovea.eval.backbone import Backbone
-from fovea.eval.frechet import FrechetDistance, bias, contributions, fit, frechet_distance, told_bias
+from fovea.eval.features import ROWS
+from fovea.eval.features import blocks as plain
+from fovea.eval.frechet import FrechetDistance, bias, contributions, fit, told_bias
 from fovea.eval.statistics import paired_difference, standard_error
+from tests.eval.frechet import frechet_distance
 
 
 def with_moments(n, mean, covariance, seed=0):
@@ -76,6 +79,23 @@ def by_weight(x, w, reference):
     mean = w @ x / n
     s, t = (w * (x - mean).T) @ (x - mean) / (n - 1), np.cov(reference, rowvar=False)
     return ((mean - reference.mean(0)) ** 2).sum() + np.trace(s + t - 2 * sqrtm(s @ t).real)
+
+
+def test_many_images_are_taken_in_blocks(monkeypatch):
+    x, y = features(50), features(90, seed=1)
+    expected = fit(y), contributions(x, fit(y)), [bias(fit(y), 50, seed) for seed in range(60)]
+    taken = []
+
+    def blocks(features, size=16):
+        taken.append(size)
+        return plain(features, 16)
+
+    monkeypatch.setattr("fovea.eval.frechet.blocks", blocks)
+    assert np.allclose(fit(y).root @ fit(y).root.T, expected[0].root @ expected[0].root.T, rtol=1e-12)
+    assert np.allclose(contributions(x, fit(y)), expected[1], rtol=1e-10)
+    drawn = [bias(fit(y), 50, seed) for seed in range(60)]  # others, of the same Gaussian
+    assert np.mean(drawn) == pytest.approx(np.mean(expected[2]), rel=0.3)
+    assert max(taken) <= ROWS
 
 
 def test_contributions_are_the_distance_and_its_derivatives():

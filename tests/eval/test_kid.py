@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fovea.eval.kid import pseudo_values, subset_kids
+from fovea.eval.kid import kernel_sums, pseudo_values, subset_kids, within
 from fovea.eval.statistics import paired_difference, standard_error
 
 
@@ -40,6 +40,7 @@ def test_rows_are_taken_in_parts(monkeypatch):
     expected = pseudo_values(x, y)
     monkeypatch.setattr("fovea.eval.kid.ROWS", 16)
     assert np.allclose(pseudo_values(x, y), expected, rtol=1e-12)
+    assert np.allclose(within(y), [(kernel_sums(y[[i]], np.delete(y, i, 0)) / 69)[0] for i in range(70)])
 
 
 def test_is_unbiased_at_any_n():

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pytest
 import torch
 
 from fovea.eval import Samples
 from fovea.eval.fidelity import PSNR, SSIM
-from fovea.eval.samples import BATCH, InMemory
+from fovea.eval.samples import BATCH, Column, InMemory
 
 
 def images(n):
@@ -57,7 +58,7 @@ def test_batches_hold_all_images_in_order(n):
     batches = [*made(x).batches()]
     assert torch.equal(torch.cat([b.images for b in batches]), x)
     assert [len(b.images) for b in batches] == [BATCH] * (n // BATCH) + [n % BATCH] * (n % BATCH > 0)
-    assert torch.equal(made(x).rows(Brightness())["mean"], x.double().mean((1, 2, 3)))
+    assert torch.equal(made(x).rows(Brightness())["mean"].tensor(), x.double().mean((1, 2, 3)))
 
 
 def test_all_is_found_in_one_pass_and_once():
@@ -68,7 +69,7 @@ def test_all_is_found_in_one_pass_and_once():
     assert sum(reading.reads) == sum(one.seen) == len(x)
     for metric in (PSNR(), SSIM()):
         assert metric(samples) == metric(made(x, x.flip(0)))
-    assert torch.equal(samples.rows(one)["mean"], x.double().mean((1, 2, 3)))
+    assert torch.equal(samples.rows(one)["mean"].tensor(), x.double().mean((1, 2, 3)))
     assert sum(reading.reads) == sum(one.seen) == len(x)
 
 
@@ -85,7 +86,10 @@ def test_only_new_images_are_looked_at():
     x, what = images(5), Brightness()
     known = InMemory(x[:3])
     made(known).rows(what)
-    assert made(InMemory(x, known.known)).rows(what)["mean"].tolist() == x.double().mean((1, 2, 3)).tolist()
+    assert (
+        made(InMemory(x, known.known)).rows(what)["mean"].tensor().tolist()
+        == x.double().mean((1, 2, 3)).tolist()
+    )
     assert what.seen == [3, 2]
 
 
@@ -105,9 +109,9 @@ def test_what_is_found_is_told_apart_by_identity_and_content():
 def test_dense_images_count_where_they_are_looked_at():
     x, what = images(4), Brightness(paired=True)
     samples = made(x, x.flip(0))
-    assert torch.equal(samples.rows(what)["mean"], x.flip(0).double().mean((1, 2, 3)))
+    assert torch.equal(samples.rows(what)["mean"].tensor(), x.flip(0).double().mean((1, 2, 3)))
     other = replace(samples, images=InMemory(x, samples.source.known), dense=images(4).roll(1, 0))
-    assert torch.equal(other.rows(what)["mean"], images(4).roll(1, 0).double().mean((1, 2, 3)))
+    assert torch.equal(other.rows(what)["mean"].tensor(), images(4).roll(1, 0).double().mean((1, 2, 3)))
 
 
 def test_what_raises_costs_itself_alone():
@@ -117,6 +121,23 @@ def test_what_raises_costs_itself_alone():
     samples = made(x)
     samples.find([broken, fine])
     assert sum(fine.seen) == len(x)
-    assert len(samples.rows(fine)["mean"]) == len(x)
+    assert len(samples.rows(fine)["mean"].tensor()) == len(x)
     with pytest.raises(ArithmeticError, match="over"):
         samples.rows(broken)
+
+
+def test_columns_read_nothing_until_they_are_arrays():
+    class Part(torch.Tensor):
+        read = 0
+
+        def __getitem__(self, at):
+            Part.read += 1
+            return super().__getitem__(at)
+
+    x = torch.randn(6, 3)
+    part, row = np.array([0, 0, 1, 1]), np.array([2, 0, 1, 1])
+    column = Column([x[:3].as_subclass(Part), x[3:].as_subclass(Part)], part, row)
+    some = column[np.array([3, 1])][:1]
+    assert (len(column), len(some), Part.read) == (4, 1, 0)
+    assert np.array_equal(np.asarray(some, np.float64), x[[4]].double())
+    assert torch.equal(column.tensor().as_subclass(torch.Tensor), x[[2, 0, 4, 4]])

@@ -22,6 +22,7 @@ DEPTHS = {
     "sd35": {"num_layers": 3, "dual_attention_layers": (0, 1)},
     "lumina": {"num_layers": 3},
     "flux": {"num_layers": 3, "num_single_layers": 3},
+    "qwen_image": {"num_layers": 3},
 }
 IMAGES = [(1, 1024, 1024), (2, 768, 1344)]  # images of a batch, height, width
 # per image of the batch and evaluation, one number is read where a threshold decides

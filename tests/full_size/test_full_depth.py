@@ -16,7 +16,9 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("name", ["sd3", "sd35", "sd35_large", "lumina", "flux", "flux_schnell"])
+@pytest.mark.parametrize(
+    "name", ["sd3", "sd35", "sd35_large", "lumina", "flux", "flux_schnell", "qwen_image"]
+)
 def test_flops(name):
     with pretend() as device:
         pipe = device.build(SIZES[name].architecture)

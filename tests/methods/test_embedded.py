@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from fovea.models import adapt, generator
-from fovea.study.config.compose import load, options, whole
+from fovea.study.config.compose import load, whole
+from fovea.study.config.groups import options
 from fovea.study.config.instantiate import instantiate
 from fovea.study.plan.cells import checked
 

@@ -175,7 +175,7 @@ def test_an_offloaded_transformer_is_fetched(pipe):
     try:
         with adapt(pipe) as model:
             model.encode(["a"])
-            assert hook.fetched == 1
+            assert hook.fetched > 0
             flow = model.flow(["a"], generators=[generator("a", 0)], height=64, width=64)
             before = hook.fetched
             flow.velocity(flow.noise(), flow.sigmas()[0])

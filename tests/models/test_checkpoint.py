@@ -149,13 +149,21 @@ except RuntimeError as error:
 
 def test_every_size_is_named_once():
     assert len(families.SIZES) == sum(len(family.sizes) for family in families.FAMILIES.values())
-    with pytest.raises(ValidationError, match="'sd3', 'lumina' or 'flux'"):
+    with pytest.raises(ValidationError, match="'sd3', 'lumina', 'flux' or 'qwen'"):
         Checkpoint(family="sdxl", path="a/b")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValidationError, match="'flux_schnell'"):
         Checkpoint(family="flux", path="a/b", architecture="flux2")  # pyright: ignore[reportArgumentType]
 
 
-SIZES = {"sd3": 2028, "sd35": 2243, "sd35_large": 8057, "lumina": 1755, "flux": 11901, "flux_schnell": 11891}
+SIZES = {
+    "sd3": 2028,
+    "sd35": 2243,
+    "sd35_large": 8057,
+    "lumina": 1755,
+    "flux": 11901,
+    "flux_schnell": 11891,
+    "qwen_image": 20430,
+}
 
 
 @pytest.mark.parametrize(("name", "millions"), SIZES.items())

@@ -46,7 +46,7 @@ def test_what_a_cache_answers_is_not_counted(pipe, flow_of, modules):
     work = Work(
         54, 54, 0, e.blocks, (0,), held=("attention",) if modules == "attention" else ("attention", "mlp")
     )
-    held = model.transformer.flops(work, text=flow.cond.text, guided=True)
+    held = sum(model.transformer.flops(work, text=half.text, guided=half.guided) for half in flow.cond.passes)
     readout = counted(lambda: e.velocity(e.hidden)) // 2
     assert found == 2 * held + 2 * readout
     assert held < full

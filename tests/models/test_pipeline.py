@@ -45,6 +45,8 @@ def options(name, guided, b):
     mine, theirs = {"guidance": scale}, {"guidance_scale": scale}
     if name == "flux":
         mine, theirs = ({key: 2.5, "true_cfg_scale": scale} for key in ("guidance", "guidance_scale"))
+    if name == "qwen":
+        theirs = {"true_cfg_scale": scale}
     limit = {} if name == "lumina" else {"max_sequence_length": 16}
     return mine | limit | {"negative": "ugly"}, theirs | limit | {"negative_prompt": ["ugly"] * b}
 
@@ -74,7 +76,7 @@ def test_through_the_transformers_own_forward(name, dtype, guided):
     hook = pipe.transformer.register_forward_hook(lambda *_: calls.append(1))
     through, _ = ours(pipe, PROMPTS[:2], 160, 64, dense="stock", **mine)
     hook.remove()
-    assert len(calls) == STEPS
+    assert len(calls) == STEPS * (2 if name == "qwen" and guided else 1)
     assert torch.equal(through, tokens)
 
 
@@ -94,11 +96,11 @@ def test_decodes_as_the_pipeline(name, dtype):
 def test_defaults_are_the_pipelines(name, pipe):
     with adapt(pipe) as model:
         flow = model.flow(PROMPTS[:1], generators=[generator(PROMPTS[0], 0)])
-        assert flow.steps == (30 if name == "lumina" else 28)
+        assert flow.steps == {"lumina": 30, "qwen": 50}.get(name, 28)
         side = pipe.default_sample_size // 2
         assert flow.grid == (side, side)
         assert flow.cond.guided == (name != "flux")
-        assert flow.cond.guidance == {"lumina": 4.0, "flux": 1.0}.get(name, 7.0)
+        assert flow.cond.guidance == {"lumina": 4.0, "flux": 1.0, "qwen": 4.0}.get(name, 7.0)
 
 
 def test_dynamic_shift_of_sd3():

@@ -61,18 +61,21 @@ def options(family: str) -> dict:
 
 
 def guided(family: str) -> float:
-    """Classifier-free guidance, except on FLUX, whose pipeline evaluates the halves one after the other."""
-    return 3.5 if family == "flux" else 4.0
+    """Classifier-free guidance, except where the pipeline evaluates the halves one after the other: a hook
+    then decides for each, and a method for the image."""
+    return {"flux": 3.5, "qwen": 1.0}.get(family, 4.0)
 
 
 def stock(pipe, family: str, prompt=PROMPTS[0], guidance: float | None = None) -> Tensor:
     """Tokens (n, c) of the pipeline's own call."""
+    scale = guided(family) if guidance is None else guidance
+    own = {"true_cfg_scale": scale, "negative_prompt": ""} if family == "qwen" else {"guidance_scale": scale}
     latents = pipe(
         prompt,
         num_inference_steps=STEPS,
         generator=generator(prompt, 0),
-        guidance_scale=guided(family) if guidance is None else guidance,
         output_type="latent",
+        **own,
         **options(family),
     ).images
     return (latents if latents.ndim == 3 else pack(latents, 2))[0]

@@ -23,6 +23,7 @@ ATTENTIONS = {
     "sd35": [r"transformer_blocks\.\d+\.attn2?"],
     "lumina": [r"layers\.\d+\.attn[12]"],
     "flux": [r"(single_)?transformer_blocks\.\d+\.attn"],
+    "qwen": [r"transformer_blocks\.\d+\.attn"],
 }
 MODULES = {  # what is forecast, and what need not run then
     "sd3": ([r"transformer_blocks\.\d+\.(attn|ff|ff_context)"], None),
@@ -35,12 +36,14 @@ MODULES = {  # what is forecast, and what need not run then
         ],
         [r"single_transformer_blocks\.\d+\.(attn|proj_mlp)"],
     ),
+    "qwen": ([r"transformer_blocks\.\d+\.(attn|img_mlp|txt_mlp)"], None),
 }
 OUTPUT = {  # SD3's last block, whose text is None, stays: the hooks cannot stand in for it
     "sd3": ([r"proj_out"], [r"transformer_blocks\.[01]"]),
     "sd35": ([r"proj_out"], [r"transformer_blocks\.[01]"]),
     "lumina": ([r"norm_out"], [r"layers\.\d+"]),
     "flux": ([r"proj_out"], [r"(single_)?transformer_blocks\.\d+"]),
+    "qwen": ([r"proj_out"], [r"transformer_blocks\.\d+"]),
 }
 SERIES = [(5, 1, 3), (4, 2, 3), (3, 2, 2), (2, 0, 1), (3, 1, 1)]  # interval, order, warm-up
 
@@ -111,6 +114,22 @@ def test_taylorseer_of_the_output_under_guidance(family):
     torch.testing.assert_close(run(family, TaylorOutput(3, 1, 2)).x[0], expected, rtol=0, atol=2e-4)
 
 
+@pytest.mark.parametrize("modules", ["attention", "all"])
+def test_taylorseer_where_the_halves_of_guidance_are_two_passes(modules):
+    """Each with a text of its own length: the hook keeps a series for each, and so do we."""
+    config = taylor(4, 1, 3, *((ATTENTIONS["qwen"],) if modules == "attention" else MODULES["qwen"]))
+    found = run("qwen", TaylorSeer(4, 1, 3, modules=modules), guidance=3.0)
+    assert [half.text for half in found.flow.cond.passes] == [10, 5]
+    assert torch.equal(found.x[0], through_contexts("qwen", apply_taylorseer_cache, config, 3.0))
+
+
+def through_contexts(family, apply, config, guidance):
+    """Under a hook, in a pipeline that tells it which half of guidance a call is."""
+    pipe = PIPELINES[family]()
+    apply(pipe.transformer, config)
+    return stock(pipe, family, guidance=guidance)
+
+
 def test_lite_mode_of_flux_is_taylorseer_of_the_output():
     config = TaylorSeerCacheConfig(
         cache_interval=3,
@@ -124,7 +143,7 @@ def test_lite_mode_of_flux_is_taylorseer_of_the_output():
 
 @pytest.mark.parametrize("prompt", PROMPTS)
 @pytest.mark.parametrize(
-    ("family", "threshold"), [("lumina", 0.3), ("lumina", 0.5), ("flux", 0.6), ("flux", 0.8)]
+    ("family", "threshold"), [("lumina", 0.3), ("lumina", 0.5), ("flux", 0.6), ("flux", 0.8), ("qwen", 0.6)]
 )
 def test_first_block_cache(family, threshold, prompt):
     """Not on SD3: the hook subtracts the text of its last block, which is None."""

@@ -25,8 +25,10 @@ def family(request):
     return request.param
 
 
-def theirs(family, cache, prompt):
-    """The image and the steps that cache-dit skips. It wraps the pipeline's class: hence disable."""
+def theirs(family, cache, prompt, guidance=None):
+    """The image and the steps that cache-dit skips, with the prompt where it takes every other call for one
+    without, as it does by default even where the pipeline makes none. It wraps the pipeline's class: hence
+    disable."""
     pipe = PIPELINES[family]()
     config = DBCacheConfig(
         Fn_compute_blocks=cache.front,
@@ -36,10 +38,11 @@ def theirs(family, cache, prompt):
         max_cached_steps=-1 if cache.max_skips is None else cache.max_skips,
         max_continuous_cached_steps=-1 if cache.max_in_a_row is None else cache.max_in_a_row,
         num_inference_steps=STEPS,
+        enable_separate_cfg=None if family != "qwen" else guidance is not None,
     )
     cache_dit.enable_cache(pipe, cache_config=config)
     try:
-        return stock(pipe, family, prompt), pipe.transformer._cached_steps
+        return stock(pipe, family, prompt, guidance), pipe.transformer._cached_steps
     finally:
         cache_dit.disable_cache(pipe)
 
@@ -53,6 +56,15 @@ def test_equals_cache_dit(family, settings):
         assert torch.equal(ours.x[0], x)
         found.append(steps)
     assert any(found)
+
+
+def test_equals_cache_dit_where_the_halves_of_guidance_are_two_passes():
+    """At fixed steps: cache-dit decides for each half, we for the image."""
+    cache = DBCache(threshold=1.0, warmup=2, max_in_a_row=2)
+    ours, (x, steps) = run("qwen", cache, guidance=3.0), theirs("qwen", cache, PROMPTS[0], 3.0)
+    assert ours.flow.cond.guided
+    assert ours.skipped() == steps == [2, 3, 5, 6, 8, 9, 11]
+    assert torch.equal(ours.x[0], x)
 
 
 @pytest.mark.parametrize("threshold", [0.6, 0.8])

@@ -11,6 +11,7 @@ MODULES = {  # attentions and MLPs; those that share a projection, by it
     "sd3": r"transformer_blocks\.\d+\.(attn|ff|ff_context)",
     "sd35": r"transformer_blocks\.\d+\.(attn2?|ff|ff_context)",
     "lumina": r"layers\.\d+\.(attn2\.to_out\.0|feed_forward)",
+    "qwen": r"transformer_blocks\.\d+\.(attn|img_mlp|txt_mlp)",
     "flux": r"transformer_blocks\.\d+\.(attn|ff|ff_context)|single_transformer_blocks\.\d+\.proj_out",
 }
 

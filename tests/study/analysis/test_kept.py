@@ -116,7 +116,7 @@ def test_parts_are_written_as_the_work_goes_on(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
     again = Kept(tmp_path, "x")
     assert again.missing([*names, "f" * 32]) == [len(names)]
-    assert again.take(names[::-1])["figure"].tolist() == [*range(len(names))][::-1]
+    assert again.take(names[::-1])["figure"].tensor().tolist() == [*range(len(names))][::-1]
 
 
 def test_code_and_settings_tell_what_is_found_apart(metrics):

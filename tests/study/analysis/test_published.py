@@ -12,8 +12,9 @@ from fovea.eval.hpsv2 import HPSv2
 from fovea.eval.interval import Interval
 from fovea.study.analysis.published import FIGURES, FOLDER, Paper, Value, published
 from fovea.study.analysis.row import Row
-from fovea.study.config.compose import load, options, whole
+from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
+from fovea.study.config.groups import options
 from fovea.study.config.instantiate import instantiate, validated
 from fovea.study.config.schema import Settings, Sweep
 from fovea.study.plan.cells import Cell, cells

@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 
 import run
 from fovea.study.commands import list as listing
-from fovea.study.config.compose import CONF, load, whole
+from fovea.study.config.compose import load, whole
+from fovea.study.config.groups import CONF
 from fovea.study.plan.plan import unavailable
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -2,8 +2,9 @@
 
 import pytest
 
-from fovea.study.config.compose import CONF, load, options, suite, whole
+from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
+from fovea.study.config.groups import CONF, options, suite
 from fovea.study.config.instantiate import instantiate
 from fovea.study.plan.plan import keyed, unavailable
 

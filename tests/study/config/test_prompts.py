@@ -6,7 +6,8 @@ import json
 import pytest
 
 from fovea.study.config.errors import Refused
-from fovea.study.config.prompts import captions, read
+from fovea.study.config.prompt_files import captions
+from fovea.study.config.prompts import read
 
 COCO = (
     '{"info": {"description": "COCO 2014 Dataset","url": "http://cocodataset.org","year": 2014,'

@@ -1,0 +1,255 @@
+"""Qwen-Image (arXiv:2508.02324): joint attention, positions about the centre, guidance in two passes."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, cat
+
+from fovea.models.attention import attend, heads, normed, turn
+from fovea.models.family import Architecture, Family, Size
+from fovea.models.forward import resident
+from fovea.models.hidden import Context, Hidden
+from fovea.models.kv import Call
+from fovea.models.pipeline import Pipeline
+from fovea.models.text_limits import Reader
+from fovea.models.tokens import Conditioning, Grid, Places, apart
+from fovea.models.transformer import Entered, Transformer, weights
+from fovea.models.work import Modules
+
+
+@dataclass(eq=False)
+class QwenAttention:
+    """Attention over text, then image, the padding of the shorter texts of a batch left out."""
+
+    stands_for: ClassVar = ("QwenDoubleStreamAttnProcessor2_0",)
+
+    layer: int
+    call: Call
+    _attention_backend = None
+    _parallel_config = None
+
+    def __call__(
+        self,
+        attn,
+        hidden_states,
+        encoder_hidden_states,
+        encoder_hidden_states_mask=None,
+        attention_mask=None,
+        image_rotary_emb: Any = None,
+    ):
+        x, e, mask = hidden_states, encoder_hidden_states, encoder_hidden_states_mask
+        q, k, v = heads(x, attn.heads, attn.to_q, attn.to_k, attn.to_v)
+        eq, ek, ev = heads(e, attn.heads, attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
+        image, text = image_rotary_emb
+        q, k = (turn(normed(norm, t), image) for norm, t in ((attn.norm_q, q), (attn.norm_k, k)))
+        eq, ek = (
+            turn(normed(norm, t), text) for norm, t in ((attn.norm_added_q, eq), (attn.norm_added_k, ek))
+        )
+        k, v = self.call.remember(self.layer, cat([ek, k], 1), cat([ev, v], 1), self.call.joint)
+        if mask is not None:
+            mask = F.pad(mask, (0, k.shape[1] - mask.shape[1]), value=True)[:, None, None]
+        out = attend(cat([eq, q], 1), k, v, attn_mask=mask).flatten(2)
+        e, x = out[:, : e.shape[1]].contiguous(), out[:, e.shape[1] :].contiguous()
+        return attn.to_out[1](attn.to_out[0](x)), attn.to_add_out(e)
+
+
+class QwenTransformer(Transformer):
+    """QwenImageTransformer2DModel. The halves of guidance are two passes, (with, without) the prompt."""
+
+    @staticmethod
+    def latent(dit: Any) -> tuple[int, int]:
+        return dit.config.patch_size, dit.config.in_channels // dit.config.patch_size**2
+
+    @staticmethod
+    def unfollowed(dit: Any):
+        for name in ("guidance_embeds", "zero_cond_t", "use_additional_t_cond", "use_layer3d_rope"):
+            if dit.config.get(name):
+                yield f"its transformer has {name}=True, as those that edit images or part them in layers"
+
+    def condition(self, stock, guided, guidance):
+        resident(self.dit)
+        embeds = self.dit.txt_in(self.dit.txt_norm(stock["encoder_hidden_states"]))
+        mask = stock.get("encoder_hidden_states_mask")
+        return Conditioning(embeds, (), guided, guidance, stock, None if mask is None else mask.bool())
+
+    def places(self, grid: Grid, positions: Tensor | None = None) -> Places:
+        """The model's own rotations, or their formula at given positions, about the centre of the grid. Its
+        text stands on the diagonal, behind the farther of the grid's edges."""
+        rope = self.dit.pos_embed
+        most = len(rope.pos_freqs) - max(grid) // 2
+        image, text = rope([[(1, *grid)]], device=self.device, max_txt_seq_len=most)
+        if positions is None:
+            return Places(grid, (image[None],), True, (text[None],))
+        at = positions - positions.new_tensor([size - size // 2 for size in grid])
+        at = cat([torch.zeros_like(at[..., :1]), at], -1)  # frame, row, column
+        angles = [
+            axis[..., None] * (1.0 / rope.theta ** (torch.arange(0, d, 2, device=at.device).float() / d))
+            for axis, d in zip(at.unbind(-1), rope.axes_dim, strict=True)
+        ]
+        turns = cat(angles, -1)
+        return Places(grid, (torch.polar(torch.ones_like(turns), turns),), False, (text[None],))
+
+    def time(self, sigma: Tensor, b: int) -> Tensor:
+        """Rounded to the model's dtype, as in the pipeline."""
+        return (sigma * 1000).expand(b).to(self.dtype) / 1000
+
+    def stack(self):
+        return [*self.dit.transformer_blocks]
+
+    def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> Entered:
+        vector = self.modulation(self.dit.time_text_embed, self.time(sigma, len(x)), cond)
+        image, text = tables
+        rope = image, text[:, : cond.text]
+        return Hidden(self.dit.img_in(x), cond.embeds), Context(vector, rope, mask=cond.mask)
+
+    def step(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
+        text, x = block(
+            hidden_states=hidden.image,
+            encoder_hidden_states=hidden.text,
+            encoder_hidden_states_mask=context.mask,
+            temb=context.vector,
+            image_rotary_emb=context.tables,
+        )
+        return Hidden(x, text)
+
+    def leave(self, hidden: Hidden, context: Context) -> Tensor:
+        return self.dit.proj_out(self.dit.norm_out(hidden.image, context.vector))
+
+    def modulated(self, hidden: Hidden, context: Context) -> Tensor:
+        block = self.blocks[0]
+        modulation, _ = block.img_mod(context.vector).chunk(2, -1)
+        return block._modulate(block.img_norm1(hidden.image), modulation)[0]
+
+    def sites(self, modules: Modules):
+        names = ("attn",) if modules == "attention" else ("attn", "img_mlp", "txt_mlp")
+        return [getattr(block, name) for block in self.blocks for name in names], []
+
+    def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places) -> Tensor:
+        shapes = [[(1, *places.grid)]] * len(x)
+        time = self.time(sigma, len(x))
+        return self.dit(x, timestep=time, img_shapes=shapes, **cond.stock, return_dict=False)[0]
+
+    def joint(self, rows: Tensor, n: int, text: int) -> Tensor:
+        return cat([torch.arange(text, device=rows.device).expand(len(rows), -1), text + rows], 1)
+
+    def guide(self, v: Tensor, cond: Conditioning) -> Tensor:
+        """Guided, at each token as long as without guidance."""
+        if not cond.guided:
+            return v
+        given, without = v.chunk(2)
+        guided = without + cond.guidance * (given - without)
+        return guided * (given.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True))
+
+    def look_macs(self) -> int:
+        return weights(self.blocks[0].img_mod)
+
+    def outer_macs(self, k: int, n: int, text: int) -> int:
+        dit = self.dit
+        return k * weights(dit.img_in, dit.proj_out) + weights(
+            dit.time_text_embed.timestep_embedder, dit.norm_out
+        )
+
+    def block_macs(self, block: Any, k: int, n: int, text: int) -> dict[str, int]:
+        a = block.attn
+        image, added = (a.to_q, a.to_k, a.to_v, a.to_out), (a.add_q_proj, a.add_k_proj, a.add_v_proj)
+        pairs = 2 * a.inner_dim * (k + text) * (n + text)
+        return {
+            "modulation": weights(block.img_mod, block.txt_mod),
+            "attention": k * weights(*image) + text * weights(*added, a.to_add_out) + pairs,
+            "mlp": k * weights(block.img_mlp) + text * weights(block.txt_mlp),
+        }
+
+
+class QwenPipeline(Pipeline):
+    """diffusers' QwenImagePipeline. guidance is its `true_cfg_scale`; its own call is guided only where it is
+    given a negative prompt, this one away from "" too."""
+
+    @torch.no_grad()
+    def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
+        guidance = self.default("true_cfg_scale") if guidance is None else guidance
+        given = self.half([*prompts], guidance, max_sequence_length)
+        if guidance <= 1:
+            return given
+        negative = negative or ""
+        negative = [negative] * len(prompts) if isinstance(negative, str) else [*negative]
+        return apart(given, self.half(negative, guidance, max_sequence_length), guidance)
+
+    def half(self, prompts: list[str], guidance: float, limit: int | None) -> Conditioning:
+        limit = self.default("max_sequence_length") if limit is None else limit
+        embeds, mask = self.pipe.encode_prompt(prompts, max_sequence_length=limit)
+        stock = {"encoder_hidden_states": embeds.to(self.transformer.dtype)}
+        if mask is not None:
+            stock["encoder_hidden_states_mask"] = mask
+        return self.transformer.condition(stock, False, guidance)
+
+    def readers(self, max_sequence_length=None):
+        limit = self.default("max_sequence_length") if max_sequence_length is None else max_sequence_length
+        end = self.pipe.prompt_template_encode.partition("{}")[2]  # what stands before the prompt is dropped
+        return [Reader(self.pipe.tokenizer, limit, lambda prompt: prompt + end)]
+
+    def schedule(self, steps: int, grid: Grid) -> dict:
+        return super().schedule(steps, grid) | {"sigmas": np.linspace(1.0, 1 / steps, steps)}
+
+    def scaled(self, latents: Tensor) -> Tensor:
+        """By channel, as the pipeline does it: its reciprocal of the deviation is rounded."""
+        config = self.pipe.vae.config
+        mean, deviation = (
+            torch.tensor(values).view(1, -1, 1, 1) for values in (config.latents_mean, config.latents_std)
+        )
+        return latents / (1.0 / deviation.to(latents)) + mean.to(latents)
+
+    @staticmethod
+    def pictures(vae: Any, latents: Tensor) -> Tensor:
+        """The autoencoder is one of videos, the image one of a single frame."""
+        return vae.decode(latents[:, :, None], return_dict=False)[0][:, :, 0]
+
+
+# words of what the pipeline puts before every prompt and drops again, by their number of tokens: one each
+SYSTEM = (
+    "system Describe _the _image _by _detailing _color _shape _size _texture _quantity _text _spatial "
+    "_relationships _of _objects _and _background user assistant"
+)
+TOKENIZER = ("Qwen2Tokenizer", {"words": SYSTEM.replace("_", "\u0120").split()})
+IMAGE: Architecture = {
+    "pipeline": ("QwenImagePipeline", {}),
+    "transformer": ("QwenImageTransformer2DModel", {}),  # the class's defaults are Qwen-Image's
+    "vae": ("AutoencoderKLQwenImage", {}),
+    "scheduler": (
+        "FlowMatchEulerDiscreteScheduler",
+        {
+            "use_dynamic_shifting": True,
+            "base_shift": 0.5,
+            "max_shift": 0.9,
+            "max_image_seq_len": 8192,
+            "shift_terminal": 0.02,
+        },
+    ),
+    "text_encoder": (
+        "Qwen2_5_VLForConditionalGeneration",
+        {
+            "text_config": {
+                "vocab_size": 512,
+                "hidden_size": 3584,
+                "intermediate_size": 18944,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 28,
+                "num_key_value_heads": 4,
+                "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+            },
+            "vision_config": {"depth": 1, "hidden_size": 64, "num_heads": 4, "out_hidden_size": 3584},
+        },
+    ),
+    "tokenizer": TOKENIZER,
+}
+FAMILY = Family(
+    name="qwen",
+    pipelines=("QwenImagePipeline",),
+    parts=("transformer", "vae", "scheduler", "text_encoder", "tokenizer"),
+    transformer=QwenTransformer,
+    pipeline=QwenPipeline,
+    processor=QwenAttention,
+    sizes={"qwen_image": Size(IMAGE, (28.9, 21.2))},
+)
