@@ -74,6 +74,11 @@ class Score:
         return self.facts.better
 
     @property
+    def heading(self) -> str:
+        """Of a column."""
+        return self.facts.heading(self.name)
+
+    @property
     def title(self) -> str:
         """Of an axis: PSNR to dense (dB), Fréchet distance [emoji]."""
         _, bracket, mode = self.name.partition("[")
@@ -105,16 +110,3 @@ def quality(call: "Callable[[Any, Samples], list[Score]]") -> "Callable[[Any, Sa
             ]
 
     return scored
-
-
-def require_equal_n(scores: Sequence[Score]) -> None:
-    """ValueError if scores whose expectation depends on n, as a Fréchet distance's does, differ in n."""
-    sizes: dict[str, set[int]] = {}
-    for score in scores:
-        if score.facts.biased and score.value is not None:
-            sizes.setdefault(score.name, set()).add(score.n)
-    for name, ns in sizes.items():
-        if len(ns) > 1:
-            raise ValueError(
-                f"{name} at n = {sorted(ns)} does not compare: score the same keys for every method"
-            )

@@ -1,6 +1,6 @@
 """CLIP score: how well an image agrees with its prompt (Hessel et al. 2021, arXiv:2104.08718)."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
@@ -8,13 +8,13 @@ from pydantic.dataclasses import dataclass
 from fovea.eval.backbone import EMOJI, Backbone
 from fovea.eval.encoder import cosines
 from fovea.eval.facts import Facts
-from fovea.eval.judged import Judged
+from fovea.eval.judged import Judged, OfBackbone
 from fovea.eval.samples import Batch
 from fovea.eval.transformers_clip import TransformersCLIP
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class CLIPScore(Judged):
+class CLIPScore(OfBackbone, Judged):
     """100 max(cos, 0) of image and prompt, mean over images, named after its backbone: `clip_score[emoji]`.
 
     On torchmetrics' scale, not Hessel's 2.5 max(cos, 0), and with no prefix before the prompt. (torchmetrics
@@ -30,13 +30,6 @@ class CLIPScore(Judged):
     @property
     def name(self) -> str:
         return f"clip_score[{self.backbone.label}]"
-
-    def check(self) -> None:
-        self.backbone.weights()
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        return self.backbone.load().identity
 
     def figures(self, batch: Batch) -> tuple[float, ...]:
         return tuple((100 * cosines(self.backbone.load(), batch).clamp(min=0)).tolist())

@@ -20,7 +20,7 @@ from torch.nn.functional import interpolate
 
 from fovea.eval import Unavailable
 from fovea.eval.encoder import Encoder, as_picture, of_picture
-from fovea.eval.hub import WEIGHTS, digests, folder
+from fovea.eval.hub import WEIGHTS, digests, folder, prepared, settings
 from fovea.eval.network import Device, place
 from fovea.eval.weights import digest, located
 
@@ -153,18 +153,14 @@ def of_transformers(backbone: DINO) -> Encoder:
             f"transformers cannot load {weights} ({e})", "check or fetch the files again"
         ) from e
 
-    def preprocess(image: Any) -> Tensor:
-        return picture(images=image, return_tensors="pt").pixel_values[0]
-
-    resize = sorted((k, str(v)) for k, v in picture.to_dict().items())
     identity = {
         "weights": digests(weights),
         "architecture": network.config.to_json_string(),
-        "resize": resize,
+        "resize": settings(picture),
     }
     device = place(backbone.device)
     run = partial(first_token, network.eval().to(device))
-    return Encoder(run, of_picture(preprocess), identity, device, backbone.batch, __name__)
+    return Encoder(run, of_picture(partial(prepared, picture)), identity, device, backbone.batch, __name__)
 
 
 def first_token(network: Any, pixels: Tensor) -> dict[str, Tensor]:

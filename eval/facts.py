@@ -19,7 +19,7 @@ class Facts:
     kind: `likeness` to the dense image of the same key; `distance` of all images from a reference set;
     `preference`, how good an image is by itself or to people; `text`, how well it agrees with its prompt.
 
-    biased: the figure depends on n, so that different n must not be compared (`eval.require_equal_n`).
+    biased: the figure depends on n, so that different n must not be compared.
     hidden: in the data, but not in tables and plots. reference: a likeness of the dense images to themselves.
     low, high: what no value is beyond. flat: the likeness of a grey image to one 16 levels brighter.
     """
@@ -40,6 +40,10 @@ class Facts:
         """`PSNR to dense (dB)`"""
         beside = " to dense" if self.kind == "likeness" else ""
         return f"{self.title}{beside}{f' ({self.unit})' if self.unit else ''}"
+
+    def heading(self, name: str) -> str:
+        """Of a column for the score of this name: the title where that is the name in other letters, PSNR."""
+        return self.title if self.title.lower() == name else name
 
     def plain(self) -> dict[str, Any]:
         """As JSON, infinities as text: `Facts(**plain)` gives it back."""

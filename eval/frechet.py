@@ -11,10 +11,10 @@ each image's weight. Simulated at n = 24 to 1000 in 64 dimensions it was between
 bootstrap, whose resamples repeat images and so lose directions, was 60 to 345 % too large.
 
 The estimate is biased upwards by about C / n (Chong and Forsyth, arXiv:1911.07023), in proportion to the
-spread of the features; with n < d most of it is bias. So it compares methods at the same n only (`biased`,
-`eval.require_equal_n`), and even there flatters whatever narrows the spread: at n = 24, features shrunk by a
-tenth came out 9 % nearer to the reference than true ones. The interval of `difference` is that of the
-difference at this n, not at infinite n.
+spread of the features; with n < d most of it is bias. So it compares methods at the same n only
+(`Facts.biased`), and even there flatters whatever narrows the spread: at n = 24, features shrunk by a tenth
+came out 9 % nearer to the reference than true ones. The interval of `difference` is that of the difference
+at this n, not at infinite n.
 """
 
 from collections.abc import Callable, Iterator

@@ -3,6 +3,10 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
 
 from fovea.eval import Unavailable
 from fovea.eval.weights import digest, located
@@ -60,3 +64,13 @@ def digests(place: Path) -> str:
     if len(files) == 1:
         return digest(files[0])
     return hashlib.sha256("".join(map(digest, files)).encode()).hexdigest()
+
+
+def prepared(processor: Any, image: Image.Image) -> Tensor:
+    """(3, h, w), as an image processor of transformers resizes and scales it."""
+    return processor(images=image, return_tensors="pt").pixel_values[0]
+
+
+def settings(processor: Any) -> list[tuple[str, str]]:
+    """Of an image processor, as a part of an encoder's identity."""
+    return sorted((key, str(value)) for key, value in processor.to_dict().items())

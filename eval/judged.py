@@ -58,6 +58,19 @@ class Single:
         return Score(self.name, self.facts, value, se, len(each), each, **more)
 
 
+class OfBackbone(Single):
+    """An image's figure is of its features in a network, `backbone`."""
+
+    backbone: Any
+
+    def check(self) -> None:
+        self.backbone.weights()
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return self.backbone.load().identity
+
+
 class Judged(Single):
     """difference: to what is said of the dense images of the same keys, bootstrapped in pairs."""
 

@@ -1,20 +1,20 @@
 """PickScore: which image people would pick for a prompt (Kirstain et al. 2023, arXiv:2305.01569)."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from fovea.eval.encoder import cosines
 from fovea.eval.facts import Facts
-from fovea.eval.judged import Judged
+from fovea.eval.judged import Judged, OfBackbone
 from fovea.eval.network import Device
 from fovea.eval.samples import Batch
 from fovea.eval.transformers_clip import TransformersCLIP
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class PickScore(Judged):
+class PickScore(OfBackbone, Judged):
     """The logit of image and prompt in a fine-tuned CLIP ViT-H/14, mean over images: some 18 to 24.
 
     Not the probability of being picked, which is a softmax of these logits over the images that compete.
@@ -36,13 +36,6 @@ class PickScore(Judged):
     @property
     def backbone(self) -> TransformersCLIP:
         return TransformersCLIP(self.model, self.processor, None, self.device, self.batch)
-
-    def check(self) -> None:
-        self.backbone.weights()
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        return self.backbone.load().identity
 
     def figures(self, batch: Batch) -> tuple[float, ...]:
         encoder = self.backbone.load()

@@ -1,6 +1,6 @@
 """How alike the dense image and another are to a network: the cosine of their DINO or CLIP features."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
@@ -9,13 +9,13 @@ from torch.nn.functional import cosine_similarity
 from fovea.eval.backbone import EMOJI, Backbone
 from fovea.eval.dino import DINO
 from fovea.eval.facts import Facts
-from fovea.eval.judged import Compared
+from fovea.eval.judged import Compared, OfBackbone
 from fovea.eval.samples import Batch
 from fovea.eval.transformers_clip import TransformersCLIP
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Similarity(Compared):
+class Similarity(OfBackbone, Compared):
     """The cosine, at most 1, of the features of each image and its dense one, mean over images.
 
     Named after its backbone: `similarity[dinov2-base]`, `similarity[ViT-B-32/openai]`. Identical images give
@@ -29,13 +29,6 @@ class Similarity(Compared):
     @property
     def name(self) -> str:
         return f"similarity[{self.backbone.label}]"
-
-    def check(self) -> None:
-        self.backbone.weights()
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        return self.backbone.load().identity
 
     def figures(self, batch: Batch) -> tuple[float, ...]:
         encoder = self.backbone.load()

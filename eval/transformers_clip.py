@@ -1,6 +1,6 @@
 """A CLIP model in transformers' layout as the backbone of scores, in place of one of open_clip's."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fovea.eval import Unavailable
 from fovea.eval.encoder import TextEncoder
-from fovea.eval.hub import WEIGHTS, digests, folder
+from fovea.eval.hub import WEIGHTS, digests, folder, prepared, settings
 from fovea.eval.network import Device, place
 
 
@@ -86,10 +86,10 @@ def load(backbone: TransformersCLIP) -> TextEncoder:
         how: Any = {"padding": "max_length", "truncation": True, "max_length": context}
         return tokenizer(prompts, return_tensors="pt", **how).input_ids
 
-    def preprocess(image: Any) -> Tensor:
-        return picture(images=image, return_tensors="pt").pixel_values[0]
-
-    resize = sorted((k, str(v)) for k, v in picture.to_dict().items())
-    identity = {"weights": digests(weights), "architecture": clip.config.to_json_string(), "resize": resize}
+    identity = {
+        "weights": digests(weights),
+        "architecture": clip.config.to_json_string(),
+        "resize": settings(picture),
+    }
     towers = Towers(clip).eval().to(place(backbone.device))
-    return TextEncoder(towers, preprocess, tokens, identity, backbone.batch, __name__)
+    return TextEncoder(towers, partial(prepared, picture), tokens, identity, backbone.batch, __name__)

@@ -75,8 +75,10 @@ class Checkpoint:
     @property
     def blocks(self) -> int | None:
         """Blocks of the transformer; None where its config is not on this machine."""
-        folder = self.folder if self.weights == "pretrained" else None
-        config = read(folder / "transformer" / "config.json") if folder else {}
+        if self.weights == "random":
+            config = SIZES[str(self.architecture)].architecture["transformer"][1]
+        else:
+            config = read(self.folder / "transformer" / "config.json") if self.folder else {}
         return config["num_layers"] + config.get("num_single_layers", 0) if "num_layers" in config else None
 
     @property

@@ -217,9 +217,10 @@ class FluxPipeline(Pipeline):
         return super().schedule(steps, grid) | {"sigmas": np.linspace(1.0, 1 / steps, steps)}
 
 
+BLOCKS = {"num_layers": 19, "num_single_layers": 38}  # the class's other defaults are FLUX.1's, too
 DEV: Architecture = {
     "pipeline": ("FluxPipeline", {}),
-    "transformer": ("FluxTransformer2DModel", {"guidance_embeds": True}),  # the class's defaults are FLUX.1's
+    "transformer": ("FluxTransformer2DModel", {"guidance_embeds": True} | BLOCKS),
     "vae": vae(16, 0.3611, 0.1159, False),
     "scheduler": (
         "FlowMatchEulerDiscreteScheduler",
@@ -231,7 +232,7 @@ DEV: Architecture = {
     "tokenizer_2": T5_TOKENIZER,
 }
 SCHNELL: Architecture = DEV | {
-    "transformer": ("FluxTransformer2DModel", {"guidance_embeds": False}),
+    "transformer": ("FluxTransformer2DModel", {"guidance_embeds": False} | BLOCKS),
     "scheduler": ("FlowMatchEulerDiscreteScheduler", {"shift": 1.0}),
 }
 FAMILY = Family(

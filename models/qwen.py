@@ -215,7 +215,7 @@ SYSTEM = (
 TOKENIZER = ("Qwen2Tokenizer", {"words": SYSTEM.replace("_", "\u0120").split()})
 IMAGE: Architecture = {
     "pipeline": ("QwenImagePipeline", {}),
-    "transformer": ("QwenImageTransformer2DModel", {}),  # the class's defaults are Qwen-Image's
+    "transformer": ("QwenImageTransformer2DModel", {"num_layers": 60}),  # as the class's other defaults
     "vae": ("AutoencoderKLQwenImage", {}),
     "scheduler": (
         "FlowMatchEulerDiscreteScheduler",

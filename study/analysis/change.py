@@ -20,14 +20,15 @@ Values = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Change:
-    """a, b: the figure in either study. by: b minus a; of costs as a share of a, 0.02 for 2 % more. pairs: of
-    images, or of batches, that it is over; 0 where the two are independent. why: there is no difference.
-    holm: its p-value adjusted for all of the comparison."""
+    """a, b: the figure in either study; facts: of a score. by: b minus a; of costs as a share of a, 0.02 for
+    2 % more. pairs: of images, or of batches, that it is over; 0 where the two are independent. why: there
+    is no difference. holm: its p-value adjusted for all of the comparison."""
 
     cell: str
     figure: str
     a: float | None
     b: float | None
+    facts: Facts | None = None
     by: Interval | None = None
     pairs: int = 0
     why: str = ""
@@ -86,7 +87,7 @@ def _batches(study: Stored, cell: str) -> Values:
 
 
 def _score(a: Stored, b: Stored, x: Record, y: Record, name: str, facts: Facts) -> Change:
-    change = Change(y["label"], name, x.get(name), y.get(name))
+    change = Change(y["label"], name, x.get(name), y.get(name), facts)
     if change.a is None or change.b is None:
         return replace(change, why=f"unavailable in the {'first' if change.a is None else 'second'}")
     mine, others = _images(a, x["cell"], name), _images(b, y["cell"], name)

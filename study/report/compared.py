@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fovea.study.analysis.change import Change
-from fovea.study.report.study_table import short, star
+from fovea.study.report.study_table import star
 from fovea.study.report.table import figure
 from fovea.study.report.terminal import Groups
 
@@ -33,7 +33,8 @@ def lines(found: Sequence[Change]) -> Groups:
     """Cell to a line per figure, under HEAD."""
     groups: dict[str, list[list[str]]] = {}
     for change in found:
-        name = NAMES.get(change.figure, short(change.figure))
+        facts, key = change.facts, change.figure
+        name = facts.heading(key) if facts else NAMES.get(key, key)
         values = [_value(change.figure, x) for x in (change.a, change.b)]
         n = "" if change.by is None or change.figure in ("flops", "memory_bytes") else str(change.pairs)
         groups.setdefault(change.cell, []).append([name, *values, by(change), n])

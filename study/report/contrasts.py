@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fovea.study.analysis.contrasts import VERSUS, Contrast
-from fovea.study.report.study_table import RANDOM, short, star
+from fovea.study.report.study_table import RANDOM, star
 from fovea.study.report.table import Column, Entry, Table, bounded
 
 TITLE = "Cells against each other, in pairs"
@@ -57,7 +57,7 @@ def _row(contrast: Contrast) -> dict[str, Entry]:
         "cell": Entry(contrast.cell),
         "control": Entry(contrast.control),
         "question": Entry(contrast.why),
-        "score": Entry(contrast.score, text=short(contrast.score)),
+        "score": Entry(contrast.score, text=contrast.facts.heading(contrast.score)),
         "difference": bounded(contrast.by, star(contrast.holm)),
         "p": Entry(contrast.by.p),
         "p_holm": Entry(contrast.holm),

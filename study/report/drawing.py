@@ -13,7 +13,6 @@ from fovea.study.report.pareto import Panel, described, draw, size
 from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, figure
 from fovea.study.report.table import visible
 
-SVG = "http://www.w3.org/2000/svg"
 THEME = {INK: "--ink", MUTED: "--muted", FAINT: "--faint", "#ffffff": "--paper"}
 THEME |= {colour.lower(): f"--c{i}" for i, colour in enumerate(COLOURS)}
 FONT = re.compile(r"(?:[\w-]+ )*?([\d.]+)px ")

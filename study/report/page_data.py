@@ -20,7 +20,7 @@ from fovea.study.analysis.speed import batches, contended, throttled
 from fovea.study.config.prompts import Sample
 from fovea.study.picture import pixels
 from fovea.study.plan.plan import Plan
-from fovea.study.report.study_table import headline, short
+from fovea.study.report.study_table import headline
 from fovea.study.report.table import Table, figure
 from fovea.study.run import trace
 from fovea.study.run.trace import Trace
@@ -83,8 +83,8 @@ def _cell(store: Store, row: Row, line: Sequence[str], samples: Sequence[Sample]
         "front": {name: round(share, 3) for name, share in row.front.items() if math.isfinite(share)},
         "texts": list(line),
         "near": {
-            short(name): _each(row, score, samples)
-            for name, score in row.scores.items()
+            score.heading: _each(row, score, samples)
+            for score in row.scores.values()
             if score.facts.kind == "likeness" and not score.facts.hidden
         },
         "repetitions": _repetitions(store, row),

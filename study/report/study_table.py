@@ -54,10 +54,6 @@ def headline(rows: Sequence[Row]) -> list[Score]:
     return [score for score in found.values() if not score.facts.hidden]
 
 
-def short(metric: str) -> str:
-    return metric.upper() if metric in ("psnr", "ssim") else metric
-
-
 def star(p: float | None) -> str:
     """The mark of a difference that survives the number of comparisons in the table."""
     return STAR if p is not None and p <= LEVEL else ""
@@ -91,7 +87,7 @@ def _cost() -> Iterable[Source]:
 
 def _score(score: Score, shown: bool) -> Iterable[Source]:
     name, best = score.name, "ascending" if score.better == "lower" else "descending"
-    title = f"{short(name)} {UP_DOWN[score.better]}" if shown else ""
+    title = f"{score.heading} {UP_DOWN[score.better]}" if shown else ""
 
     def of(key: str) -> Callable[[Row], Any]:
         return lambda row: getattr(row.scores.get(name), key, None)
@@ -121,7 +117,7 @@ def _gain(score: Score, rows: Sequence[Row]) -> Iterable[Source]:
     yield (
         Column(
             f"{name}_gain",
-            f"gain {short(name)}" if gained else "",
+            f"gain {score.heading}" if gained else "",
             "interval",
             signed=True,
             group=f"gain over step reduction at the same {'FLOPs' if flops else 'time'}",
@@ -130,7 +126,7 @@ def _gain(score: Score, rows: Sequence[Row]) -> Iterable[Source]:
         lambda row: bounded(row.gain.get(name), star(row.gain_holm.get(name))),
     )
     yield _data(f"{name}_gain_holm", lambda row: row.gain_holm.get(name))
-    judged = f"margin {short(name)}" if any(name in row.verdicts for row in rows) else ""
+    judged = f"margin {score.heading}" if any(name in row.verdicts for row in rows) else ""
     yield Column(f"{name}_verdict", judged, group="margin"), lambda row: Entry(row.verdicts.get(name))
 
 

@@ -73,7 +73,7 @@ def show(
 
 
 def _text(text: str, console: Console) -> Text:
-    """Markup in it is text."""
+    """Markup in it is text. As it will be printed, so that columns are as wide as that."""
     return Text(printable(plain(text), console.encoding))
 
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from fovea.study.analysis.row import Row
 from fovea.study.plan.plan import Plan
-from fovea.study.report.study_table import LEVEL, headline, short
+from fovea.study.report.study_table import LEVEL, headline
 from fovea.study.report.table import Column, bounded, visible
 
 NAMED = 3  # cells that a sentence names before it counts them
@@ -76,7 +76,7 @@ def _counts(own: Sequence[Row], names: Sequence[str]) -> list[Markup]:
         if up or down:
             verb = "is" if up == 1 else "are"
             told = "{} {} better and {} worse in {}"
-            parts.append(Markup(told).format(up or "none", verb, down or "none", score(name)))
+            parts.append(Markup(told).format(up or "none", verb, down or "none", score(own, name)))
     if not parts:
         return [Markup("By Holm’s correction no setting is shown to differ from step reduction in anything.")]
     return [Markup("By that test, of {} settings {}.").format(len(own), joined(parts))]
@@ -104,7 +104,7 @@ def _undecided(own: Sequence[Row], names: Sequence[str]) -> list[Markup]:
     why = "every interval of the gain holds zero" if all_hold else "no interval of the gain lies above zero"
     why = why if bounded else "the gain has no interval"
     whole = "Whether any setting beats step reduction at the same {} in {} cannot be told: {}."
-    return [Markup(whole).format(cost(own), joined(map(score, names), "or"), why)]
+    return [Markup(whole).format(cost(own), joined(scores(own, names), "or"), why)]
 
 
 def _to_dense(own: Sequence[Row]) -> list[Markup]:
@@ -115,14 +115,14 @@ def _to_dense(own: Sequence[Row]) -> list[Markup]:
     parts = [_differs(name, found) for name, found in differing.items() if found]
     if not parts:
         none = "By Holm’s correction none is shown to differ from the dense images in {}, nor to equal them."
-        return [Markup(none).format(joined(map(score, names), "or"))]
+        return [Markup(none).format(joined(scores(own, names), "or"))]
     some = "From the dense images, by Holm’s correction, {}; of the others it cannot be told."
     return [Markup(some).format(joined(parts))]
 
 
 def _differs(name: str, found: Sequence[Row]) -> Markup:
     verb = "differs" if len(found) == 1 else "differ"
-    return Markup("{} {} in {}").format(cells_or_count(found), verb, score(name))
+    return Markup("{} {} in {}").format(cells_or_count(found), verb, score(found, name))
 
 
 def _margins(own: Sequence[Row]) -> list[Markup]:
@@ -132,7 +132,7 @@ def _margins(own: Sequence[Row]) -> list[Markup]:
         judged = [row.verdicts[name] for row in own if name in row.verdicts]
         counts = [judged.count(v) for v in ("non-inferior", "inferior", "undecided")]
         whole = "Within the margin set for {} for certain: {} of {} settings; beyond it {}, undecided {}."
-        out.append(Markup(whole).format(score(name), counts[0], len(judged), *counts[1:]))
+        out.append(Markup(whole).format(score(own, name), counts[0], len(judged), *counts[1:]))
     return out
 
 
@@ -144,7 +144,7 @@ def _bests(own: Sequence[Row], names: Iterable[str], holds: Callable[[Row, str],
 
 def cautions(rows: Sequence[Row]) -> list[Markup]:
     own = settings(rows)
-    return [*_caution(own, rows), *_outside(own, rows), *_missing(rows), *_unavailable(rows)]
+    return [*_caution(own, rows), *_outside(own, rows), *_failed(rows), *_unavailable(rows)]
 
 
 def _caution(own: Sequence[Row], rows: Sequence[Row]) -> list[Markup]:
@@ -153,7 +153,7 @@ def _caution(own: Sequence[Row], rows: Sequence[Row]) -> list[Markup]:
     likenesses = [s.name for s in headline(rows) if s.facts.kind == "likeness"]
     alike = [name for name in likenesses if any(_has(row, name) for row in own)]
     if alike:
-        says = Markup("{} {}").format(joined(map(score, alike)), "says" if len(alike) == 1 else "say")
+        says = Markup("{} {}").format(joined(scores(rows, alike)), "says" if len(alike) == 1 else "say")
         whole = "{} how near an image is to the dense one of the same seed, not how good it is."
         out.append(Markup(whole).format(says))
     return out
@@ -175,18 +175,12 @@ def _outside(own: Sequence[Row], rows: Sequence[Row]) -> list[Markup]:
     return [Markup(whole).format(cells_or_count(ungained))]
 
 
-def _missing(rows: Sequence[Row]) -> list[Markup]:
+def _failed(rows: Sequence[Row]) -> list[Markup]:
+    """Those that lack images are among them."""
     failed = [row for row in rows if row.failure]
-    unfinished = [row for row in rows if row.n < row.planned and not row.failure]
-    out = []
-    if failed:
-        who = cells_or_count(failed) if len(failed) <= NAMED else Markup("see the failures")
-        out.append(Markup("{} of {} cells failed: {}.").format(len(failed), len(rows), who))
-    if unfinished:
-        each = [Markup("{} ({} of {} images)").format(cell(r), r.n, r.planned) for r in unfinished[:NAMED]]
-        each += [Markup("{} more").format(len(unfinished) - NAMED)] if len(unfinished) > NAMED else []
-        out.append(Markup("Not finished: {}.").format(joined(each)))
-    return out
+    who = cells_or_count(failed) if len(failed) <= NAMED else Markup("see the failures")
+    told = Markup("{} of {} cells failed: {}.").format(len(failed), len(rows), who)
+    return [told] if failed else []
 
 
 def _unavailable(rows: Sequence[Row]) -> list[Markup]:
@@ -199,7 +193,7 @@ def _unavailable(rows: Sequence[Row]) -> list[Markup]:
                 found.setdefault(visible(why).rstrip("."), {})[s.name] = None
     whole = "{} {} unavailable: {}."
     return [
-        Markup(whole).format(joined(map(score, names)), "is" if len(names) == 1 else "are", why)
+        Markup(whole).format(joined(scores(rows, names)), "is" if len(names) == 1 else "are", why)
         for why, names in found.items()
     ]
 
@@ -233,14 +227,20 @@ def cells_or_count(rows: Sequence[Row]) -> Markup:
     return joined(map(cell, rows)) if len(rows) <= NAMED else Markup("{} settings").format(len(rows))
 
 
-def score(name: str) -> Markup:
-    return Markup('<span class="score">{}</span>').format(short(name))
+def score(rows: Sequence[Row], name: str) -> Markup:
+    """What the table calls it."""
+    called = next((row.scores[name].heading for row in rows if name in row.scores), name)
+    return Markup('<span class="score">{}</span>').format(called)
+
+
+def scores(rows: Sequence[Row], names: Iterable[str]) -> list[Markup]:
+    return [score(rows, name) for name in names]
 
 
 def gain(row: Row, name: str) -> Markup:
     """`PSNR (+4.653 [3.396, 5.930])`, in the digits of the table."""
     entry = bounded(row.gain.get(name))
-    return Markup("{} ({})").format(score(name), GAIN.text(entry))
+    return Markup("{} ({})").format(score([row], name), GAIN.text(entry))
 
 
 def joined(parts: Iterable[str], last: str = "and") -> Markup:

@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
-from fovea.eval import Samples, Score, Unavailable, quality, require_equal_n
+from fovea.eval import Samples, Score, Unavailable, quality
 from fovea.eval.backbone import Backbone
 from fovea.eval.clipscore import CLIPScore
 from fovea.eval.facts import Facts
@@ -174,16 +174,6 @@ def test_one_prompt_has_no_error_and_no_interval(metric, samples):
         assert score.difference is None or score.difference.level == 0
     for score in metric(Samples(samples.images[:1], ["a"], ["a"], samples.dense[:1])):
         assert score.se is None
-
-
-def test_biased_scores_compare_at_equal_n_only():
-    def fd(n, facts=FD):
-        return Score("fd[emoji]", facts, 1.0, 0.1, n)
-
-    require_equal_n([fd(24), fd(24), fd(8, dataclasses.replace(FD, biased=False))])
-    require_equal_n([fd(24), Score("fd[emoji]", FD, None, None, 8, unavailable="-")])
-    with pytest.raises(ValueError, match=r"fd\[emoji\] at n = \[8, 24\]"):
-        require_equal_n([fd(24), fd(8)])
 
 
 def test_only_what_is_unavailable_is_caught():

@@ -98,12 +98,11 @@ def test_random_weights_claim_speed_alone():
 def test_what_is_missing_is_told():
     bad = replace(row("<i>a</i>"), failure="OutOfMemoryError: full", n=3)
     gone = Score("fid", FID.facts, None, None, 8, unavailable="no weights", remedy="fetch them")
-    half = replace(row("b"), n=5, scores={"fid": gone})
+    half = replace(row("b"), n=5, failure="incomplete: 5 of 8 images are there", scores={"fid": gone})
     found = [row("dense", "dense", 1.0), bad, half]
     text = " ".join(cautions(found))
-    assert "1 of 3 cells failed: <b>&lt;i&gt;a&lt;/i&gt;</b>." in text
-    assert "Not finished: <b>b</b> (5 of 8 images)." in text
-    assert "fid</span> is unavailable: no weights: fetch them." in text
+    assert "2 of 3 cells failed: <b>&lt;i&gt;a&lt;/i&gt;</b> and <b>b</b>." in text
+    assert "FID</span> is unavailable: no weights: fetch them." in text
 
 
 def test_nothing_to_compare_with_is_told():
