@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from fovea.methods import ras_ablations as ablations
 from fovea.methods.caches.taylor_output import TaylorOutput
+from fovea.methods.selection import Rule
 from fovea.methods.sparsity import Sparsity
 from fovea.methods.tokens import euler
 
@@ -18,19 +19,20 @@ class RAS(Sparsity):
     """Region-adaptive sampling: a token left out keeps its last velocity and, in `kv`, its keys and values.
 
     selection: tokens are ranked by the standard deviation of their velocity over channels ("std") or by its
-        "l2norm"; "random" and "oracle" are controls.
+        "l2norm"; others are controls and rules of `methods.selection`, with `ageing` their own.
     high_ratio: share of the tokens left out that top the ranking; the others end it. At 1 the lowest run,
         where the paper sees the main subject (section 3.2); at 0 the highest, which only the sign of its
         eq. 1 supports. Which end is right is the model's: `python -m scripts.calibrate` finds it.
     starvation: k of eq. 1. A token left out has its score moved by exp(starvation) towards those that run,
         each time: up, as printed, where it ended the ranking, and down where it topped it.
-    as_released, stale, cache, kv: not the paper's method, see `methods.ras_ablations`.
+    as_released, ageing, stale, cache, kv: not the paper's method, see `methods.ras_ablations`.
     """
 
-    selection: Literal["std", "l2norm", "random", "oracle"] = "std"
+    selection: Literal["std", "l2norm", "random", "oracle"] | Rule = "std"
     high_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
     starvation: Annotated[float, Field(ge=0)] = 0.1
     as_released: bool = False
+    ageing: Annotated[float, Field(ge=0)] = 1.0
     stale: Literal["reuse", "taylor"] = "reuse"
     cache: TaylorOutput | None = None
     kv: bool = True
@@ -63,7 +65,7 @@ class RAS(Sparsity):
             elif low + high == 0:
                 rows, v = None, kept.dense(i, x, s, before_sparse=kept.sparse_follows(i, ends))
             else:
-                score = ablations.score(self, flow, x, s, v, kept.left(i))  # (b, n)
+                score = ablations.score(self, flow, kept, i, x, s, v)  # (b, n)
                 order = (score * (k * debt).exp()).argsort(-1)
                 debt.scatter_add_(1, order[:, :low], up).scatter_add_(1, order[:, n - high :], down)
                 rows = order[:, low : n - high]  # (b, k)

@@ -2,7 +2,8 @@
 
 `selection=random`: the control that it must beat. `selection=oracle`: the tokens run whose kept velocity is
 most wrong, which an evaluation of all tokens tells. That costs more than the dense run and is no method: it
-says what a better ranking could win. Neither of them has ends or starvation.
+says what a better ranking could win. Other rankings: see `methods.selection`; `ageing` is the power of a
+token's age that they are multiplied by. None of these has ends or starvation.
 `kv=false`: tokens that run attend to one another alone, as in the paper's table 4b.
 `stale=taylor`: the velocity of a token left out goes on as it changed between its last two evaluations.
 `cache`: steps that are not evaluated at all; every token's velocity is forecast.
@@ -15,17 +16,19 @@ further each time, which keeps it out. Counts truncate, so that one token more m
 import torch
 from torch import Tensor
 
+from fovea.methods import selection
 from fovea.methods.forecast import TokenForecast
+from fovea.methods.selection import Missed, distance
 from fovea.models.tokens import take
 
-CONTROLS = ("random", "oracle")
+RANKED = ("std", "l2norm")  # by RAS itself
 
 
 def check(ras) -> None:
     """ValueError for settings that the released code does not have."""
     if ras.starvation != 0.1:
         raise ValueError(f"starvation={ras.starvation}: the released rule knows only 0.1")
-    if ras.selection in CONTROLS:
+    if ras.selection not in RANKED:
         raise ValueError(f"selection={ras.selection}: the released rule knows std and l2norm")
 
 
@@ -33,7 +36,7 @@ def ends(ras, n: int, steps: int) -> list[tuple[int, int]]:
     """How many of n tokens each step leaves out at the bottom and at the top of the ranking."""
     if ras.as_released:
         return released(ras, n, steps)
-    high = 0.0 if ras.selection in CONTROLS else ras.high_ratio
+    high = 0.0 if ras.selection not in RANKED else ras.high_ratio
     return [(m - round(high * m), round(high * m)) for m in ras.left_out(n, steps)]
 
 
@@ -57,18 +60,20 @@ def released(ras, n: int, steps: int) -> list[tuple[int, int]]:
 
 def starvation(ras) -> tuple[float, int]:
     """k of eq. 1, and which way it moves the score of a token left out at the top of the ranking."""
-    return 0.0 if ras.selection in CONTROLS else ras.starvation, 1 if ras.as_released else -1
+    return 0.0 if ras.selection not in RANKED else ras.starvation, 1 if ras.as_released else -1
 
 
-def score(ras, flow, x: Tensor, sigma: Tensor, v: Tensor, left: Tensor) -> Tensor:
-    """What tokens are ranked by, (b, n). v: velocity of the step before; left: what this step would take
-    for tokens left out, (b, n, c) each."""
+def score(ras, flow, kept: "Kept", step: int, x: Tensor, sigma: Tensor, v: Tensor) -> Tensor:
+    """What tokens are ranked by, (b, n). v: velocity of the step before (b, n, c)."""
+    if ras.selection in RANKED:
+        return ras.score(v, flow)
     if ras.selection == "random":
         draws = [torch.rand(v.shape[1], generator=g, device=g.device) for g in flow.generators]
         return torch.stack(draws).to(v.device)
     if ras.selection == "oracle":
-        return (flow.velocity(x, sigma).float() - left.float()).norm(dim=-1)
-    return ras.score(v, flow)
+        return distance(flow.velocity(x, sigma), kept.left(step))
+    image, p = x.float() - sigma * v, round(flow.pixels**0.5)
+    return selection.score(ras.selection, ras.ageing, kept.missed, step, flow.grid, image, p)
 
 
 class Kept:
@@ -77,7 +82,7 @@ class Kept:
     def __init__(self, ras, flow):
         self.ras, self.flow, self.kv = ras, flow, flow.new_kv()
         self.stale, self.skip = int(ras.stale == "taylor"), ras.cache.order if ras.cache else 0
-        self.memory = TokenForecast(max(self.stale, self.skip))
+        self.memory, self.missed = TokenForecast(max(self.stale, self.skip)), Missed()
 
     def runs(self, i: int) -> bool:
         """Whether step i is evaluated."""
@@ -98,7 +103,7 @@ class Kept:
     def dense(self, i: int, x: Tensor, sigma: Tensor, before_sparse: bool) -> Tensor:
         """Velocity (b, n, c), all of it evaluated."""
         kv = self.kv if before_sparse and self.ras.kv else None
-        self.memory.update(i, self.flow.velocity(x, sigma, kv=kv))
+        self.learn(i, self.flow.velocity(x, sigma, kv=kv))
         return self.memory.value
 
     def sparse(self, i: int, x: Tensor, sigma: Tensor, rows: Tensor) -> Tensor:
@@ -107,8 +112,17 @@ class Kept:
             v = self.flow.velocity(x, sigma, kv=self.kv, rows=rows)
         else:
             v = alone(self.flow, x, sigma, rows)
-        self.memory.update(i, v, rows)
+        self.learn(i, v, rows)
         return self.left(i)
+
+    def learn(self, i: int, v: Tensor, rows: Tensor | None = None) -> None:
+        """What ran, (b, n, c) or (b, k, c) at the rows."""
+        if self.ras.selection not in RANKED:
+            old, left = (self.memory.value, self.left(i)) if len(self.memory.value) else (v, v)
+            if rows is not None:
+                old, left = take(old, rows), take(left, rows)
+            self.missed.update(i, v, old, left, rows)
+        self.memory.update(i, v, rows)
 
 
 def alone(flow, x: Tensor, sigma: Tensor, rows: Tensor) -> Tensor:

@@ -22,40 +22,33 @@ def table(gram: np.ndarray) -> list[list[float]]:
     return rows
 
 
-def missed(gram: np.ndarray, ways: np.ndarray, before: int | None, last: int, end: int) -> float:
-    """How far the state at step `end` is off where the steps after `last` are forecast from it and the one
-    that ran `before`, on the line through both: its norm, over images."""
-    found = np.zeros(len(gram))
-    for k in range(last + 1, end):
-        slope = 0.0 if before is None else (k - last) / (last - before)
-        found[k] -= ways[k]
-        found[last] += ways[k] * (1 + slope)
-        if before is not None:
-            found[before] -= ways[k] * slope
-    return float(np.sqrt(max(found @ gram @ found, 0.0)))
+def missed(gram: np.ndarray, ways: np.ndarray, last: int, end: int) -> float:
+    """How far the state at step `end` is off where the velocity of step `last` is kept until then: its norm,
+    over images."""
+    off = np.zeros(len(gram))
+    off[last:end] -= ways[last:end]
+    off[last] += ways[last:end].sum()
+    return float(np.sqrt(max(off @ gram @ off, 0.0)))
 
 
 def cheapest(gram: np.ndarray, levels: Sequence[float], budget: int, power: float = 2.0) -> list[int]:
-    """The `budget` steps to run, 0 first, that add up to the least: the sum over gaps of what each misses, to
-    a power, by dynamic programming over pairs of steps (MeanCache, arXiv:2601.19961, whose power is 4 to 5).
+    """The `budget` steps to run, 0 first, whose gaps add up to the least: what reuse misses in each, to a
+    power, by dynamic programming (MeanCache, arXiv:2601.19961, whose power is 4 to 5).
 
-    levels: the noise levels, (steps + 1,).
+    By reuse, whatever the basis: steps chosen by what a line through two values misses on dense runs were
+    worse with that very line, since it starts from states that are off. levels: noise levels (steps + 1,).
     """
     ways, steps = np.diff(np.asarray(levels, dtype=float)), len(gram)
 
     @cache
-    def gap(before: int | None, last: int, end: int) -> float:
-        return missed(gram, ways, before, last, end) ** power
-
-    @cache
-    def best(before: int | None, last: int, left: int) -> tuple[float, tuple[int, ...]]:
+    def best(last: int, left: int) -> tuple[float, tuple[int, ...]]:
         """Of what follows `last`, with so many steps yet to run."""
         if left == 0:
-            return gap(before, last, steps), ()
+            return missed(gram, ways, last, steps) ** power, ()
         found: tuple[float, tuple[int, ...]] = (inf, ())
         for run in range(last + 1, steps - left + 1):
-            cost, rest = best(last, run, left - 1)
-            found = min(found, (gap(before, last, run) + cost, (run, *rest)))
+            cost, rest = best(run, left - 1)
+            found = min(found, (missed(gram, ways, last, run) ** power + cost, (run, *rest)))
         return found
 
-    return [0, *best(None, 0, budget - 1)[1]]
+    return [0, *best(0, budget - 1)[1]]

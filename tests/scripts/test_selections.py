@@ -1,0 +1,70 @@
+"""scripts/selections.py: differences in pairs and shares of the oracle's, on scores made up."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fovea.eval.statistics import paired_difference
+from fovea.study.config.compose import load, whole
+from scripts import selections
+
+LABELS = {
+    "dense": 99.0,
+    "ras ratio=0.25 selection=random": 20.0,
+    "ras ratio=0.25 selection=oracle (diagnosis)": 28.0,
+    "ras ratio=0.25 selection=age": 22.0,
+    "ras ratio=0.25 selection=random stale=taylor": 10.0,
+    "ras ratio=0.25 selection=oracle stale=taylor (diagnosis)": 20.0,
+    "ras ratio=0.25 selection=error ageing=1 stale=taylor": 15.0,
+}
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """A study of eight images, each rule as far from random tokens on all of them."""
+    own = np.random.default_rng(0).normal(size=8)
+    rows = [(f"image{i}", label, psnr + own[i]) for label, psnr in LABELS.items() for i in range(8)]
+    (tmp_path / "selections-lumina").mkdir()
+    table = pd.DataFrame(rows, columns=["key", "label", "psnr"])
+    table.to_parquet(tmp_path / "selections-lumina/samples.parquet")
+    return tmp_path
+
+
+def test_each_rule_has_its_share_of_the_oracle_that_keeps_as_it_does(stored):
+    found = selections.differences(stored, "selections")
+    shares = {rule: row["lumina"][1] for rule, row in found.items()}
+    assert shares == pytest.approx(
+        {
+            "selection=oracle": 1.0,
+            "selection=age": 0.25,
+            "selection=oracle stale=taylor": 1.0,
+            "selection=error ageing=1 stale=taylor": 0.5,
+        }
+    )
+    samples = pd.read_parquet(stored / "selections-lumina/samples.parquet")
+    pair = (
+        samples[samples.label == f"ras ratio=0.25 selection={rule}"]
+        .set_index("key")
+        .psnr.sort_index()
+        .to_numpy()
+        for rule in ("age", "random")
+    )
+    assert found["selection=age"]["lumina"][0] == paired_difference(*pair, pool="decibel", worse=None)
+
+
+def test_the_table_has_a_row_for_each(stored):
+    text = selections.markdown(selections.differences(stored, "selections"))
+    assert "| rule | lumina |" in text
+    assert "| selection=age | +2.00 [2.00, 2.00], 25% |" in text
+
+
+def test_the_sweep_has_both_controls_of_every_rule():
+    points = whole(load(["sweep=selections"]))["sweep"]["points"]
+    kept = {(p["method.selection"], p.get("method.stale")) for p in points if "method.selection" in p}
+    for stale in {stale for _, stale in kept}:
+        assert {("random", stale), ("oracle", stale)} <= kept
+
+
+def test_without_studies_it_says_what_to_run(tmp_path):
+    with pytest.raises(SystemExit, match="run the studies first"):
+        selections.differences(tmp_path, "selections")
