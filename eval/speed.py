@@ -1,8 +1,8 @@
 """What an image costs: seconds, FLOPs, memory. The timed region is the body of `timed`, and nothing else.
 
 Text encoding, denoising and decoding are timed apart, with a call each. Methods under comparison take turns
-in the order of `turn`, so that a drift of clocks or of other load meets them alike, and their speedup is the
-median of paired ratios. Warm-up is a first call whose figures are kept apart as the cold start, never among
+in the order of `turn`, so that a drift of clocks or of other load meets them alike, and pairs of their times
+have it in common. Warm-up is a first call whose figures are kept apart as the cold start, never among
 the repetitions.
 """
 
@@ -12,11 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from fovea.eval.interval import Interval, median_interval
 from fovea.eval.memory import Memory, peak
 from fovea.eval.watch import State, watch
 
@@ -84,13 +82,6 @@ def break_even(extra: float, dense: float, method: float) -> int | None:
     what it saves per image; None if it saves nothing."""
     saved = dense - method
     return None if saved <= 0 else math.ceil(max(extra, 0.0) / saved)
-
-
-def speedup(baseline: Sequence[float], method: Sequence[float], level: float = 0.95) -> Interval:
-    """The median of baseline / method over pairs of the same batch and turn; seconds, or FLOPs."""
-    if len(baseline) != len(method):
-        raise ValueError(f"{len(baseline)} and {len(method)} measurements do not pair")
-    return median_interval(np.divide(baseline, method).tolist(), level)
 
 
 def count_flops(fn: Callable[[], Any]) -> tuple[Any, int]:

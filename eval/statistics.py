@@ -83,7 +83,8 @@ class Resampled:
         self.place, self.prompts = codes(len(x), groups)
         self.sizes = np.bincount(self.place, minlength=self.prompts).astype(np.float64)  # (g,)
         self.mean = x.mean(0)  # (k,)
-        self.sums = np.stack([np.bincount(self.place, c, self.prompts) for c in (x - self.mean).T], 1)
+        self.centred = x - self.mean  # (n, k)
+        self.sums = np.stack([np.bincount(self.place, c, self.prompts) for c in self.centred.T], 1)
         self.value = self._figure(self.mean)
 
     @cached_property
@@ -119,7 +120,19 @@ class Resampled:
         if error and self.resampling:
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratios = (_combined(self.drawn, slope) - value) / self.errors(slope)
-        return studentised(value, error, ratios, self.prompts, level, worse)
+        size = self._alone(slope, error) if worse and error else 1.0
+        return studentised(value, error, ratios, self.prompts, level, worse, size)
+
+    def _alone(self, slope: Array, error: float) -> float:
+        """How many images of a prompt are worth as much as they are many: 1 where all are alike, all of them
+        where they have nothing in common."""
+        alone = spread(self.centred @ (slope * self._scale(self.mean)))
+        many = float(self.sizes.mean())
+        return min(max(many * ((alone or 0.0) / error) ** 2, 1.0), many)
+
+    def _scale(self, means: Array) -> Any:
+        """The derivative of the figures by the means."""
+        return -10 / math.log(10) / means if self.pool == "decibel" else 1.0
 
     @property
     def resampling(self) -> bool:
@@ -141,8 +154,9 @@ class Resampled:
         used = np.flatnonzero(slope)
         columns = np.column_stack([self.sizes, self.sums[:, used]])  # (g, m)
         with np.errstate(divide="ignore", invalid="ignore"):
-            scale = -10 / math.log(10) / means[:, used] if self.pool == "decibel" else 1.0
-            by = slope[used] * scale * np.ones_like(means[:, used])  # (r, m - 1): what a column's mean counts
+            by = (
+                slope[used] * self._scale(means[:, used]) * np.ones_like(means[:, used])
+            )  # (r, m - 1): what a column's mean counts
             by = np.column_stack([-(by * (means - self.mean)[:, used]).sum(1), by])
             pairs = list(combinations_with_replacement(range(columns.shape[1]), 2))
             products = np.column_stack([columns[:, i] * columns[:, j] for i, j in pairs] + [self.sizes])

@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 from fovea.eval import Score
 from fovea.eval.facts import Facts
 from fovea.eval.interval import Interval, median_interval
-from fovea.eval.speed import speedup
 from fovea.eval.statistics import mean_interval, paired_difference, standard_error
 from fovea.study.analysis.gain import with_gain
 from fovea.study.analysis.row import Row
@@ -64,6 +63,13 @@ def decibels(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
     return mean_interval(x[0], "decibel", prompts), -(PROMPT**2 + OWN**2) / NEPER / 2
 
 
+def decibels_fail(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
+    """Failures by 10 dB."""
+    x, prompts = images(draw, n, seeds, PROMPT, OWN)
+    truth = -(PROMPT**2 + OWN**2) / NEPER / 2 - NEPER * math.log(1 - FAILS + FAILS * 10)
+    return mean_interval(x[0] - failed(draw, x[0].shape, 10), "decibel", prompts), truth
+
+
 def decibels_apart(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
     (a, b), prompts = images(draw, n, seeds, PROMPT, OWN, 2)
     return paired_difference(a - 1, b, pool="decibel", groups=prompts), -1.0
@@ -72,6 +78,12 @@ def decibels_apart(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
 def means(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
     x, prompts = images(draw, n, seeds, 1, 1)
     return mean_interval(x[0], groups=prompts, worse="low"), 0.0
+
+
+def means_fail(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
+    x, prompts = images(draw, n, seeds, 1, 1)
+    by = 8 * math.sqrt(2)
+    return mean_interval(x[0] - failed(draw, x[0].shape, by), groups=prompts, worse="low"), -FAILS * by
 
 
 def means_apart(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
@@ -85,6 +97,14 @@ def one_side_fails(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
     by = 8 * math.sqrt(2)
     a = a - failed(draw, a.shape, by)
     return paired_difference(a, b, groups=prompts), -FAILS * by
+
+
+def one_of_two_fails(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
+    """As one_side_fails, of two methods, where nothing says which of them it is."""
+    (a, b), prompts = images(draw, n, seeds, 3, 1, 2)
+    by = 8 * math.sqrt(2)
+    a = a - failed(draw, a.shape, by)
+    return paired_difference(a, b, groups=prompts, worse=None), -FAILS * by
 
 
 def both_fail(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
@@ -117,11 +137,15 @@ CURVE = (0.75, 0.5, 0.35, 0.25)
 AT, BETTER = 0.42, 0.5
 
 
-def study(draw: Draw, n: int, seeds: int, pool: str, noise: float, fail: float = 0.0) -> list[Row]:
-    """Step reduction whose quality is straight between its cells, and a method that is better by BETTER."""
+def study(
+    draw: Draw, n: int, seeds: int, pool: str, noise: float, fail: float = 0.0, alone: bool = False
+) -> list[Row]:
+    """Step reduction whose quality is straight between its cells, and a method that is better by BETTER.
+    fail: by how much images do, of the method alone or of all cells."""
     spread = (PROMPT, OWN) if pool == "decibel" else (1.0, 0.5)
     x, prompts = images(draw, n, seeds, *spread, len(CURVE) + 1)
-    x = x - failed(draw, x.shape, fail)
+    fails = failed(draw, x.shape, fail)
+    x = x - (np.where(np.arange(len(x))[:, None] == len(CURVE), fails, 0) if alone else fails)
     batches = max(6, n * seeds // 4)
     cost = "time" if noise else "flops"
     rows = []
@@ -133,10 +157,10 @@ def study(draw: Draw, n: int, seeds: int, pool: str, noise: float, fail: float =
     return [replace(row, cost=cost) for row in rows]  # type: ignore[arg-type]
 
 
-def gain(pool: str, noise: float, fail: float = 0.0) -> Case:
+def gain(pool: str, noise: float, fail: float = 0.0, alone: bool = False) -> Case:
     def case(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
-        made = study(draw, n, seeds, pool, noise, fail)
-        return with_gain(made, made[0].cost)[-1].gain["s"], BETTER
+        made = study(draw, n, seeds, pool, noise, fail, alone)
+        return with_gain(made, made[0].cost)[-1].gain["s"], BETTER - (FAILS * fail if alone else 0.0)
 
     return case
 
@@ -154,23 +178,28 @@ def volume(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
 
 
 def speedups(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
-    """Of n batches whose times drift together and have tails."""
-    common = np.exp(0.1 * draw.normal(size=n).cumsum() / math.sqrt(n))
-    a, b = common * np.exp(0.03 * draw.standard_t(3, (2, n)))
-    return speedup((2 * a).tolist(), b.tolist()), 2.0
+    """Of batches of four, whose times drift together and have tails."""
+    batches = n * seeds // 4
+    common = np.exp(0.1 * draw.normal(size=batches).cumsum() / math.sqrt(batches))
+    a, b = common * np.exp(0.03 * draw.standard_t(3, (2, batches)))
+    return median_interval((2 * a / b).tolist()), 2.0
 
 
 CASES: dict[str, Case] = {
     "mean": means,
+    "mean, 8 % fail": means_fail,
     "decibels": decibels,
+    "decibels, 8 % fail": decibels_fail,
     "difference": means_apart,
     "difference, decibels": decibels_apart,
     "difference, a method fails": one_side_fails,
+    "difference, one of two methods fails": one_of_two_fails,
     "difference, both fail": both_fail,
     "gain": gain("mean", 0.0),
     "gain, decibels": gain("decibel", 0.0),
     "gain, decibels, times vary by 10 %": gain("decibel", 0.1),
     "gain, all fail": gain("mean", 0.0, 8.0),
+    "gain, the method alone fails": gain("mean", 0.0, 8.0, alone=True),
     "hypervolume over step reduction": volume,
     "speedup": speedups,
 }

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fovea.study.analysis.contrasts import VERSUS, Contrast
+from fovea.study.report.notes import unseen
 from fovea.study.report.study_table import RANDOM, star
 from fovea.study.report.table import Column, Entry, Table, bounded
 
@@ -28,10 +29,6 @@ NOTE = (
     "verdict and * are by it, at 5 %."
 )
 CONTROLS = "Of several controls that of the nearest cost stands here, at most a quarter apart."
-UNSEEN = (
-    "No interval knows of failures that no image shows: those that hit 8 % of prompts are missed by one "
-    "study of 24 prompts in seven."
-)
 
 
 def contrast_table(found: Sequence[Contrast], random_weights: bool) -> Table | None:
@@ -40,7 +37,9 @@ def contrast_table(found: Sequence[Contrast], random_weights: bool) -> Table | N
         return None
     natural = [] if found[0].why == VERSUS else [CONTROLS]
     warning = RANDOM if random_weights else ""
-    return Table(COLUMNS, [_row(c) for c in found], [NOTE, *natural, UNSEEN], TITLE, warning)
+    return Table(
+        COLUMNS, [_row(c) for c in found], [NOTE, *natural, *unseen(min(c.n for c in found))], TITLE, warning
+    )
 
 
 def in_short(table: Table) -> Table:

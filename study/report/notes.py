@@ -7,6 +7,7 @@ from fovea.study.analysis.row import Row
 from fovea.study.report.table import visible
 
 RANDOM = "RANDOM WEIGHTS: the speed is valid, the images are noise"
+MISSED, NOT_RARE = 1 / 7, 0.01
 STARS = (
     "* differs from dense, or a gain from none, after Holm's correction for all differences, or all gains, "
     "of the table: with 95 % none of them is there by chance."
@@ -24,6 +25,7 @@ def notes(rows: Sequence[Row], shown: Sequence[Score], starred: bool) -> list[st
         "side of it."
     ]
     out += [STARS] if starred else []
+    out += unseen(min((row.n for row in rows if row.gain), default=10**9))
     out += [*measuring(rows), *floors(rows)]
     if any(row.disagrees for row in rows):
         out.append("† time and FLOPs disagree by more than 10 %.")
@@ -51,6 +53,18 @@ def told(rows: Sequence[Row], shown: Sequence[Score]) -> list[str]:
         notes = {row.scores[name].note for row in rows if name in row.scores} - {""}
         out += [f"{name}: {note}." for note in sorted(notes)]
     return out
+
+
+def unseen(n: int) -> list[str]:
+    """Of differences between cells that may fail both, over n images: what their intervals do not allow for.
+    The rate that (1 - rate)^n = 1/7 gives."""
+    rate = 1 - MISSED ** (1 / n)
+    if rate < NOT_RARE:
+        return []
+    return [
+        f"Failures that no image shows are in no interval: one study of {n} images in {1 / MISSED:.0f} shows "
+        f"none of those that hit {100 * rate:.2g} % of a method's images, and its intervals are too narrow."
+    ]
 
 
 def measuring(rows: Sequence[Row]) -> list[str]:

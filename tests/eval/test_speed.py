@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d, scaled_dot_product_attention
 
-from fovea.eval.speed import break_even, compile_seconds, count_flops, speedup, timed, turn
+from fovea.eval.speed import break_even, compile_seconds, count_flops, timed, turn
 
 
 def test_all_of_the_work_is_timed_and_the_result_given():
@@ -50,15 +50,6 @@ def test_compiling_is_timed():
     first = compile_seconds()
     compiled(torch.ones(2))
     assert before < first == compile_seconds()
-
-
-def test_speedup_is_paired():
-    drift = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
-    interval = speedup(drift, [x / 2 for x in drift])
-    assert (interval.low, interval.value, interval.high) == (2, 2, 2)
-    assert interval.level > 0.95
-    with pytest.raises(ValueError, match="do not pair"):
-        speedup([1.0], [1.0, 2.0])
 
 
 @pytest.mark.parametrize("grad", [True, False])

@@ -123,13 +123,31 @@ def test_the_worse_side_holds_what_one_failure_more_would_do():
     assert found.high < paired_difference(x, np.zeros(24), worse=None).high
 
 
+def test_a_failure_among_several_images_of_a_prompt_is_a_smaller_part_of_it():
+    """Of four that have nothing in common it is 5 / sqrt(4) = 2.5 standard deviations of their means."""
+    x = RNG.normal(0, 1, 24)
+    x = (x - x.mean()) / np.std(x, ddof=1)
+    apart = np.tile([3.0, 1.0, -1.0, -3.0], 24)  # more than prompts that are as good as random have
+    found = paired_difference(np.repeat(x, 4) + apart, np.zeros(96), groups=np.repeat(np.arange(24), 4))
+    more = np.append(x, -2.5)
+    assert found.low == pytest.approx(more.mean() - student(25, 0.95) * np.std(more, ddof=1) / 5)
+
+
 def test_median_lies_between_order_statistics():
+    """By hand of six: the outer pair misses with 2/64, the next with 14/64, .05 is a tenth of the way, which
+    is 5 x .1 / (1 + 4 x .1) of the first gap."""
     six = median_interval([6, 1, 5, 2, 4, 3])
-    assert (six.value, six.low, six.high) == (3.5, 1, 6)
-    assert six.level == pytest.approx(1 - 2 / 64)
-    nine = median_interval(range(9))
-    assert (nine.low, nine.high) == (1, 7)
-    assert nine.level == pytest.approx(1 - 2 * (1 + 9) / 512)
+    assert (six.value, six.level) == (3.5, 0.95)
+    assert (six.low, six.high) == pytest.approx((1 + 5 / 14, 6 - 5 / 14))
+    skewed = median_interval([0, 1, 10, 11, 12, 13])
+    assert (skewed.low, skewed.high) == pytest.approx((5 / 14, 13 - 5 / 14))
+
+
+def test_median_interval_is_exact_at_the_levels_that_a_pair_has():
+    for n, k in ((9, 1), (24, 6)):
+        level = 1 - 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n
+        found = median_interval(range(n), level - 1e-12)
+        assert (found.low, found.high) == pytest.approx((k, n - 1 - k))
 
 
 def test_few_values_have_their_range_and_its_true_level():
@@ -140,12 +158,11 @@ def test_few_values_have_their_range_and_its_true_level():
         median_interval([])
 
 
-def test_median_interval_covers_at_least_its_level():
-    draws = np.random.default_rng(5).exponential(size=(2000, 11))
-    intervals = [median_interval(x) for x in draws]
-    hits = np.mean([i.low <= math.log(2) <= i.high for i in intervals])
-    assert intervals[0].level >= 0.95
-    assert hits == pytest.approx(intervals[0].level, abs=0.015)
+@pytest.mark.parametrize("n", [6, 8, 11, 24])
+def test_median_interval_covers_what_it_says(n):
+    draws = np.random.default_rng(5).exponential(size=(4000, n))
+    hits = np.mean([i.low <= math.log(2) <= i.high for i in map(median_interval, draws)])
+    assert hits == pytest.approx(0.95, abs=0.012)
 
 
 def test_p_is_students_where_there_are_no_resamples():

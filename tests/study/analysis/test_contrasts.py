@@ -150,6 +150,20 @@ def test_a_terminal_has_of_many_pairs_those_that_are_told_apart():
     assert in_short(contrast_table(found[:5], False)) == contrast_table(found[:5], False)
 
 
+def test_the_share_of_failures_that_no_image_shows_is_that_of_its_n():
+    few = controlled([subject("ras", RAS, values=np.arange(24.0)), subject("random", RANDOM)])
+    assert (
+        "one study of 24 images in 7 shows none of those that hit 7.8 %"
+        in contrast_table(few, False).notes[-1]
+    )
+    assert round(100 * (1 - 7 ** (-1 / 24)), 1) == 7.8
+    many = [
+        subject(x.label, x.method, values=np.tile(np.arange(24.0), 9) * at)
+        for at, x in enumerate([subject("random", RANDOM), subject("ras", RAS)])
+    ]
+    assert not any("no image shows" in note for note in contrast_table(controlled(many), False).notes)
+
+
 def test_the_table_holds_what_is_told():
     rng = np.random.default_rng(0)
     found = controlled([subject("ras", RAS, values=rng.normal(1, 1, 24)), subject("random", RANDOM)])

@@ -26,6 +26,7 @@ TOUCH = {
     "methods/ralu.py": False,
     "methods/caches/fora.py": False,
     "eval/fid.py": False,
+    "eval/interval.py": False,
     "study/store.py": False,
     "study/plan/cells.py": False,
     "study/config/compose.py": False,
