@@ -1,15 +1,22 @@
 """Refusing an input: one message that quotes the value, says what is allowed and names the nearest
 spelling."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
 LONGEST = 200  # characters of a value that a message repeats
+LONG_WORD = re.compile(r"\S{301,}")
+LONGEST_LINE = 3000
 
 
 class Refused(ValueError):
-    """An input that cannot run as it stands. run.py prints the message and exits with 2."""
+    """An input that cannot run as it stands. run.py prints the message, the middle of what is long in it left
+    out, and exits with 2."""
+
+    def __init__(self, message: str):
+        super().__init__("\n".join(map(_abridged, message.split("\n"))))
 
 
 def nearest(word: object, allowed: Iterable[str]) -> str:
@@ -18,6 +25,15 @@ def nearest(word: object, allowed: Iterable[str]) -> str:
     close = get_close_matches(str(word).lower(), [a.lower() for a in allowed], n=1, cutoff=0.5)
     hint = next((f"did you mean {a}? " for a in allowed if close and a.lower() == close[0]), "")
     return f"{hint}allowed: {', '.join(allowed) or 'nothing'}"
+
+
+def _abridged(line: str) -> str:
+    line = LONG_WORD.sub(lambda word: _middle_out(word[0], LONGEST), line)
+    return line if len(line) <= LONGEST_LINE else _middle_out(line, LONGEST_LINE)
+
+
+def _middle_out(text: str, most: int) -> str:
+    return f"{text[: most * 3 // 4]}...{text[-most // 4 :]}"
 
 
 def shown(value: Any) -> str:

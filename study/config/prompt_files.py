@@ -14,6 +14,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from fovea.study.config.errors import shown
+
 COLUMNS = ("prompt", "prompts")
 SEPARATORS = (",", ";", "\t", "|")
 MARKS = {  # byte-order marks; the longer ones first, as one begins with another
@@ -162,13 +164,22 @@ def _annotation(given: Any, i: int) -> tuple[int, int, Row]:
 
 
 def parsed(text: str, where: str) -> Any:
-    """JSON, or Faulty that begins with `where`."""
+    """JSON, or Faulty that begins with `where`; also of a key that an object has twice."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once)
     except RecursionError:
         raise Faulty(f"{where}nested too deeply") from None
     except ValueError as error:
         raise Faulty(f"{where}{error}") from None
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {shown(json.dumps(twice))} is there twice")
+    return found
 
 
 LAYOUTS: Mapping[str, Callable[[str], Iterable[Row]]] = {

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from fovea.study.config.errors import shown
+
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 COMMANDS = ("list", "show", "merge", "compare", "rescore")  # keys that ask for something else than a study
 FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -39,12 +41,12 @@ class Settings:
     def __post_init__(self):
         if self.name is not None and not FOLDER.fullmatch(self.name):
             raise ValueError(
-                f"name={self.name[:200]}: must be letters, digits, '.', '_' and '-', at most 100 of them"
+                f"name={shown(self.name)}: must be letters, digits, '.', '_' and '-', at most 100 of them"
             )
         if any(len(part.encode()) > 255 for part in Path(self.results).parts) or len(self.results) > 4000:
-            raise ValueError(f"results={self.results[:40]}...: is longer than a file system takes")
+            raise ValueError(f"results={shown(self.results)}: is longer than a file system takes")
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds={list(self.seeds)}: a seed is there twice")
+            raise ValueError(f"seeds={shown(list(self.seeds))}: a seed is there twice")
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -75,6 +77,8 @@ class Sweep:
         for point in self.curve or ():
             if point > 1 and point != int(point):
                 raise ValueError(f"curve={point}: must be a fraction up to 1 or a whole number of steps")
+            if (self.curve or ()).count(point) > 1:
+                raise ValueError(f"curve: {point:g} is there twice")
 
     @property
     def of_models(self) -> bool:

@@ -101,7 +101,7 @@ def _settings(values: Mapping[str, Any]) -> list[str]:
 
 def _short(value: Any) -> str:
     text = "/".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return " ".join(text.split())
+    return shown(" ".join(text.split()))
 
 
 def spelled(values: Mapping[str, Any]) -> str:

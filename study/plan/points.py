@@ -1,14 +1,14 @@
 """The points of the sweep: what each of a study's cells sets."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
 from typing import Any
 
 from fovea.study.config.compose import flat
-from fovea.study.config.errors import Refused, shown
+from fovea.study.config.errors import LONGEST, Refused, shown
 from fovea.study.config.groups import SHORT
 from fovea.study.config.overrides import may_vary
 from fovea.study.config.schema import Sweep
@@ -41,6 +41,9 @@ def points(sweep: Sweep) -> list[Point]:
     """What each cell sets: the grid's product, times the cells written out. Refused where a key cannot differ
     between cells, or is in both."""
     grid, written = flat(sweep.grid), [flat(point) for point in sweep.points or ({},)]
+    for key, values in grid.items():
+        _once(key, values)
+    _once("points", [point for point in written if "label" not in point])
     for key in {key: None for keys in (grid, *written) for key in keys}:
         if key != "label" and (why := may_vary(key)):
             raise Refused(f"sweep: {key}: {why}")
@@ -51,6 +54,16 @@ def points(sweep: Sweep) -> list[Point]:
         raise Refused(f"sweep: {count:,} points, {sizes}; a study has at most {MOST:,}")
     rows = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     return [_point(row, extra) for row in rows for extra in written]
+
+
+def _once(name: str, values: Sequence[Any]) -> None:
+    """Refuses a value that is listed twice, which would be one cell."""
+    seen: dict[str, Any] = {}
+    for value in values:
+        text = canonical(int(value) if isinstance(value, float) and value.is_integer() else value)
+        if text in seen:
+            raise Refused(f"sweep: {name}: {shown(value)} is there twice")
+        seen[text] = value
 
 
 def _point(row: Mapping[str, Any], extra: Mapping[str, Any]) -> Point:
@@ -68,8 +81,10 @@ def _label(given: Any) -> str | None:
     if isinstance(given, bool) or not isinstance(given, str | int | float):
         raise Refused(f"sweep: label={shown(given)}: must be text")
     text = str(given).strip()
-    if not text or not text.isprintable():
-        raise Refused(f"sweep: label={shown(repr(given))}: must be text on one line")
+    if not text or not text.isprintable() or len(text) > LONGEST:
+        raise Refused(
+            f"sweep: label={shown(repr(given))}: must be text on one line, of at most {LONGEST} characters"
+        )
     return text
 
 

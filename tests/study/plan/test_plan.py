@@ -1,5 +1,6 @@
 """A sweep as cells, and what makes two cells the same."""
 
+import re
 import shutil
 
 import pytest
@@ -86,6 +87,60 @@ def test_labels_that_name_nothing_or_two_things_are_refused(plan, points, why):
         plan("sweep=none", "sweep.curve=[0.5]", f"sweep.points=[{points}]")
 
 
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        ("method.ratio=0.5,0.50", "method.ratio: 0.5 is"),
+        ("method.start=1,1.0", "method.start: 1.0 is"),
+        ("sweep.grid.method.ratio=[0.5,0.25,0.5]", "method.ratio: 0.5 is"),
+        ("model.negative=a,'a'", "model.negative: a is"),
+        ("method=ras,ras", "method: ras is"),
+        ("sweep.points=[{method.ratio: 0.5},{method: {ratio: 0.5}}]", "points: {'method.ratio': 0.5} is"),
+        ("sweep.curve=[0.5,0.75,0.5]", "curve: 0.5 is"),
+    ],
+)
+def test_a_value_that_is_listed_twice_is_refused(plan, said, what):
+    with pytest.raises(Refused, match=f"sweep: {re.escape(what)} there twice"):
+        plan("sweep=none", said)
+
+
+def test_values_that_are_equal_in_python_alone_are_two(plan):
+    with pytest.raises(Refused, match=r"method\.start=true: must be a number"):
+        plan("sweep=none", "method.start=1,true")
+
+
+LONG = "x" * 4000
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "method.start=" + "1" * 4000,
+        "method.ratio=-" + "1" * 4000,
+        f"method.{LONG}=1",
+        f"sweep.grid.{LONG}=[1]",
+        f"eval.margin={{{LONG}: 1}}",
+        f"metric.{LONG}.a=1",
+        f"{LONG}=1",
+        "model.path=a" + "/x" * 1999,
+        f"sweep.points=[{{label: {LONG}}}]",
+        "seeds=[" + ",".join(["5"] * 1500) + "]",
+        f"versus={LONG}",
+    ],
+)
+def test_a_refusal_repeats_no_more_than_the_ends_of_a_long_value(plan, said):
+    with pytest.raises(Refused) as refusal:
+        plan("sweep=none", said)
+    assert len(str(refusal.value)) < 1000
+    assert "..." in str(refusal.value)
+
+
+def test_a_long_value_is_abbreviated_in_a_label_and_two_that_look_alike_are_refused(plan):
+    assert max(map(len, labels(plan("sweep=none", f"model.negative=a,{LONG}")))) < 250
+    with pytest.raises(Refused, match="two cells would be called"):
+        plan("sweep=none", f"model.negative={LONG},{LONG}y")
+
+
 def test_a_points_settings_are_filled_in_at_its_own_model(plan):
     point = "{method: caching, cache: magcache, method.cache.threshold: '${model.magcache.fourfold}'}"
     found = plan(
@@ -106,7 +161,8 @@ def by_id(plan, name):
 
 
 def test_identical_cells_collapse(plan):
-    assert len(plan("sweep.grid.method.ratio=[0.5,0.5,0.50]", "sweep.curve=null").cells) == 2
+    found = plan("sweep=none", "method=random,baseline", "sweep.curve=null")
+    assert [cell.role for cell in found.cells] == ["dense", "method"]
     assert len(plan("sweep=none", "method=baseline", "sweep.curve=null").cells) == 1
 
 
