@@ -5,6 +5,8 @@ from typing import Any
 # ids of the special tokens of the tokenizers in random_weights.py, for the text encoders' configurations
 CLIP_IDS = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
 GEMMA_IDS = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
+QWEN_IDS = {"pad_token_id": 0, "eos_token_id": 2, "bos_token_id": None}
+MISTRAL_IDS = {"pad_token_id": 3, "eos_token_id": 2, "bos_token_id": 1}
 
 
 def vae(channels: int, scale: float, shift: float | None, quant: bool) -> tuple[str, dict[str, Any]]:
@@ -62,3 +64,45 @@ GEMMA_2B = (
         **GEMMA_IDS,
     },
 )
+QWEN2_TOKENIZER = ("Qwen2Tokenizer", {"model_max_length": 131072})
+PIXTRAL_PROCESSOR = ("PixtralProcessor", {})
+NARROW = {"intermediate_size": 64, "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 64}
+
+
+def qwen3(kind: str, width: int, layers: int) -> tuple[str, dict[str, Any]]:
+    return kind, {
+        "vocab_size": 259,
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "tie_word_embeddings": True,
+        **NARROW,
+        **QWEN_IDS,
+    }
+
+
+def mistral3(width: int, layers: int) -> tuple[str, dict[str, Any]]:
+    text = {
+        "model_type": "mistral",
+        "vocab_size": 267,
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "tie_word_embeddings": True,
+        **NARROW,
+        **MISTRAL_IDS,
+    }
+    vision = {
+        "model_type": "pixtral",
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "head_dim": 64,
+    }
+    return "Mistral3ForConditionalGeneration", {
+        "text_config": text,
+        "vision_config": vision,
+        "image_token_index": 8,
+    }
+
+
+MISTRAL_SMALL = mistral3(5120, 31)

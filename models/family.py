@@ -13,8 +13,8 @@ Architecture = dict[str, tuple[str, dict[str, Any]]]  # component -> class name,
 @dataclass(frozen=True)
 class Size:
     """A public checkpoint's architecture, for `weights=random`: full size, but for text encoders of two
-    layers and the vocabulary of the tokenizers made here. Their width is full, for the right text embeddings;
-    their time is not what such a run measures.
+    layers, or of narrow ones where the pipeline reads between them, and the vocabulary of the tokenizers made
+    here. Their width is full, for the right text embeddings; their time is not what such a run measures.
 
     billions: of parameters, of the public checkpoint and of this.
     """

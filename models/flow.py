@@ -46,7 +46,7 @@ class Flow:
     @property
     def shift(self) -> float:
         """h of the pipeline's schedule, in which an even u becomes sigma = h u / (1 + (h - 1) u)."""
-        return self.pipeline.shift(self.grid)
+        return self.pipeline.shift(self.steps, self.grid)
 
     @property
     def pixels(self) -> int:

@@ -128,16 +128,16 @@ class FluxTransformer(Transformer):
         ids = self.ids(places.grid.positions(self.device))
         time = self.time(sigma, len(x))
 
-        def run(name: str, half: slice) -> Tensor:
+        def run(half: slice) -> Tensor:
             given = {key: v if key == "txt_ids" else v[half] for key, v in cond.stock.items()}
-            with evaluation(self.dit, name):
-                return self.dit(x[half], timestep=time[half], img_ids=ids, **given, return_dict=False)[0]
+            return self.dit(x[half], timestep=time[half], img_ids=ids, **given, return_dict=False)[0]
 
         if not (cond.guided and cached(self.dit)):
-            return run("cond", slice(None))
+            return run(slice(None))
         b = len(x) // 2  # a cache keeps the halves of guidance apart, as the pipeline's own calls do
-        given = run("cond", slice(b, None))
-        return cat([run("uncond", slice(b)), given])
+        given = run(slice(b, None))
+        with evaluation(self.dit, "uncond"):
+            return cat([run(slice(b)), given])
 
     def joint(self, rows: Tensor, n: int, text: int) -> Tensor:
         return cat([torch.arange(text, device=rows.device).expand(len(rows), -1), text + rows], 1)

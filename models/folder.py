@@ -31,7 +31,7 @@ def fault(folder: Path, pipelines: tuple[str, ...]) -> str | None:
         if (
             isinstance(kind, list)
             and kind[1]
-            and not kind[1].endswith(("Tokenizer", "TokenizerFast", "Scheduler"))
+            and not kind[1].endswith(("Tokenizer", "TokenizerFast", "Processor", "Scheduler"))
         ):
             absent = lacking(folder / name)
             if absent:

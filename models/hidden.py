@@ -54,6 +54,7 @@ class Context:
     """What every block of one evaluation is given besides the state, with b' in front.
 
     vector: modulation. tables: positional encodings, (1 or b', ...) each. text, mask, keys: Lumina's prompt.
+    modulations: what modulates all blocks of a kind (FLUX.2).
     """
 
     vector: Tensor
@@ -61,9 +62,10 @@ class Context:
     text: Tensor | None = None
     mask: Tensor | None = None
     keys: dict[int, tuple[Tensor, Tensor]] | None = None
+    modulations: tuple[Tensor, ...] = ()
 
     def take(self, rows: Tensor) -> "Context":
         tables = tuple(t if len(t) == 1 else t[rows] for t in self.tables)
         keys = self.keys and {layer: (k[rows], v[rows]) for layer, (k, v) in self.keys.items()}
         text, mask = (t if t is None else t[rows] for t in (self.text, self.mask))
-        return Context(self.vector[rows], tables, text, mask, keys)
+        return Context(self.vector[rows], tables, text, mask, keys, tuple(t[rows] for t in self.modulations))

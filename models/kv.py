@@ -60,8 +60,9 @@ class Call:
             return k, v
         if slots is not None:
             return self.kv.write((self.turn, layer), slots, k, v)
-        self.kv.layers[self.turn, layer] = k, v  # they are this call's own: kept, not copied
-        return k, v
+        # they are this call's own: kept, and copied only out of a projection that holds more
+        self.kv.layers[self.turn, layer] = kept = k.contiguous(), v.contiguous()
+        return kept
 
 
 def flat(rows: Tensor, n: int) -> Tensor:

@@ -89,9 +89,9 @@ class Pipeline(ABC):
 
         return {"num_inference_steps": steps, "mu": calculate_shift(grid.n, base, end, low, high)}
 
-    def shift(self, grid: Grid) -> float:
+    def shift(self, steps: int, grid: Grid) -> float:
         """h of the schedule, in which an even u becomes sigma = h u / (1 + (h - 1) u)."""
-        config, mu = self.pipe.scheduler.config, self.schedule(2, grid).get("mu")
+        config, mu = self.pipe.scheduler.config, self.schedule(steps, grid).get("mu")
         if mu is None:
             return self.pipe.scheduler.shift  # which set_shift may have changed
         return mu if config.get("time_shift_type") == "linear" else math.exp(mu)

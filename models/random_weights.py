@@ -63,6 +63,10 @@ def randomise(module: nn.Module, seed: int) -> None:
             p.normal_(1, 0.1, generator=g)
         else:
             p.normal_(0, 0.05, generator=g)
+    for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None):
+        g = generators[norm.running_mean.device]
+        norm.running_mean.normal_(0, 0.5, generator=g)
+        norm.running_var.normal_(0, 0.5, generator=g).exp_()
 
 
 def clip_tokenizer(config: dict[str, Any]) -> Any:
@@ -93,6 +97,12 @@ CHAT = (
 )
 
 
+INSTRUCTIONS = (
+    "{{ bos_token }}{% for m in messages %}{% set mark = 'SYSTEM_PROMPT' if m.role == 'system' else 'INST' %}"
+    "[{{ mark }}]{% for part in m.content %}{{ part.text }}{% endfor %}[/{{ mark }}]{% endfor %}"
+)
+
+
 def qwen2_tokenizer(config: dict[str, Any]) -> Any:
     """One token per byte, and one for each of `config["words"]`, in the symbols that stand for bytes; chats
     as Qwen3 has them."""
@@ -105,10 +115,33 @@ def qwen2_tokenizer(config: dict[str, Any]) -> Any:
     return transformers.Qwen2Tokenizer(vocab=vocab, merges=[*dict.fromkeys(merges)], **options)
 
 
+def pixtral_processor(config: dict[str, Any]) -> Any:
+    """One token per byte; chats as Mistral Small has them."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    marks = ["[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[IMG]", "[IMG_BREAK]", "[IMG_END]"]
+    pieces = ["<unk>", "<s>", "</s>", "<pad>", *marks, *bytes_to_unicode().values()]
+    bytewise = Tokenizer(models.BPE(vocab={p: i for i, p in enumerate(pieces)}, merges=[]))
+    bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytewise.decoder = decoders.ByteLevel()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=bytewise,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        additional_special_tokens=marks,
+        padding_side="left",
+    )
+    images = transformers.PixtralImageProcessor()
+    return transformers.PixtralProcessor(images, tokenizer, chat_template=INSTRUCTIONS, **config)
+
+
 TOKENIZERS = {
     "CLIPTokenizer": clip_tokenizer,
     "T5Tokenizer": t5_tokenizer,
     "GemmaTokenizer": gemma_tokenizer,
     "Qwen2Tokenizer": qwen2_tokenizer,
     "Qwen2TokenizerFast": qwen2_tokenizer,
+    "PixtralProcessor": pixtral_processor,
 }

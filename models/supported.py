@@ -75,7 +75,10 @@ def attention(dit: nn.Module, processors: tuple[str, ...]) -> Iterator[str]:
             continue
         own: Any = module.processor
         kind = type(own).__name__
-        fused = getattr(module, "fused_projections", False) and kind == "FluxAttnProcessor"
+        fused = getattr(module, "fused_projections", False) and kind in (
+            "FluxAttnProcessor",
+            "Flux2AttnProcessor",
+        )
         if fused or "Fused" in kind:
             yield "its attention has fused projections: pipe.transformer.unfuse_qkv_projections()"
         elif kind not in processors or not type(own).__module__.startswith("diffusers."):

@@ -34,8 +34,8 @@ class Conditioning:
     family's order. constants: terms added to the time embedding (b', time), in order. guidance: scale of
     classifier-free guidance. stock: the same prompts as keyword arguments of the transformer's own forward.
     mask: valid text tokens. keys: keys and values of the text by attention layer (Lumina). tables: positional
-    encodings that depend on the prompts (b', ...). apart: the halves, each a conditioning of its own, where
-    the pipeline evaluates them one after the other; see `apart`.
+    encodings of the text (1 or b', ...). apart: the halves, each a conditioning of its own, where the
+    pipeline evaluates them one after the other; see `apart`.
     """
 
     embeds: Float[Tensor, "b text d"]
@@ -73,7 +73,7 @@ class Conditioning:
             stock={},
             mask=None if self.mask is None else self.mask[rows],
             keys={layer: (k[rows], v[rows]) for layer, (k, v) in self.keys.items()},
-            tables=tuple(t[rows] for t in self.tables),
+            tables=tuple(t if len(t) == 1 else t[rows] for t in self.tables),
             apart=tuple(half.of(images) for half in self.apart),
         )
 

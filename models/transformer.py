@@ -128,10 +128,11 @@ class Transformer(ABC):
         return vector
 
     def guide(self, v: Tensor, cond: Conditioning) -> Tensor:
-        """Classifier-free guidance (arXiv:2207.12598) of the halves (without prompt, with prompt)."""
+        """Classifier-free guidance (arXiv:2207.12598) of the halves (without prompt, with prompt), or of two
+        passes (with prompt, without prompt)."""
         if not cond.guided:
             return v
-        without, given = v.chunk(2)
+        given, without = v.chunk(2) if cond.apart else reversed(v.chunk(2))
         return without + cond.guidance * (given - without)
 
     def flops(self, work: Work, *, text: int, guided: bool) -> int:

@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 
-from fovea.models.components import CLIP_IDS, GEMMA_IDS
+from fovea.models import flux2 as flux2_families
+from fovea.models.components import CLIP_IDS, GEMMA_IDS, mistral3
 from fovea.models.qwen import IMAGE
 from fovea.models.random_weights import build
+from fovea.models.tokens import pack
 
 
 def vae(channels: int, scale: float, shift: float | None, quant: bool):
@@ -171,12 +173,70 @@ def qwen(dtype: torch.dtype = torch.float32, **transformer) -> Any:
     return pipe
 
 
+def flux2_vae():
+    return "AutoencoderKLFlux2", {
+        "block_out_channels": (8,) * 4,
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+    }
+
+
+def flux2_transformer(**transformer):
+    return "Flux2Transformer2DModel", {
+        "num_layers": 2,
+        "num_single_layers": 2,
+        "attention_head_dim": 16,
+        "num_attention_heads": 4,
+        "joint_attention_dim": 96,
+        "axes_dims_rope": (4, 4, 4, 4),
+    } | transformer
+
+
+def flux2(dtype: torch.dtype = torch.float32, **transformer) -> Any:
+    architecture = flux2_families.DEV | {
+        "transformer": flux2_transformer(**transformer),
+        "vae": flux2_vae(),
+        "text_encoder": mistral3(32, 31),
+    }
+    return quiet(build(architecture, "cpu", dtype))
+
+
+def flux2_klein(dtype: torch.dtype = torch.float32, distilled: bool = False, **transformer) -> Any:
+    architecture = flux2_families.klein(2, 2, 4, 32, distilled) | {
+        "transformer": flux2_transformer(**{"guidance_embeds": False} | transformer),
+        "vae": flux2_vae(),
+    }
+    return quiet(build(architecture, "cpu", dtype))
+
+
 def quiet(pipe: Any) -> Any:
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-PIPELINES = {"sd3": sd3, "sd35": sd35, "lumina": lumina, "flux": flux, "qwen": qwen}
+PIPELINES = {
+    "sd3": sd3,
+    "sd35": sd35,
+    "lumina": lumina,
+    "flux": flux,
+    "qwen": qwen,
+    "flux2_klein": flux2_klein,
+}
+
+
+def stock_tokens(pipe: Any, prompts: str | list[str], **options) -> torch.Tensor:
+    """Final tokens (b, n, c) of the pipeline's own call."""
+    states = []
+
+    def keep(pipe, i, t, state):
+        states.append(state["latents"])
+        return state
+
+    if type(pipe).__name__ == "Flux2KleinPipeline":  # whose latents are the autoencoder's
+        pipe(prompt=prompts, output_type="latent", callback_on_step_end=keep, **options)
+        return states[-1]
+    latents = pipe(prompt=prompts, output_type="latent", **options).images
+    return latents if latents.ndim == 3 else pack(latents, 2)
 
 
 def saved(pipe: Any, folder: Path) -> Path:

@@ -23,6 +23,7 @@ DEPTHS = {
     "lumina": {"num_layers": 3},
     "flux": {"num_layers": 3, "num_single_layers": 3},
     "qwen_image": {"num_layers": 3},
+    "flux2_klein_base_4b": {"num_layers": 3, "num_single_layers": 3},
 }
 IMAGES = [(1, 1024, 1024), (2, 768, 1344)]  # images of a batch, height, width
 # per image of the batch and evaluation, one number is read where a threshold decides

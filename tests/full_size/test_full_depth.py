@@ -17,7 +17,18 @@ METHODS = {
 
 
 @pytest.mark.parametrize(
-    "name", ["sd3", "sd35", "sd35_large", "lumina", "flux", "flux_schnell", "qwen_image"]
+    "name",
+    [
+        "sd3",
+        "sd35",
+        "sd35_large",
+        "lumina",
+        "flux",
+        "flux_schnell",
+        "qwen_image",
+        "flux2_dev",
+        "flux2_klein_base_4b",
+    ],
 )
 def test_flops(name):
     with pretend() as device:

@@ -63,7 +63,7 @@ class Run(NamedTuple):
 
 def run(pipe, method, prompts=PROMPTS, count=False, height=64, width=96, guidance=4.0) -> Run:
     limits = {} if "Lumina" in type(pipe).__name__ else {"max_sequence_length": 16}
-    if "Flux" in type(pipe).__name__ and guidance > 1:
+    if type(pipe).__name__ == "FluxPipeline" and guidance > 1:
         limits["true_cfg_scale"] = 2.0
     steps, logged, counted = [], [0], 0
     with adapt(pipe) as model:
@@ -86,7 +86,7 @@ def stock(pipe):
     """The pipeline's own call."""
     limits = {} if "Lumina" in type(pipe).__name__ else {"max_sequence_length": 16}
     options = {"num_inference_steps": 2, "height": 64, "width": 64, "output_type": "latent"}
-    return pipe(PROMPTS[0], generator=generator(PROMPTS[0], 0), **options, **limits).images
+    return pipe(prompt=PROMPTS[0], generator=generator(PROMPTS[0], 0), **options, **limits).images
 
 
 def parts(pipe):

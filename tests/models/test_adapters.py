@@ -17,7 +17,7 @@ def draw(pipe):
     limit = {} if "cross_attention_dim" in pipe.transformer.config else {"max_sequence_length": 16}
     size = {"height": 64, "width": 96, "num_inference_steps": 2}
     generators = [generator(p, 0) for p in PROMPTS[:1]]
-    return pipe(PROMPTS[:1], **size, generator=generators, output_type="latent", **limit).images
+    return pipe(prompt=PROMPTS[:1], **size, generator=generators, output_type="latent", **limit).images
 
 
 def test_pipeline_comes_back(pipe, flow_of):

@@ -149,10 +149,10 @@ except RuntimeError as error:
 
 def test_every_size_is_named_once():
     assert len(families.SIZES) == sum(len(family.sizes) for family in families.FAMILIES.values())
-    with pytest.raises(ValidationError, match="'sd3', 'lumina', 'flux' or 'qwen'"):
+    with pytest.raises(ValidationError, match="'sd3', 'lumina', 'flux'"):
         Checkpoint(family="sdxl", path="a/b")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValidationError, match="'flux_schnell'"):
-        Checkpoint(family="flux", path="a/b", architecture="flux2")  # pyright: ignore[reportArgumentType]
+        Checkpoint(family="flux", path="a/b", architecture="flux3")  # pyright: ignore[reportArgumentType]
 
 
 SIZES = {
@@ -163,6 +163,9 @@ SIZES = {
     "flux": 11901,
     "flux_schnell": 11891,
     "qwen_image": 20430,
+    "flux2_dev": 32223,
+    "flux2_klein_base_4b": 3876,
+    "flux2_klein_9b": 9079,
 }
 
 

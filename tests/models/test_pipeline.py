@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from fovea.models import adapt, generator
-from fovea.models.tokens import pack
 from tests.models.conftest import PROMPTS, made
+from tests.pipelines import stock_tokens
 
 SIZES = [(64, 96), (160, 64), (96, 96)]
 STEPS = 3
@@ -27,16 +27,9 @@ def ours(pipe, prompts, height, width, dense="tokens", **options):
 
 
 def stock(pipe, prompts, height, width, **options):
-    latents = pipe(
-        prompts,
-        height=height,
-        width=width,
-        num_inference_steps=STEPS,
-        generator=[generator(p, 0) for p in prompts],
-        output_type="latent",
-        **options,
-    ).images
-    return latents if latents.ndim == 3 else pack(latents, 2)
+    generators = [generator(p, 0) for p in prompts]
+    size = {"height": height, "width": width, "num_inference_steps": STEPS}
+    return stock_tokens(pipe, prompts, generator=generators, **size, **options)
 
 
 def options(name, guided, b):
@@ -48,7 +41,9 @@ def options(name, guided, b):
     if name == "qwen":
         theirs = {"true_cfg_scale": scale}
     limit = {} if name == "lumina" else {"max_sequence_length": 16}
-    return mine | limit | {"negative": "ugly"}, theirs | limit | {"negative_prompt": ["ugly"] * b}
+    if name != "flux2_klein":  # its pipeline takes no negative but ""
+        mine, theirs = mine | {"negative": "ugly"}, theirs | {"negative_prompt": ["ugly"] * b}
+    return mine | limit, theirs | limit
 
 
 @pytest.mark.parametrize("guided", [True, False], ids=["guided", "unguided"])
@@ -74,9 +69,9 @@ def test_through_the_transformers_own_forward(name, dtype, guided):
     tokens, _ = ours(pipe, PROMPTS[:2], 160, 64, **mine)
     calls = []
     hook = pipe.transformer.register_forward_hook(lambda *_: calls.append(1))
-    through, _ = ours(pipe, PROMPTS[:2], 160, 64, dense="stock", **mine)
+    through, flow = ours(pipe, PROMPTS[:2], 160, 64, dense="stock", **mine)
     hook.remove()
-    assert len(calls) == STEPS * (2 if name == "qwen" and guided else 1)
+    assert len(calls) == STEPS * len(flow.cond.passes)
     assert torch.equal(through, tokens)
 
 
@@ -85,7 +80,7 @@ def test_decodes_as_the_pipeline(name, dtype):
     mine, theirs = options(name, False, 1)
     latents, flow = ours(pipe, PROMPTS[:1], 64, 96, **mine)
     arguments = {"height": 64, "width": 96, "num_inference_steps": STEPS, "output_type": "pt"}
-    expected = pipe(PROMPTS[:1], generator=[generator(PROMPTS[0], 0)], **arguments, **theirs).images
+    expected = pipe(prompt=PROMPTS[:1], generator=[generator(PROMPTS[0], 0)], **arguments, **theirs).images
     with adapt(pipe) as model:
         image = model.decode(latents, flow.grid)
     assert image.shape == (1, 3, 64, 96)
@@ -96,11 +91,12 @@ def test_decodes_as_the_pipeline(name, dtype):
 def test_defaults_are_the_pipelines(name, pipe):
     with adapt(pipe) as model:
         flow = model.flow(PROMPTS[:1], generators=[generator(PROMPTS[0], 0)])
-        assert flow.steps == {"lumina": 30, "qwen": 50}.get(name, 28)
+        assert flow.steps == {"lumina": 30, "qwen": 50, "flux2_klein": 50}.get(name, 28)
         side = pipe.default_sample_size // 2
         assert flow.grid == (side, side)
         assert flow.cond.guided == (name != "flux")
-        assert flow.cond.guidance == {"lumina": 4.0, "flux": 1.0, "qwen": 4.0}.get(name, 7.0)
+        scales = {"lumina": 4.0, "flux": 1.0, "qwen": 4.0, "flux2_klein": 4.0}
+        assert flow.cond.guidance == scales.get(name, 7.0)
 
 
 def test_dynamic_shift_of_sd3():

@@ -17,9 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fovea.methods import RAS, Baseline, Steps
 from fovea.models import adapt, generate, generator
-from fovea.models.tokens import pack
 from tests.models.conftest import PROMPTS, made
-from tests.pipelines import PIPELINES, flux, sd3, sd35
+from tests.pipelines import PIPELINES, flux, sd3, sd35, stock_tokens
 
 SMALL = {"height": 64, "width": 96, "steps": 3}
 
@@ -35,8 +34,7 @@ def own(pipe, prompts=PROMPTS[:2], steps=3, **options):
     """The pipeline's own call."""
     generators = [generator(p, 0) for p in prompts]
     size = {"height": 64, "width": 96, "num_inference_steps": steps}
-    x = pipe(prompts, generator=generators, output_type="latent", **size, **options).images
-    return x if x.ndim == 3 else pack(x, 2)
+    return stock_tokens(pipe, prompts, generator=generators, **size, **options)
 
 
 def refused(pipe, *words: str, dense="tokens", method=None):

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from math import factorial
 
+import torch
 from torch import nn
 
 
@@ -79,23 +80,38 @@ def hold_blocks(transformer: nn.Module, blocks: list, decide: Callable[..., tupl
 
 
 def held(forward: Callable, index: int, step: Callable[[], int], state: dict, decide: Callable) -> Callable:
-    parameters, single = inspect.signature(forward), "Lumina" in type(forward.__self__).__name__
+    parameters, kind = inspect.signature(forward), type(forward.__self__).__name__
+
+    def split(text, x):
+        """Text and image of what a block is given or gives."""
+        if kind == "Flux2SingleTransformerBlock":
+            return x[:, : state["text"]], x[:, state["text"] :]
+        return text, x
+
+    def put(pair):
+        """Text and image as the block gives them."""
+        if kind == "Flux2SingleTransformerBlock":
+            return torch.cat(pair, 1)
+        return pair[1] if "Lumina" in kind else pair
 
     def answer(*args, **kwargs):
         inputs = parameters.bind(*args, **kwargs).arguments
-        given = (None if single else inputs["encoder_hidden_states"], inputs["hidden_states"])
+        text = inputs.get("encoder_hidden_states")
+        if index == 0 and text is not None:
+            state["text"] = text.shape[1]
+        given = split(None if "Lumina" in kind else text, inputs["hidden_states"])
         if state["step"] != step():
             state.update(step=step(), stretch=decide(step(), inputs))
         first, last, runs = state["stretch"]
         if index == first:
             state["before"] = given
             if not runs:
-                return put(add(given, state["added"]), single)
+                return put(add(given, state["added"]))
         if first < index < last and not runs:
-            return put(given, single)
+            return put(given)
         out = forward(*args, **kwargs)
         if index == last - 1 and runs:
-            after = (None, out) if single else out
+            after = out if isinstance(out, tuple) else split(None, out)
             before = zip(after, state["before"], strict=True)
             state["added"] = tuple(None if a is None or b is None else a - b for a, b in before)
         return out
@@ -105,8 +121,3 @@ def held(forward: Callable, index: int, step: Callable[[], int], state: dict, de
 
 def add(given: tuple, added: tuple) -> tuple:
     return tuple(None if a is None or b is None else a + b for a, b in zip(given, added, strict=True))
-
-
-def put(pair: tuple, single: bool):
-    """Text and image as the family's blocks give them."""
-    return pair[1] if single else pair

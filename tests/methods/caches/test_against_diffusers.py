@@ -24,6 +24,7 @@ ATTENTIONS = {
     "lumina": [r"layers\.\d+\.attn[12]"],
     "flux": [r"(single_)?transformer_blocks\.\d+\.attn"],
     "qwen": [r"transformer_blocks\.\d+\.attn"],
+    "flux2_klein": [r"(single_)?transformer_blocks\.\d+\.attn"],
 }
 MODULES = {  # what is forecast, and what need not run then
     "sd3": ([r"transformer_blocks\.\d+\.(attn|ff|ff_context)"], None),
@@ -37,6 +38,10 @@ MODULES = {  # what is forecast, and what need not run then
         [r"single_transformer_blocks\.\d+\.(attn|proj_mlp)"],
     ),
     "qwen": ([r"transformer_blocks\.\d+\.(attn|img_mlp|txt_mlp)"], None),
+    "flux2_klein": (
+        [r"transformer_blocks\.\d+\.(attn|ff|ff_context)", r"single_transformer_blocks\.\d+\.attn"],
+        None,
+    ),
 }
 OUTPUT = {  # SD3's last block, whose text is None, stays: the hooks cannot stand in for it
     "sd3": ([r"proj_out"], [r"transformer_blocks\.[01]"]),
@@ -44,6 +49,7 @@ OUTPUT = {  # SD3's last block, whose text is None, stays: the hooks cannot stan
     "lumina": ([r"norm_out"], [r"layers\.\d+"]),
     "flux": ([r"proj_out"], [r"(single_)?transformer_blocks\.\d+"]),
     "qwen": ([r"proj_out"], [r"transformer_blocks\.\d+"]),
+    "flux2_klein": ([r"proj_out"], [r"(single_)?transformer_blocks\.\d+"]),
 }
 SERIES = [(5, 1, 3), (4, 2, 3), (3, 2, 2), (2, 0, 1), (3, 1, 1)]  # interval, order, warm-up
 

@@ -7,7 +7,7 @@ import torch
 from fovea.methods import Baseline, Caching, Steps, caches, solvers
 from fovea.methods.caches import FORA, DBCache, DeltaDiT, TeaCache
 from fovea.models import adapt
-from tests.methods.caches.runs import CACHES, PROMPTS, STEPS, run
+from tests.methods.caches.runs import CACHES, PROMPTS, STEPS, cache_of, run
 from tests.pipelines import PIPELINES
 
 
@@ -22,8 +22,8 @@ def pipe(family):
 
 
 @pytest.fixture(params=CACHES)
-def cache(request):
-    return CACHES[request.param]
+def cache(request, family):
+    return cache_of(family, request.param)
 
 
 def blocks(pipe):
@@ -97,7 +97,7 @@ def test_an_image_does_not_depend_on_its_batch(family, pipe, cache):
 
 @pytest.mark.parametrize("name", ["teacache", "fbcache", "dbcache"])
 def test_each_image_of_a_batch_decides_for_itself(family, pipe, name):
-    found = run(family, CACHES[name], PROMPTS, pipe=pipe)
+    found = run(family, cache_of(family, name), PROMPTS, pipe=pipe)
     assert len({tuple(found.skipped(i)) for i in range(3)}) > 1
 
 
@@ -110,7 +110,8 @@ def test_the_log_says_what_ran(family, pipe, cache):
     """Rows of the batch that pass the blocks' attentions, halves of guidance and all."""
     seen = []
     attentions = [getattr(block, "attn", None) or block.attn1 for block in blocks(pipe)]
-    hooks = [a.to_q.register_forward_pre_hook(lambda _, args: seen.append(len(args[0]))) for a in attentions]
+    projections = [getattr(a, "to_q", None) or a.to_qkv_mlp_proj for a in attentions]
+    hooks = [p.register_forward_pre_hook(lambda _, args: seen.append(len(args[0]))) for p in projections]
     flow = run(family, cache, PROMPTS, pipe=pipe).flow
     for hook in hooks:
         hook.remove()

@@ -13,6 +13,7 @@ MODULES = {  # attentions and MLPs; those that share a projection, by it
     "lumina": r"layers\.\d+\.(attn2\.to_out\.0|feed_forward)",
     "qwen": r"transformer_blocks\.\d+\.(attn|img_mlp|txt_mlp)",
     "flux": r"transformer_blocks\.\d+\.(attn|ff|ff_context)|single_transformer_blocks\.\d+\.proj_out",
+    "flux2_klein": r"transformer_blocks\.\d+\.(attn|ff|ff_context)|single_transformer_blocks\.\d+\.attn",
 }
 
 

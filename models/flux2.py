@@ -1,0 +1,283 @@
+"""FLUX.2 (github.com/black-forest-labs/flux2): FLUX.1's two kinds of blocks, with a modulation that all of a
+kind share, rotary positions of the text too, and a latent of 32 channels scaled by batch statistics."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, cat
+
+from fovea.models.attention import attend, heads, rotate
+from fovea.models.components import MISTRAL_SMALL, PIXTRAL_PROCESSOR, QWEN2_TOKENIZER, qwen3
+from fovea.models.family import Architecture, Family, Size
+from fovea.models.flux import FluxTransformer
+from fovea.models.forward import resident
+from fovea.models.hidden import Context, Hidden
+from fovea.models.kv import Call
+from fovea.models.pipeline import Pipeline
+from fovea.models.text_limits import Reader
+from fovea.models.tokens import Conditioning, Grid, apart
+from fovea.models.transformer import Entered, weights
+from fovea.models.work import Modules
+
+
+@dataclass(eq=False)
+class Flux2Attention:
+    """Attention over text, then image; with the MLP beside it in the blocks of one stream."""
+
+    stands_for: ClassVar = ("Flux2AttnProcessor", "Flux2ParallelSelfAttnProcessor")
+
+    layer: int
+    call: Call
+    _attention_backend = None
+    _parallel_config = None
+
+    def __call__(self, attn, hidden_states, *given):
+        """given: of two streams (text, mask, rotations), of one (mask, rotations)."""
+        if len(given) == 2:
+            return self.parallel(attn, hidden_states, given[-1])
+        x, e = hidden_states, given[0]
+        q, k, v = heads(x, attn.heads, attn.to_q, attn.to_k, attn.to_v)
+        eq, ek, ev = heads(e, attn.heads, attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
+        q = cat([attn.norm_added_q(eq), attn.norm_q(q)], 1)
+        k = cat([attn.norm_added_k(ek), attn.norm_k(k)], 1)
+        out = self.attention(q, k, cat([ev, v], 1), given[-1])
+        e, x = out[:, : e.shape[1]], out[:, e.shape[1] :]
+        return attn.to_out[1](attn.to_out[0](x)), attn.to_add_out(e)
+
+    def parallel(self, attn, x: Tensor, rope: Any) -> Tensor:
+        width = 3 * attn.inner_dim
+        projected = attn.to_qkv_mlp_proj(x)
+        q, k, v = projected[..., :width].unflatten(-1, (3, attn.heads, -1)).unbind(2)
+        out = self.attention(attn.norm_q(q), attn.norm_k(k), v, rope)
+        return attn.to_out(cat([out, attn.mlp_act_fn(projected[..., width:])], -1))
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, rope: Any) -> Tensor:
+        q, k = rotate(q, *rope), rotate(k, *rope)
+        k, v = self.call.remember(self.layer, k, v, self.call.joint)
+        return attend(q, k, v).flatten(2)
+
+
+class Flux2Transformer(FluxTransformer):
+    """Flux2Transformer2DModel. What modulates the blocks is computed once per evaluation and kind."""
+
+    def condition(self, stock, guided, guidance):
+        resident(self.dit)
+        embedder, constants = self.dit.time_guidance_embed, ()
+        if "guidance" in stock and embedder.guidance_embedder is not None:
+            strength = embedder.time_proj(stock["guidance"].to(self.dtype) * 1000).to(self.dtype)
+            constants = (embedder.guidance_embedder(strength),)
+        embeds = self.dit.context_embedder(stock["encoder_hidden_states"])
+        tables = tuple(t[None] for t in self.dit.pos_embed(stock["txt_ids"][0]))
+        return Conditioning(embeds, constants, guided, guidance, stock, tables=tables)
+
+    def ids(self, positions: Tensor) -> Tensor:
+        """The four axes of the rotation: which image, row, column, which text token."""
+        nothing = torch.zeros_like(positions[..., :1])
+        return cat([nothing, positions, nothing], -1)
+
+    def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> Entered:
+        dit, time = self.dit, self.time(sigma, len(x)) * 1000
+        vector = self.modulation(dit.time_guidance_embed, time, cond)
+        modulations = tuple(
+            modulation(vector)
+            for modulation in (
+                dit.double_stream_modulation_img,
+                dit.double_stream_modulation_txt,
+                dit.single_stream_modulation,
+            )
+        )
+        rope = tuple(
+            cat([text.expand(len(image), -1, -1), image], 1)
+            for text, image in zip(cond.tables, tables, strict=True)
+        )
+        return Hidden(dit.x_embedder(x), cond.embeds), Context(vector, rope, modulations=modulations)
+
+    def step(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
+        image, text, single = context.modulations
+        given = {"hidden_states": hidden.image, "encoder_hidden_states": hidden.text}
+        if hasattr(block, "ff"):
+            given |= {"temb_mod_img": image, "temb_mod_txt": text}
+        else:
+            given |= {"temb_mod": single, "split_hidden_states": True}
+        text, x = block(**given, image_rotary_emb=context.tables)
+        return Hidden(x, text)
+
+    def modulated(self, hidden: Hidden, context: Context) -> Tensor:
+        shift, scale = context.modulations[0].unsqueeze(1).chunk(6, dim=-1)[:2]
+        return (1 + scale) * self.blocks[0].norm1(hidden.image) + shift
+
+    def sites(self, modules: Modules):
+        double, single = self.dit.transformer_blocks, self.dit.single_transformer_blocks
+        if modules == "attention":  # of one stream: with the MLP, from which it is not to be told apart
+            return [block.attn for block in self.blocks], []
+        answering = [m for block in double for m in (block.attn, block.ff, block.ff_context)]
+        return [*answering, *(block.attn for block in single)], []
+
+    def outer_macs(self, k: int, n: int, text: int) -> int:
+        dit = self.dit
+        return k * weights(dit.x_embedder, dit.proj_out) + weights(
+            dit.time_guidance_embed.timestep_embedder,
+            dit.double_stream_modulation_img,
+            dit.double_stream_modulation_txt,
+            dit.single_stream_modulation,
+            dit.norm_out,
+        )
+
+    def block_macs(self, block: Any, k: int, n: int, text: int) -> dict[str, int]:
+        a = block.attn
+        pairs = 2 * a.inner_dim * (k + text) * (n + text)
+        if not hasattr(block, "ff"):
+            return {"attention": (k + text) * weights(a) + pairs}
+        image, added = (a.to_q, a.to_k, a.to_v, a.to_out), (a.add_q_proj, a.add_k_proj, a.add_v_proj)
+        return {
+            "attention": k * weights(*image) + text * weights(*added, a.to_add_out) + pairs,
+            "mlp": k * weights(block.ff) + text * weights(block.ff_context),
+        }
+
+
+class Flux2Pipeline(Pipeline):
+    """diffusers' Flux2Pipeline (dev): guidance is an input of the model, and there is none besides."""
+
+    @torch.no_grad()
+    def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
+        stock = self.embedded(prompts, max_sequence_length)
+        guidance = self.default("guidance_scale") if guidance is None else guidance
+        stock["guidance"] = torch.full([len(prompts)], float(guidance), device=self.transformer.device)
+        return self.transformer.condition(stock, False, 1.0)
+
+    def embedded(self, prompts: Any, limit: int | None) -> dict[str, Tensor]:
+        """Prompts as keyword arguments of the transformer's forward."""
+        embeds, ids = self.pipe.encode_prompt([*prompts], max_sequence_length=512 if limit is None else limit)
+        return {"encoder_hidden_states": embeds.to(self.transformer.dtype), "txt_ids": ids}
+
+    def readers(self, max_sequence_length=None):
+        from diffusers.pipelines.flux2.pipeline_flux2 import format_input
+
+        processor, limit = self.pipe.tokenizer, 512 if max_sequence_length is None else max_sequence_length
+
+        def written(prompt: str) -> str:
+            (chat,) = format_input([prompt], self.pipe.system_message)
+            text = processor.apply_chat_template(chat, tokenize=False)
+            return text.removeprefix(processor.tokenizer.bos_token or "")
+
+        return [Reader(processor.tokenizer, limit, written)]
+
+    def noise(self, generators, grid):
+        """Drawn as whole tokens."""
+        from diffusers.utils.torch_utils import randn_tensor
+
+        own = self.transformer
+        shape = (len(generators), own.channels * own.patch**2, *grid)
+        drawn = randn_tensor(shape, generator=[*generators], device=own.device, dtype=own.state)
+        return drawn.flatten(2).transpose(1, 2)
+
+    def schedule(self, steps: int, grid: Grid) -> dict[str, Any]:
+        """The shift falls with the number of steps."""
+        from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
+
+        given = {"num_inference_steps": steps, "sigmas": np.linspace(1.0, 1 / steps, steps)}
+        if not self.pipe.scheduler.config.get("use_dynamic_shifting", False):
+            return given
+        return given | {"mu": compute_empirical_mu(grid.n, steps)}
+
+    def scaled(self, latents):
+        """The autoencoder's statistics are those of tokens."""
+        vae, patch = self.pipe.vae, self.transformer.patch
+        deviation = torch.sqrt(vae.bn.running_var + vae.config.batch_norm_eps)
+        deviation, mean = (
+            t.to(latents).view(-1, 1, patch, 1, patch) for t in (deviation, vae.bn.running_mean)
+        )
+        split = latents.unflatten(3, (-1, patch)).unflatten(2, (-1, patch))  # (b, c, rows, p, columns, p)
+        return (split * deviation + mean).flatten(4).flatten(2, 3)
+
+
+class KleinPipeline(Flux2Pipeline):
+    """diffusers' Flux2KleinPipeline: classifier-free guidance in two passes, with the prompt and without;
+    none for a distilled transformer, whatever the scale."""
+
+    @torch.no_grad()
+    def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
+        guidance = self.default("guidance_scale") if guidance is None else guidance
+        guided = guidance > 1 and not self.pipe.config.is_distilled
+        negative = negative or ""
+        negative = [negative] * len(prompts) if isinstance(negative, str) else [*negative]
+        sides = [[*prompts], negative] if guided else [[*prompts]]
+        given, *without = (
+            self.transformer.condition(self.embedded(side, max_sequence_length), False, guidance)
+            for side in sides
+        )
+        return apart(given, *without, guidance) if without else given
+
+    def readers(self, max_sequence_length=None):
+        tokenizer, limit = self.pipe.tokenizer, 512 if max_sequence_length is None else max_sequence_length
+
+        def written(prompt: str) -> str:
+            return tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}],
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=False,
+            )
+
+        return [Reader(tokenizer, limit, written)]
+
+
+SCHEDULER = (
+    "FlowMatchEulerDiscreteScheduler",
+    {"shift": 3.0, "use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15},
+)
+DEV: Architecture = {
+    "pipeline": ("Flux2Pipeline", {}),
+    "transformer": ("Flux2Transformer2DModel", {}),  # the class's defaults are dev's
+    "vae": ("AutoencoderKLFlux2", {}),
+    "scheduler": SCHEDULER,
+    "text_encoder": MISTRAL_SMALL,
+    "tokenizer": PIXTRAL_PROCESSOR,
+}
+
+
+def klein(double: int, single: int, heads: int, text: int, distilled: bool) -> Architecture:
+    """text: width of its Qwen3, of which three layers' states are taken together."""
+    transformer = {
+        "num_layers": double,
+        "num_single_layers": single,
+        "num_attention_heads": heads,
+        "joint_attention_dim": 3 * text,
+        "guidance_embeds": False,
+    }
+    return {
+        "pipeline": ("Flux2KleinPipeline", {"is_distilled": distilled}),
+        "transformer": ("Flux2Transformer2DModel", transformer),
+        "vae": ("AutoencoderKLFlux2", {}),
+        "scheduler": SCHEDULER,
+        "text_encoder": qwen3("Qwen3ForCausalLM", text, 28),
+        "tokenizer": QWEN2_TOKENIZER,
+    }
+
+
+PARTS = ("transformer", "vae", "scheduler", "text_encoder", "tokenizer")
+FAMILY = Family(
+    name="flux2",
+    pipelines=("Flux2Pipeline",),
+    parts=PARTS,
+    transformer=Flux2Transformer,
+    pipeline=Flux2Pipeline,
+    processor=Flux2Attention,
+    sizes={"flux2_dev": Size(DEV, (56.3, 32.4))},
+)
+KLEIN = Family(
+    name="flux2_klein",
+    pipelines=("Flux2KleinPipeline",),
+    parts=PARTS,
+    transformer=Flux2Transformer,
+    pipeline=KleinPipeline,
+    processor=Flux2Attention,
+    sizes={
+        "flux2_klein_4b": Size(klein(5, 20, 24, 2560, True), (8.0, 4.0)),
+        "flux2_klein_base_4b": Size(klein(5, 20, 24, 2560, False), (8.0, 4.0)),
+        "flux2_klein_9b": Size(klein(8, 24, 32, 4096, True), (17.4, 9.2)),
+        "flux2_klein_base_9b": Size(klein(8, 24, 32, 4096, False), (17.4, 9.2)),
+    },
+)
