@@ -204,3 +204,15 @@ def test_random_weights_of_each_family(pipe):
     x = generate(pipe, ["a"], method=euler, output="latent", **SMALL)[0]
     assert torch.isfinite(x).all()
     assert 0.1 < x.std() < 30
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "blocks"),
+    [("flux", "flux", 57), ("flux", "flux_schnell", 57), ("sd3", "sd35", 24), ("qwen", "qwen_image", 60)],
+)
+def test_the_blocks_of_a_random_model_are_known(family, name, blocks):
+    kind, config = families.SIZES[name].architecture["transformer"]
+    with torch.device("meta"):
+        made = getattr(diffusers, kind)(**config)
+    lists = (made.transformer_blocks, getattr(made, "single_transformer_blocks", ()))
+    assert of("x", family, weights="random", architecture=name).blocks == blocks == sum(map(len, lists))

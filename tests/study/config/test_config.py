@@ -125,9 +125,6 @@ LABELS = {
     "method.steps=1000000000": "must be less than or equal to 10000",
     "method.cache={_target_: os.system}": "only classes of fovea.methods can stand here",
     "method=caching cache=dbcache sweep=none method.cache.front=3": "leave no block between; the model has 3",
-    "model=flux model.weights=random method=caching cache=dbcache sweep=none method.cache.front=60": (
-        "leave no block between; the model has 57"
-    ),
     "method=caching cache=dbcache sweep=none method.cache.back=5": "front=1, back=5: leave no block between",
     "method._partial_=true": "there is no such setting",
 }
