@@ -46,6 +46,10 @@ class Evaluation:
         self.work.append(Work(0, 0, 0, 0, tuple(range(self.b)), looked=True))
         return together([self.transformer.modulated(*part) for part in self.parts(self.hidden)])
 
+    def watched(self, difference: Hidden) -> Float[Tensor, "_ s d"]:
+        """What blocks added to the state, of the tokens at which the family's caches look: the image's."""
+        return together([self.transformer.watched(*part) for part in self.parts(difference)])
+
     def change(self, now: Tensor, before: Tensor) -> list[float]:
         """Relative L1 distance of two tensors (b', n, d), one per image, over both halves of its guidance.
         Waits for the device once."""

@@ -81,6 +81,8 @@ class Device(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        if func is aten.index.Tensor:
+            args = args[0], self.indices(args[1])
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         fakes = [t for t in tensors if isinstance(t, FakeTensor)]
         goal = kwargs.get("device")
@@ -107,6 +109,15 @@ class Device(TorchDispatchMode):
         self.known.update(zip(_tensors(out), _tensors(true), strict=True) if true is not None else ())
         self.busy |= not func.is_view
         return out
+
+    def indices(self, given: list[Tensor | None]) -> list[Tensor | None]:
+        """Places in the stead of masks, as torch finds them on the device; it waits for their number."""
+        found: list[Tensor | None] = []
+        with self:
+            for index in given:
+                mask = isinstance(index, FakeTensor) and index.dtype == torch.bool
+                found += index.nonzero().unbind(1) if mask else [index]
+        return found
 
     def follows(self, func: Any, tensors: list[Tensor]) -> bool:
         """Do its results follow from what is known of its arguments?"""

@@ -1,8 +1,9 @@
 """Tokens: their grid, their places, their layout in a latent, and the prompts they are conditioned on."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -34,19 +35,21 @@ class Conditioning:
     family's order. constants: terms added to the time embedding (b', time), in order. guidance: scale of
     classifier-free guidance. stock: the same prompts as keyword arguments of the transformer's own forward.
     mask: valid text tokens. keys: keys and values of the text by attention layer (Lumina). tables: positional
-    encodings of the text (1 or b', ...). apart: the halves, each a conditioning of its own, where the
-    pipeline evaluates them one after the other; see `apart`.
+    encodings that depend on the prompts (1 or b', ...). apart: the halves, each a conditioning of its own,
+    where the pipeline evaluates them one after the other; see `apart`. norm_limit: how many times as long as
+    the prompted velocity the guided one may be (Z-Image).
     """
 
     embeds: Float[Tensor, "b text d"]
     constants: tuple[Float[Tensor, "b time"], ...]
     guided: bool
     guidance: float
-    stock: dict[str, Tensor]
+    stock: dict[str, Any]
     mask: Tensor | None = None
     keys: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     tables: tuple[Tensor, ...] = ()
     apart: tuple["Conditioning", ...] = ()
+    norm_limit: float = math.inf
 
     @property
     def text(self) -> int:
@@ -136,5 +139,10 @@ def unpack(tokens: Float[Tensor, "b n cpp"], grid: Grid, p: int) -> Float[Tensor
 
 
 def channels_first(tokens: Tensor, p: int, channels: int) -> Tensor:
-    """SD3 and Lumina emit a patch as (row, column, channel): the same as (channel, row, column)."""
+    """SD3, Lumina and Z-Image emit a patch as (row, column, channel): the same as (channel, row, column)."""
     return tokens.unflatten(-1, (p * p, -1))[..., :channels].transpose(-1, -2).flatten(-2)
+
+
+def channels_last(tokens: Tensor, p: int) -> Tensor:
+    """Z-Image takes a patch as (row, column, channel)."""
+    return tokens.unflatten(-1, (-1, p * p)).transpose(-1, -2).flatten(-2)

@@ -164,7 +164,7 @@ class Transformer(ABC):
         return dit.config.patch_size, dit.config.in_channels
 
     @abstractmethod
-    def condition(self, stock: dict[str, Tensor], guided: bool, guidance: float) -> Conditioning:
+    def condition(self, stock: dict[str, Any], guided: bool, guidance: float) -> Conditioning:
         """Prompts, given as keyword arguments of the transformer's own forward."""
 
     @abstractmethod
@@ -187,6 +187,10 @@ class Transformer(ABC):
     @abstractmethod
     def leave(self, hidden: Hidden, context: Context) -> Tensor:
         """Velocity (b', k, c) from the state after the last block, without guidance."""
+
+    def watched(self, hidden: Hidden, context: Context) -> Tensor:
+        """Of a difference of two states what tells caches whether the next blocks must run (b', s, d)."""
+        return hidden.image
 
     @abstractmethod
     def modulated(self, hidden: Hidden, context: Context) -> Tensor:

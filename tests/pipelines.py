@@ -209,6 +209,38 @@ def flux2_klein(dtype: torch.dtype = torch.float32, distilled: bool = False, **t
     return quiet(build(architecture, "cpu", dtype))
 
 
+def zimage(dtype: torch.dtype = torch.float32, **transformer) -> Any:
+    config = {
+        "dim": 32,
+        "n_layers": 3,
+        "n_refiner_layers": 1,
+        "n_heads": 2,
+        "n_kv_heads": 2,
+        "cap_feat_dim": 32,
+        "axes_dims": (4, 6, 6),
+        "axes_lens": (600, 64, 64),
+        "t_scale": 30.0,  # changes from step to step as small as the other families'
+    }
+    qwen = {
+        "vocab_size": 259,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+    }
+    architecture = {
+        "pipeline": ("ZImagePipeline", {}),
+        "transformer": ("ZImageTransformer2DModel", config | transformer),
+        "vae": vae(16, 0.3611, 0.1159, False),
+        "scheduler": ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}),
+        "text_encoder": ("Qwen3Model", qwen),
+        "tokenizer": ("Qwen2Tokenizer", {}),
+    }
+    return quiet(build(architecture, "cpu", dtype))
+
+
 def quiet(pipe: Any) -> Any:
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -221,12 +253,16 @@ PIPELINES = {
     "flux": flux,
     "qwen": qwen,
     "flux2_klein": flux2_klein,
+    "zimage": zimage,
 }
 
 
 def stock_tokens(pipe: Any, prompts: str | list[str], **options) -> torch.Tensor:
     """Final tokens (b, n, c) of the pipeline's own call."""
     states = []
+    # ZImagePipeline writes into the lists it is given
+    prompts = [*prompts] if isinstance(prompts, list) else prompts
+    options = {name: [*value] if isinstance(value, list) else value for name, value in options.items()}
 
     def keep(pipe, i, t, state):
         states.append(state["latents"])

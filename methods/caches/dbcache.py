@@ -40,7 +40,7 @@ class DBCache(Cache):
             now = h - e.hidden
             due = [True] * b
             if step >= self.warmup and before is not None:
-                change = e.change(now.image, before.image)
+                change = e.change(e.watched(now), e.watched(before))
                 due = [self.due(c, *past) for c, *past in zip(change, skips, in_a_row, strict=True)]
             for image, renewed in enumerate(due):
                 skips[image] += not renewed

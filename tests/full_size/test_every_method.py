@@ -24,6 +24,7 @@ DEPTHS = {
     "flux": {"num_layers": 3, "num_single_layers": 3},
     "qwen_image": {"num_layers": 3},
     "flux2_klein_base_4b": {"num_layers": 3, "num_single_layers": 3},
+    "z_image": {"n_layers": 2, "n_refiner_layers": 1},
 }
 IMAGES = [(1, 1024, 1024), (2, 768, 1344)]  # images of a batch, height, width
 # per image of the batch and evaluation, one number is read where a threshold decides
@@ -80,7 +81,7 @@ def test_from_noise_to_image(gpu, name, size):
     flow = model.flow(PROMPTS[:b], generators=generators, height=height, width=width)
     with FlopCounterMode(display=False) as counter:
         x, waits = waits_in_the_loop(device, METHODS[name], flow)
-    assert (x.shape[:2], x.dtype, x.device.type) == ((b, flow.grid.n), torch.bfloat16, "cuda")
+    assert (x.shape[:2], x.dtype, x.device.type) == ((b, flow.grid.n), model.transformer.state, "cuda")
     assert counter.get_total_flops() == sum(map(flow.flops, range(b)))
     image = flow.decode(x)
     assert (image.shape, image.dtype, image.device.type) == ((b, 3, height, width), torch.float32, "cuda")

@@ -28,6 +28,7 @@ METHODS = {
         "qwen_image",
         "flux2_dev",
         "flux2_klein_base_4b",
+        "z_image",
     ],
 )
 def test_flops(name):

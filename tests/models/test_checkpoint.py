@@ -166,6 +166,8 @@ SIZES = {
     "flux2_dev": 32223,
     "flux2_klein_base_4b": 3876,
     "flux2_klein_9b": 9079,
+    "z_image": 6155,
+    "z_image_turbo": 6155,
 }
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fovea.models import adapt, generator
-from tests.models.conftest import PROMPTS, made
+from tests.models.conftest import LIMITS, PROMPTS, made
 from tests.pipelines import stock_tokens
 
 SIZES = [(64, 96), (160, 64), (96, 96)]
@@ -34,13 +34,13 @@ def stock(pipe, prompts, height, width, **options):
 
 def options(name, guided, b):
     """Options of the adapter and of the pipeline that ask for the same."""
-    scale = 2.0 if guided else 1.0
+    scale = 2.0 if guided else 0.0
     mine, theirs = {"guidance": scale}, {"guidance_scale": scale}
     if name == "flux":
         mine, theirs = ({key: 2.5, "true_cfg_scale": scale} for key in ("guidance", "guidance_scale"))
     if name == "qwen":
         theirs = {"true_cfg_scale": scale}
-    limit = {} if name == "lumina" else {"max_sequence_length": 16}
+    limit = {} if name == "lumina" else {"max_sequence_length": LIMITS.get(name, 16)}
     if name != "flux2_klein":  # its pipeline takes no negative but ""
         mine, theirs = mine | {"negative": "ugly"}, theirs | {"negative_prompt": ["ugly"] * b}
     return mine | limit, theirs | limit
@@ -91,11 +91,11 @@ def test_decodes_as_the_pipeline(name, dtype):
 def test_defaults_are_the_pipelines(name, pipe):
     with adapt(pipe) as model:
         flow = model.flow(PROMPTS[:1], generators=[generator(PROMPTS[0], 0)])
-        assert flow.steps == {"lumina": 30, "qwen": 50, "flux2_klein": 50}.get(name, 28)
-        side = pipe.default_sample_size // 2
+        assert flow.steps == {"lumina": 30, "qwen": 50, "flux2_klein": 50, "zimage": 50}.get(name, 28)
+        side = 64 if name == "zimage" else pipe.default_sample_size // 2
         assert flow.grid == (side, side)
         assert flow.cond.guided == (name != "flux")
-        scales = {"lumina": 4.0, "flux": 1.0, "qwen": 4.0, "flux2_klein": 4.0}
+        scales = {"lumina": 4.0, "flux": 1.0, "qwen": 4.0, "flux2_klein": 4.0, "zimage": 5.0}
         assert flow.cond.guidance == scales.get(name, 7.0)
 
 

@@ -81,6 +81,7 @@ def hold_blocks(transformer: nn.Module, blocks: list, decide: Callable[..., tupl
 
 def held(forward: Callable, index: int, step: Callable[[], int], state: dict, decide: Callable) -> Callable:
     parameters, kind = inspect.signature(forward), type(forward.__self__).__name__
+    single = "Lumina" in kind or "ZImage" in kind  # a state of one tensor
 
     def split(text, x):
         """Text and image of what a block is given or gives."""
@@ -92,14 +93,14 @@ def held(forward: Callable, index: int, step: Callable[[], int], state: dict, de
         """Text and image as the block gives them."""
         if kind == "Flux2SingleTransformerBlock":
             return torch.cat(pair, 1)
-        return pair[1] if "Lumina" in kind else pair
+        return pair[1] if single else pair
 
     def answer(*args, **kwargs):
         inputs = parameters.bind(*args, **kwargs).arguments
         text = inputs.get("encoder_hidden_states")
         if index == 0 and text is not None:
             state["text"] = text.shape[1]
-        given = split(None if "Lumina" in kind else text, inputs["hidden_states"])
+        given = split(None if single else text, inputs["x"] if "x" in inputs else inputs["hidden_states"])
         if state["step"] != step():
             state.update(step=step(), stretch=decide(step(), inputs))
         first, last, runs = state["stretch"]

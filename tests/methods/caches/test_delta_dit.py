@@ -8,7 +8,7 @@ from tests.methods.caches.brute import hold_blocks
 from tests.methods.caches.runs import STEPS, run, stock
 from tests.pipelines import PIPELINES
 
-BLOCKS = {"sd3": 3, "sd35": 3, "lumina": 3, "flux": 4, "qwen": 3, "flux2_klein": 4}
+BLOCKS = {"sd3": 3, "sd35": 3, "lumina": 3, "flux": 4, "qwen": 3, "flux2_klein": 4, "zimage": 3}
 SETTINGS = [(2, 0.75, 0.5), (3, 0.34, 0.5), (3, 0.5, 0.3), (4, 1.0, 0.6), (5, 0.01, 0.0)]
 
 

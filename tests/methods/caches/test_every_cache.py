@@ -26,6 +26,11 @@ def cache(request, family):
     return cache_of(family, request.param)
 
 
+def part(block, *names):
+    """The module that the families call by one of these names."""
+    return next(getattr(block, name) for name in names if hasattr(block, name))
+
+
 def blocks(pipe):
     with adapt(pipe) as model:
         return model.blocks
@@ -109,8 +114,8 @@ def test_it_takes_fewer_flops_than_the_baseline(family, pipe, cache):
 def test_the_log_says_what_ran(family, pipe, cache):
     """Rows of the batch that pass the blocks' attentions, halves of guidance and all."""
     seen = []
-    attentions = [getattr(block, "attn", None) or block.attn1 for block in blocks(pipe)]
-    projections = [getattr(a, "to_q", None) or a.to_qkv_mlp_proj for a in attentions]
+    attentions = [part(block, "attn", "attn1", "attention") for block in blocks(pipe)]
+    projections = [part(attention, "to_q", "to_qkv_mlp_proj") for attention in attentions]
     hooks = [p.register_forward_pre_hook(lambda _, args: seen.append(len(args[0]))) for p in projections]
     flow = run(family, cache, PROMPTS, pipe=pipe).flow
     for hook in hooks:
@@ -123,8 +128,7 @@ def test_the_log_says_what_ran(family, pipe, cache):
 
 @pytest.mark.parametrize("late", [False, True], ids=["half way", "at the end"])
 def test_a_run_after_a_crash_within_a_block_is_as_the_first(family, pipe, cache, late):
-    last = blocks(pipe)[-1]
-    norm = next(getattr(last, name) for name in ("norm", "norm1", "img_norm1") if hasattr(last, name))
+    norm = part(blocks(pipe)[-1], "norm", "norm1", "img_norm1", "attention_norm1")
     calls, fatal = [0], [0]
 
     def count(*_):

@@ -14,6 +14,7 @@ MODULES = {  # attentions and MLPs; those that share a projection, by it
     "qwen": r"transformer_blocks\.\d+\.(attn|img_mlp|txt_mlp)",
     "flux": r"transformer_blocks\.\d+\.(attn|ff|ff_context)|single_transformer_blocks\.\d+\.proj_out",
     "flux2_klein": r"transformer_blocks\.\d+\.(attn|ff|ff_context)|single_transformer_blocks\.\d+\.attn",
+    "zimage": r"layers\.\d+\.(attention|feed_forward)",
 }
 
 

@@ -1,0 +1,318 @@
+"""Z-Image (arXiv:2511.22699): one stream of image and text, each refined alone before; rotary positions."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, cat
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from fovea.models.attention import attend, heads, normed, turn
+from fovea.models.components import vae
+from fovea.models.family import Architecture, Family, Size
+from fovea.models.forward import resident
+from fovea.models.hidden import Context, Hidden
+from fovea.models.kv import Call, flat
+from fovea.models.pipeline import Pipeline
+from fovea.models.settings import scale
+from fovea.models.text_limits import Reader
+from fovea.models.tokens import Conditioning, Grid, Places, channels_first, channels_last, pack, unpack
+from fovea.models.transformer import Entered, Transformer, weights
+from fovea.models.work import Modules
+
+
+@dataclass(eq=False)
+class ZImageAttention:
+    """Attention over the whole stream, or over the image alone in the refiner of its noise."""
+
+    stands_for: ClassVar = ("ZSingleStreamAttnProcessor",)
+
+    layer: int
+    call: Call
+    alone: bool = False
+    _attention_backend = None
+    _parallel_config = None
+
+    def __call__(
+        self,
+        attn,
+        hidden_states,
+        encoder_hidden_states=None,
+        attention_mask=None,
+        freqs_cis: Any = None,
+    ):
+        q, k, v = heads(hidden_states, attn.heads, attn.to_q, attn.to_k, attn.to_v)
+        q, k = turn(normed(attn.norm_q, q), freqs_cis), turn(normed(attn.norm_k, k), freqs_cis)
+        k, v = self.call.remember(self.layer, k, v, self.call.image if self.alone else self.call.joint)
+        mask = None if attention_mask is None else attention_mask[:, None, None]
+        out = attend(q, k, v, attn_mask=mask).flatten(2)
+        return attn.to_out[1](attn.to_out[0](out))
+
+
+class ZImageTransformer(Transformer):
+    """ZImageTransformer2DModel. Its time is 1 - sigma, so that the output is negated.
+
+    The stream is image, padding, text: `Hidden.text` is what follows the image. The image is padded by a
+    learnt token to a multiple of 32, and so is each prompt, behind whose padding the mask begins; a call on
+    some tokens runs the padding too. Of the text, all before the blocks is constant over a trajectory and
+    runs once; the refiner of the noise runs with the embedding, before the first block.
+    """
+
+    multiple = 32
+
+    def __init__(self, pipe: Any, *args: Any) -> None:
+        super().__init__(pipe, *args)
+        self.state = torch.float32  # as in the pipeline, whatever the transformer computes in
+        self.largest = min(self.dit.axes_lens[1:])
+        for block in self.dit.noise_refiner:
+            block.attention.processor.alone = True
+
+    @staticmethod
+    def latent(dit: Any) -> tuple[int, int]:
+        return 2, dit.in_channels
+
+    @property
+    def ends(self) -> tuple[Any, Any]:
+        """The embedding of patches and the readout."""
+        return self.dit.all_x_embedder["2-1"], self.dit.all_final_layer["2-1"]
+
+    def padding(self, n: int) -> int:
+        return -n % self.multiple
+
+    def condition(self, stock, guided, guidance):
+        resident(self.dit)
+        given = stock["cap_feats"]
+        captions = [cat([text, text[-1:].expand(self.padding(len(text)), -1)]) for text in given]
+        sizes = [len(text) for text in captions]
+        lengths, own = (torch.tensor([[*map(len, texts)]]).mT for texts in (captions, given))
+        at = torch.arange(max(sizes))
+        padded = pad_sequence([*self.dit.cap_embedder(cat(captions)).split(sizes)], batch_first=True)
+        embeds = torch.where((at >= own).to(self.device)[..., None], self.dit.cap_pad_token, padded)
+        valid = (at < lengths).to(self.device)
+        embeds = embeds * valid[..., None]
+        mask = None if len({*sizes}) == 1 else valid
+        frame = self.rotations(0, at + 1)
+        still = frame.new_ones(len(at), sum(self.dit.axes_dims[1:]) // 2)
+        text = cat([frame, still], 1).expand(len(sizes), -1, -1)
+        for block in self.dit.context_refiner:
+            embeds = block(embeds, mask, text)
+        embeds = torch.where(valid[..., None], embeds, 0)
+        tables = self.rotations(0, lengths + 1), text
+        return Conditioning(embeds, (), guided, guidance, stock, mask, tables=tables)
+
+    def rotations(self, axis: int, at: Tensor) -> Tensor:
+        """Complex rotations (..., d / 2) of one axis, from the CPU, where the model's own table is made."""
+        width = self.dit.axes_dims[axis]
+        rates = 1 / self.dit.rope_theta ** (torch.arange(0, width, 2, dtype=torch.float64) / width)
+        angles = (at.cpu().double()[..., None] * rates).float()
+        return torch.polar(torch.ones_like(angles), angles).to(self.device)
+
+    def places(self, grid: Grid, positions: Tensor | None = None) -> Places:
+        """Rotations by row and by column. The image's first axis is the length of its prompt."""
+        at = grid.positions()[None] if positions is None else positions
+        table = cat([self.rotations(axis, at[..., axis - 1]) for axis in (1, 2)], -1)
+        return Places(grid, (table,), positions is None)
+
+    def time(self, sigma: Tensor, b: int) -> Tensor:
+        return (1000 - (sigma * 1000).expand(b)) / 1000
+
+    def stack(self):
+        return [*self.dit.layers]
+
+    @torch.no_grad()
+    def enter(self, x, sigma, cond, places, rows=None) -> Entered:
+        """The padding is that of all tokens, whichever run."""
+        padding = self.padding(x.shape[1])
+        frame, text = cond.tables
+        still = text.new_ones(len(text), padding, text.shape[2])  # padding stands at (0, 0, 0)
+        mask = None if cond.mask is None else F.pad(cond.mask, (x.shape[1] + padding, 0), value=True)
+        cond = replace(cond, tables=(frame, cat([still, text], 1)), mask=mask)
+        return super().enter(x, sigma, cond, places, rows)
+
+    def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> Entered:
+        (table,), (frame, after), k = tables, cond.tables, x.shape[1]
+        padding = after.shape[1] - cond.text
+        vector = self.dit.t_embedder(self.time(sigma, len(x)) * self.dit.t_scale).type_as(x)
+        table = table.expand(len(x), -1, -1)
+        rope = cat([cat([frame.expand(-1, k, -1), table], -1), after], 1)
+        x = channels_last(x, self.patch)
+        x = self.ends[0](cat([x, x[:, -1:].expand(-1, padding, -1)], 1))  # of the stock height, for its bits
+        x = cat([x[:, :k], self.dit.x_pad_token.expand(len(x), padding, -1)], 1)
+        for block in self.dit.noise_refiner:
+            x = block(x, None, rope[:, : k + padding], vector)
+        return Hidden(x[:, :k], cat([x[:, k:], cond.embeds], 1)), Context(vector, (rope,), mask=cond.mask)
+
+    def step(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
+        k = hidden.image.shape[1]
+        x = block(self.stream(hidden), context.mask, context.tables[0], context.vector)
+        return Hidden(x[:, :k], x[:, k:])
+
+    def stream(self, hidden: Hidden) -> Tensor:
+        return hidden.image if hidden.text is None else cat([hidden.image, hidden.text], 1)
+
+    def leave(self, hidden: Hidden, context: Context) -> Tensor:
+        x = self.ends[1](self.stream(hidden), c=context.vector)[:, : hidden.image.shape[1]]
+        return -channels_first(x, self.patch, self.channels)
+
+    def watched(self, hidden: Hidden, context: Context) -> Tensor:
+        """The whole stream, as cache-dit's and diffusers' caches, which know no other state."""
+        x = self.stream(hidden)
+        return x if context.mask is None else x * context.mask[..., None]
+
+    def modulated(self, hidden: Hidden, context: Context) -> Tensor:
+        first = self.blocks[0]
+        change = first.adaLN_modulation(context.vector).unsqueeze(1).chunk(4, dim=2)[0]
+        return first.attention_norm1(hidden.image) * (1 + change)
+
+    def look_macs(self) -> int:
+        return weights(self.blocks[0].adaLN_modulation)
+
+    def sites(self, modules: Modules):
+        names = ("attention",) if modules == "attention" else ("attention", "feed_forward")
+        return [getattr(block, name) for block in self.blocks for name in names], []
+
+    def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places) -> Tensor:
+        latents = unpack(x, places.grid, self.patch).unsqueeze(2)
+        out = self.dit([*latents], self.time(sigma, len(x)), **cond.stock, return_dict=False)[0]
+        return -pack(torch.stack(out).squeeze(2), self.patch)
+
+    def slots(self, rows, size, text):
+        if rows is None:
+            return super().slots(rows, size, text)
+        b, n = size
+        rows, padding = rows.repeat(b // len(rows), 1), self.padding(n)
+        alone, joint = (self.joint(rows, n, more) for more in (padding, padding + text))
+        return {"image": flat(alone, n + padding), "joint": flat(joint, n + padding + text)}
+
+    def joint(self, rows: Tensor, n: int, text: int) -> Tensor:
+        return cat([rows, torch.arange(n, n + text, device=rows.device).expand(len(rows), -1)], 1)
+
+    def guide(self, v: Tensor, cond: Conditioning) -> Tensor:
+        """given + g (given - without) in float32, at most `norm_limit` times as long as given."""
+        if not cond.guided:
+            return v.float()
+        given, without = v.float().chunk(2)
+        guided = given + cond.guidance * (given - without)
+        if math.isinf(cond.norm_limit):
+            return guided
+        most, norm = (torch.linalg.vector_norm(t, dim=(1, 2), keepdim=True) for t in (given, guided))
+        most = most * cond.norm_limit
+        return guided * torch.where(norm > most, most / norm, 1)
+
+    def outer_macs(self, k: int, n: int, text: int) -> int:
+        embedder, readout = self.ends
+        tokens = k + self.padding(n)
+        refiner = sum(sum(self.block_macs(block, k, n, 0).values()) for block in self.dit.noise_refiner)
+        outer = tokens * weights(embedder) + (tokens + text) * weights(readout.linear)
+        return outer + weights(self.dit.t_embedder, readout.adaLN_modulation) + refiner
+
+    def block_macs(self, block: Any, k: int, n: int, text: int) -> dict[str, int]:
+        after = self.padding(n) + text
+        pairs = 2 * block.dim * (k + after) * (n + after)
+        return {
+            "modulation": weights(block.adaLN_modulation),
+            "attention": (k + after) * weights(block.attention) + pairs,
+            "mlp": (k + after) * weights(block.feed_forward),
+        }
+
+
+class ZImagePipeline(Pipeline):
+    """diffusers' ZImagePipeline. The halves of guidance are (with, without) the prompt.
+
+    Guidance g is given + g (given - without): any above 0 is guidance, and 1 is what other families call 2.
+    `cfg_normalization`: the guided velocity is at most so many times as long as that with the prompt, over
+    the tokens that run.
+    """
+
+    limits = ("max_sequence_length", "cfg_normalization", "cfg_truncation")
+
+    @torch.no_grad()
+    def encode(
+        self,
+        prompts,
+        negative=None,
+        guidance=None,
+        *,
+        max_sequence_length=None,
+        cfg_normalization=None,
+        cfg_truncation=None,
+    ) -> Conditioning:
+        ratio = float(cfg_normalization) if isinstance(cfg_normalization, bool) else cfg_normalization
+        scale("cfg_normalization", ratio)
+        if cfg_truncation is not None and cfg_truncation < 1:
+            raise ValueError(
+                f"cfg_truncation={cfg_truncation}: guidance would end on the way, and here every evaluation "
+                "has both halves: only 1 is followed, the pipeline's own, which guides to the end"
+            )
+        guidance = self.default("guidance_scale") if guidance is None else guidance
+        negative = negative or ""
+        negative = [negative] * len(prompts) if isinstance(negative, str) else [*negative]
+        given, without = self.pipe.encode_prompt(
+            [*prompts],
+            do_classifier_free_guidance=guidance > 0,
+            negative_prompt=negative,
+            max_sequence_length=self.limit(max_sequence_length),
+        )
+        cond = self.transformer.condition({"cap_feats": [*given, *without]}, guidance > 0, guidance)
+        return replace(cond, norm_limit=ratio or math.inf)
+
+    def limit(self, max_sequence_length: int | None) -> int:
+        return 512 if max_sequence_length is None else max_sequence_length
+
+    def readers(self, max_sequence_length=None):
+        tokenizer = self.pipe.tokenizer
+
+        def written(prompt: str) -> str:
+            chat = [{"role": "user", "content": prompt}]
+            return tokenizer.apply_chat_template(
+                chat, tokenize=False, add_generation_prompt=True, enable_thinking=True
+            )
+
+        return [Reader(tokenizer, self.limit(max_sequence_length), written)]
+
+    def schedule(self, steps: int, grid: Grid) -> dict:
+        return super().schedule(steps, grid) | {"sigmas": torch.linspace(1.0, 1 / steps, steps).tolist()}
+
+    @property
+    def side(self) -> int:
+        return 1024  # of the pipeline's call, which has it in its body
+
+
+QWEN3_4B = (
+    "Qwen3Model",
+    {
+        "vocab_size": 259,
+        "hidden_size": 2560,
+        "intermediate_size": 9728,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+    },
+)
+
+
+def size(shift: float) -> Size:
+    architecture: Architecture = {
+        "pipeline": ("ZImagePipeline", {}),
+        # the class's defaults are Z-Image's
+        "transformer": ("ZImageTransformer2DModel", {"axes_lens": (1536, 512, 512)}),
+        "vae": vae(16, 0.3611, 0.1159, False),
+        "scheduler": ("FlowMatchEulerDiscreteScheduler", {"shift": shift}),
+        "text_encoder": QWEN3_4B,
+        "tokenizer": ("Qwen2Tokenizer", {}),
+    }
+    return Size(architecture, (10.3, 6.4))
+
+
+FAMILY = Family(
+    name="zimage",
+    pipelines=("ZImagePipeline",),
+    parts=("transformer", "vae", "scheduler", "text_encoder", "tokenizer"),
+    transformer=ZImageTransformer,
+    pipeline=ZImagePipeline,
+    processor=ZImageAttention,
+    sizes={"z_image": size(6.0), "z_image_turbo": size(3.0)},
+)
