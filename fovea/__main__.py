@@ -5,6 +5,7 @@ cost?
     python run.py method=ras model=lumina sweep=ratio    conf/ has the models, methods, sweeps and metrics
     python run.py experiment=ras_table1 scale=tiny       a paper's table beside what it prints
     python run.py plan=true                              what would run, what is done, how long it takes
+    python run.py plan=true on=h100                      and a forecast on a GPU that is not here
     python run.py rescore=results/NAME eval=full         other metrics over stored images; no model needed
 
     python run.py list=models                            what there is: methods, metrics, studies, ...

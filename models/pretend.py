@@ -12,13 +12,14 @@ computed as it is. Nothing is allocated: 12 billion parameters fit anywhere.
 
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import diffusers
 import torch
+import transformers
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
@@ -26,6 +27,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from fovea.models.family import Architecture
+from fovea.models.folder import read
 from fovea.models.random_weights import TOKENIZERS, component
 
 SMALL = 4096  # entries of tensors whose values are carried along: noise levels, times
@@ -56,6 +58,7 @@ class Device(TorchDispatchMode):
     def __init__(self, fake: FakeTensorMode) -> None:
         super().__init__()
         self.fake, self.waits = fake, list[Wait]()
+        self.guesses = 0  # numbers that the host read and that follow from nothing known
         self.busy = False  # since the last wait
         self.known = WeakTensorKeyDictionary()  # small tensors of the device, to their values on the CPU
 
@@ -74,12 +77,34 @@ class Device(TorchDispatchMode):
         pipe.random_weights = True
         return pipe
 
+    def load(self, folder: Path, pipeline: str, dtype: torch.dtype = torch.bfloat16) -> Any:
+        """The pipeline of a diffusers folder, of which no weights are read."""
+        made: dict[str, Any] = {}
+        for name, value in read(folder / "model_index.json").items():
+            if name.startswith("_"):
+                continue
+            kind = value[1] if isinstance(value, list) else None
+            if kind is None:
+                made[name] = None if isinstance(value, list) else value
+            elif "Tokenizer" in kind:
+                with self.off():
+                    made[name] = getattr(transformers, kind).from_pretrained(folder / name)
+            else:
+                own = kind.endswith("Scheduler")
+                config = read(folder / name / ("scheduler_config.json" if own else "config.json"))
+                config = {key: value for key, value in config.items() if not key.startswith("_")}
+                with self.off() if own else nullcontext():
+                    made[name] = component(kind, config, "cpu" if own else "cuda", dtype)
+        return getattr(diffusers, pipeline)(**made)
+
     @contextmanager
     def off(self) -> Iterator[None]:
         with _disable_current_modes():
             yield
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.prim.device.default and isinstance(args[0], FakeTensor):
+            return args[0].fake_device
         kwargs = kwargs or {}
         if func is aten.index.Tensor:
             args = args[0], self.indices(args[1])
@@ -91,7 +116,7 @@ class Device(TorchDispatchMode):
             with unset_fake_temporarily():
                 return func(*args, **kwargs)
         if func is aten._local_scalar_dense.default:
-            return self.read(fakes[0])
+            return self.number(fakes[0])
         if fakes and goal is not None and not on_device:
             return self.fetched(func, args, kwargs)
         if (on_device and tensors and not fakes) or (
@@ -125,11 +150,12 @@ class Device(TorchDispatchMode):
             return func._overloadpacket in CONSTANT
         return all(t in self.known or (not isinstance(t, FakeTensor) and t.numel() <= SMALL) for t in tensors)
 
-    def read(self, t: FakeTensor) -> Any:
+    def number(self, t: FakeTensor) -> Any:
         self.wait("read")
         if t in self.known:
             with unset_fake_temporarily():
                 return self.known[t].item()
+        self.guesses += 1
         return 0.5 if t.dtype.is_floating_point else t.dtype == torch.bool
 
     def fetched(self, func: Any, args: Any, kwargs: Any) -> Tensor:

@@ -32,6 +32,7 @@ FOLDERS = {
     "experiments": "experiment",
     "sweeps": "sweep",
     "scales": "scale",
+    "gpus": "on",
 }
 KINDS = (*FOLDERS, "studies")
 USE = {
@@ -44,6 +45,7 @@ USE = {
     "experiments": "experiment=NAME",
     "sweeps": "sweep=NAME",
     "scales": "scale=NAME",
+    "gpus": "plan=true on=NAME, on.SETTING=VALUE: a forecast",
 }
 
 
@@ -189,6 +191,7 @@ MORE: dict[str, Callable[[list[str], list[str]], list[Record]]] = {
     "models": _models,
     "methods": _settings("method"),
     "caches": _settings("method/cache"),
+    "gpus": _settings("on"),
     "metrics": _metrics,
     "suites": _suites,
     "prompts": _prompts,

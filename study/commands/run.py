@@ -149,8 +149,21 @@ def preview(plan: Plan) -> int:
     say(_sentence(plan, known, len(unknown)), console)
     for note in [*map(str, at_work), *_needs(plan), *unavailable(plan), *other_report(plan), *again]:
         say(note, console)
-    print_summary(_summary(plan, done, known, unknown) | {"workers": [asdict(one) for one in at_work]})
+    found = _summary(plan, done, known, unknown) | {"workers": [asdict(one) for one in at_work]}
+    print_summary(found | _forecast(plan, console))
     return 0
+
+
+def _forecast(plan: Plan, console: Any) -> dict[str, Any]:
+    """Told, and given as data, where a GPU is named for it."""
+    if plan.gpu is None:
+        return {}
+    from fovea.study.report import forecast
+    from fovea.study.run.forecast import forecasts
+
+    found = forecasts(plan)
+    tell(forecast.table(plan, found), console)
+    return {"forecast": forecast.record(plan, found)}
 
 
 def _needs(plan: Plan) -> list[str]:

@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
 NESTED = {"cache": "method/cache"}  # groups inside a group, by the name that the command line knows
 SHORT = {folder: name for name, folder in NESTED.items()}
+OPTIONAL = (*NESTED, "experiment", "on")  # groups that may be null
 NAMED = {"prompt", "paper"}  # no choices: named by prompts=... and by an experiment
 
 

@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import Override, OverrideType, QuotedStrin
 from hydra.errors import HydraException
 
 from fovea.study.config.errors import Refused, first_line, nearest, shown
-from fovea.study.config.groups import NESTED, SHORT, groups, options
+from fovea.study.config.groups import OPTIONAL, SHORT, groups, options
 
 GRID = "sweep.grid."
 OF_CELLS = ("model", "method", "cache")  # what may differ between the cells of a study
@@ -184,7 +184,7 @@ def _are_options(override: Override, given: Any) -> None:
     group = key_of(override)
     allowed = options(group)
     for value in given if isinstance(given, list) else [given]:
-        if value not in allowed and not (value is None and group in (*NESTED, "experiment")):
+        if value not in allowed and not (value is None and group in OPTIONAL):
             raise Refused(f"{group}={shown(value)}: no such {group}; {nearest(value, allowed)}")
 
 

@@ -34,6 +34,7 @@ class Plan:
     prompts: dict[str, Any]  # the set that the samples are of
     random_weights: bool
     unavailable: dict[str, str]  # metric -> why it will give no number
+    gpu: Any = None  # that its time and memory are forecast on, if any
 
     @property
     def metrics(self) -> dict[str, Node]:
@@ -60,16 +61,17 @@ def make(overrides: Sequence[str]) -> Plan:
     validated(Suite, config["eval"], "eval")
     for node in ("logger", "launcher", *(["paper"] if "paper" in config else [])):
         instantiate(config[node], node, "fovea.study")
+    gpu = _forecast_on(composed.picked["on"], config, settings)
     with _needing(config):
         prompts = read(settings.prompts)
     with _needing(config):  # before the cells are made, where all are of one model
-        obtainable([] if sweep.of_models else [full_model(config["model"])[0]])
+        obtainable([] if sweep.of_models or gpu else [full_model(config["model"])[0]])
     found = cells(overrides, sweep, settings)
     if settings.versus is not None:
         labelled(settings.versus, [cell.label for cell in found])
     models = {fingerprint.digest(cell.model): cell.model for cell in found}.values()
     with _needing(config):
-        obtainable(models if sweep.of_models else [])
+        obtainable(models if sweep.of_models and not gpu else [])
     return Plan(
         settings,
         config,
@@ -79,7 +81,20 @@ def make(overrides: Sequence[str]) -> Plan:
         prompts.origin,
         any(map(is_random, models)),
         unavailable(config),
+        gpu,
     )
+
+
+def _forecast_on(name: str, config: Node, settings: Settings) -> Any:
+    """The GPU that `on` names: a forecast needs its data sheet, and no weights of a model."""
+    if "on" not in config:
+        return None
+    if not settings.plan:
+        raise Refused(
+            f"on={name}: a study runs on the devices that are here, model.device=; with plan=true its "
+            f"time and memory are forecast on this one: plan=true on={name}"
+        )
+    return instantiate(config["on"], "on", "fovea.models")
 
 
 def planned(folder: Path, record: Mapping[str, Any], config: Node) -> Plan:

@@ -1,0 +1,220 @@
+"""What runs on a pretended GPU costs: kernels, with the FLOPs and the bytes of each, and memory.
+
+    with pretend() as gpu:
+        ...
+        with costs(model.transformer) as spent:
+            x = method(flow)
+        spent.operations, spent.peak
+
+Modules of one kind cost the same at equal shapes: each runs once per shape and is counted again after that,
+so that FLUX.1's 50 steps take seconds.
+"""
+
+import math
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only
+from torch.utils.flop_counter import flop_registry
+
+from fovea.models.gpu import Operation, Operations
+from fovea.models.kv import Call
+from fovea.models.transformer import Transformer
+
+aten = torch.ops.aten
+UNWRITTEN = {aten.empty, aten.empty_like, aten.new_empty, aten.empty_strided, aten.new_empty_strided}
+READS_ROWS = {
+    aten.index,
+    aten.index_select,
+    aten.gather,
+    aten.embedding,
+}  # what they take, not all they are given
+WRITES_ROWS = {aten.index_copy_, aten.index_put_, aten.scatter_, aten.scatter_add_}
+OVERWRITES = {aten.copy_, aten.fill_, aten.zero_, aten.normal_}  # what they are given first is not read
+
+
+class Costs(TorchDispatchMode):
+    """operations: kernels so far, by FLOPs and bytes. live, peak: bytes of the tensors that came into being
+    since and are still there, and the most of them there were at once."""
+
+    def __init__(self, device: str = "cuda") -> None:
+        super().__init__()
+        self.device = device
+        self.operations: Operations = Counter()
+        self.live = self.peak = 0
+        self._held: set[int] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        given = _on(self.device, (args, kwargs))
+        out = func(*args, **(kwargs or {}))
+        made = _on(self.device, out)
+        if not made and not given:
+            return out
+        before = {storage(t) for t in given}
+        new = [t for t in made if storage(t) not in before]
+        for tensor in new:
+            self.hold(tensor)
+        if (new or func._schema.is_mutable) and func.overloadpacket not in UNWRITTEN:
+            counts = flop_registry.get(func.overloadpacket)
+            flops = counts(*args, **(kwargs or {}), out_val=out) if counts else 0
+            self.operations[Operation(flops, traffic(func.overloadpacket, args, given, made))] += 1
+        return out
+
+    def hold(self, tensor: Tensor) -> None:
+        """Counts its memory for as long as it is there."""
+        memory, place = tensor.untyped_storage(), storage(tensor)
+        if place not in self._held:
+            self._held.add(place)
+            self.live += memory.nbytes()
+            self.peak = max(self.peak, self.live)
+            weakref.finalize(memory, self._freed, place, memory.nbytes()).atexit = False
+
+    def _freed(self, place: int, size: int) -> None:
+        self._held.discard(place)
+        self.live -= size
+
+
+class FusedAttention(TorchFunctionMode):
+    """Scaled dot-product attention as one kernel that keeps no scores, as on a GPU, whatever torch takes
+    here. Its result has the layout of FlashAttention's, (b, s, heads, d), and no values."""
+
+    def __init__(self, costs: Costs) -> None:
+        super().__init__()
+        self.costs = costs
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        q, k, v = (*args, *((kwargs or {})[name] for name in ("query", "key", "value")[len(args) :]))[:3]
+        *batch, heads, rows, width = q.shape
+        out = q.new_empty(*batch, rows, heads, v.shape[-1]).transpose(-2, -3)
+        flops = 2 * q.shape[:-1].numel() * k.shape[-2] * (width + v.shape[-1])
+        self.costs.operations[Operation(flops, sum(map(size, (q, k, v, out))))] += 1
+        return out
+
+
+class Kept(NamedTuple):
+    """What there is to know of a tensor without values."""
+
+    shape: torch.Size
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+
+    def again(self, device: torch.device) -> Tensor:
+        return torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device=device)
+
+
+class Known(NamedTuple):
+    """Of a module that ran. peak: bytes at once beyond those that were there before. out: its results. keys:
+    by the number of its attention, the keys and values that the trajectory keeps."""
+
+    operations: Operations
+    peak: int
+    out: Any
+    keys: dict[int, tuple[Kept, ...]]
+
+
+class Replay:
+    """A module's forward that runs once for each of its kind and each shape of what it is given.
+
+    within: itself and the modules in it. Where a cache has put others in place of their forwards, it runs.
+    """
+
+    def __init__(self, module: nn.Module, call: Call, costs: Costs, known: dict[Any, Known]) -> None:
+        self.own, self.call, self.costs, self.known = module.forward, call, costs, known
+        self.within = [*module.modules()][1:]
+        self.kind = type(module), tuple((name, p.shape, p.dtype) for name, p in module.named_parameters())
+        processors = (getattr(m, "processor", None) for m in module.modules())
+        self.layers: list[int] = [processor.layer for processor in processors if processor is not None]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        others = (vars(module).get("forward") for module in self.within)
+        if any(other is not None and not isinstance(other, Replay) for other in others):
+            return self.own(*args, **kwargs)
+        given, tree = tree_flatten((args, kwargs))
+        kv, sparse = self.call.kv, self.call.joint is not None or self.call.image is not None
+        shapes = tuple((t.shape, t.dtype) if isinstance(t, Tensor) else t for t in given)
+        held = None if kv is None else sum((self.call.turn, layer) in kv.layers for layer in self.layers)
+        key = (self.kind, tree, shapes, held, sparse)
+        if key not in self.known:
+            out, self.known[key] = self.first(args, kwargs)
+            return out
+        known, device = self.known[key], next(_device(t) for t in given if isinstance(t, Tensor))
+        self.costs.operations.update(known.operations)
+        self.costs.peak = max(self.costs.peak, self.costs.live + known.peak)
+        if kv is not None and not sparse:
+            for i, (k, v) in known.keys.items():
+                kv.layers[self.call.turn, self.layers[i]] = k.again(device), v.again(device)
+        return tree_map_only(Kept, lambda t: t.again(device), known.out, is_leaf=_is_kept)
+
+    def first(self, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, Known]:
+        costs, kv = self.costs, self.call.kv
+        before, live, peak = costs.operations.copy(), costs.live, costs.peak
+        costs.peak = live
+        out = self.own(*args, **kwargs)
+        layers = {} if kv is None else kv.layers
+        places = {i: (self.call.turn, layer) for i, layer in enumerate(self.layers)}
+        keys = {i: tuple(map(_kept, layers[at])) for i, at in places.items() if at in layers}
+        results = tree_map_only(Tensor, _kept, out)
+        known = Known(costs.operations - before, costs.peak - live, results, keys)
+        costs.peak = max(peak, costs.peak)
+        return out, known
+
+
+@contextmanager
+def counted(transformer: Transformer, known: dict[Any, Known]) -> Iterator[Costs]:
+    """What runs inside is counted. known: the modules that ran before, for the next call."""
+    with ExitStack() as stack:
+        found = stack.enter_context(Costs())
+        stack.enter_context(FusedAttention(found))
+        for block in transformer.blocks:
+            for module in (*block.children(), block):
+                vars(module)["forward"] = Replay(module, transformer.call, found, known)
+                stack.callback(vars(module).pop, "forward")
+        yield found
+
+
+def traffic(op: Any, args: tuple, given: list[Tensor], made: list[Tensor]) -> int:
+    """Bytes that a kernel reads and writes, each of its tensors once."""
+    if op in READS_ROWS:
+        return sum(map(size, given[1:])) + 2 * sum(map(size, made))
+    if op in WRITES_ROWS:
+        return sum(2 * size(t) for t in given[1:])
+    if op in OVERWRITES:
+        given = given[1:]
+    return sum(map(size, given)) + sum(map(size, made))
+
+
+def size(t: Tensor) -> int:
+    """Bytes of its entries, each once that an expanded dimension repeats."""
+    return math.prod(n for n, stride in zip(t.shape, t.stride(), strict=True) if stride) * t.element_size()
+
+
+def storage(t: Tensor) -> int:
+    return t.untyped_storage()._cdata
+
+
+def _kept(t: Tensor) -> Kept:
+    return Kept(t.shape, t.stride(), t.dtype)
+
+
+def _is_kept(x: Any) -> bool:
+    return isinstance(x, Kept)
+
+
+def _on(device: str, tree: Any) -> list[Tensor]:
+    return [t for t in tree_leaves(tree) if isinstance(t, Tensor) and _device(t).type == device]
+
+
+def _device(t: Tensor) -> torch.device:
+    """Asking a fake tensor the usual way is an operation of its own."""
+    return t.fake_device if isinstance(t, FakeTensor) else t.device
