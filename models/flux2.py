@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, cat
 
 from fovea.models.attention import attend, heads, rotate
-from fovea.models.components import MISTRAL_SMALL, PIXTRAL_PROCESSOR, QWEN2_TOKENIZER, qwen3
+from fovea.models.components import MISTRAL_SMALL, PIXTRAL_PROCESSOR
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.flux import FluxTransformer
 from fovea.models.forward import resident
@@ -17,7 +17,7 @@ from fovea.models.hidden import Context, Hidden
 from fovea.models.kv import Call
 from fovea.models.pipeline import Pipeline
 from fovea.models.text_limits import Reader
-from fovea.models.tokens import Conditioning, Grid, apart
+from fovea.models.tokens import Conditioning, Grid
 from fovea.models.transformer import Entered, weights
 from fovea.models.work import Modules
 
@@ -193,37 +193,6 @@ class Flux2Pipeline(Pipeline):
         return (split * deviation + mean).flatten(4).flatten(2, 3)
 
 
-class KleinPipeline(Flux2Pipeline):
-    """diffusers' Flux2KleinPipeline: classifier-free guidance in two passes, with the prompt and without;
-    none for a distilled transformer, whatever the scale."""
-
-    @torch.no_grad()
-    def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
-        guidance = self.default("guidance_scale") if guidance is None else guidance
-        guided = guidance > 1 and not self.pipe.config.is_distilled
-        negative = negative or ""
-        negative = [negative] * len(prompts) if isinstance(negative, str) else [*negative]
-        sides = [[*prompts], negative] if guided else [[*prompts]]
-        given, *without = (
-            self.transformer.condition(self.embedded(side, max_sequence_length), False, guidance)
-            for side in sides
-        )
-        return apart(given, *without, guidance) if without else given
-
-    def readers(self, max_sequence_length=None):
-        tokenizer, limit = self.pipe.tokenizer, 512 if max_sequence_length is None else max_sequence_length
-
-        def written(prompt: str) -> str:
-            return tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}],
-                tokenize=False,
-                add_generation_prompt=True,
-                enable_thinking=False,
-            )
-
-        return [Reader(tokenizer, limit, written)]
-
-
 SCHEDULER = (
     "FlowMatchEulerDiscreteScheduler",
     {"shift": 3.0, "use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15},
@@ -238,25 +207,6 @@ DEV: Architecture = {
 }
 
 
-def klein(double: int, single: int, heads: int, text: int, distilled: bool) -> Architecture:
-    """text: width of its Qwen3, of which three layers' states are taken together."""
-    transformer = {
-        "num_layers": double,
-        "num_single_layers": single,
-        "num_attention_heads": heads,
-        "joint_attention_dim": 3 * text,
-        "guidance_embeds": False,
-    }
-    return {
-        "pipeline": ("Flux2KleinPipeline", {"is_distilled": distilled}),
-        "transformer": ("Flux2Transformer2DModel", transformer),
-        "vae": ("AutoencoderKLFlux2", {}),
-        "scheduler": SCHEDULER,
-        "text_encoder": qwen3("Qwen3ForCausalLM", text, 28),
-        "tokenizer": QWEN2_TOKENIZER,
-    }
-
-
 PARTS = ("transformer", "vae", "scheduler", "text_encoder", "tokenizer")
 FAMILY = Family(
     name="flux2",
@@ -266,18 +216,4 @@ FAMILY = Family(
     pipeline=Flux2Pipeline,
     processor=Flux2Attention,
     sizes={"flux2_dev": Size(DEV, (56.3, 32.4))},
-)
-KLEIN = Family(
-    name="flux2_klein",
-    pipelines=("Flux2KleinPipeline",),
-    parts=PARTS,
-    transformer=Flux2Transformer,
-    pipeline=KleinPipeline,
-    processor=Flux2Attention,
-    sizes={
-        "flux2_klein_4b": Size(klein(5, 20, 24, 2560, True), (8.0, 4.0)),
-        "flux2_klein_base_4b": Size(klein(5, 20, 24, 2560, False), (8.0, 4.0)),
-        "flux2_klein_9b": Size(klein(8, 24, 32, 4096, True), (17.4, 9.2)),
-        "flux2_klein_base_9b": Size(klein(8, 24, 32, 4096, False), (17.4, 9.2)),
-    },
 )

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from fovea.models import flux2 as flux2_families
+from fovea.models import flux2_klein as klein
 from fovea.models.components import CLIP_IDS, GEMMA_IDS, mistral3
+from fovea.models.flux2 import DEV
 from fovea.models.qwen import IMAGE
 from fovea.models.random_weights import build
 from fovea.models.tokens import pack
@@ -193,7 +194,7 @@ def flux2_transformer(**transformer):
 
 
 def flux2(dtype: torch.dtype = torch.float32, **transformer) -> Any:
-    architecture = flux2_families.DEV | {
+    architecture = DEV | {
         "transformer": flux2_transformer(**transformer),
         "vae": flux2_vae(),
         "text_encoder": mistral3(32, 31),
@@ -202,7 +203,7 @@ def flux2(dtype: torch.dtype = torch.float32, **transformer) -> Any:
 
 
 def flux2_klein(dtype: torch.dtype = torch.float32, distilled: bool = False, **transformer) -> Any:
-    architecture = flux2_families.klein(2, 2, 4, 32, distilled) | {
+    architecture = klein.klein(2, 2, 4, 32, distilled) | {
         "transformer": flux2_transformer(**{"guidance_embeds": False} | transformer),
         "vae": flux2_vae(),
     }

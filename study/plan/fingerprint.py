@@ -46,11 +46,13 @@ def code(model: Mapping[str, Any], method: Mapping[str, Any]) -> str:
 
 @cache
 def _code(family: str, random: bool, targets: tuple[str, ...]) -> str:
-    entries = [TIMED, f"fovea.models.{family}", *([RANDOM] if random else []), *map(home, targets)]
+    """Of families, the model's own and those that it is built on; what lists them all reads the others."""
+    own, found = f"fovea.models.{family}", set[str]()
+    _source(own)
+    _follow(own, found, ())
     listed = [name for package, name in _imported(_source(FAMILIES)) if package == "fovea.models"]
-    others = {f"fovea.models.{name}" for name in listed if name != family}
-    found: set[str] = set()
-    for module in entries:
+    others = {f"fovea.models.{name}" for name in listed}
+    for module in [TIMED, *([RANDOM] if random else []), *map(home, targets)]:
         _source(module)
         _follow(module, found, others)
     return digest([(module, _syntax(_file(module))) for module in sorted(found)])

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from fovea.models.families import FAMILIES
 from fovea.study.plan import fingerprint
 from fovea.study.plan.fingerprint import ROOT, code
 
@@ -51,12 +52,12 @@ def forget():
         cached.cache_clear()
 
 
-def changed(file, text, node=RAS):
+def changed(file, text, node=RAS, model=MODEL):
     """Whether a line more changes the hash."""
-    before, kept = code(MODEL, node), file.read_text()
+    before, kept = code(model, node), file.read_text()
     file.write_text(kept + text)
     forget()
-    after = code(MODEL, node)
+    after = code(model, node)
     file.write_text(kept)
     forget()
     return before != after
@@ -71,6 +72,15 @@ def test_what_touches_a_number_is_followed_and_nothing_else(source, name):
 def test_a_cache_is_part_of_the_method(source):
     assert changed(source / "methods/caches/fora.py", "\nNEW = 1\n", CACHED)
     assert not changed(source / "methods/ras.py", "\nNEW = 1\n", CACHED)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_is_told_by_its_file_and_by_those_that_it_is_built_on(source, family):
+    model = {"family": family, "weights": "random"}
+    built_on = {"flux2": {"flux"}, "flux2_klein": {"flux2", "flux"}}.get(family, set())
+    for other in FAMILIES:
+        touches = other in {family} | built_on
+        assert changed(source / f"models/{other}.py", "\nNEW = 1\n", RAS, model) is touches
 
 
 def test_docstrings_touch_no_number(source):

@@ -1,0 +1,75 @@
+"""FLUX.2-klein: FLUX.2 without embedded guidance, and with Qwen3 in Mistral's place."""
+
+import torch
+
+from fovea.models.components import QWEN2_TOKENIZER, qwen3
+from fovea.models.family import Architecture, Family, Size
+from fovea.models.flux2 import PARTS, SCHEDULER, Flux2Attention, Flux2Pipeline, Flux2Transformer
+from fovea.models.text_limits import Reader
+from fovea.models.tokens import Conditioning, apart
+
+
+class KleinPipeline(Flux2Pipeline):
+    """diffusers' Flux2KleinPipeline: classifier-free guidance in two passes, with the prompt and without;
+    none for a distilled transformer, whatever the scale."""
+
+    @torch.no_grad()
+    def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
+        guidance = self.default("guidance_scale") if guidance is None else guidance
+        guided = guidance > 1 and not self.pipe.config.is_distilled
+        negative = negative or ""
+        negative = [negative] * len(prompts) if isinstance(negative, str) else [*negative]
+        sides = [[*prompts], negative] if guided else [[*prompts]]
+        given, *without = (
+            self.transformer.condition(self.embedded(side, max_sequence_length), False, guidance)
+            for side in sides
+        )
+        return apart(given, *without, guidance) if without else given
+
+    def readers(self, max_sequence_length=None):
+        tokenizer, limit = self.pipe.tokenizer, 512 if max_sequence_length is None else max_sequence_length
+
+        def written(prompt: str) -> str:
+            return tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}],
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=False,
+            )
+
+        return [Reader(tokenizer, limit, written)]
+
+
+def klein(double: int, single: int, heads: int, text: int, distilled: bool) -> Architecture:
+    """text: width of its Qwen3, of which three layers' states are taken together."""
+    transformer = {
+        "num_layers": double,
+        "num_single_layers": single,
+        "num_attention_heads": heads,
+        "joint_attention_dim": 3 * text,
+        "guidance_embeds": False,
+    }
+    return {
+        "pipeline": ("Flux2KleinPipeline", {"is_distilled": distilled}),
+        "transformer": ("Flux2Transformer2DModel", transformer),
+        "vae": ("AutoencoderKLFlux2", {}),
+        "scheduler": SCHEDULER,
+        "text_encoder": qwen3("Qwen3ForCausalLM", text, 28),
+        "tokenizer": QWEN2_TOKENIZER,
+    }
+
+
+FAMILY = Family(
+    name="flux2_klein",
+    pipelines=("Flux2KleinPipeline",),
+    parts=PARTS,
+    transformer=Flux2Transformer,
+    pipeline=KleinPipeline,
+    processor=Flux2Attention,
+    sizes={
+        "flux2_klein_4b": Size(klein(5, 20, 24, 2560, True), (8.0, 4.0)),
+        "flux2_klein_base_4b": Size(klein(5, 20, 24, 2560, False), (8.0, 4.0)),
+        "flux2_klein_9b": Size(klein(8, 24, 32, 4096, True), (17.4, 9.2)),
+        "flux2_klein_base_9b": Size(klein(8, 24, 32, 4096, False), (17.4, 9.2)),
+    },
+)
