@@ -16,12 +16,17 @@ class Steps:
 
     steps: number of steps; None for the model's own. Heun evaluates the model twice a step, but for the last.
     solver: "euler", "heun", "dpm++2m" (arXiv:2211.01095) or "unipc" (arXiv:2302.04867).
+    schedule: "own", the pipeline's for this number of steps, as a user of fewer steps has it; "held", that of
+    the model's steps, where it depends on their number (FLUX.2, Qwen-Image): fewer steps and nothing else.
     """
 
     steps: Annotated[int, Field(ge=1, le=10_000)] | None = None
     solver: Literal["euler", "heun", "dpm++2m", "unipc"] = "euler"
+    schedule: Literal["own", "held"] = "own"
 
     @torch.no_grad()
     def __call__(self, flow, on_step=None):
+        held = self.schedule == "held"
+        sigmas = flow.sigmas(self.steps, like=flow.steps) if held else flow.sigmas(self.steps)
         solve = solvers.SOLVERS[self.solver]
-        return solve(uncached(flow), flow.noise(), flow.sigmas(self.steps), on_step or solvers.silent)
+        return solve(uncached(flow), flow.noise(), sigmas, on_step or solvers.silent)

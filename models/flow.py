@@ -57,9 +57,11 @@ class Flow:
         """The next draw of each image's generator, as the pipeline would draw it."""
         return self.pipeline.noise(self.generators, grid or self.grid)
 
-    def sigmas(self, steps: int | None = None, grid: Grid | None = None) -> Float[Tensor, " steps_and_1"]:
-        """The pipeline's own noise levels, from 1 to 0."""
-        return self.pipeline.sigmas(self.steps if steps is None else steps, grid or self.grid)
+    def sigmas(
+        self, steps: int | None = None, grid: Grid | None = None, like: int | None = None
+    ) -> Float[Tensor, " steps_and_1"]:
+        """The pipeline's own noise levels, from 1 to 0. like: see `Pipeline.sigmas`."""
+        return self.pipeline.sigmas(self.steps if steps is None else steps, grid or self.grid, like)
 
     def places(self, positions: Float[Tensor, "b n 2"] | None = None, grid: Grid | None = None) -> Places:
         """Positional encodings of `grid`, or of tokens at (row, column) `positions` in units of its cells."""

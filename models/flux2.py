@@ -140,6 +140,8 @@ class Flux2Transformer(FluxTransformer):
 class Flux2Pipeline(Pipeline):
     """diffusers' Flux2Pipeline (dev): guidance is an input of the model, and there is none besides."""
 
+    by_steps = True
+
     @torch.no_grad()
     def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
         stock = self.embedded(prompts, max_sequence_length)

@@ -55,9 +55,9 @@ class Model:
         """See `Pipeline.noise`."""
         return self.pipeline.noise(generators, grid)
 
-    def sigmas(self, steps: int, grid: Grid) -> Float[Tensor, " steps_and_1"]:
+    def sigmas(self, steps: int, grid: Grid, like: int | None = None) -> Float[Tensor, " steps_and_1"]:
         """See `Pipeline.sigmas`."""
-        return self.pipeline.sigmas(steps, grid)
+        return self.pipeline.sigmas(steps, grid, like)
 
     def places(self, grid: Grid, positions: Float[Tensor, "b n 2"] | None = None) -> Places:
         """See `Transformer.places`."""

@@ -21,9 +21,11 @@ from fovea.models.transformer import Transformer
 
 
 class Pipeline(ABC):
-    """limits: names of `encode`'s own settings. max_shift: default of the pipeline's schedule."""
+    """limits: names of `encode`'s own settings. max_shift: default of the pipeline's schedule. by_steps: that
+    schedule depends on the number of steps; see `sigmas`."""
 
     limits: ClassVar[tuple[str, ...]] = ("max_sequence_length",)
+    by_steps: ClassVar[bool] = False
     max_shift: ClassVar[float] = 1.15
 
     def __init__(self, pipe: Any, transformer: Transformer) -> None:
@@ -72,11 +74,26 @@ class Pipeline(ABC):
             randn_tensor(shape, generator=[*generators], device=own.device, dtype=own.state), own.patch
         )
 
-    def sigmas(self, steps: int, grid: Grid) -> Float[Tensor, " steps_and_1"]:
-        """The pipeline's noise levels from 1 to 0, float32. The pipeline's own scheduler stays as it is."""
-        scheduler = deepcopy(self.pipe.scheduler)
-        scheduler.set_timesteps(device=self.transformer.device, **self.schedule(steps, grid))
-        return scheduler.sigmas
+    def sigmas(self, steps: int, grid: Grid, like: int | None = None) -> Float[Tensor, " steps_and_1"]:
+        """The pipeline's noise levels from 1 to 0, float32. The pipeline's own scheduler stays as it is.
+
+        like: held to the schedule of that number of steps, where it depends on it: its shift (FLUX.2), and
+        the stretch to its last level (Qwen-Image). Half as many steps take every other level of it.
+        """
+        scheduler, given = deepcopy(self.pipe.scheduler), self.schedule(steps, grid)
+        like = steps if like is None else like
+        if "mu" in given:
+            given["mu"] = self.schedule(like, grid)["mu"]
+        terminal = None if like == steps else scheduler.config.shift_terminal
+        if terminal is not None:
+            scheduler.register_to_config(shift_terminal=None)
+        scheduler.set_timesteps(device=self.transformer.device, **given)
+        levels = scheduler.sigmas
+        if terminal is None:
+            return levels
+        scheduler.set_timesteps(device=self.transformer.device, **self.schedule(like, grid))
+        stretch = (1 - terminal) / (1 - scheduler.sigmas[-2])
+        return torch.cat([1 - (1 - levels[:-1]) * stretch, levels[-1:]])
 
     def schedule(self, steps: int, grid: Grid) -> dict[str, Any]:
         """Arguments of the scheduler's `set_timesteps`."""

@@ -167,6 +167,8 @@ class QwenPipeline(Pipeline):
     """diffusers' QwenImagePipeline. guidance is its `true_cfg_scale`; its own call is guided only where it is
     given a negative prompt, this one away from "" too."""
 
+    by_steps = True
+
     @torch.no_grad()
     def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
         guidance = self.default("true_cfg_scale") if guidance is None else guidance

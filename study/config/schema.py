@@ -63,12 +63,14 @@ class Suite:
 class Sweep:
     """grid: config keys to lists of values; several keys make the product. points: cells written out, config
     keys to values each; a grid beside them multiplies them. curve: step reduction to compare with, as
-    fractions of the model's steps, or numbers of steps from 2 on; null for none. solver: the curve's."""
+    fractions of the model's steps, or numbers of steps from 2 on; null for none. solver, schedule: of the
+    curve; see `methods.Steps`."""
 
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     points: tuple[dict[str, Any], ...] = ()
     curve: tuple[Annotated[float, Field(gt=0)], ...] | None = (0.75, 0.5, 0.35, 0.25)
     solver: Literal["euler", "heun", "dpm++2m", "unipc"] = "euler"
+    schedule: Literal["own", "held"] = "own"
 
     def __post_init__(self):
         for key, values in self.grid.items():

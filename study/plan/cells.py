@@ -200,9 +200,13 @@ def _method(variant: Variant, point: Point, names: Names, settings: Settings, de
 
 
 def _step_reduction(dense: Cell, called: Baseline, sweep: Sweep, settings: Settings) -> Iterator[Cell]:
+    from fovea.models.families import FAMILIES  # as late as this: it takes seconds
+
+    shared = {"_target_": "fovea.methods.Steps", "solver": sweep.solver, "schedule": sweep.schedule}
+    told = f", schedule {sweep.schedule}" if FAMILIES[dense.model["family"]].pipeline.by_steps else ""
     for steps in sweep.curve_steps(dense.model["steps"]):
-        node = {"_target_": "fovea.methods.Steps", "steps": steps, "solver": sweep.solver}
-        names = called.name(f"{steps} steps"), "steps", called.name("step reduction")
+        node = shared | {"steps": steps}
+        names = called.name(f"{steps} steps{told}"), "steps", called.name("step reduction")
         axes = called.axes | {"method.steps": steps}
         yield _cell(*names, *checked(dense.model, node), settings, axes, dense.id, False)
 

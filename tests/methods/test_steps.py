@@ -61,3 +61,18 @@ def test_evaluations_per_step():
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ValidationError):
         Steps(**wrong)
+
+
+def test_a_held_schedule_is_that_of_the_models_steps():
+    asked = []
+
+    class Flow(GaussianFlow):
+        steps = 12
+
+        def sigmas(self, steps, like=None):
+            asked.append((steps, like))
+            return super().sigmas(steps)
+
+    Steps(steps=6)(Flow())
+    Steps(steps=6, schedule="held")(Flow())
+    assert asked == [(6, None), (6, 12)]

@@ -110,3 +110,16 @@ def test_dynamic_shift_of_sd3():
     finally:
         pipe.scheduler = fixed
     assert not torch.equal(ours(pipe, PROMPTS[:1], 64, 96, **mine)[0], expected)
+
+
+def test_a_schedule_can_be_held_while_the_steps_fall(name, pipe):
+    """Half as many steps are every other level; without, where the family's depends on their number, not."""
+    with adapt(pipe) as model:
+        grid = model.grid(96, 144)
+        own, held, whole = model.sigmas(5, grid), model.sigmas(5, grid, like=10), model.sigmas(10, grid)
+        assert torch.equal(model.sigmas(10, grid, like=10), whole)
+        if name in ("sd3", "sd35", "lumina"):  # spaced to a last level of their own
+            assert torch.equal(held, own)
+        else:
+            torch.testing.assert_close(held, whole[::2], atol=1e-6, rtol=0)
+        assert model.pipeline.by_steps == (not torch.allclose(held, own, atol=1e-4))

@@ -9,6 +9,7 @@ from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.plan import fingerprint
 from fovea.study.plan.plan import make
+from tests.pipelines import PIPELINES, saved
 
 
 @pytest.fixture
@@ -27,6 +28,15 @@ def test_the_default_sweep_has_the_baseline_and_the_step_reduction_curve(plan):
     found = plan("model=lumina_tiny")
     assert labels(found) == ["dense", *ratios, "15 steps", "10 steps", "7 steps", "5 steps"]
     assert {cell.dense for cell in found.cells} == {found.cells[0].id}
+
+
+def test_where_the_schedule_depends_on_the_steps_the_curve_says_which_it_takes(prompts, tmp_path):
+    folder, steps = saved(PIPELINES["qwen"](), tmp_path), ["model.steps=20", "sweep.curve=[0.5]"]
+    given = ["sweep=none", "model=qwen_image", f"model.path={folder}", f"prompts={prompts}", *steps]
+    assert labels(make(given))[2:] == ["10 steps, schedule own"]
+    found = make([*given, "sweep.schedule=held"])
+    assert labels(found)[2:] == ["10 steps, schedule held"]
+    assert found.cells[2].method["schedule"] == "held"
 
 
 def test_curve_as_steps_as_nothing_and_without_what_reduces_nothing(plan):
