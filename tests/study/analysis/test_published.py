@@ -232,6 +232,8 @@ def test_an_experiment_runs_at_tiny_scale_and_prints_both(tmp_path, capsys):
         "n=1",
         "batch=1",
         "metric=[psnr]",
+        *("model.steps=6", "method.start=2", "method.resets=null", "sweep.curve=null"),
+        *("model.height=64", "model.width=64"),
         f"results={tmp_path}",
     ]
     assert run.main(command) == 0
