@@ -13,8 +13,8 @@ from fovea.eval import Unavailable
 from fovea.eval.backbone import Backbone
 from fovea.eval.encoder import TextEncoder
 from fovea.eval.facts import Facts
-from fovea.eval.judged import Judged
 from fovea.eval.network import CENTRE, SPREAD, in_batches
+from fovea.eval.per_image import Judged
 from fovea.eval.samples import Batch
 
 PROMPTS = {  # good, bad

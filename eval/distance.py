@@ -62,7 +62,7 @@ class Distance:
         encoder, reference = self.source(), self.against()
         known = reference.known(encoder, samples.size)
         adds = self.adds(known, samples.n)
-        mine, dense = self.looked_at(samples, encoder)
+        mine, dense = self.features_of(samples, encoder)
         score = distance_score(self.name, self.facts, adds, mine, dense, samples.prompts)
         said = self.caution(known, score) if dense is None else ""
         return replace(score, note="; ".join(filter(None, [reference.note, said])))
@@ -71,9 +71,9 @@ class Distance:
         """What is to be said beside the figure of the dense images, if anything."""
         return ""
 
-    def looked_at(self, samples: Samples, encoder: Encoder) -> tuple[Features, Features | None]:
+    def features_of(self, samples: Samples, encoder: Encoder) -> tuple[Features, Features | None]:
         """Features (n, d) of the images, and of the dense ones."""
-        dense = samples.beside and samples.beside.rows(encoder)[self.features]
+        dense = samples.baseline and samples.baseline.rows(encoder)[self.features]
         return samples.rows(encoder)[self.features], dense
 
 

@@ -47,7 +47,7 @@ class Encoder:
         tensors = (torch.from_numpy(np.array(p.convert("RGB"))).permute(2, 0, 1) for p in pictures)
         return self.run(self.network, map(self.prepare, tensors))
 
-    def look(self, batch: Batch) -> dict[str, Tensor]:
+    def compute(self, batch: Batch) -> dict[str, Tensor]:
         return self.images(batch.images)
 
     @torch.inference_mode()

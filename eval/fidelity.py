@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fovea.eval import Samples, Score, Unavailable, quality
 from fovea.eval.facts import FLAT, Facts
-from fovea.eval.judged import Compared, needs_dense
+from fovea.eval.per_image import Compared, needs_dense
 from fovea.eval.samples import Batch
 from fovea.eval.statistics import pooled, standard_error
 
@@ -48,7 +48,7 @@ class PSNR(Compared):
     def check(self) -> None:
         """Nothing to miss: it needs no weights."""
 
-    def look(self, batch: Batch) -> dict[str, Tensor]:
+    def compute(self, batch: Batch) -> dict[str, Tensor]:
         pairs = zip(batch.images, batch.dense, strict=True)
         return {"mse": torch.stack([(a.double() - b.double()).square().mean() for a, b in pairs])}
 

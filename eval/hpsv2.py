@@ -13,8 +13,8 @@ from fovea.eval.backbone import Backbone
 from fovea.eval.encoder import TextEncoder, cosines
 from fovea.eval.facts import Facts
 from fovea.eval.hub import single
-from fovea.eval.judged import Judged
 from fovea.eval.network import CENTRE, SPREAD, Device
+from fovea.eval.per_image import Judged
 from fovea.eval.samples import Batch
 
 ARCHITECTURE, REPOSITORY = "ViT-H-14", "xswu/HPSv2"

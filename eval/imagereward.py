@@ -16,8 +16,8 @@ from fovea.eval import Unavailable
 from fovea.eval.encoder import as_picture
 from fovea.eval.facts import Facts
 from fovea.eval.hub import folder, single
-from fovea.eval.judged import Judged
 from fovea.eval.network import CENTRE, SPREAD, Device, in_batches, place
+from fovea.eval.per_image import Judged
 from fovea.eval.samples import Batch
 from fovea.eval.weights import digest
 

@@ -117,7 +117,7 @@ class SubsetKID(InceptionDistance):
             each = pseudo_values(features, known)
             return each - each.mean() + kids[-1].mean()
 
-        mine, dense = self.looked_at(samples, encoder)
+        mine, dense = self.features_of(samples, encoder)
         score = distance_score(self.name, self.facts, adds, mine, dense, samples.prompts)
         drawn = kids[0].std(ddof=1) / np.sqrt(self.subsets)
         return replace(score, se=None if score.se is None else float(np.hypot(score.se, drawn)))

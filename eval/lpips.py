@@ -19,8 +19,8 @@ from torch.nn.functional import conv2d, max_pool2d, relu
 from fovea.eval import Unavailable
 from fovea.eval.caches import CACHE, HUB
 from fovea.eval.facts import Facts
-from fovea.eval.judged import Compared
 from fovea.eval.network import Device, in_batches, place
+from fovea.eval.per_image import Compared
 from fovea.eval.samples import Batch
 from fovea.eval.weights import digest, located
 

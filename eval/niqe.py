@@ -16,8 +16,8 @@ from torch import Tensor
 
 from fovea.eval import Samples, Unavailable
 from fovea.eval.facts import Facts
-from fovea.eval.judged import Judged
 from fovea.eval.naturalness import BLOCK, block_features
+from fovea.eval.per_image import Judged
 from fovea.eval.samples import Batch
 from fovea.eval.weights import digest, located
 

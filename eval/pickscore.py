@@ -7,8 +7,8 @@ from pydantic.dataclasses import dataclass
 
 from fovea.eval.encoder import cosines
 from fovea.eval.facts import Facts
-from fovea.eval.judged import Judged, OfBackbone
 from fovea.eval.network import Device
+from fovea.eval.per_image import Judged, OfBackbone
 from fovea.eval.samples import Batch
 from fovea.eval.transformers_clip import TransformersCLIP
 

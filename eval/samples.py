@@ -41,7 +41,7 @@ class PerImage(Protocol):
     def module(self) -> str: ...
     @property
     def paired(self) -> bool: ...
-    def look(self, batch: "Batch", /) -> Found: ...
+    def compute(self, batch: "Batch", /) -> Found: ...
 
 
 class Column:
@@ -192,7 +192,7 @@ class Samples:
         return InMemory(self.images) if isinstance(self.images, Tensor) else self.images
 
     @cached_property
-    def beside(self) -> "Samples | None":
+    def baseline(self) -> "Samples | None":
         """The dense images as samples of their own."""
         if self.dense is None:
             return None
@@ -218,12 +218,12 @@ class Samples:
 
     def rows(self, what: PerImage) -> dict[str, Column]:
         """What is found of each image, (n, ...) by name. Raises what the search raised."""
-        self.find([what])
+        self.compute([what])
         if error := self._failed.get(signature(what)):
             raise error
         return self.source.rows(what).take(self._ids(what.paired))
 
-    def find(self, wanted: Sequence[PerImage]) -> None:
+    def compute(self, wanted: Sequence[PerImage]) -> None:
         """All of these in one pass over the images that something is missing of, some of which are read while
         others are looked at. What raises is left out from there on, and raised by `rows`; images that cannot
         be read raise here."""
@@ -232,17 +232,17 @@ class Samples:
         try:
             for batch in ahead(self.batches(places=places)):
                 for what in wanted:
-                    self._look(what, batch)
+                    self._try(what, batch)
         except Unread as error:
             raise error.__cause__ or error from None
         finally:
-            for samples in filter(None, (self, self.beside)):
+            for samples in filter(None, (self, self.baseline)):
                 samples.source.keep()
 
     def _missing(self, what: PerImage) -> list[int]:
         return self.source.rows(what).missing(self._ids(what.paired))
 
-    def _look(self, what: PerImage, batch: "Batch") -> None:
+    def _try(self, what: PerImage, batch: "Batch") -> None:
         name = signature(what)
         if name not in self._failed:
             try:
@@ -257,7 +257,7 @@ class Samples:
         return {}
 
     def _ids(self, paired: bool) -> list[str]:
-        return self._paired if paired and self.beside is not None else self._own
+        return self._paired if paired and self.baseline is not None else self._own
 
     @cached_property
     def _own(self) -> list[str]:
@@ -265,7 +265,7 @@ class Samples:
 
     @cached_property
     def _paired(self) -> list[str]:
-        dense = self.beside.source.ids if self.beside else []
+        dense = self.baseline.source.ids if self.baseline else []
         return [_hash(*parts) for parts in zip(self.source.ids, self.prompts, dense, strict=True)]
 
 
@@ -288,16 +288,16 @@ class Batch:
             raise Unread(str(error)) from error
 
     @cached_property
-    def beside(self) -> "Batch":
+    def baseline(self) -> "Batch":
         """The dense images of the same keys. Raises LookupError if there are none."""
-        if self.samples.beside is None:
+        if self.samples.baseline is None:
             raise LookupError("there are no dense images to compare with")
-        return Batch(self.samples.beside, self.places)
+        return Batch(self.samples.baseline, self.places)
 
     @property
     def dense(self) -> Tensor:
         """uint8 (b, 3, H, W)"""
-        return self.beside.images
+        return self.baseline.images
 
     @property
     def prompts(self) -> list[str]:
@@ -311,7 +311,7 @@ class Batch:
             some = (
                 self if len(missing) == len(ids) else Batch(self.samples, [self.places[i] for i in missing])
             )
-            rows.add([ids[i] for i in missing], what.look(some))
+            rows.add([ids[i] for i in missing], what.compute(some))
         return {name: column.tensor() for name, column in rows.take(ids).items()}
 
     def read(self, images: bool, dense: bool) -> None:
@@ -321,7 +321,7 @@ class Batch:
     @property
     def is_read(self) -> tuple[bool, bool]:
         """The images; the dense ones."""
-        return "images" in vars(self), "beside" in vars(self) and "images" in vars(self.beside)
+        return "images" in vars(self), "baseline" in vars(self) and "images" in vars(self.baseline)
 
 
 def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:

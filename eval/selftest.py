@@ -1,4 +1,4 @@
-"""Does a metric do what it promises (`eval.promises`)? Every metric of conf/metric is asked.
+"""Does a metric do what it promises (`eval.contract`)? Every metric of conf/metric is asked.
 
     python -m fovea.eval.selftest            all of conf/metric, exit code 1 if one fails
     python -m fovea.eval.selftest psnr fid   these
@@ -20,8 +20,8 @@ from typing import Any
 from PIL import Image
 
 from fovea.eval import Metric, Samples, Score, Unavailable, quality
+from fovea.eval.contract import Failed, check, pictures
 from fovea.eval.facts import Facts
-from fovea.eval.promises import Failed, check, pictures
 from fovea.eval.samples import PerImage, signature
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "metric"

@@ -9,7 +9,7 @@ from torch.nn.functional import cosine_similarity
 from fovea.eval.backbone import EMOJI, Backbone
 from fovea.eval.dino import DINO
 from fovea.eval.facts import Facts
-from fovea.eval.judged import Compared, OfBackbone
+from fovea.eval.per_image import Compared, OfBackbone
 from fovea.eval.samples import Batch
 from fovea.eval.transformers_clip import TransformersCLIP
 
@@ -32,5 +32,5 @@ class Similarity(OfBackbone, Compared):
 
     def figures(self, batch: Batch) -> tuple[float, ...]:
         encoder = self.backbone.load()
-        a, b = (x.of(encoder)["features"].double() for x in (batch, batch.beside))  # (b, d) each
+        a, b = (x.of(encoder)["features"].double() for x in (batch, batch.baseline))  # (b, d) each
         return tuple(cosine_similarity(a, b).tolist())

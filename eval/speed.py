@@ -16,13 +16,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from fovea.eval.memory import Memory, peak
-from fovea.eval.watch import State, watch
+from fovea.eval.telemetry import State, watch
 
 T = TypeVar("T")
 
 
 class Timed(NamedTuple):
-    """state: what else went on meanwhile, see eval/watch.py."""
+    """state: what else went on meanwhile, see eval/telemetry.py."""
 
     result: Any
     seconds: float

@@ -45,7 +45,7 @@ def made_up(side: int, seed: int) -> np.ndarray:
 def stored(folder: Path, cell: str, n: int, side: int, seed: int) -> Any:
     """A cell of n images, and its samples as a study scores them."""
     from fovea.eval import Samples
-    from fovea.study.analysis.kept import StoredImages
+    from fovea.study.analysis.cache import StoredImages
     from fovea.study.picture import png
     from fovea.study.records import BatchRecord, ImageRecord
     from fovea.study.store import Store
@@ -105,8 +105,8 @@ def score(folder: Path, n: int, side: int, names: Sequence[str]) -> dict[str, An
         dense = stored(folder, "dense", n, side, 0)
         samples = stored(folder, "method", n, side, 1).against(dense)
         begin, wanted = time.perf_counter(), needed(metrics)
-        dense.find([what for what in wanted if not what.paired])
-        samples.find(wanted)
+        dense.compute([what for what in wanted if not what.paired])
+        samples.compute(wanted)
         found = [s for metric in metrics for s in scored(metric, samples)]
         seconds = time.perf_counter() - begin
         return {

@@ -77,7 +77,7 @@ class BatchRecord(Record):
     """One timed call. id: hash of the keys it was made of, size: how many. session: the start that it is of;
     device: what it ran on. seconds: of the method alone. memory: peak in bytes, of torch's allocator on CUDA,
     else of the process; memory_process: of the process, since it began if memory_since_start. state: what
-    else went on (eval/watch.py). images: those that were kept of it; none where it was timed again."""
+    else went on (eval/telemetry.py). images: those that were kept of it; none where it was timed again."""
 
     cell: str
     id: str

@@ -8,7 +8,7 @@
       cells/ID/focus/BA/BATCH.npz   key to (steps, rows, columns): how much of the model each token had, in
                                     255ths; of batches in which not every token had all
       cells/ID/traces/              study/run/trace.py
-      cells/ID/found/               what metrics found in the images: study/analysis/kept.py
+      cells/ID/found/               what metrics found in the images: study/analysis/cache.py
 
 Every file but the appended ones is written beside its place, flushed to the disk and renamed into it, so it
 is there whole or not at all."""

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from fovea.__main__ import main
 from fovea.study.commands import command
-from fovea.study.report.terminal import say, show
+from fovea.study.report.terminal import print_lines, print_text
 from fovea.study.run.progress import Progress
 from fovea.study.streams import plain, print_summary
 
@@ -145,8 +145,8 @@ def test_what_steers_a_terminal_is_shown_as_signs(capsys):
     assert plain("a fox\n\tin the snow, 雪の狐 🦊") == "a fox\n\tin the snow, 雪の狐 🦊"
     stream = StringIO()
     console = Console(file=stream, width=200)
-    say(HOSTILE, console)
-    show([[HOSTILE], [HOSTILE]], console)
+    print_text(HOSTILE, console)
+    print_lines([[HOSTILE], [HOSTILE]], console)
     assert stream.getvalue().count(plain(HOSTILE)) == 3
     with Progress() as progress:
         progress.say(HOSTILE)

@@ -32,7 +32,7 @@ def test_a_wrong_shape_is_refused_where_it_enters(call):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: PSNR().look("no batch"),
+        lambda: PSNR().compute("no batch"),
         lambda: blurred([0.0]),
         lambda: pooled([1.0], pool="median"),
         lambda: pooled({1.0}),

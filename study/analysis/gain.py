@@ -14,7 +14,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from fovea.eval.interval import Interval, student, two_sided
-from fovea.study.analysis.draws import Array, costs, interval, prompts, qualities
+from fovea.study.analysis.bootstrap import Array, costs, interval, prompts, qualities
 from fovea.study.analysis.row import Cost, Row
 
 CURVE = ("dense", "steps")

@@ -1,5 +1,5 @@
 """From stored images to rows: a finished study can be scored again without generating, and what its metrics
-found of each image before is not computed again (kept.py)."""
+found of each image before is not computed again (cache.py)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from fovea.eval import Samples, Score
 from fovea.eval.selftest import needed, scored, trusted
+from fovea.study.analysis.cache import StoredImages
 from fovea.study.analysis.gain import with_gain
-from fovea.study.analysis.kept import StoredImages
 from fovea.study.analysis.row import Row, flops_ratio, mean_flops, no_op, relative, speedup
 from fovea.study.analysis.speed import batches, seconds, speed
 from fovea.study.analysis.verdict import with_verdicts
@@ -92,9 +92,9 @@ def _scores(
         samples = samples.against(_samples(plan, store, cell.dense, dense))
     if not samples.random_weights:
         wanted = needed(metrics.values())
-        if samples.beside:
-            samples.beside.find([what for what in wanted if not what.paired])
-        samples.find(wanted)
+        if samples.baseline:
+            samples.baseline.compute([what for what in wanted if not what.paired])
+        samples.compute(wanted)
     found = [(name, score) for name, metric in metrics.items() for score in scored(metric, samples)]
     return {s.name: replace(s, remedy=s.remedy and keyed(name, s.remedy)) for name, s in found}
 

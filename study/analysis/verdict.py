@@ -11,7 +11,7 @@ from fovea.eval import Score
 from fovea.eval.decisions import Verdict, holm, verdict
 from fovea.eval.front import hypervolume, membership
 from fovea.eval.interval import Interval
-from fovea.study.analysis.draws import Array, drawn_costs, interval, resampled, sign
+from fovea.study.analysis.bootstrap import Array, drawn_costs, interval, resampled, sign
 from fovea.study.analysis.row import Row, score_interval
 
 Margins = Mapping[str, float]

@@ -16,7 +16,7 @@ from fovea.study.config.schema import Settings
 from fovea.study.files import write
 from fovea.study.picture import Damaged, same
 from fovea.study.plan.plan import OF_RUN
-from fovea.study.report.terminal import grouped, say, show, tell, terminal
+from fovea.study.report.terminal import print_groups, print_lines, print_table, print_text, terminal
 from fovea.study.stored import Record, Stored, find, rounded
 from fovea.study.streams import print_summary
 
@@ -51,12 +51,12 @@ def run(command: Command) -> int:
     heads = _heads(a, b, pairs, rest, images)
     console = terminal(120)
     for text in heads:
-        say(text, console)
+        print_text(text, console)
     sources = origins(differences, SHOWN) or [["nothing differs in where they come from"]]
-    show(sources, console, left=3, whole=0)
-    grouped(groups, HEAD, console)
+    print_lines(sources, console, left=3, whole=0)
+    print_groups(groups, HEAD, console)
     for note in NOTES:
-        say(note, console, "dim")
+        print_text(note, console, "dim")
     if name:
         write(Path(results) / name / "compare.md", markdown(heads, origins(differences), groups))
     differs = {key: [told(value) for value in both] for key, both in differences.items()}
@@ -73,7 +73,7 @@ def across(a: Stored, b: Stored, versus: str) -> int:
     table = contrast_table(found, a.random_weights or b.random_weights)
     if table is None:
         raise Refused(f"versus={versus}: no image of it, or no score, is in {b.folder} too")
-    tell(table, terminal(120))
+    print_table(table, terminal(120))
     rows = [{key: rounded(value) for key, value in record.items()} for record in table.records()]
     print_summary({"compare": [str(a.folder), str(b.folder)], "versus": versus, "rows": rows})
     return 0

@@ -17,7 +17,7 @@ from fovea.study.config.groups import CONF, groups, options, suite
 from fovea.study.config.instantiate import instantiate, obstacle
 from fovea.study.plan.fingerprint import device
 from fovea.study.plan.plan import keyed
-from fovea.study.report.terminal import say, show, terminal
+from fovea.study.report.terminal import print_lines, print_text, terminal
 from fovea.study.streams import print_summary
 
 Record = dict[str, Any]
@@ -62,8 +62,8 @@ def run(command: Command) -> int:
     if more := MORE.get(command.value):
         rows = [row | found for row, found in zip(rows, more([r["name"] for r in rows], given), strict=True)]
     console = terminal(120)
-    show([["name", ""], *([row["name"], _text(row)] for row in rows)], console, left=2)
-    say(f"use: {USE[command.value]}", console, "dim")
+    print_lines([["name", ""], *([row["name"], _text(row)] for row in rows)], console, left=2)
+    print_text(f"use: {USE[command.value]}", console, "dim")
     print_summary({"list": command.value, "names": [r["name"] for r in rows], "rows": rows})
     return 0
 

@@ -13,7 +13,7 @@ from fovea.study.picture import Damaged
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan, make
 from fovea.study.report.table import Table
-from fovea.study.report.terminal import say, show, tell, terminal
+from fovea.study.report.terminal import print_lines, print_table, print_text, terminal
 from fovea.study.run.progress import clock
 from fovea.study.store import Store
 from fovea.study.stored import Stored
@@ -122,7 +122,7 @@ def end(plan: Plan, store: Store, tables: Iterable[Table], summary: dict[str, An
     cell failed or lacks images."""
     console = terminal()
     for table in tables:
-        tell(table, console)
+        print_table(table, console)
     instantiate(plan.config["logger"], "logger", "fovea.study")(store.folder)
     print_summary(summary)
     return 3 if summary["failed"] or summary["done"] < summary["cells"] else 0
@@ -145,10 +145,10 @@ def preview(plan: Plan) -> int:
     known = seconds_left({i: n - made for i, made in done.items()}, cost, at_work)
     unknown = [cell.label for cell in plan.cells if cost[cell.id] is None and done[cell.id] < n]
     console = terminal(120)
-    show(lines, console, left=2)
-    say(_sentence(plan, known, len(unknown)), console)
+    print_lines(lines, console, left=2)
+    print_text(_sentence(plan, known, len(unknown)), console)
     for note in [*map(str, at_work), *_needs(plan), *unavailable(plan), *other_report(plan), *again]:
-        say(note, console)
+        print_text(note, console)
     found = _summary(plan, done, known, unknown) | {"workers": [asdict(one) for one in at_work]}
     print_summary(found | _forecast(plan, console))
     return 0
@@ -162,7 +162,7 @@ def _forecast(plan: Plan, console: Any) -> dict[str, Any]:
     from fovea.study.run.forecast import forecasts
 
     found = forecasts(plan)
-    tell(forecast.table(plan, found), console)
+    print_table(forecast.table(plan, found), console)
     return {"forecast": forecast.record(plan, found)}
 
 

@@ -53,9 +53,9 @@ def every(command: Command) -> int:
         mark = "random weights" if study.random_weights else ""
         lines.append([row["study"], f"{row['done']}/{row['cells']}", study.commit, study.made, mark])
     console = terminal.terminal(120)
-    terminal.show(lines, console, left=5)
+    terminal.print_lines(lines, console, left=5)
     for fault in faults or ([] if found else [f"no study in {results}/"]):
-        terminal.say(fault, console)
+        terminal.print_text(fault, console)
     print_summary(
         {"list": "studies", "names": [row["study"] for row in rows], "rows": rows, "faults": faults}
     )
@@ -103,13 +103,15 @@ def _logger(given: list[str]) -> Any:
 def _print(study: Stored, pairs: Table | None) -> None:
     console, found = terminal.terminal(), tables(study, pairs)
     for line in _under_way(study):
-        terminal.say(line, console)
+        terminal.print_text(line, console)
     if not found:
         done, planned = study.done
-        terminal.say(f"no table yet: {done} of {planned} cells are done; the same command goes on", console)
+        terminal.print_text(
+            f"no table yet: {done} of {planned} cells are done; the same command goes on", console
+        )
     for table in found:
-        terminal.tell(table, console)
-    terminal.say("\n".join(origin(study)), console)
+        terminal.print_table(table, console)
+    terminal.print_text("\n".join(origin(study)), console)
 
 
 def _under_way(study: Stored) -> list[str]:

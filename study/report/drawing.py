@@ -21,13 +21,13 @@ DROPPED = {"metadata", "style", "title"}
 
 @dataclass(frozen=True)
 class Drawing:
-    """Of one score against one cost. remarks: on what it cannot show."""
+    """Of one score against one cost. notes: on what it cannot show."""
 
     name: str
     title: str
     cost: Cost
     svg: Markup
-    remarks: list[str]
+    notes: list[str]
 
 
 def drawings(rows: Sequence[Row]) -> list[Drawing]:
@@ -41,11 +41,11 @@ def drawings(rows: Sequence[Row]) -> list[Drawing]:
             by_score.setdefault(panel.score.name, []).append(panel)
         for name, panels in by_score.items():
             svg = drawing(panels, f"d{len(found)}-")
-            found.append(Drawing(name, panels[0].score.title, cost, svg, _remarks(panels)))
+            found.append(Drawing(name, panels[0].score.title, cost, svg, _notes(panels)))
     return found
 
 
-def _remarks(panels: Sequence[Panel]) -> list[str]:
+def _notes(panels: Sequence[Panel]) -> list[str]:
     alike = ", ".join(visible(label) for panel in panels for label in panel.infinite)
     title = panels[0].score.title
     return [f"Every image is the dense one, and {title} infinite: {alike}."] if alike else []

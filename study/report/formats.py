@@ -68,7 +68,7 @@ def markdown(table: Table) -> str:
     body = [[literal(text) if words else text for text, words in zip(row, left, strict=True)] for row in body]
     rule = [":--" if words else "--:" for words in left]
     lines = [f"| {' | '.join(row)} |" for row in ([literal(name) for name in head], rule, *body)]
-    return "\n\n".join(["\n".join(lines), *map(literal, table.told)]) + "\n"
+    return "\n\n".join(["\n".join(lines), *map(literal, table.all_notes)]) + "\n"
 
 
 def literal(text: str) -> str:
@@ -80,7 +80,10 @@ def literal(text: str) -> str:
 def latex(table: Table) -> str:
     """A booktabs tabular; \\usepackage{booktabs} is all it needs. The table's warning stands within."""
     head, *body = [[escaped(text) for text in line] for line in table.lines()]
-    out = [r"% needs \usepackage{booktabs}", *(f"% {escaped(' '.join(note.split()))}" for note in table.told)]
+    out = [
+        r"% needs \usepackage{booktabs}",
+        *(f"% {escaped(' '.join(note.split()))}" for note in table.all_notes),
+    ]
     align = "".join("l" if column.left else "r" for column in table.shown)
     out += [rf"\begin{{tabular}}{{{align}}}", r"\toprule", f"{' & '.join(head)} \\\\"]
     out += [r"\midrule", *(f"{_guard(line)}{' & '.join(line)} \\\\" for line in body)]

@@ -63,7 +63,7 @@ def page(
     )
     data = collected(plan, store, rows, table)
     sections = ("contrasts", "Pairs", contrasts), ("published", "Published", published)
-    others = [(anchor, name, beside) for anchor, name, beside in sections if beside]
+    others = [(anchor, name, shown) for anchor, name, shown in sections if shown]
     text = _template().render(
         head=head(plan, rows, origin),
         verdict=verdict(plan, rows),

@@ -114,7 +114,7 @@ class Table:
         return [column for column in self.columns if column.title]
 
     @property
-    def told(self) -> list[str]:
+    def all_notes(self) -> list[str]:
         """The notes, the warning first."""
         return [*filter(None, [self.warning]), *self.notes]
 

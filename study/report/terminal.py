@@ -22,20 +22,20 @@ def terminal(width: int = 200) -> Console:
     return Console(file=sys.stdout, width=None if sys.stdout and sys.stdout.isatty() else width)
 
 
-def tell(table: Table, console: Console) -> None:
+def print_table(table: Table, console: Console) -> None:
     """A table, its title over it and the notes below. On a narrow terminal brief, with the names of the rows
     in lines of their own if nothing else fits."""
     styles, brief = [_style(row) for row in table.rows], console.width < WIDE
     lines = table.lines(brief)
     if table.title:
-        say(f"\n{table.title}", console, "bold")
+        print_text(f"\n{table.title}", console, "bold")
     if brief and sum(_widths(lines)) + 2 * len(lines[0]) > console.width:
         groups = [(line[0], [line[1:]]) for line in lines[1:]]
-        grouped(groups, [_broken(name) for name in lines[0][1:]], console, 0, styles)
+        print_groups(groups, [_broken(name) for name in lines[0][1:]], console, 0, styles)
     else:
-        show(lines, console, styles=styles)
-    for note in table.told:
-        say(note, console, "dim")
+        print_lines(lines, console, styles=styles)
+    for note in table.all_notes:
+        print_text(note, console, "dim")
 
 
 def _style(row: Mapping[str, Entry]) -> str:
@@ -53,7 +53,7 @@ def _broken(name: str) -> str:
     return f"{first}\n{second}" if second[:1].isalnum() else name
 
 
-def show(
+def print_lines(
     lines: Lines,
     console: Console,
     left: int = 1,
@@ -77,7 +77,7 @@ def _text(text: str, console: Console) -> Text:
     return Text(printable(plain(text), console.encoding))
 
 
-def grouped(
+def print_groups(
     groups: Groups, head: Sequence[str], console: Console, left: int = 1, styles: Sequence[str] = ()
 ) -> None:
     """Lines under the names of their groups, which may be longer than a column."""
@@ -96,9 +96,9 @@ def grouped(
         )
         return "  ".join(["", *texts])
 
-    say("\n".join(map(aligned, heads)), console, "bold")
+    print_text("\n".join(map(aligned, heads)), console, "bold")
     for (name, _), lines, style in zip(groups, bodies, styles or [""] * len(groups), strict=True):
-        say("\n".join([name, *map(aligned, lines)]), console, style)
+        print_text("\n".join([name, *map(aligned, lines)]), console, style)
 
 
 def _padded(text: str, width: int, left: bool) -> str:
@@ -110,6 +110,6 @@ def _widths(lines: Iterable[Sequence[str]]) -> list[int]:
     return [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
 
 
-def say(text: str, console: Console, style: str = "") -> None:
+def print_text(text: str, console: Console, style: str = "") -> None:
     """One paragraph, as it is: markup in it is text."""
     console.print(_text(text, console), style=style, highlight=False, soft_wrap=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fovea.eval.memory import Memory
 from fovea.eval.speed import timed
-from fovea.eval.watch import State
+from fovea.eval.telemetry import State
 from fovea.models import Flow, Model, generator
 from fovea.study.config.prompts import Sample
 from fovea.study.picture import png
@@ -39,7 +39,7 @@ class ClockStopped(ArithmeticError):
 @dataclass(frozen=True)
 class Made:
     """One timed call: images uint8 (b, h, w, 3); seconds of the method, the text encoding and the decoding;
-    peak memory of the method; what went on meanwhile (eval/watch.py). Per image: the
+    peak memory of the method; what went on meanwhile (eval/telemetry.py). Per image: the
     tokens that went through the transformer, the blocks executed, FLOPs by the closed form. focus: how much
     of the transformer each token of the image had at each step, (b, steps, n), None where all had all."""
 

@@ -31,7 +31,7 @@ class Brightness:
     identity = {"of": "brightness"}  # noqa: RUF012
     module = __name__
 
-    def look(self, batch):
+    def compute(self, batch):
         found = (batch.dense if self.paired else batch.images).double().mean((1, 2, 3))
         self.seen.append(len(found))
         if self.fails in found.tolist():
@@ -65,7 +65,7 @@ def test_all_is_found_in_one_pass_and_once():
     x, one = images(2 * BATCH + 3), Brightness()
     reading = Reading(x)
     samples = made(reading, x.flip(0))
-    samples.find([one, PSNR(), SSIM()])
+    samples.compute([one, PSNR(), SSIM()])
     assert sum(reading.reads) == sum(one.seen) == len(x)
     for metric in (PSNR(), SSIM()):
         assert metric(samples) == metric(made(x, x.flip(0)))
@@ -76,7 +76,7 @@ def test_all_is_found_in_one_pass_and_once():
 def test_no_image_is_read_that_nobody_asks_for():
     reading = Reading(images(3))
     samples = made(reading)
-    samples.find([])
+    samples.compute([])
     PSNR()(samples)  # there is no dense image
     PSNR()(replace(samples, random_weights=True))
     assert reading.reads == []
@@ -119,7 +119,7 @@ def test_what_raises_costs_itself_alone():
     fine, broken = Brightness(), Brightness(fails=x[BATCH].double().mean().item())
     broken.identity = {"of": "broken"}
     samples = made(x)
-    samples.find([broken, fine])
+    samples.compute([broken, fine])
     assert sum(fine.seen) == len(x)
     assert len(samples.rows(fine)["mean"].tensor()) == len(x)
     with pytest.raises(ArithmeticError, match="over"):

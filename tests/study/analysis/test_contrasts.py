@@ -172,5 +172,5 @@ def test_the_table_holds_what_is_told():
     assert record["difference_low"] == found[0].by.low
     assert record["p_holm"] == found[0].holm
     assert contrast_table([], False) is None
-    assert "RANDOM" in contrast_table(found, True).told[0]
+    assert "RANDOM" in contrast_table(found, True).all_notes[0]
     json.dumps(record, allow_nan=False)

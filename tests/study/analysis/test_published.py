@@ -157,7 +157,7 @@ def test_text_and_notes(table):
         cell = SimpleNamespace(model={"path": "assets/sd3_tiny"})
         plan = SimpleNamespace(random_weights=random, config={"scale": scale}, cells=[cell], samples=[1, 2])
         shown = published_table(plan, made)
-        said = "\n".join(shown.told)
+        said = "\n".join(shown.all_notes)
         assert "‡ b: is not here." in said
         assert "Measured: sd3_tiny; 2 images a cell." in said
         assert "G: Fovea has no such metric." in said

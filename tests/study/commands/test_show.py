@@ -113,7 +113,7 @@ def test_a_table_fits_its_terminal(name, width):
     table = tables(Stored(EMBEDDED.parent / name))[0]
     with open(os.devnull, "w") as file:
         console = Console(width=width, record=True, file=file)
-        terminal.tell(replace(table, notes=[]), console)
+        terminal.print_table(replace(table, notes=[]), console)
         text = console.export_text().splitlines()
     assert max(len(line.rstrip()) for line in text) <= width
     head, *body = table.lines(brief=True)

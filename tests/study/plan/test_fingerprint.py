@@ -13,7 +13,7 @@ RAS = {"_target_": "fovea.methods.RAS", "cache": None}
 CACHED = {"_target_": "fovea.methods.Caching", "cache": {"_target_": "fovea.methods.caches.FORA"}}
 TOUCH = {
     "eval/speed.py": True,
-    "eval/watch.py": True,
+    "eval/telemetry.py": True,
     "study/run/generate.py": True,
     "models/lumina.py": True,
     "models/flow.py": True,

@@ -21,7 +21,7 @@ from fovea.study.plan.cells import Cell
 from fovea.study.report.formats import latex, literal, markdown, parquet, read, save
 from fovea.study.report.study_table import study_table
 from fovea.study.report.table import Column, Entry, figure
-from fovea.study.report.terminal import tell
+from fovea.study.report.terminal import print_table
 
 EMBEDDED = Path(__file__).resolve().parents[3] / "results" / "embedded"
 
@@ -107,7 +107,7 @@ def test_random_weights_are_marked_everywhere(rows, tmp_path):
 @pytest.mark.parametrize("width", [80, 200])
 def test_terminal(rows, width):
     console = Console(width=width, record=True, file=io.StringIO())
-    tell(study_table(rows), console)
+    print_table(study_table(rows), console)
     text = console.export_text()
     assert "no weights" in text
     assert "OutOfMemoryError" in text
@@ -197,7 +197,7 @@ def test_what_others_wrote_steers_nothing(text, rows, tmp_path):
         assert len(written) < 10_000
         assert not {"\x1b", "\x07", "\u202e"} & set(written)
     console = Console(width=200, record=True, file=io.StringIO())
-    tell(table, console)
+    print_table(table, console)
     assert not {"\x1b[31m", "\x07", "\u202e"} & set(console.export_text())
 
 
@@ -224,7 +224,7 @@ def test_markdown_shows_a_label_as_it_is(text, shown):
 
 def test_a_terminal_of_another_encoding_has_stand_ins(rows):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    tell(study_table(rows), Console(width=200, file=stream))
+    print_table(study_table(rows), Console(width=200, file=stream))
     stream.flush()
     text = stream.buffer.getvalue().decode("ascii")
     assert "2.00x [1.90, 2.10]" in text

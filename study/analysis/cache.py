@@ -33,7 +33,7 @@ from fovea.study.store import Store
 PART = 1024  # rows of a file
 
 
-class Kept(Rows):
+class CachedRows(Rows):
     """Rows that are in a folder, too; there they are mapped into memory, and only what is used is read."""
 
     def __init__(self, folder: Path, what: str):
@@ -72,7 +72,9 @@ class Kept(Rows):
 class StoredImages:
     """Some images of a cell, read from the store as they are needed: `eval.samples.Images`."""
 
-    def __init__(self, store: Store, cell: str, records: Finished, known: "dict[str, Kept] | None" = None):
+    def __init__(
+        self, store: Store, cell: str, records: Finished, known: "dict[str, CachedRows] | None" = None
+    ):
         self.store, self.cell, self.records = store, cell, records
         self.known = {} if known is None else known
         self.keys, self.ids = list(records), records.column("sha256").tolist()
@@ -86,11 +88,11 @@ class StoredImages:
         height, width = pixels(self.store.image(self.cell, self.keys[0])).shape[:2]
         return height, width
 
-    def rows(self, what: PerImage) -> Kept:
-        text = told(what)
+    def rows(self, what: PerImage) -> CachedRows:
+        text = cache_key(what)
         if text not in self.known:
             name = hashlib.sha256(text.encode()).hexdigest()[:16]
-            self.known[text] = Kept(self.store.cell(self.cell) / "found" / name, text)
+            self.known[text] = CachedRows(self.store.cell(self.cell) / "found" / name, text)
         return self.known[text]
 
     def keep(self) -> None:
@@ -117,7 +119,7 @@ class StoredImages:
         return StoredImages(self.store, self.cell, of, self.known)
 
 
-def told(what: PerImage) -> str:
+def cache_key(what: PerImage) -> str:
     """All that is found depends on, as text: what it is, its code, and what computes it."""
     runs_on = {"torch": version("torch"), "cuda": torch.cuda.is_available()}
     return json.dumps({"what": signature(what), "code": code(what.module), **runs_on}, sort_keys=True)

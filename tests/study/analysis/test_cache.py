@@ -10,7 +10,7 @@ from fovea.eval.clipscore import CLIPScore
 from fovea.eval.fidelity import PSNR, SSIM
 from fovea.eval.frechet import FrechetDistance
 from fovea.eval.selftest import needed
-from fovea.study.analysis.kept import PART, Kept, StoredImages, code, told
+from fovea.study.analysis.cache import PART, CachedRows, StoredImages, cache_key, code
 from fovea.study.picture import Damaged, png
 from fovea.study.store import Store
 from tests.eval.models import save_tiny
@@ -46,17 +46,17 @@ def samples(store):
     return of("method").against(of("dense"))
 
 
-def looks(metrics, monkeypatch):
+def computations(metrics, monkeypatch):
     """How many images each metric and network looks at from now on, by class."""
     counted = {}
     for what in needed(metrics):
         kind = type(what)
 
-        def look(self, batch, plain=kind.look):
+        def compute(self, batch, plain=kind.compute):
             counted[type(self).__name__] = counted.get(type(self).__name__, 0) + len(batch.places)
             return plain(self, batch)
 
-        monkeypatch.setattr(kind, "look", look)
+        monkeypatch.setattr(kind, "compute", compute)
     return counted
 
 
@@ -69,10 +69,10 @@ def test_scores_are_those_of_the_images_in_memory(store, metrics):
 
 def test_nothing_is_computed_twice(store, metrics, monkeypatch):
     with monkeypatch.context() as patch:
-        counted = looks(metrics, patch)
+        counted = computations(metrics, patch)
         first = [metric(samples(store)) for metric in metrics]
         assert counted == {"PSNR": 5, "SSIM": 5, "TextEncoder": 10, "CLIPScore": 10}
-    counted = looks(metrics, monkeypatch)
+    counted = computations(metrics, monkeypatch)
     monkeypatch.setattr(StoredImages, "read", lambda *_: pytest.fail("an image was read"))
     assert [metric(samples(store)) for metric in metrics] == first
     assert counted == {}
@@ -81,7 +81,7 @@ def test_nothing_is_computed_twice(store, metrics, monkeypatch):
 def test_a_metric_that_is_added_uses_the_features_that_are_there(store, metrics, monkeypatch):
     *_, distance, score = metrics
     distance(samples(store))
-    counted = looks([score], monkeypatch)
+    counted = computations([score], monkeypatch)
     monkeypatch.setattr(StoredImages, "read", lambda *_: pytest.fail("an image was read"))
     score(samples(store))
     assert counted == {"CLIPScore": 10}
@@ -90,7 +90,7 @@ def test_a_metric_that_is_added_uses_the_features_that_are_there(store, metrics,
 def test_an_image_that_was_made_again_is_looked_at_again(store, monkeypatch):
     before = PSNR()(samples(store))[0].per_image
     add(store, "method", {KEYS[2]: png(pixels(77), False)}, batch="c" * 12)
-    counted = looks([PSNR()], monkeypatch)
+    counted = computations([PSNR()], monkeypatch)
     after = PSNR()(samples(store))[0].per_image
     assert counted == {"PSNR": 1}
     assert [i for i in range(5) if before[i] != after[i]] == [2]
@@ -106,7 +106,7 @@ def test_a_torn_part_is_none(store):
 
 
 def test_parts_are_written_as_the_work_goes_on(tmp_path):
-    rows, names = Kept(tmp_path, "x"), [f"{i:032x}" for i in range(PART + 40)]
+    rows, names = CachedRows(tmp_path, "x"), [f"{i:032x}" for i in range(PART + 40)]
     for i in range(0, len(names), 32):
         rows.add(names[i : i + 32], {"figure": torch.arange(i, i + len(names[i : i + 32]))})
     (part,) = tmp_path.iterdir()
@@ -114,14 +114,14 @@ def test_parts_are_written_as_the_work_goes_on(tmp_path):
     rows.keep()
     rows.keep()
     assert len(list(tmp_path.iterdir())) == 2
-    again = Kept(tmp_path, "x")
+    again = CachedRows(tmp_path, "x")
     assert again.missing([*names, "f" * 32]) == [len(names)]
     assert again.take(names[::-1])["figure"].tensor().tolist() == [*range(len(names))][::-1]
 
 
 def test_code_and_settings_tell_what_is_found_apart(metrics):
     psnr, ssim, *_ = metrics
-    assert len({told(what) for what in needed(metrics)}) == 4
+    assert len({cache_key(what) for what in needed(metrics)}) == 4
     assert code("fovea.eval.lpips") != code(ssim.module) == code(psnr.module)
 
 
@@ -129,10 +129,10 @@ def test_an_image_that_cannot_be_read_stops_the_search_and_is_named(store):
     file = store.image("method", KEYS[1])
     file.write_bytes(file.read_bytes()[:-20] + b"\0" * 20)
     with pytest.raises(Damaged, match=file.name):
-        samples(store).find([PSNR()])
+        samples(store).compute([PSNR()])
 
 
 def test_images_of_two_sizes_are_told(store):
     add(store, "method", {KEYS[3]: png(pixels(3)[:16], False)}, batch="c" * 12)
     with pytest.raises(Damaged, match=r"3\.png .*not of the size"):
-        samples(store).find([PSNR()])
+        samples(store).compute([PSNR()])

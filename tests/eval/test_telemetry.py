@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fovea.eval import Unavailable, device, rapl, watch
+from fovea.eval import Unavailable, device, rapl, telemetry
 from fovea.eval.nvml import Card, card, others, slowed_by
 
 
@@ -42,9 +42,9 @@ def library(energy=(5_000_000, 5_350_000), bits=0x4, hot=(0, 0), pids=(7,), miss
 
 
 def watched(monkeypatch, made):
-    monkeypatch.setattr(watch, "known_card", lambda uuid: Card(made, uuid))
-    monkeypatch.setattr(watch.os, "getpid", lambda: 7)
-    return watch.watch_card("GPU-1")()
+    monkeypatch.setattr(telemetry, "known_card", lambda uuid: Card(made, uuid))
+    monkeypatch.setattr(telemetry.os, "getpid", lambda: 7)
+    return telemetry.watch_card("GPU-1")()
 
 
 def test_a_card_under_load(monkeypatch):
@@ -121,14 +121,14 @@ SMI = {  # as an H200 with driver 570 answers
 
 
 def test_nvidia_smi_where_there_are_no_bindings(monkeypatch):
-    monkeypatch.setattr(watch, "query", lambda what, fields, card: SMI.get(",".join(fields)))
-    monkeypatch.setattr(watch.os, "getpid", lambda: 7)
+    monkeypatch.setattr(telemetry, "query", lambda what, fields, card: SMI.get(",".join(fields)))
+    monkeypatch.setattr(telemetry.os, "getpid", lambda: 7)
 
     def missing(uuid):
         raise Unavailable("nvidia-ml-py is not installed", "install it")
 
-    monkeypatch.setattr(watch, "known_card", missing)
-    state = watch.watch_card("GPU-1")()
+    monkeypatch.setattr(telemetry, "known_card", missing)
+    state = telemetry.watch_card("GPU-1")()
     assert (state["clock_sm_mhz"], state["power_w"]) == (1980, 689.52)
     assert state["slowed_by"] == ["thermal slowdown"]
     assert state["throttled"] is True
@@ -138,8 +138,8 @@ def test_nvidia_smi_where_there_are_no_bindings(monkeypatch):
 
 
 def test_a_silent_nvidia_smi_tells_nothing(monkeypatch):
-    monkeypatch.setattr(watch, "query", lambda *_: None)
-    state = watch.by_smi("GPU-1")
+    monkeypatch.setattr(telemetry, "query", lambda *_: None)
+    state = telemetry.by_smi("GPU-1")
     assert set(state.values()) == {None}
     assert device.number("[N/A]") is device.number("N/A") is None
 
@@ -170,7 +170,7 @@ def test_rapl_that_cannot_be_read_has_a_reason(tmp_path):
 
 
 def test_a_processor_says_who_used_it():
-    with watch.watch("cpu") as so_far:
+    with telemetry.watch("cpu") as so_far:
         sum(i * i for i in range(300_000))
         state = so_far()
     assert state["cores_used"] > 0.05

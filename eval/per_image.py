@@ -46,7 +46,7 @@ class Single:
         """One of each image of a batch. Raises Unavailable."""
         raise TypeError(f"{type(self).__name__} has no figures of images")
 
-    def look(self, batch: Batch) -> dict[str, Tensor]:
+    def compute(self, batch: Batch) -> dict[str, Tensor]:
         return {"figure": torch.tensor(self.figures(batch), dtype=torch.float64)}
 
     def each(self, samples: Samples) -> tuple[float, ...]:
@@ -79,8 +79,8 @@ class Judged(Single):
     @quality
     def __call__(self, samples: Samples) -> list[Score]:
         difference = None
-        if samples.beside is not None:
-            each, dense = self.each(samples), self.each(samples.beside)
+        if samples.baseline is not None:
+            each, dense = self.each(samples), self.each(samples.baseline)
             worse = "low" if self.facts.better == "higher" else "high"
             difference = paired_difference(each, dense, seed=self.seed, groups=samples.prompts, worse=worse)
         return [self.mean(samples, difference=difference)]
