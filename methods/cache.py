@@ -27,6 +27,10 @@ class Cache(ABC):
         """The number of steps that it is fitted to; None for any."""
         return None
 
+    def saves(self, steps: int) -> bool:
+        """Whether any of so many steps may be answered; False where all run, whatever the model."""
+        return True
+
     @abstractmethod
     def start(self, flow, steps: int) -> Velocity:
         """`velocity(step, x, sigma, places=None)` for one trajectory of `steps` steps on one set of tokens.

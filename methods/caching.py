@@ -25,6 +25,10 @@ class Caching:
         if None not in (self.steps, self.cache.only_steps) and self.steps != self.cache.only_steps:
             raise ValueError(f"steps={self.steps}: the cache is fitted to {self.cache.only_steps}")
 
+    def saves(self, steps: int) -> bool:
+        """See `Cache.saves`; steps: the model's own."""
+        return self.cache.saves(steps if self.steps is None else self.steps)
+
     @torch.no_grad()
     def __call__(self, flow, on_step=None):
         x, sigmas = flow.noise(), flow.sigmas(self.steps)

@@ -47,6 +47,10 @@ class RAS(Sparsity):
         if self.as_released:
             ablations.check(self)
 
+    def saves(self, steps: int) -> bool:
+        cached = self.cache is not None and self.cache.saves(steps if self.steps is None else self.steps)
+        return cached or super().saves(steps)
+
     @torch.no_grad()
     def __call__(self, flow, on_step=None):
         return self.sample(flow, flow.noise(), flow.sigmas(self.steps), on_step)

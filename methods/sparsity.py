@@ -44,6 +44,10 @@ class Sparsity:
             )
         return [i for i in range(self.start, steps) if i not in resets and self.ratio < 1]
 
+    def saves(self, steps: int) -> bool:
+        """Whether any of so many steps, the model's own, leaves tokens out."""
+        return bool(self.sparse_steps(steps if self.steps is None else self.steps))
+
     def left_out(self, n: int, steps: int) -> list[int]:
         """How many of n tokens each step leaves out."""
         sparse = self.sparse_steps(steps)

@@ -27,6 +27,9 @@ class DBCache(Cache):
 
     off: ClassVar = {"threshold": 0.0}
 
+    def saves(self, steps):
+        return steps > max(self.warmup, 1) and 0 not in (self.max_skips, self.max_in_a_row)
+
     def start(self, flow, steps):
         b = len(flow.generators)
         skips, in_a_row, before, middle = [0] * b, [0] * b, None, None

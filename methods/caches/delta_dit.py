@@ -23,6 +23,9 @@ class DeltaDiT(Cache):
 
     off: ClassVar = {"interval": 1}
 
+    def saves(self, steps):
+        return self.interval > 1 and steps > 1
+
     def start(self, flow, steps):
         delta = None
 

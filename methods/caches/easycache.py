@@ -31,6 +31,10 @@ class EasyCache(Cache):
 
     off: ClassVar = {"threshold": 0.0}
 
+    def saves(self, steps):
+        """The rate is known from the third step on, and the last runs."""
+        return max(2, round(self.retention * steps)) < steps - 1
+
     def start(self, flow, steps):
         drift = torch.zeros(len(flow.generators), device=flow.device)
         rate = torch.full_like(drift, torch.nan)  # unknown before two steps have run: no comparison holds

@@ -20,5 +20,8 @@ class FBCache(Cache):
 
     off: ClassVar = {"threshold": 0.0}
 
+    def saves(self, steps):
+        return steps > 1
+
     def start(self, flow, steps):
         return DBCache(self.threshold, front=1, back=0, warmup=0).start(flow, steps)

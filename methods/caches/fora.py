@@ -18,5 +18,8 @@ class FORA(Cache):
 
     off: ClassVar = {"interval": 1}
 
+    def saves(self, steps):
+        return self.interval > 1 and steps > 1
+
     def start(self, flow, steps):
         return TaylorSeer(self.interval, order=0, warmup=1, phase="paper").start(flow, steps)

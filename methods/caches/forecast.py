@@ -111,6 +111,9 @@ class Forecast(Cache):
             return bases.Foca
         return lambda: Differences(0 if self.basis == "reuse" else order, since)
 
+    def saves(self, steps):
+        return not self.plan(steps).issuperset(range(steps))
+
     def start(self, flow, steps):
         plan, empty = self.plan(steps), self.site(flow, steps)
         if self.at == "velocity":

@@ -50,6 +50,9 @@ class MagCache(Cache):
             found.append(not skip)
         return found
 
+    def saves(self, steps):
+        return not all(self.runs(steps))
+
     def start(self, flow, steps):
         plan, residual = self.runs(steps), None
 

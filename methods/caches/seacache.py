@@ -31,6 +31,9 @@ class SeaCache(Cache):
     off: ClassVar = {"threshold": 0.0}
     needs_grid: ClassVar = True
 
+    def saves(self, steps):
+        return steps > 2  # the first and the last run
+
     def start(self, flow, steps):
         drift, before, residual = [0.0] * len(flow.generators), None, None
 

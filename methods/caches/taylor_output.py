@@ -30,6 +30,9 @@ class TaylorOutput(Cache):
         """Whether step i is evaluated."""
         return refreshes(i, self.interval, self.warmup, self.phase)
 
+    def saves(self, steps):
+        return not all(map(self.runs, range(steps)))
+
     def start(self, flow, steps):
         return Series(self, flow)
 

@@ -40,5 +40,8 @@ class TaylorSeer(Cache):
         """Whether step i is evaluated."""
         return refreshes(i, self.interval, self.warmup, self.phase)
 
+    def saves(self, steps):
+        return not all(map(self.runs, range(steps)))
+
     def start(self, flow, steps):
         return of_modules(flow, self.runs, lambda: series(self.order, self.warmup, self.phase), self.modules)

@@ -30,6 +30,9 @@ class TeaCache(Cache):
                 "`python -m scripts.calibrate model=NAME` fits them and prints what to put into its file"
             )
 
+    def saves(self, steps):
+        return steps > 2  # the first and the last run
+
     def start(self, flow, steps):
         drift, before, residual = [0.0] * len(flow.generators), None, None
 

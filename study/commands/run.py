@@ -40,7 +40,7 @@ def _work(plan: Plan, store: Store, arguments: list[str], worker: Worker) -> int
 
     with Progress() as progress:
         again = damaged(plan, store, "made again")
-        place = [*worker.told, *_beside(worker)]
+        place = [*worker.told, *_beside(worker), *foreseen(plan)]
         for note in [*place, *unavailable(plan), *other_report(plan), *_too_few(plan), *again]:
             progress.say(note)
 
@@ -92,6 +92,21 @@ def readable(work: Callable[[], T], store: Store, progress: Any, then: str) -> T
             known.add(error.path)
             store.distrust(error.path)
             progress.say(f"{error}; {then}")
+
+
+def foreseen(plan: Plan) -> list[str]:
+    """Baselines that are not their model card's, and methods that let every step run, whatever the model
+    gives: few-step models leave them none."""
+    out = [f"{c.label} is not the model card's: {c.unlike_card}" for c in plan.cells if c.unlike_card]
+    for cell in plan.cells:
+        if cell.role != "method" or cell.off:
+            continue
+        made = instantiate(cell.method, "method", "fovea.methods")
+        if hasattr(made, "saves") and not made.saves(cell.model["steps"]):
+            steps = cell.method.get("steps") or cell.model["steps"]
+            told = f"can save nothing in {steps} steps: all of them run, and as a no-op it counts as failed"
+            out.append(f"{cell.label} {told}")
+    return out
 
 
 def unavailable(plan: Plan) -> list[str]:
@@ -147,7 +162,8 @@ def preview(plan: Plan) -> int:
     console = terminal(120)
     print_lines(lines, console, left=2)
     print_text(_sentence(plan, known, len(unknown)), console)
-    for note in [*map(str, at_work), *_needs(plan), *unavailable(plan), *other_report(plan), *again]:
+    before = [*map(str, at_work), *_needs(plan), *foreseen(plan)]
+    for note in [*before, *unavailable(plan), *other_report(plan), *again]:
         print_text(note, console)
     found = _summary(plan, done, known, unknown) | {"workers": [asdict(one) for one in at_work]}
     print_summary(found | _forecast(plan, console))

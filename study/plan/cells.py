@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
 from omegaconf import OmegaConf
@@ -39,6 +39,7 @@ class Cell:
     dense: str
     off: bool  # the settings switch the method off: it is meant to do what the baseline does
     identity: dict[str, Any] = field(repr=False, compare=False)
+    unlike_card: str = ""  # of a baseline: what its model card has otherwise
 
 
 @dataclass(frozen=True)
@@ -151,9 +152,9 @@ def _is_filled_in(item: tuple[str, Any]) -> bool:
 
 def full_model(node: Node) -> tuple[Node, Any]:
     """The full node, and its checkpoint. A model's file may hold a method's settings on it under the method's
-    name, for conf/method to take up: they are no model's own."""
+    name, for conf/method to take up, and what its model card says: they are no model's own."""
     known = {*options("method"), *options("method/cache")}
-    own = {key: v for key, v in node.items() if not (isinstance(v, Mapping) and key in known)}
+    own = {key: v for key, v in node.items() if not (isinstance(v, Mapping) and key in known | {"card"})}
     checkpoint = instantiate(own, "model", "fovea.models")
     return _full(own, checkpoint), checkpoint
 
@@ -185,7 +186,14 @@ def _dense(variant: Variant, called: Baseline, settings: Settings) -> Cell:
     model = variant.model | {"steps": variant.steps}
     node = {"_target_": "fovea.methods.Baseline", "steps": variant.steps}
     label = called.name("dense")
-    return _cell(label, "dense", label, *checked(model, node), settings, called.axes, "", False)
+    made = _cell(label, "dense", label, *checked(model, node), settings, called.axes, "", False)
+    return replace(made, unlike_card=unlike(resolved(variant.config.model).get("card"), made.model))
+
+
+def unlike(card: Node | None, model: Node) -> str:
+    """What the settings have otherwise than the model card, in words; nothing where no card is known."""
+    others = [key for key, value in (card or {}).items() if model[key] != value]
+    return ", ".join(f"{key} {model[key]:g} for the card's {(card or {})[key]:g}" for key in others)
 
 
 def _method(variant: Variant, point: Point, names: Names, settings: Settings, dense: Cell) -> Cell:

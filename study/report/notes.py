@@ -8,6 +8,7 @@ from fovea.study.report.table import visible
 
 RANDOM = "RANDOM WEIGHTS: the speed is valid, the images are noise"
 MISSED, NOT_RARE = 1 / 7, 0.01
+UNLIKE = "§"  # a baseline that is not its model card's
 STARS = (
     "* differs from dense, or a gain from none, after Holm's correction for all differences, or all gains, "
     "of the table: with 95 % none of them is there by chance."
@@ -36,6 +37,8 @@ def notes(rows: Sequence[Row], shown: Sequence[Score], starred: bool) -> list[st
             out.append(
                 f"{row.cell.label}: says what a method could do; it is none, and in no ranking or test."
             )
+        if row.cell.unlike_card:
+            out.append(f"{UNLIKE} {row.cell.label} is not the model card's: {row.cell.unlike_card}.")
         if row.cell.off:
             out.append(f"{row.cell.label}: switched off, the baseline by another way.")
     out += told(rows, shown)

@@ -5,7 +5,7 @@ from typing import Any
 
 from fovea.eval import Score
 from fovea.study.analysis.row import Row
-from fovea.study.report.notes import RANDOM, notes
+from fovea.study.report.notes import RANDOM, UNLIKE, notes
 from fovea.study.report.table import (
     COUNT,
     FACTOR,
@@ -61,9 +61,13 @@ def star(p: float | None) -> str:
 
 def _identity(rows: Sequence[Row], random_weights: bool) -> Iterable[Source]:
     yield _data("cell", lambda row: row.cell.id)
-    yield Column("label", "method", left=True), lambda row: Entry(row.cell.label)
+    yield (
+        Column("label", "method", left=True),
+        lambda row: Entry(row.cell.label, mark=UNLIKE * bool(row.cell.unlike_card)),
+    )
     yield _data("role", lambda row: row.cell.role)
     yield _data("off", lambda row: row.cell.off)
+    yield _data("unlike_card", lambda row: row.cell.unlike_card or None)
     yield _data("method", lambda row: row.cell.method["_target_"])
     yield _data("steps", lambda row: row.cell.method.get("steps"))
     for key in dict.fromkeys(key for row in rows for key in row.cell.axes):

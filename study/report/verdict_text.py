@@ -144,7 +144,13 @@ def _bests(own: Sequence[Row], names: Iterable[str], holds: Callable[[Row, str],
 
 def cautions(rows: Sequence[Row]) -> list[Markup]:
     own = settings(rows)
-    return [*_caution(own, rows), *_outside(own, rows), *_failed(rows), *_unavailable(rows)]
+    return [*_unlike(rows), *_caution(own, rows), *_outside(own, rows), *_failed(rows), *_unavailable(rows)]
+
+
+def _unlike(rows: Sequence[Row]) -> list[Markup]:
+    """Baselines that are not their model card's: a gain over them is none over the published model."""
+    whole = "{} is not the model card’s ({}): what is faster than it need not be faster than the model is."
+    return [Markup(whole).format(cell(row), row.cell.unlike_card) for row in rows if row.cell.unlike_card]
 
 
 def _caution(own: Sequence[Row], rows: Sequence[Row]) -> list[Markup]:

@@ -16,7 +16,7 @@ from fovea.study.plan.plan import Plan
 from fovea.study.records import VERSION, StudyRecord
 
 ROOT = Path(__file__).resolve().parents[2]
-OF_CELL = ("label", "role", "series", "axes", "dense", "off")
+OF_CELL = ("label", "role", "series", "axes", "dense", "off", "unlike_card")
 SHOWN = (
     "torch",
     "diffusers",

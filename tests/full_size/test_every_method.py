@@ -23,7 +23,7 @@ DEPTHS = {
     "lumina": {"num_layers": 3},
     "flux": {"num_layers": 3, "num_single_layers": 3},
     "qwen_image": {"num_layers": 3},
-    "flux2_klein_base_4b": {"num_layers": 3, "num_single_layers": 3},
+    "flux2_klein_base_4b": {"num_layers": 1, "num_single_layers": 2},
     "z_image": {"n_layers": 2, "n_refiner_layers": 1},
 }
 IMAGES = [(1, 1024, 1024), (2, 768, 1344)]  # images of a batch, height, width

@@ -27,7 +27,7 @@ METHODS = {
         "flux_schnell",
         "qwen_image",
         "flux2_dev",
-        "flux2_klein_base_4b",
+        "flux2_klein_4b",
         "z_image",
     ],
 )

@@ -1,6 +1,8 @@
 """What every cache keeps to, on every family: off is the baseline, an image does not depend on its batch, and
 nothing of a run stays behind, whatever ends it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -109,6 +111,18 @@ def test_each_image_of_a_batch_decides_for_itself(family, pipe, name):
 def test_it_takes_fewer_flops_than_the_baseline(family, pipe, cache):
     flops = run(family, cache, pipe=pipe).flow.flops()
     assert 0 < flops < run(family, Baseline(STEPS), pipe=pipe).flow.flops()
+
+
+@pytest.mark.parametrize("name", CACHES)
+def test_whether_it_can_save_anything_is_known_before(name):
+    """In few steps, at thresholds that every change is below; and the sparse schedule's."""
+    easy = {"threshold": 1e9, "retention": 0.1} if hasattr(CACHES[name], "retention") else {"threshold": 1e9}
+    cache = replace(CACHES[name], **{key: v for key, v in easy.items() if hasattr(CACHES[name], key)})
+    pipe = PIPELINES["lumina"]()
+    for steps in (1, 2, 3, 4, 5):
+        method = Caching(cache, steps)
+        flops = run("lumina", method, pipe=pipe).flow.flops()
+        assert method.saves(99) == (flops < run("lumina", Baseline(steps), pipe=pipe).flow.flops()), steps
 
 
 def test_the_log_says_what_ran(family, pipe, cache):

@@ -2,9 +2,13 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
+import yaml
 
+from fovea.models import Checkpoint
+from fovea.study.commands.run import foreseen
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.plan import fingerprint
@@ -235,3 +239,29 @@ def test_which_end_of_the_ranking_runs_is_the_models_unless_said():
     assert (
         whole(load(["model=lumina_tiny", "method=ras", "method.high_ratio=1"]))["method"]["high_ratio"] == 1
     )
+
+
+def test_a_baseline_that_is_not_the_model_cards_is_told(plan, monkeypatch):
+    monkeypatch.setattr(Checkpoint, "check_memory", lambda *_: None)
+    full = ("model=flux2_klein_base_4b", "model.weights=random", "sweep=none", "sweep.curve=[0.5]")
+    told = [cell.unlike_card for cell in plan(*full).cells]
+    assert told == ["steps 20 for the card's 50", "", ""]
+    both = plan(*full, "model.guidance=1").cells[0].unlike_card
+    assert both == "steps 20 for the card's 50, guidance 1 for the card's 4"
+    assert not any(cell.unlike_card for cell in plan("model=lumina_tiny").cells)  # of which there is no card
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in Path("conf/model").glob("*.yaml")))
+def test_a_models_own_settings_are_its_cards(name):
+    node = yaml.safe_load(Path(f"conf/model/{name}.yaml").read_text())
+    card = node.get("card")
+    assert (card is None) == name.endswith("_tiny")
+    assert card is None or card == {key: node[key] for key in ("steps", "guidance")}
+
+
+def test_a_method_that_can_save_nothing_in_few_steps_says_so_before_the_run(plan):
+    few = ("model=lumina_tiny", "method.steps=4", "sweep=none", "sweep.curve=null", "method=caching")
+    (told,) = foreseen(plan(*few, "cache=taylorseer", "method.cache.warmup=4"))
+    assert told.endswith("can save nothing in 4 steps: all of them run, and as a no-op it counts as failed")
+    assert foreseen(plan(*few, "cache=taylorseer", "method.cache.warmup=1")) == []
+    assert foreseen(plan(*few, "cache=taylorseer", "method.cache.interval=1")) == []  # switched off

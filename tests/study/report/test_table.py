@@ -79,6 +79,14 @@ def test_every_form_holds_the_same_figures(rows, tmp_path):
             assert f"| {record['ssim']:.3f} ± {record['ssim_se']:.3f} |" in line
 
 
+def test_a_baseline_that_is_not_its_cards_is_marked(rows):
+    dense = replace(rows[0], cell=replace(rows[0].cell, unlike_card="steps 28 for the card's 50"))
+    text = markdown(study_table([dense, *rows[1:]]))
+    assert "| dense§ |" in text
+    assert "§ dense is not the model card's: steps 28 for the card's 50." in text
+    assert "§" not in markdown(study_table(rows))
+
+
 def test_latex_escapes_everything(rows):
     text = latex(study_table(rows))
     assert (

@@ -125,3 +125,10 @@ def test_headings_stand_over_neighbours():
     heads = [("", 1), ("cost", 3), ("quality", 2), ("gain over step reduction at the same time", 1), ("", 2)]
     assert groups(found) == heads
     assert [c.best for c in found.shown[:4]] == ["ascending" if i == 1 else "descending" for i in range(4)]
+
+
+def test_a_baseline_that_is_not_its_cards_is_cautioned_of():
+    dense = row("dense", "dense", 1.0)
+    dense = replace(dense, cell=replace(dense.cell, unlike_card="guidance 1 for the card's 4"))
+    text = re.sub(r"<[^>]+>", "", " ".join(cautions([dense, row("a", psnr=(4.0, 3.0, 5.0, 0.01))])))
+    assert "dense is not the model card’s (guidance 1 for the card&#39;s 4)" in text
