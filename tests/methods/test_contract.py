@@ -193,7 +193,10 @@ def off(method):
     if isinstance(method, Caching):
         return Caching(off(method.cache), STEPS)
     one_stage = {"stages": (STEPS,), "cache": None, "last": None}
-    return type(method)(**vars(method) | (one_stage if isinstance(method, RALU) else method.off))
+    if isinstance(method, RALU):
+        return RALU(**vars(method) | one_stage)
+    steps = {"steps": STEPS} if hasattr(method, "steps") else {}
+    return type(method)(**vars(method) | method.off | steps)
 
 
 @pytest.mark.parametrize("family", PIPELINES)

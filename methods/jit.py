@@ -1,0 +1,147 @@
+"""JiT: a few anchor tokens drive the whole field, which is filled from them (arXiv:2603.10744)."""
+
+from itertools import pairwise
+from math import ceil, exp
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from fovea.methods.selection import dithered
+from fovea.methods.tokens import euler, put
+from fovea.models.tokens import Grid, take
+
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+@dataclass(frozen=True, config={"extra": "forbid"})
+class JiT:
+    """The model runs on anchors alone, which attend to one another and the text; the velocity of any other
+    token is that of the nearest anchor, blurred. More tokens become anchors with each stage, in the last all.
+
+    steps: of the preset 4x; 11 with ratio (0.32, 0.6) are 7x. ratio: share of tokens that are anchors, in
+    each stage but the last. ends: share of the steps at which these end. relax: how far a new anchor goes
+    from its state to the old ones' estimate of the image, noised anew: 1 in the paper, 1/3 as released.
+    selection: anchors are added where the velocity varies most; at random and on an even grid are controls.
+    levels: "beta", even quantiles of Beta(1.4, 0.425), as the authors', or the "model"'s own.
+
+    The released code draws the noise outside the user's generator, and cuts its first grid of anchors at
+    random where that and the border are too many; here the border is left out first.
+    """
+
+    steps: Annotated[int, Field(ge=2, le=10_000)] | None = 18
+    ratio: tuple[Share, ...] = (0.35, 0.62)
+    ends: tuple[Share, ...] = (0.4, 0.65)
+    relax: Annotated[float, Field(ge=0, le=1)] = 1.0
+    selection: Literal["variance", "random", "grid"] = "variance"
+    levels: Literal["beta", "model"] = "beta"
+
+    off: ClassVar[dict[str, Any]] = {"ratio": (1.0, 1.0), "levels": "model"}
+
+    def __post_init__(self):
+        if len(self.ratio) != len(self.ends):
+            raise ValueError(f"ratio={list(self.ratio)}, ends={list(self.ends)}: must be as many")
+        if list(self.ratio) != sorted(self.ratio) or list(self.ends) != sorted(self.ends):
+            raise ValueError(f"ratio={list(self.ratio)}, ends={list(self.ends)}: must not fall")
+
+    @torch.no_grad()
+    def __call__(self, flow, on_step=None):
+        x = flow.noise()  # (b, n, c)
+        n, at = x.shape[1], flow.grid.positions(x.device).expand(len(x), -1, -1)
+        sigmas = self.noise_levels(flow)
+        counts = self.anchors(n, len(sigmas) - 1)
+        rows, places, z, v = None, None, None, None
+        for i, (s, s_next) in enumerate(pairwise(sigmas)):
+            if rows is None or counts[i] > rows.shape[1]:
+                if counts[i] < n or rows is not None:
+                    z = flow.noise() if z is None else z
+                if rows is None:
+                    rows = self.first(flow, counts[i])
+                else:
+                    more = self.more(flow, v, rows, counts[i] - rows.shape[1])
+                    image = filled(take(x.float() - s * v, rows), rows, flow.grid)
+                    target = take((1 - s) * image + s * z, more).to(x.dtype)
+                    x = put(x, more, torch.lerp(take(x, more), target, self.relax))
+                    rows = torch.cat([rows, more], 1).sort().values
+                places = flow.places(take(at, rows)) if counts[i] < n else None
+            if places is None:
+                v = flow.velocity(x, s)
+            else:
+                v = filled(flow.velocity(take(x, rows), s, places=places), rows, flow.grid)
+            x = euler(x, v, s_next - s)
+            if on_step:
+                on_step(i=i, sigma=s, x=x, v=v, rows=None if places is None else rows)
+        return x
+
+    def noise_levels(self, flow) -> Tensor:
+        if self.levels == "model":
+            return flow.sigmas(self.steps)
+        from scipy.stats import beta  # as late as this: it takes most of a second
+
+        last = (self.steps or flow.steps) - 1
+        shares = [beta.ppf(1 - j / last, 1.4, 0.425) for j in range(last + 1)]
+        return torch.tensor([(1 + last * share) / (last + 1) for share in shares] + [0.0], device=flow.device)
+
+    def anchors(self, n: int, steps: int) -> list[int]:
+        """How many of n tokens run at each step."""
+        ends = [int(steps * end) for end in self.ends]
+        stage = [sum(i >= end for end in ends) for i in range(steps)]
+        return [max(int(n * (*self.ratio, 1.0)[k]), 1) for k in stage]
+
+    def first(self, flow, m: int) -> Tensor:
+        """The first m anchors, (b, m): every second row and column, the border, and others at random."""
+        row, column = flow.grid.positions(flow.device).long().T
+        even = (row % 2 == 0) & (column % 2 == 0)
+        edge = (row % (flow.grid.rows - 1) == 0) | (column % (flow.grid.columns - 1) == 0)
+        wanted = even | edge if int((even | edge).sum()) <= m else even
+        score = drawn(flow) + (0 if self.selection == "random" else wanted.float())
+        return score.topk(m).indices.sort().values
+
+    def more(self, flow, v: Tensor, rows: Tensor, k: int) -> Tensor:
+        """k tokens that become anchors besides `rows`, (b, k)."""
+        if self.selection == "random":
+            score = drawn(flow)
+        elif self.selection == "grid":
+            score = -dithered(flow.grid, v.device).expand(len(v), -1)
+        else:
+            field = picture(v.float(), flow.grid)
+            mean, square = (F.avg_pool2d(t, 3, 1, 1) for t in (field, field**2))
+            score = (square - mean**2).mean(1).flatten(1)
+        return score.scatter(1, rows, -torch.inf).topk(k).indices
+
+
+def drawn(flow) -> Tensor:
+    """A number in [0, 1) for each token, (b, n), from each image's own generator."""
+    draws = [torch.rand(flow.grid.n, generator=g, device=g.device) for g in flow.generators]
+    return torch.stack(draws).to(flow.device)
+
+
+def picture(tokens: Tensor, grid: Grid) -> Tensor:
+    """(b, n, c) -> (b, c, rows, columns)."""
+    return tokens.transpose(1, 2).unflatten(2, grid)
+
+
+def filled(values: Tensor, rows: Tensor, grid: Grid) -> Tensor:
+    """The field (b, n, c) that has the values (b, m, c) at the anchors `rows` and, between, those of the
+    nearest anchor, the first of equals, under a Gaussian blur."""
+    at = grid.positions(values.device).long()
+    m = rows.shape[1]
+    away = (at[None, :, None] - at[rows][:, None]).square().sum(-1)  # (b, n, m)
+    nearest = (away * m + torch.arange(m, device=values.device)).argmin(-1)
+    blurred = blur(picture(take(values, nearest).float(), grid), max(0.4 / (m / grid.n) ** 0.5, 1.0))
+    return put(blurred.flatten(2).transpose(1, 2).to(values.dtype), rows, values)
+
+
+def blur(field: Tensor, deviation: float) -> Tensor:
+    """A Gaussian, cut off at three deviations, over (b, c, h, w)."""
+    reach = ceil(3 * deviation)
+    weights = [exp(-0.5 * (j / deviation) ** 2) for j in range(-reach, reach + 1)]
+    mode = "reflect" if reach < min(field.shape[2:]) else "replicate"
+    field = F.pad(field, (reach,) * 4, mode=mode)
+    for axis in (2, 3):
+        size = field.shape[axis] - 2 * reach
+        field = sum(w * field.narrow(axis, j, size) for j, w in enumerate(weights)) / sum(weights)
+    return field
