@@ -52,7 +52,8 @@ def generate(
 
     guidance: `guidance_scale` of the pipeline's call. A FLUX without embedded guidance (schnell) ignores that
     one; here it is the scale of classifier-free guidance, as `true_cfg_scale` is, and that is warned of. With
-    `true_cfg_scale` above 1 FLUX is guided away from `negative`, "" too, which its own call leaves unguided.
+    `true_cfg_scale` above 1 FLUX is guided away from `negative`, "" too, which its own call leaves unguided;
+    and so is Qwen-Image, whose `true_cfg_scale` is guidance here.
 
     How many prompts are longer than a text encoder reads is logged once. ValueError or TypeError before any
     work for what cannot be followed: settings, a method with other steps, the pipeline (see `adapt`).

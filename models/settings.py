@@ -12,6 +12,7 @@ import torch
 ALIASES = {
     "num_inference_steps": "steps",
     "guidance_scale": "guidance",
+    "true_cfg_scale": "guidance",
     "negative_prompt": "negative",
     "generator": "generators",
     "num_images_per_prompt": "prompts, each as often as it is wanted, and generators",

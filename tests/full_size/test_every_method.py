@@ -22,7 +22,7 @@ DEPTHS = {
     "sd35": {"num_layers": 3, "dual_attention_layers": (0, 1)},
     "lumina": {"num_layers": 3},
     "flux": {"num_layers": 3, "num_single_layers": 3},
-    "qwen_image": {"num_layers": 3},
+    "qwen_image": {"num_layers": 2},
     "flux2_klein_base_4b": {"num_layers": 1, "num_single_layers": 2},
     "z_image": {"n_layers": 2, "n_refiner_layers": 1},
 }
