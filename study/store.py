@@ -47,6 +47,7 @@ class Store:
         self.folder = folder
         self._known: dict[str, Finished] = {}
         self._noted: dict[str, segments.Noted] = {}  # of the same cells, and of those to be read further
+        self._broken: dict[str, int] = {}  # lines of those that were read
         self._damaged: dict[str, dict[str, int]] = {}  # of cells: key to when the file was last changed
 
     def __reduce__(self) -> Any:
@@ -121,6 +122,7 @@ class Store:
     def records(self, cell: str) -> Finished:
         """All that was recorded, whether or not the images are there."""
         self._noted[cell] = segments.read(self.cell(cell), cell, self._noted.get(cell))
+        self._broken[cell] = self._noted[cell].broken
         return Finished.of(self._noted[cell])
 
     def forget(self, cell: str) -> None:
@@ -148,6 +150,12 @@ class Store:
         for file in found:
             self.distrust(file)
         return found
+
+    def broken(self, cells: Iterable[str]) -> dict[Path, int]:
+        """Lines of records that are none, by folder, of the cells that were read: torn, changed or another
+        cell's."""
+        counts = {self.cell(cell) / "records": self._broken.get(cell, 0) for cell in cells}
+        return {folder: count for folder, count in counts.items() if count}
 
     def distrust(self, file: Path) -> None:
         """An image that could not be read counts as missing."""

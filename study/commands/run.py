@@ -1,6 +1,6 @@
 """No command: a study is planned, made and reported; with plan=true only its plan is told."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -72,11 +72,21 @@ def _beside(worker: Worker) -> list[str]:
 
 
 def damaged(plan: Plan, store: Store, then: str) -> list[str]:
-    """One line of the images that are not what was recorded of them, and count as missing. then: what becomes
-    of them."""
-    found = store.verify(cell.id for cell in plan.cells)
-    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-    return [f"{file}{more}: not readable, or not the image that was recorded; {then}" for file in found[:1]]
+    """One line of the images that are not what was recorded of them, and one of records that are none: they
+    count as missing. then: what becomes of them."""
+    cells = [cell.id for cell in plan.cells]
+    found, broken = store.verify(cells), store.broken(cells)
+    images = [f"{file}{_and_more(found)}: not readable, or not the image that was recorded" for file in found]
+    count = sum(broken.values())
+    lines = f"{count} lines are no records" if count > 1 else "a line is no record"
+    records = [
+        f"{place}{_and_more(broken)}: {lines}, but torn, changed or another cell's" for place in broken
+    ]
+    return [f"{told}; {then}" for told in (*images[:1], *records[:1])]
+
+
+def _and_more(found: Collection[Any]) -> str:
+    return f" and {len(found) - 1} more" if len(found) > 1 else ""
 
 
 def readable(work: Callable[[], T], store: Store, progress: Any, then: str) -> T:

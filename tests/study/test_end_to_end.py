@@ -155,6 +155,8 @@ def test_images_that_are_not_the_recorded_ones_are_told_and_made_again(small, fi
     flipped.write_bytes(damaged)
     os.utime(flipped, ns=(times.st_atime_ns, times.st_mtime_ns))
     shutil.copy(Store(folder).image(cells[3], key), swapped)
+    records = next((folder / "cells" / cells[0] / "records").glob("*.jsonl"))
+    records.write_text("{}\n" + records.read_text())
     code, summary, _, err = go(capsys, f"rescore={folder}")
     assert (code, summary["done"], summary["failed"]) == (3, 1, 3)
     assert f"{cut} and 1 more: not readable, or not the image that was recorded; missing here" in err
@@ -163,6 +165,7 @@ def test_images_that_are_not_the_recorded_ones_are_told_and_made_again(small, fi
     code, summary, _, err = go(capsys, *small, f"results={tmp_path}", "name=whole")
     assert (code, summary["done"], summary["failed"]) == (0, 4, 0)
     assert f"{cut} and 1 more: not readable, or not the image that was recorded; made again" in err
+    assert f"{records.parent}: a line is no record, but torn, changed or another cell's; made again" in err
     assert images(folder) == images(finished)
     pd.testing.assert_series_equal(table(folder)["ssim"], table(finished)["ssim"])
 

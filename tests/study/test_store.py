@@ -120,6 +120,17 @@ def test_a_torn_or_changed_line_is_none(store, damage):
     assert list(afresh(store).samples("c")) == []
 
 
+def test_lines_that_are_no_records_are_counted_with_an_index_too(store):
+    for at, text in enumerate((b"[]\n", b"null\n\xff\xfe\n"), 1):
+        with open(segment(store), "ab") as file:
+            file.write(text)
+        again = afresh(store)
+        again.verify(["c", "none"])
+        assert again.broken(["c", "none"]) == {store.cell("c") / "records": 2 * at - 1}
+        assert list(again.samples("c")) == [KEY, OTHER]
+        again.index(["c"])
+
+
 def test_a_torn_tail_costs_nothing_but_itself(store):
     whole = segment(store).read_bytes()
     segment(store).write_bytes(whole + whole[:50])
