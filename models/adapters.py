@@ -19,9 +19,9 @@ def adapt(pipe: Any, dense: Literal["tokens", "stock"] = "tokens") -> Iterator[M
 
     dense: "tokens" runs every call over the transformer's modules; "stock" runs calls on all tokens that keep
     nothing (no kv) through the transformer's own `forward`, with the same result, for hooks that live there:
-    diffusers' and cache-dit's caches, a compiled transformer, forward hooks. Each `flow` starts their caches
-    anew, so that one trajectory has to end before the next begins. Followed in both: LoRA, offloading,
-    layerwise cast weights, every schedule of FlowMatchEulerDiscreteScheduler.
+    diffusers' and cache-dit's caches, a compiled or quantised transformer, forward hooks. Each `flow` starts
+    their caches anew, so that one trajectory has to end before the next begins. Followed in both: LoRA,
+    offloading, layerwise cast weights, every schedule of FlowMatchEulerDiscreteScheduler.
 
     TypeError for another kind of pipeline, or for what it carries that is not followed: other schedulers,
     attention processors of one's own, fused projections; see models/supported.py. RuntimeError while another

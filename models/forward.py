@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def around_forward(dit: Any) -> Iterator[tuple[str, str]]:
@@ -28,8 +28,25 @@ def around_forward(dit: Any) -> Iterator[tuple[str, str]]:
             "its transformer is compiled as a whole",
             "compile its blocks, as pipe.transformer.compile_repeated_blocks() does",
         )
+    if (kind := quantised(dit)) is not None:
+        yield (
+            f"its transformer is quantised ({kind}), whose layers may round by the tokens they are given",
+            "load it unquantised",
+        )
     if dit._forward_hooks or dit._forward_pre_hooks:
         yield "its transformer has forward hooks", "take them off"
+
+
+def quantised(dit: nn.Module) -> str | None:
+    """What stands for its weights, if it is no plain tensor of real numbers."""
+    if getattr(dit, "is_quantized", False):
+        return str(getattr(dit, "quantization_method", None) or "by diffusers")
+    for module in dit.modules():
+        weight = getattr(module, "weight", None)
+        plain = isinstance(weight, Tensor) and type(weight) in (Tensor, nn.Parameter)
+        if weight is not None and not (plain and weight.is_floating_point()):
+            return f"{type(module).__module__.partition('.')[0]}'s {type(module).__name__}"
+    return None
 
 
 def _stock(forward: Any) -> bool:

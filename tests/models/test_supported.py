@@ -1,6 +1,7 @@
 """What a user's pipeline carries is followed as its own call does, or refused by name before any work."""
 
 import threading
+import warnings
 from collections.abc import Callable
 
 import cache_dit
@@ -13,10 +14,13 @@ from diffusers.models.attention_processor import JointAttnProcessor2_0
 from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+from torch.ao.quantization import quantize_dynamic
 from torch.utils.flop_counter import FlopCounterMode
 
 from fovea.methods import RAS, Baseline, Steps
 from fovea.models import adapt, generate, generator
+from fovea.models.forward import quantised
 from tests.models.conftest import PROMPTS, made
 from tests.pipelines import PIPELINES, flux, sd3, sd35, stock_tokens
 
@@ -338,8 +342,16 @@ def test_components_in_other_formats_are_followed():
         torch.testing.assert_close(ours(pipe), before, atol=0.05, rtol=0)
 
 
+def sequential(pipe):
+    """What `enable_sequential_cpu_offload` does, which would give the CPU a number, with which it cannot be
+    run."""
+    for part in pipe.components.values():
+        if isinstance(part, nn.Module):
+            cpu_offload(part, torch.device("cpu"), offload_buffers=len(part._parameters) > 0)
+
+
 @pytest.mark.parametrize("family", ["sd3", "lumina", "flux"])
-@pytest.mark.parametrize("how", ["by model", "by layer"])
+@pytest.mark.parametrize("how", ["by model", "by layer", "the whole pipeline by layer"])
 def test_offloading_is_followed(family, how):
     """To the CPU's own memory: the hooks, and the weights on "meta", are those of a GPU's run."""
     pipe = PIPELINES[family]()
@@ -347,6 +359,11 @@ def test_offloading_is_followed(family, how):
     sparse = ours(pipe, method=method)
     if how == "by model":
         pipe.enable_model_cpu_offload(device="cpu")
+    elif how == "the whole pipeline by layer":
+        sequential(pipe)
+        assert all(
+            next(part.parameters()).is_meta for part in (pipe.transformer, pipe.vae, pipe.text_encoder)
+        )
     else:
         cpu_offload(pipe.transformer, torch.device("cpu"))
         assert next(pipe.transformer.parameters()).is_meta
@@ -356,6 +373,40 @@ def test_offloading_is_followed(family, how):
     assert torch.equal(own(pipe), before)
     images = generate(pipe, PROMPTS[:1], method=Steps(), **SMALL)
     assert images[0].size == (96, 64)
+
+
+def rounded(module):
+    """Its linear layers in 8 bits, weights and what they are given, by torch's own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is to move to torchao
+        return quantize_dynamic(module, {nn.Linear})
+
+
+def test_a_quantised_transformer_is_followed_by_its_own_forward_alone():
+    """torch rounds what a layer is given by the largest of it, so that fewer tokens are rounded otherwise."""
+    pipe = sd3()
+    pipe.transformer = rounded(pipe.transformer)
+    refused(pipe, "is quantised (torch's Linear)", "load it unquantised", "dense='stock'")
+    assert torch.equal(ours(pipe, "stock"), own(pipe))
+
+
+def test_weights_of_another_kind_than_real_numbers_are_quantised():
+    pipe = sd3()
+    assert quantised(pipe.transformer) is None
+    layer = pipe.transformer.proj_out
+    layer.weight = nn.Parameter(layer.weight.detach().to(torch.int8), requires_grad=False)
+    assert quantised(pipe.transformer) == "torch's Linear"
+    pipe = sd3()
+    pipe.transformer.is_quantized, pipe.transformer.quantization_method = True, "gguf"
+    refused(pipe, "is quantised (gguf)")
+
+
+def test_quantised_text_encoders_are_followed():
+    pipe = sd3()
+    before = own(pipe)
+    pipe.text_encoder_3 = rounded(pipe.text_encoder_3)
+    assert torch.equal(ours(pipe), own(pipe))
+    assert not torch.equal(own(pipe), before)
 
 
 def test_group_offloading_is_refused():
