@@ -11,6 +11,7 @@ from fovea.study.plan.fingerprint import ROOT, code
 MODEL = {"family": "lumina", "weights": "pretrained"}
 RAS = {"_target_": "fovea.methods.RAS", "cache": None}
 CACHED = {"_target_": "fovea.methods.Caching", "cache": {"_target_": "fovea.methods.caches.FORA"}}
+PARSED = {}  # a file of one name and text is parsed once for all tests
 TOUCH = {
     "eval/speed.py": True,
     "eval/telemetry.py": True,
@@ -42,14 +43,25 @@ def source(tmp_path, monkeypatch):
             ROOT / folder, tmp_path / folder, ignore=lambda _, names: {"__pycache__"} & set(names)
         )
     monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
+    for name in ("_imported", "_syntax"):
+        monkeypatch.setattr(fingerprint, name, once_per_text(getattr(fingerprint, name).__wrapped__))
     forget()
     yield tmp_path
     forget()
 
 
+def once_per_text(parse):
+    def parsed(file):
+        key = parse, file.name, file.read_text()
+        if key not in PARSED:
+            PARSED[key] = parse(file)
+        return PARSED[key]
+
+    return parsed
+
+
 def forget():
-    for cached in (fingerprint._code, fingerprint._imported, fingerprint._syntax):
-        cached.cache_clear()
+    fingerprint._code.cache_clear()
 
 
 def changed(file, text, node=RAS, model=MODEL):
