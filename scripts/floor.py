@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from fovea.study.analysis.floor import save_floor
 from fovea.study.config.errors import Refused
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan, make
 from fovea.study.run.launchers import Local
 from fovea.study.run.progress import Progress
 from fovea.study.store import Store
-from fovea.study.stored import save_floor
 from fovea.study.workers import Worker
 
 OTHER = {"float32": "bfloat16", "bfloat16": "float32", "float16": "float32"}

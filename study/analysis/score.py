@@ -10,6 +10,7 @@ import pyarrow as pa
 from fovea.eval import Samples, Score
 from fovea.eval.selftest import needed, scored, trusted
 from fovea.study.analysis.cache import StoredImages
+from fovea.study.analysis.floor import floor
 from fovea.study.analysis.gain import with_gain
 from fovea.study.analysis.row import Row, flops_ratio, mean_flops, no_op, relative, speedup
 from fovea.study.analysis.speed import batches, seconds, speed
@@ -19,7 +20,6 @@ from fovea.study.finished import Finished
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan, keyed
 from fovea.study.store import Store
-from fovea.study.stored import floor
 
 Metrics = Mapping[str, Callable[[Samples], list[Score]]]
 

@@ -6,7 +6,7 @@ import math
 import pytest
 
 import run
-from fovea.study.stored import FLOOR
+from fovea.study.analysis.floor import FLOOR
 from scripts import floor
 from tests.pipelines import PIPELINES, saved
 
