@@ -87,6 +87,11 @@ class Checkpoint:
         return FAMILIES[self.family].pipelines
 
     @property
+    def by_steps(self) -> bool:
+        """Whether the schedule depends on the number of steps, see `Pipeline`."""
+        return FAMILIES[self.family].pipeline.by_steps
+
+    @property
     def local(self) -> list[Path]:
         """Where `path` may lie on this machine, if it names a place on it at all. The embedded models are not
         looked up on the hub, where anybody may take such a name."""

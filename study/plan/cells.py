@@ -208,10 +208,8 @@ def _method(variant: Variant, point: Point, names: Names, settings: Settings, de
 
 
 def _step_reduction(dense: Cell, called: Baseline, sweep: Sweep, settings: Settings) -> Iterator[Cell]:
-    from fovea.models.families import FAMILIES  # as late as this: it takes seconds
-
     shared = {"_target_": "fovea.methods.Steps", "solver": sweep.solver, "schedule": sweep.schedule}
-    told = f", schedule {sweep.schedule}" if FAMILIES[dense.model["family"]].pipeline.by_steps else ""
+    told = f", schedule {sweep.schedule}" if full_model(dense.model)[1].by_steps else ""
     for steps in sweep.curve_steps(dense.model["steps"]):
         node = shared | {"steps": steps}
         names = called.name(f"{steps} steps{told}"), "steps", called.name("step reduction")
