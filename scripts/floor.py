@@ -45,7 +45,7 @@ def made(plan: Plan, store: Store, worker: Worker, progress: Progress) -> Any:
     """The dense cell's samples by key, made if they are missing."""
     from fovea.study.analysis.score import stored
 
-    Local()(replace(plan, cells=[dense(plan)]), store, worker, progress)
+    Local().make(replace(plan, cells=[dense(plan)]), store, worker, progress)
     found = store.samples(dense(plan).id)
     if len(found.only(s.key for s in plan.samples)) < len(plan.samples):
         raise Refused(f"the dense run failed: {found.failures[-1].message}")

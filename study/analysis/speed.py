@@ -18,7 +18,9 @@ class Speed:
     repetitions: timed calls of a full batch, of which `throttled` are no measurements and count nowhere, and
     `contended` shared the device; apart: those whose dense call was made in another session. first: seconds
     of the cold start, torch.compile's apart, beyond a usual call. pays_off: images until a method has made up
-    for it, None if never or unknown. cut: prompts that the text encoders cut, as a sentence."""
+    for it, None if never or unknown.
+    cut: prompts that the text encoders cut, as a sentence. halved: calls of half a batch, for want of memory,
+    which are no measurements. devices: on which they were timed, by name."""
 
     encode: Interval
     decode: Interval
@@ -33,6 +35,8 @@ class Speed:
     compiling: float | None = None
     pays_off: int | None = None
     cut: str | None = None
+    halved: int = 0
+    devices: tuple[str, ...] = ()
 
 
 def batches(records: Finished, valid: bool = True) -> dict[str, BatchRecord]:
@@ -40,7 +44,7 @@ def batches(records: Finished, valid: bool = True) -> dict[str, BatchRecord]:
     timed for itself: seconds per image would not compare, so it counts only where there is no full one."""
     largest = max((b.size for b in records.batches.values()), default=0)
     full = {name: b for name, b in records.batches.items() if b.size == largest}
-    return {name: b for name, b in full.items() if not (valid and throttled(b))}
+    return {name: b for name, b in full.items() if not (valid and spoilt(b))}
 
 
 def pairs(dense: Finished, records: Finished) -> dict[str, tuple[BatchRecord, BatchRecord]]:
@@ -53,9 +57,7 @@ def pairs(dense: Finished, records: Finished) -> dict[str, tuple[BatchRecord, Ba
         timed.setdefault(batch.id, []).append(batch)
     for own in records.timings:
         for other in timed.get(own.id, []):
-            usable = (
-                own.size in full and own.device == other.device and not (throttled(own) or throttled(other))
-            )
+            usable = own.size in full and own.device == other.device and not (spoilt(own) or spoilt(other))
             known = found.get(own.id)
             if usable and (known is None or not apart(other, own) or apart(*known)):
                 found[own.id] = other, own
@@ -65,6 +67,15 @@ def pairs(dense: Finished, records: Finished) -> dict[str, tuple[BatchRecord, Ba
 def apart(a: BatchRecord, b: BatchRecord) -> bool:
     """Timed in different sessions, between which clocks and load may have changed."""
     return a.session != b.session
+
+
+def spoilt(batch: BatchRecord) -> bool:
+    """No measurement: throttled, or made in halves for want of memory."""
+    return throttled(batch) or halved(batch)
+
+
+def halved(batch: BatchRecord) -> bool:
+    return bool(batch.state.get("halved"))
 
 
 def throttled(batch: BatchRecord) -> bool:
@@ -93,7 +104,7 @@ def per_image(timed: Iterable[BatchRecord], key: str) -> Interval | None:
 def speed(records: Finished, dense: Finished | None) -> Speed | None:
     """dense: those of the dense run, of another cell."""
     every, kept = batches(records, valid=False), list(batches(records).values())
-    encode, decode = (per_image(kept, key) for key in ("encode_seconds", "decode_seconds"))
+    encode, decode = (per_image(kept or every.values(), key) for key in ("encode_seconds", "decode_seconds"))
     if encode is None or decode is None:
         return None
     energy, why = _joules(kept)
@@ -105,7 +116,9 @@ def speed(records: Finished, dense: Finished | None) -> Speed | None:
         why,
         max(memory, default=None),
         repetitions=len(every),
-        throttled=len(every) - len(kept),
+        throttled=sum(map(throttled, every.values())),
+        halved=sum(map(halved, records.batches.values())),
+        devices=tuple(sorted({b.device for b in every.values()})),
         contended=sum(map(contended, kept)),
         apart=sum(apart(*pair) for pair in pairs(dense, records).values()) if dense is not None else 0,
         cut=records.warm_up.cut if records.warm_up else None,

@@ -29,11 +29,13 @@ def run(arguments: list[str]) -> int:
     if plan.settings.plan:
         return preview(plan)
     store = Store(plan.folder)
-    with store.at_work(plan.digest) as worker:
-        return _work(plan, store, arguments, worker)
+    with instantiate(plan.config["launcher"], "launcher", "fovea.study").opened() as launcher:
+        plan = launcher.plan(plan, arguments)
+        with store.at_work(plan.digest) as worker:
+            return _work(plan, store, arguments, worker, launcher)
 
 
-def _work(plan: Plan, store: Store, arguments: list[str], worker: Worker) -> int:
+def _work(plan: Plan, store: Store, arguments: list[str], worker: Worker, launcher: Any) -> int:
     from fovea.study.report.report import report
     from fovea.study.run.progress import Progress
     from fovea.study.run.provenance import provenance
@@ -45,7 +47,11 @@ def _work(plan: Plan, store: Store, arguments: list[str], worker: Worker) -> int
             progress.say(note)
 
         def made() -> tuple[Any, dict[str, Any]]:
-            _make(plan, store, worker, progress, arguments)
+            if lacks(plan, store):
+                start = store.folder / "runs" / f"{store.session}.json"  # whatever becomes of it
+                write_json(start, provenance(plan, arguments, store.session))
+                launcher.make(plan, store, worker, progress)
+                store.refresh(cell.id for cell in plan.cells)  # others made of it, too
             with worker.having("report"):
                 progress.say("scoring and reporting")
                 store.index(cell.id for cell in plan.cells)
@@ -55,15 +61,9 @@ def _work(plan: Plan, store: Store, arguments: list[str], worker: Worker) -> int
     return end(plan, store, tables, summary)
 
 
-def _make(plan: Plan, store: Store, worker: Worker, progress: Any, arguments: list[str]) -> None:
-    """What is missing. A start that makes something leaves its provenance, whatever becomes of it."""
-    from fovea.study.run.provenance import provenance
-
-    keys, cells = {s.key for s in plan.samples}, [cell.id for cell in plan.cells]
-    if any(keys - set(store.samples(cell)) for cell in cells):
-        start = store.folder / "runs" / f"{store.session}.json"
-        write_json(start, provenance(plan, arguments, store.session))
-        instantiate(plan.config["launcher"], "launcher", "fovea.study")(plan, store, worker, progress)
+def lacks(plan: Plan, store: Store) -> bool:
+    keys = {s.key for s in plan.samples}
+    return any(keys - set(store.samples(cell.id)) for cell in plan.cells)
 
 
 def _beside(worker: Worker) -> list[str]:

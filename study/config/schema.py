@@ -19,9 +19,10 @@ FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 class Settings:
     """name: folder under `results`; null makes it from the choices. n: the first n prompts of the set.
     Raising n, or adding seeds, goes on where the study stands. cost: what a method has to be cheaper in than
-    step reduction at the same quality; gains and plots are by it. versus: label of a cell that all others are
-    compared with, in pairs; null for the natural pairs. The last five ask for other things than a
-    study: COMMANDS."""
+    step reduction at the same quality; gains and plots are by it. cell_timeout: seconds that one call of a
+    cell may take, its warm-up or a batch; more is its failure. retry: "failed" makes nothing but what has
+    failed. versus: label of a cell that all others are compared with, in pairs; null for the natural pairs.
+    The last five ask for other things than a study: COMMANDS."""
 
     prompts: str
     name: str | None = None
@@ -30,6 +31,8 @@ class Settings:
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     batch: Annotated[int, Field(ge=1, le=10_000)] = 4
     cost: Literal["time", "flops"] = "time"
+    cell_timeout: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    retry: Literal["failed"] | None = None
     versus: str | None = None
     plan: bool = False
     rescore: str | None = None

@@ -17,11 +17,7 @@ from fovea.study.plan import fingerprint
 from fovea.study.plan.cells import Cell, Node, cells, full_model
 
 OF_RUN = {"name", "plan", *COMMANDS}  # keys that say what to do, not what the study is
-OF_PROCESS = {
-    "results",
-    "launcher",
-    "logger",
-}  # and where and how, which may differ between those who share it
+OF_PROCESS = {"results", "launcher", "logger", "cell_timeout", "retry"}  # and how, which may differ
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 taken by one process on one device, in turns."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 
 from fovea.study.plan.cells import GENERATION, Cell
 from fovea.study.plan.fingerprint import digest
@@ -18,11 +18,11 @@ class Shard:
 
     cells: tuple[str, ...]
     samples: tuple[str, ...]
+    name: str  # of its lease: the same in every process
 
-    @property
-    def name(self) -> str:
-        """Of its lease: the same in every process."""
-        return digest([self.cells, self.samples])
+    def only(self, cells: Collection[str]) -> "Shard":
+        """With these cells of it alone."""
+        return replace(self, cells=tuple(cell for cell in self.cells if cell in cells))
 
 
 def shards(plan: Plan) -> list[Shard]:
@@ -30,11 +30,9 @@ def shards(plan: Plan) -> list[Shard]:
     keys, size = [s.key for s in plan.samples], plan.settings.batch
     batches = math.ceil(len(keys) / size)
     block = size * 2 * math.ceil(batches / (2 * MOST))
-    return [
-        Shard(tuple(cell.id for cell in cells), tuple(keys[first : first + block]))
-        for cells in by_loading(plan.cells)
-        for first in range(0, len(keys), block)
-    ]
+    parts = [keys[first : first + block] for first in range(0, len(keys), block)]
+    groups = [[cell.id for cell in cells] for cells in by_loading(plan.cells)]
+    return [Shard(tuple(ids), tuple(part), digest([ids, part])) for ids in groups for part in parts]
 
 
 def by_loading(cells: Iterable[Cell]) -> list[list[Cell]]:

@@ -84,6 +84,18 @@ def measuring(rows: Sequence[Row]) -> list[str]:
         "out."
         for label, speed in hot
     ]
+    out += [
+        f"{row.cell.label}: out of memory at a full batch; {row.speed.halved} calls were of half a batch, "
+        "for the images alone: their times count nowhere."
+        for row in rows
+        if row.speed and row.speed.halved
+    ]
+    devices = sorted({device for row in rows if row.speed for device in row.speed.devices})
+    if len(devices) > 1:
+        out.append(
+            f"Made on {len(devices)} kinds of device, {'; '.join(devices)}: s/image is over all of them, a "
+            "speedup of times on the same one."
+        )
     shared = sum(row.speed.contended for row in rows if row.speed)
     if shared:
         every = sum(row.speed.repetitions for row in rows if row.speed)

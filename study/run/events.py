@@ -10,6 +10,13 @@ class Said:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """worker: the process, by its ID among those at work."""
+
+    worker: str
+
+
+@dataclass(frozen=True)
 class Started:
     """images: how many each cell has to make, by id."""
 
@@ -49,4 +56,4 @@ class Failed:
     why: str
 
 
-Event = Said | Started | Left | WarmedUp | Made | Failed
+Event = Said | Joined | Started | Left | WarmedUp | Made | Failed

@@ -5,7 +5,7 @@ import gc
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import diffusers
@@ -23,7 +23,9 @@ from fovea.study.plan.plan import Plan
 from fovea.study.plan.shards import by_loading, loading
 from fovea.study.records import CellRecord, FailureRecord, FlopsRecord, WarmUpRecord
 from fovea.study.run.events import Event, Failed, Made, Said, WarmedUp
+from fovea.study.run.generate import Made as MadeOf
 from fovea.study.run.generate import Method, Origin, flow, keep, make, noise, now
+from fovea.study.run.limits import limited, out_of_memory
 from fovea.study.run.observe import Observer, Trajectory
 from fovea.study.run.trace import read, save
 from fovea.study.store import Store
@@ -47,13 +49,15 @@ def pending(store: Store, cells: Iterable[Cell], samples: Collection[str]) -> di
 @dataclass
 class Loaded:
     """A model in memory. of: what it was loaded by. warm, traced: ids of cells that are. cuts: by what a
-    text encoder may read at most, how many prompts it cuts, as a sentence."""
+    text encoder may read at most, how many prompts it cuts, as a sentence. halved: those of which
+    its memory holds no full batch."""
 
     of: str
     model: Model
     tracing: "Tracing"
     warm: set[str] = field(default_factory=set)
     traced: set[str] = field(default_factory=set)
+    halved: set[str] = field(default_factory=set)
     cuts: dict[int | None, str | None] = field(default_factory=dict)
 
 
@@ -156,7 +160,8 @@ class Runner:
     def guarded(self, cell: Cell, work: Callable[[], list[Event]]) -> Iterator[Event]:
         """Whatever a method raises is its cell's failure, sys.exit() too; a full disk is everybody's."""
         try:
-            told = work()
+            with limited(self.plan.settings.cell_timeout):
+                told = work()
         except (KeyboardInterrupt, Unwritable):
             raise
         except BaseException as error:
@@ -189,18 +194,18 @@ class Runner:
     def warm_up(self, loaded: Loaded, cell: Cell) -> list[Event]:
         """One call of a full batch, timed as the cold start; it is not kept among the repetitions."""
         batch, before = self.plan.samples[: self.plan.settings.batch], compile_seconds()
-        first = make(loaded.model, loaded.tracing.method(cell), cell, batch)
+        first = next(made for _, made in self.parts(loaded, cell, batch))
         cold = WarmUpRecord(
             cell=cell.id,
             session=self.store.session,
-            size=len(batch),
+            size=len(first.images),
             seconds=first.seconds,
             compile_seconds=compile_seconds() - before,
             cut=self.cut(loaded, cell),
         )
         self.store.append(cold)
         loaded.warm.add(cell.id)
-        return [WarmedUp(cell.id, first.whole / len(batch))]
+        return [WarmedUp(cell.id, first.whole / len(first.images))]
 
     def trace(self, loaded: Loaded, cell: Cell) -> list[Event]:
         """The pass that counts FLOPs and makes traces: nothing of it is timed."""
@@ -215,10 +220,32 @@ class Runner:
 
     def batch(self, loaded: Loaded, cell: Cell, batch: Sequence[Sample], missing: set[str]) -> list[Event]:
         """Makes the whole batch and stores its time, with the images that are missing."""
-        made = make(loaded.model, loaded.tracing.method(cell), cell, batch)
         of = Origin(machine(cell.model["device"]), self.plan.random_weights)
-        keep(self.store, cell, made, batch, missing, of)
-        return [Made(cell.id, cell.label, len(missing), made.whole)] if missing else []
+        seconds = 0.0
+        for part, made in self.parts(loaded, cell, batch):
+            keep(self.store, cell, made, part, missing & {s.key for s in part}, of)
+            seconds += made.whole
+        return [Made(cell.id, cell.label, len(missing), seconds)] if missing else []
+
+    def parts(
+        self, loaded: Loaded, cell: Cell, batch: Sequence[Sample]
+    ) -> Iterator[tuple[Sequence[Sample], MadeOf]]:
+        """The batch as it is made: whole, or, where the memory does not do for it, in halves, for the images
+        alone: their times are of another size, and say so."""
+        method = loaded.tracing.method(cell)
+        if cell.id not in loaded.halved:
+            try:
+                yield batch, make(loaded.model, method, cell, batch)
+                return
+            except Exception as error:
+                if len(batch) == 1 or not out_of_memory(error):
+                    raise
+                loaded.halved.add(cell.id)
+        _free()
+        half = (self.plan.settings.batch + 1) // 2
+        for part in filter(None, (batch[:half], batch[half:])):
+            made = make(loaded.model, method, cell, part)
+            yield part, replace(made, state=made.state | {"halved": True})
 
 
 @dataclass
@@ -288,8 +315,4 @@ def _message(error: BaseException) -> str:
         text = (str(error) or type(error).__name__).strip()
     except Exception as broken:  # an error's own words are the user's code, too
         text = f"{type(error).__name__}, whose text cannot be had: {type(broken).__name__}"
-    return (
-        f"{text}; a smaller batch=... needs less memory"
-        if isinstance(error, torch.OutOfMemoryError)
-        else text
-    )
+    return f"{text}; a smaller batch=... needs less memory" if out_of_memory(error) else text

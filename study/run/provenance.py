@@ -10,10 +10,12 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+from fovea.study.files import read_json, write_json
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.fingerprint import digest, threads
 from fovea.study.plan.plan import Plan
 from fovea.study.records import VERSION, StudyRecord
+from fovea.study.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 OF_CELL = ("label", "role", "series", "axes", "dense", "off", "unlike_card")
@@ -35,7 +37,7 @@ def provenance(plan: Plan, command: Sequence[str], session: str) -> dict[str, An
         "version": VERSION,
         "session": session,
         "command": said(command),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "time": now(),
         **git(),
         "python": platform.python_version(),
         "system": platform.platform(),
@@ -52,6 +54,18 @@ def provenance(plan: Plan, command: Sequence[str], session: str) -> dict[str, An
         },
     }
     return StudyRecord.model_validate(record).model_dump(mode="json")
+
+
+def note_worker(plan: Plan, store: Store, session: str) -> None:
+    """The start of a worker: as that of the session that started it, but for when and on what."""
+    record = read_json(store.folder / "runs" / f"{session}.json") or {}
+    own = {"session": store.session, "time": now(), "started_by": session}
+    own |= {"machine": device(plan), "threads": threads(), "system": platform.platform()}
+    write_json(store.folder / "runs" / f"{store.session}.json", record | own)
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def said(command: Sequence[str]) -> str:

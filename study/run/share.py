@@ -17,12 +17,12 @@ def share(plan: Plan, store: Store, worker: Worker) -> Iterator[Event]:
     """Makes shards that nobody else has, until all are made or have failed here. Others' are waited for: the
     study is whole when this ends."""
     with Runner(plan, store) as runner:
-        every = [cell.id for cell in plan.cells]
+        every = asked(plan, store)
         left = _left(plan, store, runner, every)
         yield Started(left)
         while any(left.values()):
             worked = False
-            for shard in shards(plan):
+            for shard in (s.only(every) for s in shards(plan)):
                 if _lacks(plan, store, runner, shard) and worker.take(shard.name):
                     worked = True
                     yield from _make(plan, store, runner, worker, shard)
@@ -32,6 +32,14 @@ def share(plan: Plan, store: Store, worker: Worker) -> Iterator[Event]:
             worker.check()
             left = _left(plan, store, runner, every)
             yield Left(left, _makers(worker))
+
+
+def asked(plan: Plan, store: Store) -> list[str]:
+    """The cells that are to be made, by id: all, or with retry=failed those that have failed."""
+    every = [cell.id for cell in plan.cells]
+    if plan.settings.retry is None:
+        return every
+    return [cell for cell in every if store.samples(cell).failures]
 
 
 def _make(plan: Plan, store: Store, runner: Runner, worker: Worker, shard: Shard) -> Iterator[Event]:

@@ -188,6 +188,13 @@ def test_a_failed_cell_is_data_and_the_rest_goes_on(small, tmp_path, capsys, mon
     assert failure.type == "NotFinite"
     assert "study/run/generate.py" in failure.traceback
     monkeypatch.setattr(RAS, "__call__", fine)
+    lost = next(
+        (tmp_path / "x" / "cells" / table(tmp_path / "x").loc["ras ratio=0.5", "cell"]).glob("images/*/*")
+    )
+    lost.unlink()
+    code, summary, _, _ = go(capsys, *arguments, "retry=failed")
+    assert (code, summary["done"], summary["failed"]) == (3, 3, 1)
+    assert not lost.exists()
     code, summary, _, _ = go(capsys, *arguments)
     assert (code, summary["done"], summary["failed"]) == (0, 4, 0)
 

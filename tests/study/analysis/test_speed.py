@@ -51,6 +51,7 @@ def test_a_dense_call_of_the_same_session_is_the_one_that_counts(folder):
 def test_devices_do_not_pair_and_throttled_calls_do_not_count(folder):
     timed(Store(folder), METHOD, 1.0, device="another")
     assert set(relative(*read(folder), "time").values()) == {0.5}
+    assert speed(read(folder)[1], None).devices == ("a processor", "another")
     hot = Store(folder)
     timed(hot, METHOD, 1.0, SECOND, state={"throttled": True})
     timed(hot, DENSE, 1.0, SECOND, state={"throttled": True})

@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+import signal
 from dataclasses import replace
 
 import pytest
@@ -9,9 +10,11 @@ import torch
 
 from fovea.methods import RAS, Baseline
 from fovea.models import adapt
+from fovea.study.analysis.speed import pairs, seconds, speed
 from fovea.study.config.instantiate import instantiate
 from fovea.study.files import Unwritable
 from fovea.study.plan.plan import make as planned
+from fovea.study.run import execute
 from fovea.study.run.events import Failed, Made, Said, WarmedUp
 from fovea.study.run.execute import Runner, run_shard
 from fovea.study.run.generate import ClockStopped, WrongShape, make
@@ -98,6 +101,63 @@ def test_what_stops_everybody_is_no_cells_failure(plan, tmp_path, error):
     with pytest.raises(type(error)):
         list(Runner(plan, Store(tmp_path)).guarded(plan.cells[0], fails))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_a_batch_that_memory_does_not_hold_is_made_in_halves_and_times_nothing(
+    plan, tmp_path, monkeypatch, error
+):
+    cell, keys, calls = plan.cells[0], [s.key for s in plan.samples], []
+
+    def short(model, method, cell, batch):
+        calls.append(len(batch))
+        if len(batch) > 1:
+            raise error
+        return make(model, method, cell, batch)
+
+    monkeypatch.setattr(execute, "make", short)
+    store = Store(tmp_path)
+    told = list(execute.run_shard(plan, [cell.id], keys, store))
+    assert [event for event in told if isinstance(event, Failed)] == []
+    assert calls == [2, 1, 1, 1, 1]  # the warm-up whole, then halved; three images
+    found = store.samples(cell.id)
+    assert set(found) == set(keys)
+    assert seconds(found) is None
+    assert pairs(found, found) == {}
+    assert (spoken := speed(found, None)) is not None
+    assert (spoken.halved, spoken.throttled) == (3, 0)
+
+
+def test_what_no_half_of_a_batch_holds_either_is_a_failure(plan, tmp_path, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(execute, "make", full)
+    cell = plan.cells[0]
+    told = list(execute.run_shard(plan, [cell.id], [s.key for s in plan.samples], Store(tmp_path)))
+    assert [event.cell for event in told if isinstance(event, Failed)] == [cell.id]
+
+
+def test_a_call_that_takes_longer_than_it_may_is_its_cells_failure(plan, tmp_path):
+    def endless():
+        while True:
+            pass
+
+    cell, store = plan.cells[1], Store(tmp_path)
+    hurried = Runner(replace(plan, settings=replace(plan.settings, cell_timeout=0.2)), store)
+    (event,) = hurried.guarded(cell, endless)
+    assert isinstance(event, Failed)
+    assert "TimedOut: a call took longer than cell_timeout=0.2 s" in event.why
+    assert "endless" in store.samples(cell.id).failures[0].traceback
+    assert list(hurried.guarded(plan.cells[0], list)) == []
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 def test_weights_are_asked_for_where_they_are_used(plan, tmp_path):
