@@ -1,6 +1,6 @@
 """Adapters over stock diffusers pipelines: a diffusion transformer as a velocity field on tokens.
 
-    with adapt(pipe) as model:                             # SD3, Lumina-Next or FLUX; nothing is copied
+    with adapt(pipe) as model:                             # SD3, FLUX, Qwen-Image, ...; nothing is copied
         flow = model.flow(["a fox"], generators=[generator("a fox", seed=0)])
         x, kv, sigmas = flow.noise(), flow.new_kv(), flow.sigmas()      # (b, n, c), empty, (steps + 1,)
         v = flow.velocity(x, sigmas[0], kv=kv)             # of all tokens; kv keeps their keys and values

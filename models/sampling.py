@@ -39,7 +39,7 @@ def generate(
     negative: str | Sequence[str] | None = None,
     **options: Any,
 ) -> list[Any]:
-    """One image per prompt, made by `method(flow, on_step=...)` on a stock SD3, Lumina or FLUX pipeline.
+    """One image per prompt, made by `method(flow, on_step=...)` on a stock pipeline of one of the families.
 
         from fovea.methods import RAS
         from fovea.models import generate

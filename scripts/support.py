@@ -43,12 +43,17 @@ OURS: dict[str, Cache] = {
 HEAD = """\
 # What runs where
 
-Made by `python -m scripts.support` on tiny random pipelines, with diffusers {diffusers} and cache-dit {cache_dit}; a test holds it to
-the code. Here: every file of `conf/method`, and of `conf/method/cache` under `caching`. *runs*: it makes another image than the
-dense baseline, or, of `baseline` and `steps`, one. Elsewhere: the hook or cache as its documentation puts it on, and the pipeline's
-own call. *equal*: bit for bit the image of the same cache here. *runs*: another one than without it. *nothing*: it is put on without a
-word, and the image is the one without it. Else what it raises. Where a pipeline evaluates the halves of guidance one after the other,
-thresholds are compared without guidance: a hook decides for each half, and here a cache decides for the image.
+Made by `python -m scripts.support` on tiny random pipelines, with diffusers {diffusers} and cache-dit
+{cache_dit}; a test holds it to the code.
+
+- Here: every file of `conf/method`, and of `conf/method/cache` under `caching`. *runs*: it makes another
+  image than the dense baseline; `baseline` and `steps` make one.
+- Elsewhere: the hook or cache is put on as its documentation says, and the pipeline's own call is made.
+  *equal*: bit for bit the image of the same cache here. *runs*: another image than without it. *nothing*:
+  it is put on without a word, and the image is the one without it. Else what it raises.
+
+Where a pipeline evaluates the halves of guidance one after the other (FLUX, Qwen-Image, FLUX.2-klein), caches
+are compared without guidance: a hook decides for each half, and here a cache decides for the image.
 """
 
 
@@ -84,8 +89,8 @@ def hooked(family: str, name: str) -> Tensor:
 
 
 def cached_by_cache_dit(family: str, cache: DBCache) -> Tensor:
-    """Its image. It is told of no second call for guidance where there is none: by default it takes every other
-    call for that."""
+    """Its image. Where there is no guidance it is told so: by default it takes every other call for the half
+    without prompt."""
     pipe = PIPELINES[family]()
     config = DBCacheConfig(
         Fn_compute_blocks=cache.front,
