@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fovea.study.analysis.contrasts import Contrast, against, controlled, of_study
+from fovea.study.analysis.contrasts import Contrast, against, controlled
+from fovea.study.analysis.subjects import of_study
 from fovea.study.stored import Stored
 
 ROOT = Path(__file__).parents[1]

@@ -34,7 +34,8 @@ def run(command: Command) -> int:
 
 
 def _against(study: Stored, versus: str) -> Table | None:
-    from fovea.study.analysis.contrasts import against, of_study  # seconds, only where they are asked for
+    from fovea.study.analysis.contrasts import against  # seconds, only where they are asked for
+    from fovea.study.analysis.subjects import of_study
     from fovea.study.report.contrasts import contrast_table
 
     return contrast_table(against(of_study(study), of_study(study), versus), study.random_weights)
@@ -141,7 +142,8 @@ def tables(study: Stored, pairs: Table | None = None) -> list[Table]:
     others = (formats.read(study.folder / f"{name}.parquet") for name in ("contrasts", "published"))
     written, beside = others
     if written is None and pairs is None and study.samples:  # of a study from before there were any
-        from fovea.study.analysis.contrasts import controlled, of_study
+        from fovea.study.analysis.contrasts import controlled
+        from fovea.study.analysis.subjects import of_study
 
         written = contrast_table(controlled(of_study(study)), study.random_weights)
     shown = pairs or (written and in_short(written))

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 import run
-from fovea.study.commands.merge import PART, merged, side_by_side
+from fovea.study.commands.merge import PART
+from fovea.study.commands.merged import merged, side_by_side
 from fovea.study.records import FailureRecord
 from fovea.study.report import report
 from fovea.study.run import execute
