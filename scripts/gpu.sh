@@ -1,20 +1,77 @@
 #!/usr/bin/env bash
-# Everything that wants a GPU, in order of worth. Run it again and again (each part stops after 10 minutes at the latest
-# and goes on where it was killed); finished parts are skipped. 40 GB are plenty.
+# Everything that wants a GPU, in order of worth. Run it again and again: each part stops after 10 minutes at the latest
+# and goes on where it was killed; finished parts are skipped. 40 GB are plenty.
 #
-#   scripts/gpu.sh            # all parts
-#   scripts/gpu.sh lumina     # one of: data vae clip lumina sd3 flux timing papers
+#   scripts/gpu.sh                     # all parts
+#   scripts/gpu.sh smoke timing        # some of: smoke timing compile papers data vae clip lumina sd3 flux
+#   MODELS=flux scripts/gpu.sh smoke   # of some models
+#   scripts/gpu.sh --dry-run smoke     # without a GPU: the same studies of the embedded models, a few small images
+#
+# smoke    every method and cache once, at full size with random weights
+# timing   each method's time beside its forecast, and the losses of this GPU fitted: results/gpu-timing-*/forecast.json
+# compile  dense and sparse steps with compiled blocks: results/gpu-compile-*.json
+# papers   the speed columns of the papers' tables beside what they print
+# data ... the embedded models trained for longer than a CPU can
+#
+# Every study's records have the device, its driver and clocks, and the commit.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python}
-HARDWARE=${HARDWARE:-"one $(nvidia-smi --query-gpu=name --format=csv,noheader | head -1)"}
-mkdir -p data/done
+DONE=${DONE:-data/done}
+RESULTS=${RESULTS:-results}
+MODELS=${MODELS:-sd3 lumina flux}
+SIZE=(model.weights=random)
+SUFFIX=
+DRY=
+if [ "${1:-}" = --dry-run ]; then
+  shift
+  DRY=yes DONE=$(mktemp -d) SUFFIX=_tiny ON=${ON:-h100} HARDWARE="no GPU"
+  SIZE=(model.height=64 model.width=64)
+fi
+if [ -z "$DRY" ]; then
+  NAME=${NAME:-$(nvidia-smi --query-gpu=name,memory.total --format=csv,noheader,nounits | head -1)}
+  HARDWARE=${HARDWARE:-"one ${NAME%,*}"}
+  case $NAME in # its data sheet in conf/on
+    *A100*) [ "${NAME##*, }" -gt 50000 ] && ON=${ON:-a100_80} || ON=${ON:-a100_40} ;;
+    *H100*) ON=${ON:-h100} ;;
+    *H200*) ON=${ON:-h200} ;;
+    *B200*) ON=${ON:-b200} ;;
+    *L40S*) ON=${ON:-l40s} ;;
+    *4090*) ON=${ON:-rtx4090} ;;
+    *5090*) ON=${ON:-rtx5090} ;;
+  esac
+fi
+mkdir -p "$DONE"
 
-part() { # NAME COMMAND...: at most 10 minutes, once
+FAILED=
+part() { # NAME COMMAND...: at most 10 minutes, once; what fails of itself does not stop the others
+  local name=$1 code=0
+  shift
+  [ -e "$DONE/$name" ] && return
+  echo "$name: $*"
+  timeout --signal=INT 590 "$@" || code=$?
+  case $code in
+    0) touch "$DONE/$name" ;;
+    124 | 130) echo "$name: not finished, run again" && exit 3 ;;
+    *) echo "$name: failed with $code" && FAILED="$FAILED $name" ;;
+  esac
+}
+
+study() { # NAME KEY=VALUE...: one study of it, without scores
   local name=$1
   shift
-  [ -e "data/done/$name" ] && return
-  timeout --signal=INT 590 "$@" && touch "data/done/$name" || { echo "$name: not finished, run again"; exit 3; }
+  part "$name" "$PYTHON" run.py "name=gpu-$name" "results=$RESULTS" prompts=emoji eval=none 'metric=[]' batch=1 "$@"
+}
+
+methods() { # as a sweep takes them, but for the dense run and its steps, which every study has
+  basename -s .yaml -a conf/method/*.yaml | grep -vx -e baseline -e steps | paste -sd, -
+}
+
+caches() { # MODEL: all, but what was measured on others alone
+  for cache in $(basename -s .yaml -a conf/method/cache/*.yaml); do
+    case $cache in magcache | teacache) grep -q "^$cache:" conf/model/$1.yaml || continue ;; esac
+    echo $cache
+  done | paste -sd, -
 }
 
 dit() { # FAMILY: longer and in larger batches than on a CPU; 64, 128 and 256 px
@@ -22,8 +79,32 @@ dit() { # FAMILY: longer and in larger batches than on a CPU; 64, 128 and 256 px
   part "$1.card" "$PYTHON" -m scripts.card "$1" --hardware "$HARDWARE"
 }
 
-for wanted in ${*:-data vae clip lumina sd3 flux timing papers}; do
+for wanted in ${*:-smoke timing compile papers data vae clip lumina sd3 flux}; do
   case $wanted in
+    smoke)
+      for model in $MODELS; do
+        of=(model=$model$SUFFIX "${SIZE[@]}" n=1 sweep=none "sweep.curve=[0.5]")
+        study "smoke-$model" "${of[@]}" method="$(methods)"
+        study "smoke-$model-caches" "${of[@]}" method=caching cache="$(caches $model$SUFFIX)"
+      done
+      ;;
+    timing)
+      for model in $MODELS; do
+        study "timing-$model" model=$model$SUFFIX "${SIZE[@]}" n=4 sweep=speed
+        [ -z "${ON:-}" ] || part "timing-$model-fit" "$PYTHON" -m scripts.fit_forecast "$RESULTS/gpu-timing-$model" --on "$ON"
+      done
+      ;;
+    compile)
+      for model in $MODELS; do
+        part "compile-$model" "$PYTHON" -m scripts.compiled model=$model$SUFFIX "${SIZE[@]}" --out "$RESULTS/gpu-compile-$model.json" \
+          ${DRY:+--steps 2 --backend eager}
+      done
+      ;;
+    papers)
+      for name in ras_table3 ralu_table1_sd3 ralu_table1_flux ras_table1 ralu_table2; do
+        if [ -n "$DRY" ]; then study "papers-$name" experiment=$name scale=tiny n=1; else study "papers-$name" experiment=$name model.weights=random n=4; fi
+      done
+      ;;
     data) part data "$PYTHON" -m scripts.drawings ;;
     vae)
       part vae4 "$PYTHON" -m scripts.train_vae --channels 4 --steps 20000 --batch 64
@@ -31,16 +112,7 @@ for wanted in ${*:-data vae clip lumina sd3 flux timing papers}; do
       ;;
     clip) part clip "$PYTHON" -m scripts.train_clip --steps 6000 --batch 512 ;;
     lumina | sd3 | flux) dit "$wanted" ;;
-    timing) # full-size architectures with random weights: speed only, and every record says so
-      for model in sd3 lumina flux; do
-        part "timing.$model" "$PYTHON" run.py model=$model model.weights=random sweep=speed eval=none n=4 batch=1
-      done
-      ;;
-    papers) # the speed columns of the papers' tables, beside what they print; random weights again
-      for name in ras_table3 ralu_table1_sd3 ralu_table1_flux ras_table1 ralu_table2; do
-        part "papers.$name" "$PYTHON" run.py experiment=$name model.weights=random prompts=emoji n=4
-      done
-      ;;
     *) echo "unknown part: $wanted" && exit 2 ;;
   esac
 done
+[ -z "$FAILED" ] || { echo "failed:$FAILED" && exit 1; }

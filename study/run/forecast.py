@@ -3,7 +3,7 @@ data sheet. Forecasts are no measurements: they are told apart, and rank nothing
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -44,7 +44,8 @@ class Forecast:
     flops, kernels: of the method. seconds: of the method; encode, decode: of the text and of the image.
     roofline: of the method, at the GPU's peak and full bandwidth. weights: bytes, of itemsize each. running:
     bytes of tensors beside them, the most at once, of the batch. guessed: the method reads values, which a
-    forecast has not: thresholds are taken as crossed, so that no step is skipped.
+    forecast has not: thresholds are taken as crossed, so that no step is skipped. operations: of the method,
+    on the batch.
     """
 
     cell: str
@@ -59,6 +60,7 @@ class Forecast:
     itemsize: int
     running: Parts
     guessed: bool
+    operations: Operations = field(repr=False)
 
     @property
     def whole(self) -> float:
@@ -152,6 +154,7 @@ def forecast(plan: Plan, cell: Cell, model: Any, costs: Costs, device: Device, t
         itemsize=dtype.itemsize,
         running=Parts(first, second, third),
         guessed=guessed,
+        operations=method,
     )
 
 

@@ -1,6 +1,7 @@
 """A forecast beside the run that it forecasts, what it says does not fit, and what it refuses."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,6 +84,7 @@ def forecast(batch=4):
         itemsize=2,
         running=Parts(1 * GIB, 8 * GIB, 4 * GIB),
         guessed=False,
+        operations=Counter(),
     )
 
 

@@ -1,0 +1,101 @@
+"""scripts/gpu.sh and what it runs beside studies: as far as they go without a GPU."""
+
+import os
+import shlex
+import subprocess
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import run
+from fovea.models.gpu import Gpu, Operation
+from fovea.study.files import read_json
+from fovea.study.plan.plan import make
+from scripts import compiled, fit_forecast
+from tests.pipelines import PIPELINES, saved
+
+ROOT = Path(run.__file__).resolve().parent
+GPU = Gpu("made up", tflops=300, float32=20, memory=80, bandwidth=2000, source="none")
+
+
+def commands(folder, *arguments):
+    """What the script would have Python do: it is given `echo` for it."""
+    env = os.environ | {
+        "PYTHON": "echo",
+        "DONE": str(folder),
+        "MODELS": "sd3",
+        "NAME": "NVIDIA A100-SXM4-80GB, 81920",
+    }
+    told = subprocess.run(
+        ["bash", "scripts/gpu.sh", *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    )
+    return [shlex.split(line) for line in told.stdout.splitlines() if line.startswith(("run.py", "-m"))]
+
+
+def test_every_study_of_the_script_can_be_planned(tmp_path):
+    found = commands(tmp_path, "smoke", "timing", "compile", "papers")
+    studies = [words[1:] for words in found if words[0] == "run.py"]
+    assert len(studies) == 2 + 1 + 5
+    assert len(found) - len(studies) == 1 + 1
+    for words in studies:
+        plan = make([*words, "plan=true", "on=a100_80"])
+        assert plan.random_weights
+        assert len(plan.samples) in (1, 4)
+    assert not commands(tmp_path, "smoke", "timing", "compile", "papers")  # all is done
+
+
+def test_a_dry_run_needs_no_gpu(tmp_path):
+    studies = [words[1:] for words in commands(tmp_path, "--dry-run", "smoke") if words[0] == "run.py"]
+    for words in studies:
+        assert "model=sd3_tiny" in words
+        assert not make([*words, "plan=true"]).random_weights
+
+
+def test_losses_are_found_again():
+    """Of times that a GPU with other losses would take."""
+    true = replace(GPU, compute=0.45, traffic=0.7, launch=6.5)
+    dense = Counter({Operation(10**12, 10**8): 50, Operation(0, 10**9): 40, Operation(0, 10**4): 500})
+    sparse = Counter({Operation(10**11, 10**8): 50, Operation(0, 10**8): 40, Operation(0, 10**4): 700})
+    few = Counter({Operation(10**12, 10**8): 5, Operation(0, 10**9): 90})
+    runs = [(work, true.seconds(work)) for work in (dense, sparse, few)]
+    found = fit_forecast.fit(GPU, runs)
+    assert (found.compute, found.traffic, found.launch) == pytest.approx((0.45, 0.7, 6.5), rel=1e-3)
+    with pytest.raises(ValueError, match="three at least"):
+        fit_forecast.fit(GPU, runs[:2])
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return saved(PIPELINES["lumina"](), tmp_path_factory.mktemp("lumina"))
+
+
+def test_a_study_is_set_beside_its_forecast(weights, tmp_path):
+    words = [f"model.path={weights}", "model.steps=6", "model.height=64", "model.width=64", "method.start=2"]
+    words += [
+        f"results={tmp_path}",
+        "name=timed",
+        "prompts=emoji",
+        "n=2",
+        "batch=1",
+        "eval=none",
+        "metric=[]",
+    ]
+    assert run.main([*words, "sweep.grid.method.ratio=[0.5]", "sweep.curve=[0.5]"]) == 0
+    found = fit_forecast.main([str(tmp_path / "timed"), "--on", "l40s"])
+    assert [row["label"] for row in found["rows"]] == ["dense", "ras ratio=0.5", "3 steps"]
+    assert all(0 < row["forecast"] < row["measured"] for row in found["rows"])  # a CPU is slower
+    kept = read_json(tmp_path / "timed" / "forecast.json")
+    assert kept is not None
+    assert kept["losses"] == found["losses"]
+    assert {"machine", "commit"} < kept.keys()
+
+
+def test_compiled_blocks_are_few_graphs(weights, tmp_path):
+    size = ["model.height=64", "model.width=64", "--steps", "2", "--backend", "eager"]
+    found = compiled.main([f"model.path={weights}", *size, "--out", str(tmp_path / "compiled.json")])
+    assert [*found["compiled"]] == ["dense", "ras 0.5", "ras 0.25"]
+    assert all(run["graphs"] == 0 for run in found["plain"].values())
+    assert sum(run["graphs"] for run in found["compiled"].values()) > 0
+    assert read_json(tmp_path / "compiled.json") == found
