@@ -7,6 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+
+PLAIN = (Tensor, nn.Parameter, FakeTensor)  # kinds of weights that hold their own numbers, or pretend to
 
 
 def around_forward(dit: Any) -> Iterator[tuple[str, str]]:
@@ -43,7 +46,7 @@ def quantised(dit: nn.Module) -> str | None:
         return str(getattr(dit, "quantization_method", None) or "by diffusers")
     for module in dit.modules():
         weight = getattr(module, "weight", None)
-        plain = isinstance(weight, Tensor) and type(weight) in (Tensor, nn.Parameter)
+        plain = isinstance(weight, Tensor) and type(weight) in PLAIN
         if weight is not None and not (plain and weight.is_floating_point()):
             return f"{type(module).__module__.partition('.')[0]}'s {type(module).__name__}"
     return None
