@@ -87,7 +87,10 @@ def flat(grid: Mapping, prefix: str = "") -> dict[str, Any]:
     found = {}
     for key, value in grid.items():
         name = f"{prefix}{key}"
-        found |= flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+        more = flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+        if both := [key for key in more if key in found]:
+            raise Refused(f"sweep: {both[0]} is there twice in one point or grid")
+        found |= more
     return found
 
 

@@ -72,6 +72,8 @@ def parse_one(text: str) -> Override:
         raise Refused(f"{shown(text)}: an argument of {len(text):,} characters; allowed: {LONGEST_WORD:,}")
     if _depth(text) > DEEPEST:
         raise Refused(f"{shown(text)}: lists and nodes deeper than {DEEPEST} in one another")
+    if (key := _twice(text)) is not None:
+        raise Refused(f"{shown(text)}: {shown(key)} is there twice in one node")
     try:
         return OverridesParser.create().parse_override(text)
     except (HydraException, ValueError, RecursionError, OverflowError):
@@ -186,6 +188,25 @@ def _are_options(override: Override, given: Any) -> None:
     for value in given if isinstance(given, list) else [given]:
         if value not in allowed and not (value is None and group in OPTIONAL):
             raise Refused(f"{group}={shown(value)}: no such {group}; {nearest(value, allowed)}")
+
+
+def _twice(text: str) -> str | None:
+    """A key that a node {key: value, ...} has twice, of which Hydra would take the last without a word."""
+    within: list[set[str] | None] = []  # of a node that is open its keys, None of a list
+    word, named = "", False  # what stands since the last sign; whether its entry has had its key
+    for sign in QUOTED.sub(lambda quoted: re.sub(r"[\[\]{},:]", "_", quoted[0]), text):
+        if sign == ":" and within and (keys := within[-1]) is not None and not named:
+            if (key := word.strip().strip("'\"")) in keys:
+                return key
+            keys.add(key)
+            named = True
+        elif sign in "[{":
+            within.append(set() if sign == "{" else None)
+        elif sign in "]}" and within:
+            within.pop()
+        word = word + sign if sign not in "[]{},:" else ""
+        named = named and sign not in "{,"
+    return None
 
 
 def _depth(text: str) -> int:

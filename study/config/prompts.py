@@ -157,7 +157,9 @@ def _rows(source: str, file: Path, data: bytes) -> list[Row]:
 
 
 def _is_text(row: Row) -> None:
-    """JSON can write half of a surrogate pair, which no encoding of Unicode can."""
+    """JSON can write half of a surrogate pair, which no encoding of Unicode can, and a zero."""
+    if "\0" in f"{row.id}{row.text}":
+        raise Faulty(f"{row.place}: \\u0000 is no sign of a prompt; leave it out")
     try:
         f"{row.id}{row.text}".encode()
     except UnicodeEncodeError as error:

@@ -43,7 +43,7 @@ def points(sweep: Sweep) -> list[Point]:
     grid, written = flat(sweep.grid), [flat(point) for point in sweep.points or ({},)]
     for key, values in grid.items():
         _once(key, values)
-    _once("points", [point for point in written if "label" not in point])
+    _once("points", [{key: value for key, value in point.items() if key != "label"} for point in written])
     for key in {key: None for keys in (grid, *written) for key in keys}:
         if key != "label" and (why := may_vary(key)):
             raise Refused(f"sweep: {key}: {why}")

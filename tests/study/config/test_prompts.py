@@ -192,6 +192,7 @@ def test_the_separator_is_the_one_that_gives_a_column_of_prompts(tmp_path, separ
         ("p.jsonl", b'{"prompt": "a", "prompt": "b"}', 'line 1: the key "prompt" is there twice'),
         ("p.jsonl", b'{"prompt": "a", "of": {"x": 1, "x": 1}}', 'line 1: the key "x" is there twice'),
         ("p.json", b'{"annotations": [], "annotations": []}', 'the key "annotations" is there twice'),
+        ("p.jsonl", b'{"prompt": "a\\u0000b"}', r"line 1: \\u0000 is no sign of a prompt"),
         ("p.jsonl", b"[" * 100_000, "line 1: nested too deeply"),
         ("p.json", b"[" * 100_000, "is no COCO caption file: nested too deeply"),
         ("p.json", b'{"images": []}', "is no COCO caption file"),

@@ -110,12 +110,38 @@ def test_labels_that_name_nothing_or_two_things_are_refused(plan, points, why):
         ("model.negative=a,'a'", "model.negative: a is"),
         ("method=ras,ras", "method: ras is"),
         ("sweep.points=[{method.ratio: 0.5},{method: {ratio: 0.5}}]", "points: {'method.ratio': 0.5} is"),
+        (
+            "sweep.points=[{method.ratio: 0.5, label: a},{method.ratio: 0.5}]",
+            "points: {'method.ratio': 0.5} is",
+        ),
+        ("sweep.points=[{method.ratio: 0.5, method: {ratio: 0.25}}]", "method.ratio is"),
         ("sweep.curve=[0.5,0.75,0.5]", "curve: 0.5 is"),
     ],
 )
 def test_a_value_that_is_listed_twice_is_refused(plan, said, what):
     with pytest.raises(Refused, match=f"sweep: {re.escape(what)} there twice"):
         plan("sweep=none", said)
+
+
+@pytest.mark.parametrize(
+    ("said", "key"),
+    [
+        ("sweep.points=[{method.ratio: 0.5, method.ratio: 0.25}]", "method.ratio"),
+        ("sweep.points=[{label: a, method.ratio: 0.5, label: b}]", "label"),
+        ("sweep.points=[{method.resets: [3,5], method.ratio: 0.5, 'method.resets': []}]", "method.resets"),
+        ("+method.cache={_target_: x, a: {b: 1, b: 2}}", "b"),
+    ],
+)
+def test_a_key_that_a_node_has_twice_is_refused(plan, said, key):
+    with pytest.raises(Refused, match=f": {re.escape(key)} is there twice in one node"):
+        plan("sweep=none", said)
+
+
+def test_what_only_looks_like_a_key_twice_is_not(plan):
+    found = plan("sweep=none", "sweep.points=[{model.negative: 'a: b, a: c', label: a:b:a},{label: x}]")
+    assert "a:b:a" in labels(found)
+    found = plan("sweep=none", "sweep.grid.model.negative=[a:b,a:c]", "sweep.curve=null")
+    assert [cell.model["negative"] for cell in found.cells if cell.role == "method"] == ["a:b", "a:c"]
 
 
 def test_values_that_are_equal_in_python_alone_are_two(plan):
