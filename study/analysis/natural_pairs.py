@@ -74,6 +74,7 @@ RULES = (
     Rule("composition or RAS alone", lambda a: a.get("last") is not None, lambda a, b: _chosen(b)),
 )
 STEPS = "a cache, a solver or fewer steps"
+SIBLING = "a method or a sibling of its model that costs no more"
 
 
 def natural(subjects: Sequence[Subject]) -> Iterator[tuple[Subject, Subject, str]]:
@@ -91,6 +92,9 @@ def natural(subjects: Sequence[Subject]) -> Iterator[tuple[Subject, Subject, str
             curve = [s for s in subjects if s.dense == cell.dense and s.role == "steps"]
             if control := _nearest(cell, curve):
                 yield cell, control, STEPS
+        for rival in subjects:
+            if (rival.role, rival.dense) == ("sibling", cell.dense) and rival.cheaper >= cell.cheaper:
+                yield cell, rival, SIBLING
 
 
 def _nearest(cell: Subject, controls: Sequence[Subject]) -> Subject | None:

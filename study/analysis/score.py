@@ -96,7 +96,16 @@ def _scores(
             samples.baseline.compute([what for what in wanted if not what.paired])
         samples.compute(wanted)
     found = [(name, score) for name, metric in metrics.items() for score in scored(metric, samples)]
-    return {s.name: replace(s, remedy=s.remedy and keyed(name, s.remedy)) for name, s in found}
+    kept = [(name, another(score, cell) if cell.role == "sibling" else score) for name, score in found]
+    return {s.name: replace(s, remedy=s.remedy and keyed(name, s.remedy)) for name, s in kept}
+
+
+def another(score: Score, cell: Cell) -> Score:
+    """Of a cell whose images are not meant to be those of the dense run: a likeness to them says nothing."""
+    if score.facts.kind != "likeness":
+        return score
+    why = f"of {cell.label}, another image of the prompt: no likeness to the dense one judges it"
+    return Score(score.name, score.facts, None, None, score.n, unavailable=why)
 
 
 def _samples(plan: Plan, store: Store, cell: str, records: Finished) -> Samples:

@@ -5,7 +5,7 @@ from os.path import expanduser
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from fovea.study.config.errors import shown
@@ -15,14 +15,20 @@ COMMANDS = ("list", "show", "merge", "compare", "rescore")  # keys that ask for 
 FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
+def listed(value: Any) -> Any:
+    """One name is a list of one."""
+    return (value,) if isinstance(value, str) else value
+
+
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Settings:
     """name: folder under `results`; null makes it from the choices. n: the first n prompts of the set.
     Raising n, or adding seeds, goes on where the study stands. cost: what a method has to be cheaper in than
     step reduction at the same quality; gains and plots are by it. cell_timeout: seconds that one call of a
     cell may take, its warm-up or a batch; more is its failure. retry: "failed" makes nothing but what has
-    failed. versus: label of a cell that all others are compared with, in pairs; null for the natural pairs.
-    The last five ask for other things than a study: COMMANDS."""
+    failed. sibling: names of models, rivals of the methods with few steps of their own. versus: label of a
+    cell that all others are compared with, in pairs; null for the natural pairs. The last five ask for other
+    things than a study: COMMANDS."""
 
     prompts: str
     name: str | None = None
@@ -33,6 +39,7 @@ class Settings:
     cost: Literal["time", "flops"] = "time"
     cell_timeout: Annotated[float, Field(gt=0, le=1e9)] | None = None
     retry: Literal["failed"] | None = None
+    sibling: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
     versus: str | None = None
     plan: bool = False
     rescore: str | None = None

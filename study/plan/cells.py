@@ -26,12 +26,13 @@ Node = dict[str, Any]
 @dataclass(frozen=True)
 class Cell:
     """One row of the table. id: see fingerprint.py. role: what it is for; a "diagnosis" says what a method
-    could do and is none, and is not ranked. axes: the keys of the sweep that tell it apart. dense: id of the
-    baseline that it is compared with. series: the name that it shares with cells of other settings."""
+    could do and is none, and is not ranked; a "sibling" is another model, with images of its own. axes: the
+    keys of the sweep that tell it apart. dense: id of the baseline that it is compared with. series: the name
+    that it shares with cells of other settings."""
 
     id: str
     label: str
-    role: Literal["dense", "method", "steps", "diagnosis"]
+    role: Literal["dense", "method", "steps", "diagnosis", "sibling"]
     series: str
     model: Node
     method: Node
@@ -118,6 +119,7 @@ def _cells(overrides: Sequence[str], sweep: Sweep, settings: Settings) -> Iterat
     yield from found
     for dense, called in baselines.values():
         yield from _step_reduction(dense, called, sweep, settings)
+        yield from _siblings(dense, called, settings)
 
 
 def _all_given_is_used(overrides: Sequence[str], every: Sequence[Point]) -> None:
@@ -215,6 +217,19 @@ def _step_reduction(dense: Cell, called: Baseline, sweep: Sweep, settings: Setti
         names = called.name(f"{steps} steps{told}"), "steps", called.name("step reduction")
         axes = called.axes | {"method.steps": steps}
         yield _cell(*names, *checked(dense.model, node), settings, axes, dense.id, False)
+
+
+def _siblings(dense: Cell, called: Baseline, settings: Settings) -> Iterator[Cell]:
+    """Rivals of the methods, as their own files have them; of the dense run's size, on the same device."""
+    for name in settings.sibling:
+        own = resolved(load([f"model={name}"]).config.model)
+        same = {key: dense.model[key] for key in ("height", "width", "weights", "dtype", "device")}
+        model = full_model(own | same)[0]
+        if model["path"] == dense.model["path"]:
+            raise Refused(f"sibling={name}: is the model that the methods run on; name another of conf/model")
+        node = {"_target_": "fovea.methods.Baseline", "steps": model["steps"]}
+        names = called.name(f"{name} {model['steps']} steps"), "sibling", called.name(name)
+        yield _cell(*names, *checked(model, node), settings, called.axes, dense.id, False)
 
 
 def _cell(

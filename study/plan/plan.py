@@ -67,7 +67,7 @@ def make(overrides: Sequence[str]) -> Plan:
         labelled(settings.versus, [cell.label for cell in found])
     models = {fingerprint.digest(cell.model): cell.model for cell in found}.values()
     with _needing(config):
-        obtainable(models if sweep.of_models and not gpu else [])
+        obtainable(models if (sweep.of_models or settings.sibling) and not gpu else [])
     return Plan(
         settings,
         config,

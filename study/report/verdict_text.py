@@ -6,6 +6,8 @@ from typing import Literal
 
 from markupsafe import Markup
 
+from fovea.study.analysis.contrasts import of_rows
+from fovea.study.analysis.natural_pairs import SIBLING
 from fovea.study.analysis.row import Row
 from fovea.study.plan.plan import Plan
 from fovea.study.report.study_table import LEVEL, headline
@@ -26,7 +28,7 @@ def verdict(plan: Plan, rows: Sequence[Row]) -> list[Markup]:
         told = "The weights are random: the images are noise, and nothing is said of their quality."
         return [paragraph([*_costs(own), Markup(told)])]
     names = [s.name for s in headline(rows) if any(s.name in row.gain for row in own)]
-    sure = [*_costs(own), *_leading(rows, own, names), *_counts(own, names)]
+    sure = [*_costs(own), *_leading(rows, own, names), *_counts(own, names), *_siblings(rows)]
     unsure = [*_promising(own, names), *_undecided(own, names), *_to_dense(own), *_margins(own)]
     return [paragraph(sentences) for sentences in (sure, unsure) if sentences]
 
@@ -80,6 +82,27 @@ def _counts(own: Sequence[Row], names: Sequence[str]) -> list[Markup]:
     if not parts:
         return [Markup("By Holm’s correction no setting is shown to differ from step reduction in anything.")]
     return [Markup("By that test, of {} settings {}.").format(len(own), joined(parts))]
+
+
+def _siblings(rows: Sequence[Row]) -> list[Markup]:
+    """What other models make of the prompts at no higher cost, in few steps of their own."""
+    rivals, out = [row for row in rows if row.cell.role == "sibling" and row.n], []
+    pairs = [pair for pair in of_rows(rows, None) if pair.why == SIBLING] if rivals else []
+    for rival in rivals:
+        beside = [pair for pair in pairs if pair.control == rival.cell.label]
+        worse = [pair for pair in beside if pair.verdict == "worse"]
+        told = {pair.cell for pair in worse or beside}
+        who = cells_or_count([row for row in rows if row.cell.label in told]) if told else ""
+        if worse:
+            names = list({pair.score: None for pair in worse})
+            whole = "At no higher cost {} is better, beyond chance, than {} in {}."
+            out.append(Markup(whole).format(cell(rival), who, joined(scores(rows, names))))
+        elif beside:
+            whole = "Nothing is shown to lose to {}, which costs no more than {}."
+            out.append(Markup(whole).format(cell(rival), who))
+        else:
+            out.append(Markup("{} costs more than any setting.").format(cell(rival)))
+    return out
 
 
 def _promising(own: Sequence[Row], names: Sequence[str]) -> list[Markup]:

@@ -291,3 +291,17 @@ def test_a_method_that_can_save_nothing_in_few_steps_says_so_before_the_run(plan
     assert told.endswith("can save nothing in 4 steps: all of them run, and as a no-op it counts as failed")
     assert foreseen(plan(*few, "cache=taylorseer", "method.cache.warmup=1")) == []
     assert foreseen(plan(*few, "cache=taylorseer", "method.cache.interval=1")) == []  # switched off
+
+
+def test_a_sibling_is_a_row_of_its_own_model(plan, prompts):
+    dense, ras, sibling = plan(
+        "model=lumina_tiny", "sweep=none", "sweep.curve=null", "sibling=flux_tiny"
+    ).cells
+    assert (sibling.label, sibling.role, sibling.dense) == ("flux_tiny 20 steps", "sibling", dense.id)
+    assert (sibling.model["family"], sibling.model["guidance"]) == ("flux", 4.0)
+    assert sibling.model["height"] == ras.model["height"] == 128
+    assert sibling.method["_target_"] == "fovea.methods.Baseline"
+    with pytest.raises(Refused, match="sibling=lumina_tiny: is the model that the methods run on"):
+        make(["model=lumina_tiny", "sibling=[lumina_tiny]", f"prompts={prompts}"])
+    with pytest.raises(Refused, match="flux_tiny"):
+        plan("model=lumina_tiny", "sibling=flux_tyni")

@@ -11,7 +11,9 @@ from fovea.eval.clipscore import CLIPScore
 from fovea.eval.fid import FID
 from fovea.eval.fidelity import PSNR
 from fovea.eval.interval import Interval
+from fovea.study.analysis.contrasts import of_rows
 from fovea.study.analysis.row import Row
+from fovea.study.analysis.score import another
 from fovea.study.plan.cells import Cell
 from fovea.study.report.page import groups
 from fovea.study.report.study_table import study_table
@@ -132,3 +134,37 @@ def test_a_baseline_that_is_not_its_cards_is_cautioned_of():
     dense = replace(dense, cell=replace(dense.cell, unlike_card="guidance 1 for the card's 4"))
     text = re.sub(r"<[^>]+>", "", " ".join(cautions([dense, row("a", psnr=(4.0, 3.0, 5.0, 0.01))])))
     assert "dense is not the model card’s (guidance 1 for the card&#39;s 4)" in text
+
+
+def rivalling(label, role, fast, scores) -> Row:
+    """With the scores of eight prompts, CLIP's and a likeness to dense."""
+    keys = tuple(f"k{i}" for i in range(8))
+    made = row(label, role, fast)
+    known = {"clip_score": Score("clip_score", FACTS["clip_score"], 20.0, 1.0, 8, tuple(scores))}
+    likeness = Score("psnr", FACTS["psnr"], 30.0, 1.0, 8, tuple(range(8)))
+    known |= {"psnr": another(likeness, made.cell) if role == "sibling" else likeness}
+    return replace(made, scores=known, keys=keys, prompts=keys)
+
+
+@pytest.mark.parametrize(
+    ("better", "fast", "told"),
+    [
+        (5.0, 3.0, "At no higher cost flux_schnell 4 steps is better, beyond chance, than a in clip_score"),
+        (0.0, 3.0, "Nothing is shown to lose to flux_schnell 4 steps, which costs no more than a."),
+        (5.0, 1.5, "flux_schnell 4 steps costs more than any setting."),
+    ],
+)
+def test_where_a_method_loses_to_a_sibling_is_said(better, fast, told):
+    mine = [20.0, 21.0, 19.0, 22.0, 20.5, 18.0, 23.0, 20.0]
+    other = [value + better + (-1) ** i * 0.1 for i, value in enumerate(mine)]
+    sibling = rivalling("flux_schnell 4 steps", "sibling", fast, other)
+    found = [rivalling("dense", "dense", 1.0, mine), rivalling("a", "method", 2.0, mine), sibling]
+    assert told in re.sub(r"<[^>]+>", "", " ".join(verdict(PLAN, found)))
+    assert {pair.score for pair in of_rows(found, None)} <= {"clip_score"}
+
+
+def test_a_likeness_to_dense_does_not_judge_a_sibling():
+    sibling = rivalling("flux_schnell 4 steps", "sibling", 3.0, range(8))
+    assert sibling.scores["psnr"].value is None
+    assert "another image of the prompt" in (sibling.scores["psnr"].unavailable or "")
+    assert sibling.scores["clip_score"].value == 20.0
