@@ -28,6 +28,7 @@ from fovea.study.run.generate import Method, Origin, flow, keep, make, noise, no
 from fovea.study.run.limits import limited, out_of_memory
 from fovea.study.run.observe import Observer, Trajectory
 from fovea.study.run.trace import read, save
+from fovea.study.run.writing import Writing
 from fovea.study.store import Store
 
 IMAGES = 4  # of each cell are traced, at most
@@ -70,12 +71,14 @@ class Runner:
     store: Store
     failed: set[str] = field(default_factory=set)
     loaded: Loaded | None = None
+    writing: Writing = field(default_factory=Writing)
     _held: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> "Runner":
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.writing.close()
         self._unload()
 
     def run(self, cells: Collection[str], samples: Collection[str]) -> Iterator[Event]:
@@ -90,6 +93,7 @@ class Runner:
             todo = pending(self.store, group, samples)
             if todo:
                 yield from self._make([cell for cell in group if cell.id in todo], todo)
+                self.writing.wait()
 
     def _make(self, lacking: Sequence[Cell], todo: Mapping[str, set[str]]) -> Iterator[Event]:
         """Cells that one loaded model serves, with the keys that each lacks, by id."""
@@ -223,7 +227,8 @@ class Runner:
         of = Origin(machine(cell.model["device"]), self.plan.random_weights)
         seconds = 0.0
         for part, made in self.parts(loaded, cell, batch):
-            keep(self.store, cell, made, part, missing & {s.key for s in part}, of)
+            work = partial(keep, self.store, cell, made, part, missing & {s.key for s in part}, of)
+            self.writing(work, beside=loaded.model.device.type != "cpu")
             seconds += made.whole
         return [Made(cell.id, cell.label, len(missing), seconds)] if missing else []
 
