@@ -24,7 +24,7 @@ from tests.study.made_up import edit_records
 ARGUMENTS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 HOSTILE = [
     "</script><img src=x onerror=alert(1)> \"double\" 'single' `tick` & <b>bold</b> \u2028 {{ 7 * 7 }}",
-    "a very long prompt " * 263 + "end",
+    "=HYPERLINK(A1;A2) a prompt of 10,000 characters " * 208 + "in the end",
     "שלום עולם 🦊 مرحبا ‮ reversed 👩‍👩‍👧",
 ]
 POINTS = ".drawing:not([hidden]) .point"
