@@ -10,7 +10,6 @@ score minus what step reduction gets at the same FLOPs, with its 95 % interval; 
 fewer FLOPs than dense stand in the first part, the others in the second.
 """
 
-import argparse
 import re
 from collections.abc import Sequence
 from math import isnan, nan
@@ -22,6 +21,7 @@ import pandas as pd
 
 from fovea.study.files import write
 from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, figure, save
+from scripts.studies import folder_and_name
 
 SPLIT = 3.0  # times fewer FLOPs: between the twofold and the fourfold settings
 PARTS = ("about 2 times fewer FLOPs", "about 4 times fewer FLOPs")
@@ -133,15 +133,10 @@ def panel(axis: Any, rows: Sequence[Row], names: Sequence[str]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("results/embedded"))
-    parser.add_argument("name", nargs="?", default="matrix")
-    given = parser.parse_args()
-    rows = read(given.folder, given.name)
-    write(given.folder / given.name / "table.md", markdown(rows))
-    draw(rows, given.folder / given.name / "gain")
+    folder, name = folder_and_name(__doc__, "matrix")
+    rows = read(folder, name)
+    write(folder / name / "table.md", markdown(rows))
+    draw(rows, folder / name / "gain")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ Reads FOLDER/NAME-*/samples.parquet; writes FOLDER/NAME/table.md. Images of the 
 compared, with Holm's correction for all differences; beside each, its share of the oracle's.
 """
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from fovea.eval.decisions import holm
 from fovea.eval.interval import Interval
 from fovea.eval.statistics import Pool, paired_difference
 from fovea.study.files import write
+from scripts.studies import folder_and_name
 
 RANDOM, ORACLE = "random ratio=0.25", "ras ratio=0.25 selection=oracle (diagnosis)"
 CELLS = {
@@ -71,13 +71,8 @@ def markdown(found: Mapping[Key, Interval]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("results/embedded"))
-    parser.add_argument("name", nargs="?", default="ras-ends")
-    given = parser.parse_args()
-    write(given.folder / given.name / "table.md", markdown(differences(given.folder, given.name)))
+    folder, name = folder_and_name(__doc__, "ras-ends")
+    write(folder / name / "table.md", markdown(differences(folder, name)))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ Reads FOLDER/NAME-*/samples.parquet; writes FOLDER/NAME/table.md. Images of one 
 each rule with random tokens that are kept up to date as it keeps its own (`stale`).
 """
 
-import argparse
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +17,7 @@ import pandas as pd
 from fovea.eval.interval import Interval
 from fovea.eval.statistics import paired_difference
 from fovea.study.files import write
+from scripts.studies import folder_and_name
 
 Found = dict[str, dict[str, tuple[Interval, float]]]  # rule, model: less random tokens, share of the oracle's
 
@@ -73,13 +73,8 @@ def said(gain: Interval, share: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("results/embedded"))
-    parser.add_argument("name", nargs="?", default="selections")
-    given = parser.parse_args()
-    write(given.folder / given.name / "table.md", markdown(differences(given.folder, given.name)))
+    folder, name = folder_and_name(__doc__, "selections")
+    write(folder / name / "table.md", markdown(differences(folder, name)))
 
 
 if __name__ == "__main__":
