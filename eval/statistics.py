@@ -11,12 +11,12 @@ from itertools import combinations_with_replacement
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fovea.eval.interval import Interval, Worse, studentised
 
 Array = NDArray[np.float64]
-Values = Sequence[float] | NDArray[Any]
+Values = Sequence[float] | ArrayLike  # a tuple is no ArrayLike at run time
 Groups = Sequence[Hashable] | NDArray[Any] | None
 Pool = Literal["mean", "decibel"]
 REPLICATES = 2000
