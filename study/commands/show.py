@@ -3,6 +3,7 @@ are."""
 
 from os.path import expanduser, isdir
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from fovea.study.commands.command import Command
@@ -127,10 +128,13 @@ def _under_way(study: Stored) -> list[str]:
     there = {cell: store.samples(cell).only(keys) for cell in cells}
     left = {cell: len(keys) - len(found) for cell, found in there.items()}
     cost = {cell: whole_seconds(found.batches.values()) for cell, found in there.items()}
-    time_left = clock(seconds_left(left, cost, at_work))
+    timed = [seconds for seconds in cost.values() if seconds is not None]
+    time_left = "time unknown"
+    if timed:  # cells that were not begun are taken to cost what the others do
+        cost = {cell: fmean(timed) if seconds is None else seconds for cell, seconds in cost.items()}
+        time_left = f"about {clock(seconds_left(left, cost, at_work))} left"
     total = len(keys) * len(cells)
-    rest = f"{total - sum(left.values())} of {total} images are made, about {time_left} left"
-    return [rest, *map(str, at_work)]
+    return [f"{total - sum(left.values())} of {total} images are made, {time_left}", *map(str, at_work)]
 
 
 def tables(study: Stored, pairs: Table | None = None) -> list[Table]:

@@ -1,0 +1,41 @@
+"""A study that is being made says how far it is, by whom, and how long the rest takes."""
+
+import os
+
+import run
+from fovea.study.commands.underway import makers, seconds_left
+from fovea.study.files import read_json, write_json
+from fovea.study.store import Store
+from tests.study.commands.test_show import EMBEDDED
+from tests.study.made_up import add, image
+
+
+def test_show_tells_what_is_made_by_whom_and_the_time_left(tmp_path, capsys):
+    store, known = Store(tmp_path / "x"), read_json(EMBEDDED / "provenance.json")
+    assert known is not None
+    cells, keys = list(known["cells"]), list(known["samples"])
+    total = len(cells) * len(keys)
+    with store.at_work("plan") as worker:
+        assert worker.take("a shard")
+        write_json(store.folder / "runs" / f"{store.session}.json", known | {"session": store.session})
+        assert run.main([f"show={store.folder}"]) == 0
+        assert f"0 of {total} images are made, time unknown" in capsys.readouterr().out
+        add(store, cells[0], {keys[0]: image()}, seconds=2.0)
+        assert run.main([f"show={store.folder}"]) == 0
+        out = capsys.readouterr().out
+        assert f"1 of {total} images are made, about " in out
+        assert f"at work: process {os.getpid()} on" in out
+        assert "1 images made, 1 shards on lease" in out
+    assert run.main([f"show={store.folder}"]) == 0
+    assert "at work" not in capsys.readouterr().out
+
+
+def test_the_time_left_is_shared_by_those_who_have_work(tmp_path):
+    store = Store(tmp_path)
+    with store.at_work("plan") as one, Store(tmp_path).at_work("plan") as two:
+        left, cost = {"a": 10, "b": 4, "c": 3}, {"a": 2.0, "b": 1.0, "c": None}
+        assert seconds_left(left, cost, makers(store, [])) == 24
+        assert one.take("x")
+        assert seconds_left(left, cost, makers(store, [])) == 24
+        assert two.take("y")
+        assert seconds_left(left, cost, makers(store, [])) == 12
