@@ -107,7 +107,7 @@ def qwen2_tokenizer(config: dict[str, Any]) -> Any:
     """One token per byte, and one for each of `config["words"]`, in the symbols that stand for bytes; chats
     as Qwen3 has them."""
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    merges = [(word[:i], word[i]) for word in config.get("words", ()) for i in range(1, len(word))]
+    merges: Any = [(word[:i], word[i]) for word in config.get("words", ()) for i in range(1, len(word))]
     pieces = [*special, *bytes_to_unicode().values(), *(a + b for a, b in merges)]
     vocab = {p: i for i, p in enumerate(dict.fromkeys(pieces))}
     options = {"chat_template": CHAT, "additional_special_tokens": special[1:]} | config

@@ -15,14 +15,9 @@ from typing import Any
 import cache_dit
 import torch
 from cache_dit import DBCacheConfig
-from diffusers.hooks import (
-    FirstBlockCacheConfig,
-    MagCacheConfig,
-    TaylorSeerCacheConfig,
-    apply_first_block_cache,
-    apply_mag_cache,
-    apply_taylorseer_cache,
-)
+from diffusers.hooks.first_block_cache import FirstBlockCacheConfig, apply_first_block_cache
+from diffusers.hooks.mag_cache import MagCacheConfig, apply_mag_cache
+from diffusers.hooks.taylorseer_cache import TaylorSeerCacheConfig, apply_taylorseer_cache
 from torch import Tensor
 
 from fovea.methods import Cache

@@ -1,6 +1,7 @@
 """What Qwen-Image alone has: texts of several lengths, guidance in two passes, an autoencoder of videos."""
 
 import shutil
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from tests.models.conftest import PROMPTS, made
 from tests.models.test_pipeline import ours, stock
 from tests.pipelines import qwen, saved
 
-UNCUT = {"max_sequence_length": 64}
+UNCUT: dict[str, Any] = {"max_sequence_length": 64}
 
 
 @pytest.mark.parametrize("scale", [1.0, 3.0], ids=["unguided", "guided"])
@@ -71,7 +72,8 @@ def test_text_stands_behind_the_grid():
     "name", ["zero_cond_t", "use_layer3d_rope", "use_additional_t_cond", "guidance_embeds"]
 )
 def test_transformers_of_other_tasks_are_refused(name):
-    pipe = qwen(num_layers=1, **{name: True})
+    other: dict[str, Any] = {"num_layers": 1, name: True}
+    pipe = qwen(**other)
     with pytest.raises(TypeError, match=f"its transformer has {name}=True"):
         generate(pipe, ["a"], method=Baseline())
 
