@@ -40,7 +40,9 @@ class Checkpoint:
     path: a hub id, or a local folder with a model_index.json, relative to the working folder or to the
     repository. weights: "random" builds `architecture` at full size without training, for timing only.
     dtype "auto": bfloat16 on a GPU, float32 on a CPU. height, width: pixels. guidance: see `Model.encode`.
-    max_sequence_length: text tokens of SD3 and FLUX; None is the pipeline's own default.
+    max_sequence_length: text tokens of SD3 and FLUX; None is the pipeline's own default. offload: "model"
+    keeps on the device the component that runs, "sequential" the layer (diffusers' own, for a GPU). compile:
+    "blocks" compiles each of the transformer's blocks by torch.compile.
     """
 
     family: Annotated[str, PlainValidator(among(FAMILIES))]
@@ -55,6 +57,8 @@ class Checkpoint:
     guidance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 4.0
     negative: str = ""
     max_sequence_length: Annotated[int, Field(gt=0, le=512)] | None = None
+    offload: Literal["none", "model", "sequential"] = "none"
+    compile: Literal["none", "blocks"] = "none"
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -63,6 +67,11 @@ class Checkpoint:
         return self.height // side, self.width // side
 
     def __post_init__(self) -> None:
+        if self.compile != "none" and self.offload == "sequential":
+            raise ValueError(
+                "compile=blocks with offload=sequential: compiled blocks hold weights that come and go with "
+                "each layer; offload=model goes with it"
+            )
         if self.weights == "random" and self.architecture is None:
             names = ", ".join(SIZES)
             raise ValueError(f"weights=random needs a full-size architecture, model.architecture={names}")
@@ -79,7 +88,8 @@ class Checkpoint:
             config = SIZES[str(self.architecture)].architecture["transformer"][1]
         else:
             config = read(self.folder / "transformer" / "config.json") if self.folder else {}
-        return config["num_layers"] + config.get("num_single_layers", 0) if "num_layers" in config else None
+        layers = config.get("num_layers", config.get("n_layers"))
+        return None if layers is None else layers + config.get("num_single_layers", 0)
 
     @property
     def pipelines(self) -> tuple[str, ...]:
@@ -123,6 +133,11 @@ class Checkpoint:
 
     def check(self) -> None:
         """MissingWeights if `load` cannot succeed. Takes seconds and loads nothing."""
+        if self.offload == "sequential" and self.placed()[0] == "cpu":
+            raise MissingWeights(
+                "model.offload=sequential moves layers to a GPU and back, and there is none: "
+                "model.offload=none or model"
+            )
         if self.weights == "random":
             return self.check_memory(SIZES[str(self.architecture)].billions[1])
         folder = self.folder
@@ -166,9 +181,12 @@ class Checkpoint:
             free = torch.cuda.mem_get_info(device)[0]
         else:
             return
+        if self.offload != "none" and device != "cpu":
+            return  # a component or a layer at a time
         need, has = billions * 1e9 * BYTES[dtype] / 2**30, free / 2**30
         if need > has:
             half = "" if BYTES[dtype] == 2 else "; model.dtype=bfloat16 takes half"
+            half += "" if device == "cpu" else "; model.offload=model takes the largest component's"
             raise self.missing(f"in {dtype} they take {need:.1f} GiB, {device} has {has:.1f} GiB free{half}")
 
     def placed(self) -> tuple[str, str]:
@@ -189,18 +207,34 @@ class Checkpoint:
         )
 
     def load(self) -> Any:
-        """The stock diffusers pipeline, on its device. Safetensors only; no code of the checkpoint is run."""
+        """The stock diffusers pipeline, on its device or offloaded from it, its blocks compiled if asked for.
+        Safetensors only; no code of the checkpoint is run."""
+        from fovea.models.adapters import adapt
+
+        device, dtype = self.placed()
+        pipe = self.stored("cpu" if self.offload != "none" else device, dtype)
+        if self.offload == "model":
+            pipe.enable_model_cpu_offload(device=device)
+        elif self.offload == "sequential":
+            pipe.enable_sequential_cpu_offload(device=device)
+        if self.compile == "blocks":
+            with adapt(pipe) as model:
+                for block in model.blocks:
+                    block.compile()
+        return pipe
+
+    def stored(self, device: str, dtype: str) -> Any:
+        """The pipeline as it is stored or built."""
         import diffusers
         import torch
 
         from fovea.models.random_weights import build
 
-        device, name = self.placed()
-        dtype = getattr(torch, name)
-        if self.weights == "random":
-            return build(SIZES[str(self.architecture)].architecture, device, dtype)
         kind = getattr(diffusers, self.pipelines[0])
-        pipe = kind.from_pretrained(self.folder or self.path, dtype=dtype, use_safetensors=True).to(device)
+        if self.weights == "random":
+            return build(SIZES[str(self.architecture)].architecture, device, getattr(torch, dtype))
+        given = {"dtype": getattr(torch, dtype), "use_safetensors": True}
+        pipe = kind.from_pretrained(self.folder or self.path, **given).to(device)
         if self.family == "lumina":  # the pipeline takes every autoencoder for an x8 one
             pipe.vae_scale_factor = factor(pipe.vae.config)
         return pipe

@@ -22,9 +22,17 @@ class KV:
     def nbytes(self) -> int:
         return sum(t.nbytes for pair in self.layers.values() for t in pair)
 
-    def write(self, layer: tuple[int, int], slots: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Overwrites rows `slots` of the flattened (batch * tokens, width) memory; gives all of it."""
-        kept = self.layers[layer]
+    @torch.compiler.disable
+    def remember(
+        self, turn: int, layer: int, k: Tensor, v: Tensor, slots: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Keeps keys and values (b, s, heads, d), or overwrites rows `slots` of the flattened (b * s, width)
+        memory; gives all of it. Not compiled: a block would be compiled anew for each layer."""
+        if slots is None:
+            # they are this call's own: kept, and copied only out of a projection that holds more
+            self.layers[turn, layer] = kept = k.contiguous(), v.contiguous()
+            return kept
+        kept = self.layers[turn, layer]
         for old, new in zip(kept, (k, v), strict=True):
             width = old.shape[2] * old.shape[3]
             old.view(-1, width).index_copy_(0, slots, new.reshape(-1, width))
@@ -56,13 +64,7 @@ class Call:
 
     def remember(self, layer: int, k: Tensor, v: Tensor, slots: Tensor | None) -> tuple[Tensor, Tensor]:
         """The keys and values (b, s, heads, d) to attend over, given those that this call has computed."""
-        if self.kv is None:
-            return k, v
-        if slots is not None:
-            return self.kv.write((self.turn, layer), slots, k, v)
-        # they are this call's own: kept, and copied only out of a projection that holds more
-        self.kv.layers[self.turn, layer] = kept = k.contiguous(), v.contiguous()
-        return kept
+        return (k, v) if self.kv is None else self.kv.remember(self.turn, layer, k, v, slots)
 
 
 def flat(rows: Tensor, n: int) -> Tensor:

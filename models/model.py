@@ -79,6 +79,10 @@ class Model:
         """See `Pipeline.decode`."""
         return self.pipeline.decode(x, grid)
 
+    def rest(self) -> None:
+        """What is offloaded leaves the device: a batch is done, the next begins with its text encoders."""
+        self.pipeline.pipe.maybe_free_model_hooks()
+
     def flow(
         self,
         prompts: Sequence[str],

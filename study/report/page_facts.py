@@ -57,7 +57,10 @@ def _model(node: Mapping[str, Any]) -> str:
     size = f"{node.get('width')} × {node.get('height')}"
     steps = f", {node['steps']} steps" if node.get("steps") else ""
     guidance = f", guidance {node['guidance']:g}" if node.get("guidance") else ""
-    return f"{name}{weights}, {size}{steps}{guidance}, {node.get('dtype', '')}".rstrip(", ")
+    fitted = "".join(
+        f", {key} {node[key]}" for key in ("offload", "compile") if node.get(key, "none") != "none"
+    )
+    return f"{name}{weights}, {size}{steps}{guidance}, {node.get('dtype', '')}".rstrip(", ") + fitted
 
 
 def _set(plan: Plan) -> str:

@@ -119,6 +119,7 @@ def make(model: Model, method: Method, cell: Cell, batch: Sequence[Sample]) -> M
         bad = int((~torch.isfinite(x)).flatten(1).any(1).sum())
         raise NotFinite(f"NaN or Inf in the latents of {bad} of {len(batch)} images")
     decoding = timed(lambda: model.decode(x, ready.grid), model.device)
+    model.rest()
     images = (decoding.result * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()  # (b, h, w, 3)
     times = run.seconds, encoding.seconds, decoding.seconds
     each = range(len(batch))

@@ -12,6 +12,7 @@ import torch
 from diffusers import LuminaPipeline
 from pydantic import ValidationError
 
+from fovea.methods import RAS, Steps
 from fovea.models import (
     Checkpoint,
     MissingWeights,
@@ -24,6 +25,7 @@ from fovea.models import (
 from fovea.models.family import Size
 from tests.models.conftest import made
 from tests.models.test_sampling import SMALL, euler
+from tests.pipelines import PIPELINES
 
 
 @pytest.fixture
@@ -218,3 +220,41 @@ def test_the_blocks_of_a_random_model_are_known(family, name, blocks):
         made = getattr(diffusers, kind)(**config)
     lists = (made.transformer_blocks, getattr(made, "single_transformer_blocks", ()))
     assert of("x", family, weights="random", architecture=name).blocks == blocks == sum(map(len, lists))
+
+
+def test_offloaded_it_makes_the_same_images(saved):
+    plain, offloaded = (of(saved, offload=how, dtype="float32") for how in ("none", "model"))
+    methods = Steps(steps=2), RAS(ratio=0.5, steps=2, start=1, resets=())
+    options = SMALL | {"output": "latent", "batch": 1}
+    before, after = (
+        [x for method in methods for x in generate(pipe, ["a", "b"], method=method, **options)]
+        for pipe in (plain.load(), offloaded.load())
+    )
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_layers_are_offloaded_from_a_gpu_alone(saved):
+    with pytest.raises(MissingWeights, match=r"there is none: model\.offload=none or model"):
+        of(saved, offload="sequential").check()
+    with pytest.raises(ValidationError, match="offload=model goes with it"):
+        of(saved, offload="sequential", compile="blocks")
+
+
+def test_a_block_is_compiled_once_for_all_layers(monkeypatch):
+    """And for a few numbers of tokens; further ratios find their graphs. By dynamo alone, without kernels."""
+    pipe, counters = PIPELINES["flux"](num_layers=1, num_single_layers=9), torch._dynamo.utils.counters
+    torch._dynamo.reset()
+    counters.clear()
+    found, stock, options = [], list[torch.Tensor](), SMALL | {"output": "latent"}
+    methods = [RAS(ratio=r, steps=2, start=1, resets=()) for r in (0.5, 0.25, 0.125)]
+    for method in methods:
+        stock += generate(pipe, ["a"], method=method, **options)
+    monkeypatch.setattr(Checkpoint, "stored", lambda *_: pipe)
+    compiled = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda block: compiled(block, backend="eager"))
+    of("any/thing", family="flux", weights="random", architecture="flux", compile="blocks").load()
+    for method, before in zip(methods, stock, strict=True):
+        assert torch.equal(generate(pipe, ["a"], method=method, **options)[0], before)
+        found.append(counters["stats"]["unique_graphs"])
+    assert found[2] == found[1] < 30
+    assert not counters["recompile_limit"]
