@@ -1,0 +1,98 @@
+"""Drift: dense steps where the velocity drifts, forecasts between, and the tokens that these miss most."""
+
+from itertools import pairwise
+from math import exp
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from fovea.methods.jit import drawn
+from fovea.methods.schedules import stretched
+from fovea.methods.selection import Missed, distance
+from fovea.methods.tokens import euler, put
+from fovea.models.tokens import take
+
+
+@dataclass(frozen=True, config={"extra": "forbid"})
+class Drift:
+    """Fovea's own, of ingredients that are switched off one by one; docs/methods.md says what each is worth.
+
+    full, of: the dense steps, 0 first, of a run of so many: where reuse would miss most, by dynamic
+    programming on dense runs (`python -m scripts.calibrate`); None is every other step. Between them a token
+    goes on along the line through its last two dense velocities, whose slope counts exp(-damping (k - 1)) k
+    steps ahead. Slopes are of dense steps alone, since a token that runs between attends to keys of old, and
+    not of step 0, whose velocity is that of noise and on no line with the others.
+    ratio: share of the tokens that run on each other step; what they find beyond their forecast stays until
+    the next dense step. selection: those whose "error" is likely largest, what their forecast missed when it
+    was last known, per step, times the steps since; "random" is the control, and the "oracle" knows what each
+    misses now.
+    """
+
+    steps: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    full: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    of: Annotated[int, Field(ge=1)] | None = None
+    damping: Annotated[float, Field(ge=0)] = 0.0
+    ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
+    selection: Literal["error", "random", "oracle"] = "error"
+
+    off: ClassVar[dict[str, Any]] = {"ratio": 1.0}
+    diagnosis: ClassVar[dict[str, Any]] = {"selection": "oracle"}
+
+    def __post_init__(self):
+        if (self.full is None) != (self.of is None):
+            raise ValueError(f"full={self.full}, of={self.of}: give both or neither")
+        if self.full and (0 not in self.full or max(self.full) >= (self.of or 0)):
+            raise ValueError(f"full={list(self.full)}, of={self.of}: must hold 0, and be less than `of`")
+
+    @torch.no_grad()
+    def __call__(self, flow, on_step=None):
+        x, sigmas, kv, known = flow.noise(), flow.sigmas(self.steps), flow.new_kv(), Missed()
+        full, k = self.dense(len(sigmas) - 1), round(self.ratio * x.shape[1])
+        value = slope = offset = None  # of the last dense step; and what tokens found since
+        seen = 0
+        for i, (s, s_next) in enumerate(pairwise(sigmas)):
+            left = None if value is None else self.forecast(value, slope, offset, i - seen)
+            rows = None
+            if i in full or k == x.shape[1]:
+                v = flow.velocity(x, s, kv=kv if k else None)
+                slope, offset = (v - value) / (i - seen) if seen else None, None
+                value, seen = v, i
+            elif k:
+                rows = self.score(flow, known, i, x, s, left).topk(k).indices  # (b, k)
+                new = flow.velocity(x, s, kv=kv, rows=rows)
+                found = new - take(left, rows)
+                offset = torch.zeros_like(left) if offset is None else offset
+                offset = put(offset, rows, take(offset, rows) + found)
+                v = put(left, rows, new)
+            else:
+                rows, v = torch.empty(len(x), 0, dtype=torch.long, device=x.device), left
+            if k and (rows is None or len(rows[0])):
+                own, told = (t if rows is None else take(t, rows) for t in (v, v if left is None else left))
+                known.update(i, own, told, told, rows)
+            x = euler(x, v, s_next - s)
+            if on_step:
+                on_step(i=i, sigma=s, x=x, v=v, rows=rows)
+        return x
+
+    def dense(self, steps: int) -> frozenset[int]:
+        """The steps that run whole."""
+        if self.full is None or self.of is None:
+            return frozenset(range(0, steps, 2))
+        return frozenset(stretched(self.full, self.of, steps))
+
+    def forecast(self, value: Tensor, slope: Tensor | None, offset: Tensor | None, ahead: int) -> Tensor:
+        """Velocity (b, n, c), so many steps after the last dense one."""
+        if slope is not None:
+            value = value + slope * (ahead * exp(-self.damping * (ahead - 1)))
+        return value if offset is None else value + offset
+
+    def score(self, flow, known: Missed, step: int, x: Tensor, sigma: Tensor, left: Tensor) -> Tensor:
+        """What tokens are ranked by, (b, n), the highest run."""
+        if self.selection == "random":
+            return drawn(flow)
+        if self.selection == "oracle":
+            return distance(flow.velocity(x, sigma), left)
+        return known.error * (step - known.seen)
