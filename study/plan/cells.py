@@ -66,8 +66,13 @@ class Variant:
         for key, value in point.method.items():
             put(config, key, value)
         node = resolved(config.method)
-        filled = {key: OmegaConf.select(config, key) for key in point.method}
+        filled = {key: _plain(OmegaConf.select(config, key)) for key in point.method}
         return instantiate(node, "method", "fovea.methods"), node, point.values | filled
+
+
+def _plain(value: Any) -> Any:
+    """A value of the config as data, a list of its own too."""
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def cells(overrides: Sequence[str], sweep: Sweep, settings: Settings) -> list[Cell]:

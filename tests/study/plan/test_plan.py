@@ -1,5 +1,6 @@
 """A sweep as cells, and what makes two cells the same."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -187,6 +188,15 @@ def test_a_points_settings_are_filled_in_at_its_own_model(plan):
         "model.magcache.fourfold=0.5,0.25", "sweep=none", f"sweep.points=[{point}]", "sweep.curve=null"
     )
     assert [cell.method["cache"]["threshold"] for cell in found.cells if cell.role == "method"] == [0.5, 0.25]
+
+
+def test_a_points_list_from_the_model_is_plain_data(plan):
+    """As a record of the study has to be."""
+    point = "{method: drift, method.full: '${model.forecast.fourfold}'}"
+    found = plan("model=lumina_tiny", "sweep=none", f"sweep.points=[{point}]", "sweep.curve=null")
+    (cell,) = [cell for cell in found.cells if cell.role == "method"]
+    assert type(cell.axes["method.full"]) is list
+    json.dumps(cell.axes)
 
 
 def test_what_is_wrong_with_the_method_is_mended_by_a_point(plan):
