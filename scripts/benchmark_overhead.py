@@ -42,28 +42,21 @@ def sleeping(seconds: float) -> Any:
 
     def make(model: Any, method: Any, cell: Any, batch: Sequence[Sample]) -> Made:
         time.sleep(seconds)
-        each = [1] * len(batch)
-        noise = ["0" * 16] * len(batch)
-        return Made(
-            images, seconds, 0.0, 0.0, Memory(None, 1, False), {}, each, each, each, None, (64, 64), noise
-        )
+        each, noise, memory = [1] * len(batch), ["0" * 16] * len(batch), Memory(None, 1, False)
+        tokens = list(map(float, each))
+        return Made(images, seconds, 0.0, 0.0, memory, {}, tokens, each, each, None, (64, 64), noise)
 
     return make
 
 
-def overhead(seconds: float, batches: int, folder: Path) -> float:
-    """As a share of what was slept."""
-    plan = planned(
-        ["model=lumina_tiny", "sweep=none", f"batch={BATCH}", f"results={folder}", "name=overhead"]
-    )
-    samples = [
-        Sample(f"{i:016x}", Prompt(str(i), f"a picture of {i} foxes"), 0) for i in range(BATCH * batches)
-    ]
+def overhead(seconds: float, batches: int, folder: Path) -> tuple[float, float]:
+    """As a share of what was slept, and the processor's seconds of a batch."""
+    plan = planned(["sweep=none", f"batch={BATCH}", f"results={folder}", "name=overhead"])
+    drawn = range(BATCH * batches)
+    samples = [Sample(f"{i:016x}", Prompt(str(i), f"a picture of {i} foxes"), 0) for i in drawn]
     plan = replace(plan, samples=samples)
-    device: Any = SimpleNamespace(device=torch.device("meta"))
-    loaded: Any = SimpleNamespace(
-        model=device, halved=set(), tracing=SimpleNamespace(method=lambda cell: None)
-    )
+    model, tracing = SimpleNamespace(device=torch.device("meta")), SimpleNamespace(method=lambda cell: None)
+    loaded: Any = SimpleNamespace(model=model, halved=set(), tracing=tracing)
     with execute.Runner(plan, Store(plan.folder)) as runner:
         began, worked = time.perf_counter(), time.process_time()
         for batch in runner.rounds({plan.cells[0].id: {s.key for s in samples}}):
