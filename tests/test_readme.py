@@ -61,7 +61,7 @@ def test_ras_against_random_tokens_is_what_the_stored_pairs_say():
     for model, sign in (("lumina", 1), ("sd3", -1), ("flux", -1)):
         samples = pd.read_parquet(ROOT / f"results/embedded/matrix-{model}/samples.parquet")
         table = samples.pivot(index="key", columns="label", values="psnr")
-        pair = table["ras ratio=0.25"], table["random ratio=0.25"]
+        pair = table["ras ratio=0.25"].to_numpy(), table["random ratio=0.25"].to_numpy()
         found = paired_difference(*pair, pool="decibel", worse=None)
         text = f"{found.value:+.1f} dB [{found.low:.1f}, {found.high:.1f}] on `{model}_tiny`".replace(
             "-", "−"
