@@ -1,5 +1,7 @@
 """scripts/selections.py: differences in pairs and shares of the oracle's, on scores made up."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,8 @@ from fovea.eval.statistics import paired_difference
 from fovea.study.config.compose import load, whole
 from scripts import selections
 
+ROOT = Path(__file__).resolve().parents[2]
+STORED = ROOT / "results/embedded"
 LABELS = {
     "dense": 99.0,
     "ras ratio=0.25 selection=random": 20.0,
@@ -50,6 +54,19 @@ def test_each_rule_has_its_share_of_the_oracle_that_keeps_as_it_does(stored):
         for rule in ("age", "random")
     )
     assert found["selection=age"]["lumina"][0] == paired_difference(*pair, pool="decibel", worse=None)
+
+
+def test_the_committed_table_and_the_sentences_are_of_the_stored_scores():
+    found = selections.differences(STORED, "selections")
+    text = selections.markdown(found)
+    assert text == (STORED / "selections/table.md").read_text()
+    assert text.strip() in (ROOT / "docs/methods.md").read_text()
+    share = {rule: row["lumina"][1] for rule, row in found.items()}
+    best = max(
+        (rule for rule in share if "oracle" not in rule and "stale" not in rule), key=share.__getitem__
+    )
+    assert best == "selection=change ageing=1"
+    assert share[best] > 0.5 > 0.15 > max(share["high_ratio=0"], share["high_ratio=1"])
 
 
 def test_the_table_has_a_row_for_each(stored):
