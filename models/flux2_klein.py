@@ -24,7 +24,7 @@ class KleinPipeline(Flux2Pipeline):
             self.transformer.condition(self.embedded(side, max_sequence_length), False, guidance)
             for side in sides
         )
-        return apart(given, *without, guidance) if without else given
+        return apart(given, without[0], guidance) if without else given
 
     def readers(self, max_sequence_length=None):
         tokenizer, limit = self.pipe.tokenizer, 512 if max_sequence_length is None else max_sequence_length

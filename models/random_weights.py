@@ -63,10 +63,15 @@ def randomise(module: nn.Module, seed: int) -> None:
             p.normal_(1, 0.1, generator=g)
         else:
             p.normal_(0, 0.05, generator=g)
-    for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None):
-        g = generators[norm.running_mean.device]
-        norm.running_mean.normal_(0, 0.5, generator=g)
-        norm.running_var.normal_(0, 0.5, generator=g).exp_()
+    for norm in module.modules():
+        if (
+            isinstance(norm, nn.BatchNorm2d)
+            and norm.running_mean is not None
+            and norm.running_var is not None
+        ):
+            g = generators[norm.running_mean.device]
+            norm.running_mean.normal_(0, 0.5, generator=g)
+            norm.running_var.normal_(0, 0.5, generator=g).exp_()
 
 
 def clip_tokenizer(config: dict[str, Any]) -> Any:

@@ -1,5 +1,7 @@
 """What FLUX.2 has of its own: dev and klein on one transformer class."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -10,8 +12,8 @@ from tests.models.test_pipeline import euler
 from tests.models.test_sampling import euler as method
 from tests.pipelines import flux2, flux2_klein, saved, stock_tokens
 
-SIZE = {"height": 64, "width": 96}
-TEXT = {"max_sequence_length": 192}  # dev's system message alone takes 172 of these tokens
+SIZE: dict[str, Any] = {"height": 64, "width": 96}
+TEXT: dict[str, Any] = {"max_sequence_length": 192}  # dev's system message alone takes 172 of these tokens
 
 
 def drawn(pipe, b, steps=3, **options):
