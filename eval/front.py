@@ -25,7 +25,7 @@ def membership(cost: ArrayLike, quality: ArrayLike) -> Array:
     return on_front(cost, quality).mean(0)
 
 
-def hypervolume(cost: ArrayLike, quality: ArrayLike, worst: float) -> np.float64 | Array:
+def hypervolume(cost: ArrayLike, quality: ArrayLike, worst: float) -> Array:
     """(...,): the area between the front of (..., k) and the corner of the dense run's cost, 1, and `worst`.
 
     That is the best quality above `worst` to be had within a budget, averaged over budgets from 0 to dense: a
@@ -37,4 +37,4 @@ def hypervolume(cost: ArrayLike, quality: ArrayLike, worst: float) -> np.float64
     best = np.maximum.accumulate((q - worst).clip(0), -1)
     c = c.clip(0, 1)
     until = np.concatenate([c[..., 1:], np.ones_like(c[..., :1])], -1)
-    return ((until - c) * best).sum(-1)
+    return np.asarray(((until - c) * best).sum(-1))
