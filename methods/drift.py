@@ -51,11 +51,11 @@ class Drift:
     def __call__(self, flow, on_step=None):
         x, sigmas, kv, known = flow.noise(), flow.sigmas(self.steps), flow.new_kv(), Missed()
         full, k = self.dense(len(sigmas) - 1), round(self.ratio * x.shape[1])
-        value = slope = offset = None  # of the last dense step; and what tokens found since
+        value = left = torch.zeros_like(x)  # of the last dense step; and its forecast
+        slope = offset = None  # per step; and what tokens found since
         seen = 0
         for i, (s, s_next) in enumerate(pairwise(sigmas)):
-            left = None if value is None else self.forecast(value, slope, offset, i - seen)
-            rows = None
+            rows, left = None, self.forecast(value, slope, offset, i - seen)
             if i in full or k == x.shape[1]:
                 v = flow.velocity(x, s, kv=kv if k else None)
                 slope, offset = (v - value) / (i - seen) if seen else None, None
@@ -70,7 +70,7 @@ class Drift:
             else:
                 rows, v = torch.empty(len(x), 0, dtype=torch.long, device=x.device), left
             if k and (rows is None or len(rows[0])):
-                own, told = (t if rows is None else take(t, rows) for t in (v, v if left is None else left))
+                own, told = (t if rows is None else take(t, rows) for t in (v, left if i else v))
                 known.update(i, own, told, told, rows)
             x = euler(x, v, s_next - s)
             if on_step:

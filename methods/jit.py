@@ -1,7 +1,9 @@
 """JiT: a few anchor tokens drive the whole field, which is filled from them (arXiv:2603.10744)."""
 
+from functools import reduce
 from itertools import pairwise
 from math import ceil, exp
+from operator import add
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -53,19 +55,16 @@ class JiT:
         n, at = x.shape[1], flow.grid.positions(x.device).expand(len(x), -1, -1)
         sigmas = self.noise_levels(flow)
         counts = self.anchors(n, len(sigmas) - 1)
-        rows, places, z, v = None, None, None, None
+        z = flow.noise() if counts[0] < n else x
+        rows, v, places = self.first(flow, counts[0]), x, None
         for i, (s, s_next) in enumerate(pairwise(sigmas)):
-            if rows is None or counts[i] > rows.shape[1]:
-                if counts[i] < n or rows is not None:
-                    z = flow.noise() if z is None else z
-                if rows is None:
-                    rows = self.first(flow, counts[i])
-                else:
-                    more = self.more(flow, v, rows, counts[i] - rows.shape[1])
-                    image = filled(take(x.float() - s * v, rows), rows, flow.grid)
-                    target = take((1 - s) * image + s * z, more).to(x.dtype)
-                    x = put(x, more, torch.lerp(take(x, more), target, self.relax))
-                    rows = torch.cat([rows, more], 1).sort().values
+            if counts[i] > rows.shape[1]:
+                more = self.more(flow, v, rows, counts[i] - rows.shape[1])
+                image = filled(take(x.float() - s * v, rows), rows, flow.grid)
+                target = take((1 - s) * image + s * z, more).to(x.dtype)
+                x = put(x, more, torch.lerp(take(x, more), target, self.relax))
+                rows = torch.cat([rows, more], 1).sort().values
+            if i == 0 or counts[i] > counts[i - 1]:
                 places = flow.places(take(at, rows)) if counts[i] < n else None
             if places is None:
                 v = flow.velocity(x, s)
@@ -143,5 +142,6 @@ def blur(field: Tensor, deviation: float) -> Tensor:
     field = F.pad(field, (reach,) * 4, mode=mode)
     for axis in (2, 3):
         size = field.shape[axis] - 2 * reach
-        field = sum(w * field.narrow(axis, j, size) for j, w in enumerate(weights)) / sum(weights)
+        weighted = (w * field.narrow(axis, j, size) for j, w in enumerate(weights))
+        field = reduce(add, weighted) / sum(weights)
     return field

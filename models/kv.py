@@ -64,7 +64,9 @@ class Call:
 
     def remember(self, layer: int, k: Tensor, v: Tensor, slots: Tensor | None) -> tuple[Tensor, Tensor]:
         """The keys and values (b, s, heads, d) to attend over, given those that this call has computed."""
-        return (k, v) if self.kv is None else self.kv.remember(self.turn, layer, k, v, slots)
+        if self.kv is None:
+            return k, v
+        return self.kv.remember(self.turn, layer, k, v, slots)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def flat(rows: Tensor, n: int) -> Tensor:

@@ -140,8 +140,10 @@ class Device(TorchDispatchMode):
         found: list[Tensor | None] = []
         with self:
             for index in given:
-                mask = isinstance(index, FakeTensor) and index.dtype == torch.bool
-                found += index.nonzero().unbind(1) if mask else [index]
+                if isinstance(index, FakeTensor) and index.dtype == torch.bool:
+                    found += index.nonzero().unbind(1)
+                else:
+                    found.append(index)
         return found
 
     def follows(self, func: Any, tensors: list[Tensor]) -> bool:

@@ -38,11 +38,7 @@ class EasyCache(Cache):
     def start(self, flow, steps):
         drift = torch.zeros(len(flow.generators), device=flow.device)
         rate = torch.full_like(drift, torch.nan)  # unknown before two steps have run: no comparison holds
-        before, ran_x, ran_v = (
-            None,
-            None,
-            None,
-        )  # input of the step before; of the last that ran, and its output
+        before = ran_x = ran_v = None  # input of the step before; of the last that ran, and its output
 
         def velocity(step, x, sigma, places=None):
             nonlocal drift, rate, before, ran_x, ran_v
@@ -57,10 +53,11 @@ class EasyCache(Cache):
             drift = drift.masked_fill(due, 0.0)
             if ran_v is not None:
                 rate = torch.where(due, size(v - ran_v) / size(x - ran_x), rate)
-            run = due[:, None, None]
-            ran_x, ran_v = (
-                (x, v) if ran_v is None else (torch.where(run, x, ran_x), torch.where(run, v, ran_v))
-            )
+            if ran_x is None or ran_v is None:
+                ran_x, ran_v = x, v
+            else:
+                run = due[:, None, None]
+                ran_x, ran_v = torch.where(run, x, ran_x), torch.where(run, v, ran_v)
             before = x if self.rule == "paper" else ran_x
             return v
 

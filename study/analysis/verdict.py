@@ -132,7 +132,7 @@ def _volume(
         return hypervolume(spent[:, columns], above[:, columns], 0.0)
 
     def over(spent: Array, quality: Array) -> Array:
-        return area(spent, quality) - area(spent, quality, curve)
+        return np.asarray(area(spent, quality) - area(spent, quality, curve))
 
     found = {"hypervolume": interval(area, group, name)}
     if curve and own != curve:
