@@ -1,12 +1,26 @@
-"""What the families' attention processors are made of.
+"""What the families' attention processors are made of."""
 
-A processor is one object per attention module, constant over its life: it knows its layer, no more. It
-computes what diffusers' own does, those that it `stands_for`, bit for bit; `Call.remember` keeps or completes
-the keys and values.
-"""
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, stack, view_as_complex, view_as_real
+
+from fovea.models.kv import Call
+
+
+@dataclass(eq=False)
+class Processor:
+    """One object per attention module, constant over its life: it knows its layer, no more. It computes what
+    diffusers' own does, those that it `stands_for`, bit for bit; `Call.remember` keeps or completes the keys
+    and values."""
+
+    stands_for: ClassVar[tuple[str, ...]]
+    _attention_backend = None  # these two are diffusers'
+    _parallel_config = None
+
+    layer: int
+    call: Call
 
 
 def heads(x: Tensor, n: int, *projections) -> list[Tensor]:

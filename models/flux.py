@@ -1,18 +1,16 @@
 """FLUX.1 (github.com/black-forest-labs/flux): blocks of two streams, then of one; rotary positions."""
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, cat
 
-from fovea.models.attention import attend, heads, rotate
+from fovea.models.attention import Processor, attend, heads, rotate
 from fovea.models.components import CLIP_TOKENIZER, T5_TOKENIZER, T5_XXL, clip, vae
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.forward import cached, evaluation, resident
 from fovea.models.hidden import Context, Hidden
-from fovea.models.kv import Call
 from fovea.models.pipeline import Pipeline
 from fovea.models.text_limits import Reader
 from fovea.models.tokens import Conditioning, Grid, Places
@@ -20,16 +18,10 @@ from fovea.models.transformer import Entered, Transformer, weights
 from fovea.models.work import Modules
 
 
-@dataclass(eq=False)
-class FluxAttention:
+class FluxAttention(Processor):
     """Attention over text, then image; rotary positions may differ between the images of a batch."""
 
     stands_for: ClassVar = ("FluxAttnProcessor",)
-
-    layer: int
-    call: Call
-    _attention_backend = None
-    _parallel_config = None
 
     def __call__(
         self,

@@ -1,20 +1,18 @@
 """FLUX.2 (github.com/black-forest-labs/flux2): FLUX.1's two kinds of blocks, with a modulation that all of a
 kind share, rotary positions of the text too, and a latent of 32 channels scaled by batch statistics."""
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, cat
 
-from fovea.models.attention import attend, heads, rotate
+from fovea.models.attention import Processor, attend, heads, rotate
 from fovea.models.components import MISTRAL_SMALL, PIXTRAL_PROCESSOR
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.flux import FluxTransformer
 from fovea.models.forward import resident
 from fovea.models.hidden import Context, Hidden
-from fovea.models.kv import Call
 from fovea.models.pipeline import Pipeline
 from fovea.models.text_limits import Reader
 from fovea.models.tokens import Conditioning, Grid
@@ -22,16 +20,10 @@ from fovea.models.transformer import Entered, weights
 from fovea.models.work import Modules
 
 
-@dataclass(eq=False)
-class Flux2Attention:
+class Flux2Attention(Processor):
     """Attention over text, then image; with the MLP beside it in the blocks of one stream."""
 
     stands_for: ClassVar = ("Flux2AttnProcessor", "Flux2ParallelSelfAttnProcessor")
-
-    layer: int
-    call: Call
-    _attention_backend = None
-    _parallel_config = None
 
     def __call__(self, attn, hidden_states, *given):
         """given: of two streams (text, mask, rotations), of one (mask, rotations)."""

@@ -1,18 +1,16 @@
 """Lumina-Next (arXiv:2406.18583): rotary positions over the image, gated cross-attention to the text."""
 
 import math
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, cat
 
-from fovea.models.attention import attend, keys_values, normed, turn
+from fovea.models.attention import Processor, attend, keys_values, normed, turn
 from fovea.models.components import GEMMA_2B, vae
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.forward import resident
 from fovea.models.hidden import Context, Hidden
-from fovea.models.kv import Call
 from fovea.models.pipeline import Pipeline
 from fovea.models.text_limits import Reader
 from fovea.models.tokens import Conditioning, Grid, Places, channels_first, pack, unpack
@@ -20,17 +18,13 @@ from fovea.models.transformer import Entered, Transformer, weights
 from fovea.models.work import Modules
 
 
-@dataclass(eq=False)
-class LuminaAttention:
+class LuminaAttention(Processor):
     """Self-attention over the image with rotary keys, or cross-attention to the text, whose keys have none.
 
     The stock self-attention mask is all ones and left out: the same result, faster.
     """
 
     stands_for: ClassVar = ("LuminaAttnProcessor2_0",)
-
-    layer: int
-    call: Call
 
     def __call__(
         self,

@@ -1,6 +1,5 @@
 """Qwen-Image (arXiv:2508.02324): joint attention, positions about the centre, guidance in two passes."""
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,11 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, cat
 
-from fovea.models.attention import attend, heads, normed, turn
+from fovea.models.attention import Processor, attend, heads, normed, turn
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.forward import resident
 from fovea.models.hidden import Context, Hidden
-from fovea.models.kv import Call
 from fovea.models.pipeline import Pipeline
 from fovea.models.text_limits import Reader
 from fovea.models.tokens import Conditioning, Grid, Places, apart
@@ -20,16 +18,10 @@ from fovea.models.transformer import Entered, Transformer, weights
 from fovea.models.work import Modules
 
 
-@dataclass(eq=False)
-class QwenAttention:
+class QwenAttention(Processor):
     """Attention over text, then image, the padding of the shorter texts of a batch left out."""
 
     stands_for: ClassVar = ("QwenDoubleStreamAttnProcessor2_0",)
-
-    layer: int
-    call: Call
-    _attention_backend = None
-    _parallel_config = None
 
     def __call__(
         self,

@@ -1,17 +1,15 @@
 """Stable Diffusion 3 and 3.5 (arXiv:2403.03206): joint attention over image and text, absolute positions."""
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, cat
 
-from fovea.models.attention import attend, heads, normed
+from fovea.models.attention import Processor, attend, heads, normed
 from fovea.models.components import CLIP_TOKENIZER, T5_TOKENIZER, T5_XXL, clip, vae
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.forward import resident
 from fovea.models.hidden import Context, Hidden
-from fovea.models.kv import Call
 from fovea.models.pipeline import Pipeline
 from fovea.models.text_limits import Reader
 from fovea.models.tokens import Conditioning, Grid, Places, channels_first, pack, unpack
@@ -19,14 +17,10 @@ from fovea.models.transformer import Entered, Transformer, weights
 from fovea.models.work import Modules
 
 
-@dataclass(eq=False)
-class SD3Attention:
+class SD3Attention(Processor):
     """Joint attention, image before text; over the image alone in the second attention of SD3.5's blocks."""
 
     stands_for: ClassVar = ("JointAttnProcessor2_0",)
-
-    layer: int
-    call: Call
 
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None):
         x, e = hidden_states, encoder_hidden_states

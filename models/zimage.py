@@ -9,12 +9,12 @@ from torch import Tensor, cat
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from fovea.models.attention import attend, heads, normed, turn
+from fovea.models.attention import Processor, attend, heads, normed, turn
 from fovea.models.components import vae
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.forward import resident
 from fovea.models.hidden import Context, Hidden
-from fovea.models.kv import Call, flat
+from fovea.models.kv import flat
 from fovea.models.pipeline import Pipeline
 from fovea.models.settings import scale
 from fovea.models.text_limits import Reader
@@ -24,16 +24,12 @@ from fovea.models.work import Modules
 
 
 @dataclass(eq=False)
-class ZImageAttention:
+class ZImageAttention(Processor):
     """Attention over the whole stream, or over the image alone in the refiner of its noise."""
 
     stands_for: ClassVar = ("ZSingleStreamAttnProcessor",)
 
-    layer: int
-    call: Call
     alone: bool = False
-    _attention_backend = None
-    _parallel_config = None
 
     def __call__(
         self,
