@@ -7,15 +7,13 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from fovea.methods.cache import Cache
+from fovea.methods.gate import Gate
 from fovea.models.tokens import unpack
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})
-class SeaCache(Cache):
-    """The blocks' input is filtered as Wiener would at this noise level, and its relative L1 change from step
-    to step summed since the blocks last ran; below the threshold, what they added then is added again. There
-    are no coefficients. First and last step always run; each image decides for itself.
+class SeaCache(Gate):
+    """The gate over the blocks' input, filtered as Wiener would at this noise level: without coefficients.
 
     power: beta of the spectrum 1 / f^beta that images are taken to have (eq. 6); 2 for images, 3 for video.
     indicator: what is filtered: the first block's modulated input, as in the paper, or the "latent" itself,
@@ -24,36 +22,17 @@ class SeaCache(Cache):
     The authors leave the input of step 0 unfiltered, so that step 1 nearly always runs; here it is filtered.
     """
 
-    threshold: Annotated[float, Field(ge=0)] = 0.3
     power: Annotated[float, Field(gt=0)] = 2.0
     indicator: Literal["block", "latent"] = "block"
 
-    off: ClassVar = {"threshold": 0.0}
     needs_grid: ClassVar = True
 
-    def saves(self, steps):
-        return steps > 2  # the first and the last run
-
-    def start(self, flow, steps):
-        drift, before, residual = [0.0] * len(flow.generators), None, None
-
-        def velocity(step, x, sigma, places=None):
-            nonlocal drift, before, residual
-            grid, e = (places or flow.places()).grid, flow.open(x, sigma, places)
-            picture = unpack(x, grid, round(flow.pixels**0.5))  # (b, c, h, w)
-            if self.indicator == "block":
-                picture = e.modulated().transpose(1, 2).unflatten(2, grid)  # (b', d, rows, columns)
-            now = visible(picture, sigma, self.power).flatten(2)
-            due = [True] * len(drift)
-            if 0 < step < steps - 1:
-                drift = [d + c for d, c in zip(drift, e.change(now, before), strict=True)]
-                due = [not d < self.threshold for d in drift]
-            drift = [0.0 if renewed else d for d, renewed in zip(drift, due, strict=True)]
-            h, residual = e.renew(e.hidden, residual, due)
-            before = now
-            return e.velocity(h)
-
-        return velocity
+    def watched(self, flow, e, x, sigma, places):
+        if self.indicator == "block":
+            picture = unpack(e.modulated(), places.grid, 1)  # (b', d, rows, columns)
+        else:
+            picture = unpack(x, places.grid, round(flow.pixels**0.5))  # (b, c, h, w)
+        return visible(picture, sigma, self.power).flatten(2)
 
 
 def visible(picture: Tensor, sigma: Tensor, power: float) -> Tensor:

@@ -122,3 +122,30 @@ def held(forward: Callable, index: int, step: Callable[[], int], state: dict, de
 
 def add(given: tuple, added: tuple) -> tuple:
     return tuple(None if a is None or b is None else a + b for a, b in zip(given, added, strict=True))
+
+
+def gate(dit: nn.Module, threshold: float, steps: int, watched: Callable, changed: Callable) -> list[int]:
+    """All blocks add what they last added while the changes, summed since they last ran, are below the
+    threshold; first and last step run. The list of the steps that are skipped grows as they are.
+
+    watched(step, block, inputs): what is watched, of the first block and its arguments by name.
+    changed(now, before): how far it has, a float.
+    """
+    names = ("layers", "transformer_blocks", "single_transformer_blocks")
+    blocks = [block for name in names for block in getattr(dit, name, ())]
+    before, total, skipped = [], [0.0], []
+
+    def decide(step, inputs):
+        now = watched(step, blocks[0], inputs)
+        if before:
+            total[0] += changed(now, before[-1])
+        before.append(now)
+        runs = step in (0, steps - 1) or not total[0] < threshold
+        if runs:
+            total[0] = 0.0
+        else:
+            skipped.append(step)
+        return 0, len(blocks), runs
+
+    hold_blocks(dit, blocks, decide)
+    return skipped

@@ -58,11 +58,6 @@ OUTPUT = {  # SD3's last block, whose text is None, stays: the hooks cannot stan
 SERIES = [(5, 1, 3), (4, 2, 3), (3, 2, 2), (2, 0, 1), (3, 1, 1)]  # interval, order, warm-up
 
 
-@pytest.fixture(params=PIPELINES)
-def family(request):
-    return request.param
-
-
 @pytest.fixture(autouse=True)
 def blocks_are_known(monkeypatch):
     """To diffusers' hooks, which lack Lumina's, and look in Z-Image's for an input of another name."""

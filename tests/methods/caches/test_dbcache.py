@@ -23,11 +23,6 @@ SETTINGS = [
 ]
 
 
-@pytest.fixture(params=PIPELINES)
-def family(request):
-    return request.param
-
-
 def made(family):
     return PIPELINES[family](num_layers=4, num_single_layers=1) if family == TWO else PIPELINES[family]()
 

@@ -12,11 +12,6 @@ BLOCKS = {"sd3": 3, "sd35": 3, "lumina": 3, "flux": 4, "qwen": 3, "flux2_klein":
 SETTINGS = [(2, 0.75, 0.5), (3, 0.34, 0.5), (3, 0.5, 0.3), (4, 1.0, 0.6), (5, 0.01, 0.0)]
 
 
-@pytest.fixture(params=PIPELINES)
-def family(request):
-    return request.param
-
-
 def stretch(family, i, interval, share, boundary):
     """The blocks that step i holds or renews: decided by the last step at which all run."""
     anchor = i - i % interval

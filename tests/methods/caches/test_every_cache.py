@@ -13,16 +13,6 @@ from tests.methods.caches.runs import CACHES, PROMPTS, STEPS, cache_of, run
 from tests.pipelines import PIPELINES
 
 
-@pytest.fixture(params=PIPELINES, scope="module")
-def family(request):
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def pipe(family):
-    return PIPELINES[family]()
-
-
 @pytest.fixture(params=CACHES)
 def cache(request, family):
     return cache_of(family, request.param)

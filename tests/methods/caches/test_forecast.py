@@ -7,7 +7,6 @@ from pydantic import ValidationError
 from fovea.methods import RALU, Caching
 from fovea.methods.caches import FORA, Forecast, TaylorOutput, TaylorSeer
 from tests.methods.caches.runs import STEPS, run
-from tests.pipelines import PIPELINES
 
 TABLE = tuple((0.0,) * max(i - 2, 0) + ((-0.5, 1.5) if i > 1 else (1.0,) * i) for i in range(STEPS))
 BASES = {
@@ -27,16 +26,6 @@ SCHEDULES = {
     "fitted": ({"interval": 7}, {0, 1, 2, 4, 6, 8, 10}),
     "dp": ({"full": (0, 3, 4, 9), "of": 24}, {0, 2, 4}),
 }
-
-
-@pytest.fixture(params=PIPELINES, scope="module")
-def family(request):
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def pipe(family):
-    return PIPELINES[family]()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from fovea.methods.caches import SeaCache
 from fovea.methods.caches.seacache import gain, visible
 from fovea.models import adapt
 from fovea.models.tokens import unpack
-from tests.methods.caches.brute import hold_blocks
+from tests.methods.caches.brute import gate
 from tests.methods.caches.runs import PROMPTS, STEPS, options, run, stock
 from tests.pipelines import PIPELINES
 
@@ -41,26 +41,16 @@ def levels(pipe, family):
 def algorithm(family, prompt, threshold, power):
     """Tokens and the steps that were skipped."""
     pipe = PIPELINES[family]()
-    sigmas, dit = np.clip(levels(pipe, family), 1e-6, 1 - 1e-6), pipe.transformer
-    names = ("layers", "transformer_blocks", "single_transformer_blocks")
-    blocks = [block for name in names for block in getattr(dit, name, ())]
-    before, total, skipped = [], [0.0], []
+    sigmas = np.clip(levels(pipe, family), 1e-6, 1 - 1e-6)
 
-    def decide(step, inputs):
-        tokens = blocks[0].norm1(inputs["hidden_states"], emb=inputs["temb"])[0].double().numpy()
-        pictures = tokens.reshape(len(tokens), *GRID, -1)
-        now = np.stack([wiener(picture, sigmas[step], power) for picture in pictures])
-        if before:
-            total[0] += np.abs(now - before[-1]).mean() / np.abs(before[-1]).mean()
-        before.append(now)
-        runs = step in (0, STEPS - 1) or not total[0] < threshold
-        if runs:
-            total[0] = 0.0
-        else:
-            skipped.append(step)
-        return 0, len(blocks), runs
+    def watched(step, block, inputs):
+        tokens = block.norm1(inputs["hidden_states"], emb=inputs["temb"])[0].double().numpy()
+        return np.stack([wiener(x, sigmas[step], power) for x in tokens.reshape(len(tokens), *GRID, -1)])
 
-    hold_blocks(dit, blocks, decide)
+    def changed(now, before):
+        return np.abs(now - before).mean() / np.abs(before).mean()
+
+    skipped = gate(pipe.transformer, threshold, STEPS, watched, changed)
     return stock(pipe, family, prompt), skipped
 
 

@@ -18,11 +18,6 @@ MODULES = {  # attentions and MLPs; those that share a projection, by it
 }
 
 
-@pytest.fixture(params=PIPELINES)
-def family(request):
-    return request.param
-
-
 def brute_force(family, order, runs, since=0):
     pipe = PIPELINES[family]()
     forecast_modules(pipe.transformer, MODULES[family], order, runs, since)

@@ -6,7 +6,7 @@ import torch
 from pydantic import ValidationError
 
 from fovea.methods.caches import TeaCache
-from tests.methods.caches.brute import hold_blocks
+from tests.methods.caches.brute import gate
 from tests.methods.caches.runs import PROMPTS, STEPS, run, stock
 from tests.pipelines import PIPELINES
 
@@ -19,27 +19,15 @@ PUBLISHED = {
 
 def algorithm(family, prompt, threshold, coefficients):
     """Tokens and the steps that were skipped."""
-    pipe = PIPELINES[family]()
-    dit = pipe.transformer
-    names = ("layers", "transformer_blocks", "single_transformer_blocks")
-    blocks = [block for name in names for block in getattr(dit, name, ())]
-    rescale, before, total, skipped = np.poly1d(coefficients), [], [0.0], []
+    pipe, rescale = PIPELINES[family](), np.poly1d(coefficients)
 
-    def decide(step, inputs):
-        now = blocks[0].norm1(inputs["hidden_states"], emb=inputs["temb"])[0]
-        if step in (0, STEPS - 1):
-            total[0] = 0.0
-        else:
-            total[0] += float(rescale(((now - before[-1]).abs().mean() / before[-1].abs().mean()).item()))
-        before.append(now)
-        runs = step in (0, STEPS - 1) or not total[0] < threshold
-        if runs:
-            total[0] = 0.0
-        else:
-            skipped.append(step)
-        return 0, len(blocks), runs
+    def watched(step, block, inputs):
+        return block.norm1(inputs["hidden_states"], emb=inputs["temb"])[0]
 
-    hold_blocks(dit, blocks, decide)
+    def changed(now, before):
+        return float(rescale(((now - before).abs().mean() / before.abs().mean()).item()))
+
+    skipped = gate(pipe.transformer, threshold, STEPS, watched, changed)
     return stock(pipe, family, prompt), skipped
 
 
