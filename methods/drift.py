@@ -9,10 +9,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from fovea.methods.jit import drawn
 from fovea.methods.schedules import stretched
 from fovea.methods.selection import Missed, distance
-from fovea.methods.tokens import euler, put
+from fovea.methods.tokens import drawn, euler, put
 from fovea.models.tokens import take
 
 
@@ -63,13 +62,11 @@ class Drift:
             elif k:
                 rows = self.score(flow, known, i, x, s, left).topk(k).indices  # (b, k)
                 new = flow.velocity(x, s, kv=kv, rows=rows)
-                found = new - take(left, rows)
-                offset = torch.zeros_like(left) if offset is None else offset
-                offset = put(offset, rows, take(offset, rows) + found)
                 v = put(left, rows, new)
+                offset = v - left if offset is None else offset + (v - left)
             else:
                 rows, v = torch.empty(len(x), 0, dtype=torch.long, device=x.device), left
-            if k and (rows is None or len(rows[0])):
+            if k:
                 own, told = (t if rows is None else take(t, rows) for t in (v, left if i else v))
                 known.update(i, own, told, told, rows)
             x = euler(x, v, s_next - s)
@@ -92,7 +89,7 @@ class Drift:
     def score(self, flow, known: Missed, step: int, x: Tensor, sigma: Tensor, left: Tensor) -> Tensor:
         """What tokens are ranked by, (b, n), the highest run."""
         if self.selection == "random":
-            return drawn(flow)
+            return drawn(flow, x)
         if self.selection == "oracle":
             return distance(flow.velocity(x, sigma), left)
         return known.error * (step - known.seen)

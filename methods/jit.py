@@ -13,8 +13,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from fovea.methods.selection import dithered
-from fovea.methods.tokens import euler, put
-from fovea.models.tokens import Grid, take
+from fovea.methods.tokens import drawn, euler, put
+from fovea.models.tokens import Grid, pack, take, unpack
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -56,7 +56,7 @@ class JiT:
         sigmas = self.noise_levels(flow)
         counts = self.anchors(n, len(sigmas) - 1)
         z = flow.noise() if counts[0] < n else x
-        rows, v, places = self.first(flow, counts[0]), x, None
+        rows, v, places = self.first(flow, x, counts[0]), x, None
         for i, (s, s_next) in enumerate(pairwise(sigmas)):
             if counts[i] > rows.shape[1]:
                 more = self.more(flow, v, rows, counts[i] - rows.shape[1])
@@ -90,37 +90,26 @@ class JiT:
         stage = [sum(i >= end for end in ends) for i in range(steps)]
         return [max(int(n * (*self.ratio, 1.0)[k]), 1) for k in stage]
 
-    def first(self, flow, m: int) -> Tensor:
+    def first(self, flow, x: Tensor, m: int) -> Tensor:
         """The first m anchors, (b, m): every second row and column, the border, and others at random."""
         row, column = flow.grid.positions(flow.device).long().T
         even = (row % 2 == 0) & (column % 2 == 0)
         edge = (row % (flow.grid.rows - 1) == 0) | (column % (flow.grid.columns - 1) == 0)
         wanted = even | edge if int((even | edge).sum()) <= m else even
-        score = drawn(flow) + (0 if self.selection == "random" else wanted.float())
+        score = drawn(flow, x) + (0 if self.selection == "random" else wanted.float())
         return score.topk(m).indices.sort().values
 
     def more(self, flow, v: Tensor, rows: Tensor, k: int) -> Tensor:
         """k tokens that become anchors besides `rows`, (b, k)."""
         if self.selection == "random":
-            score = drawn(flow)
+            score = drawn(flow, v)
         elif self.selection == "grid":
             score = -dithered(flow.grid, v.device).expand(len(v), -1)
         else:
-            field = picture(v.float(), flow.grid)
+            field = unpack(v.float(), flow.grid, 1)
             mean, square = (F.avg_pool2d(t, 3, 1, 1) for t in (field, field**2))
             score = (square - mean**2).mean(1).flatten(1)
         return score.scatter(1, rows, -torch.inf).topk(k).indices
-
-
-def drawn(flow) -> Tensor:
-    """A number in [0, 1) for each token, (b, n), from each image's own generator."""
-    draws = [torch.rand(flow.grid.n, generator=g, device=g.device) for g in flow.generators]
-    return torch.stack(draws).to(flow.device)
-
-
-def picture(tokens: Tensor, grid: Grid) -> Tensor:
-    """(b, n, c) -> (b, c, rows, columns)."""
-    return tokens.transpose(1, 2).unflatten(2, grid)
 
 
 def filled(values: Tensor, rows: Tensor, grid: Grid) -> Tensor:
@@ -130,8 +119,8 @@ def filled(values: Tensor, rows: Tensor, grid: Grid) -> Tensor:
     m = rows.shape[1]
     away = (at[None, :, None] - at[rows][:, None]).square().sum(-1)  # (b, n, m)
     nearest = (away * m + torch.arange(m, device=values.device)).argmin(-1)
-    blurred = blur(picture(take(values, nearest).float(), grid), max(0.4 / (m / grid.n) ** 0.5, 1.0))
-    return put(blurred.flatten(2).transpose(1, 2).to(values.dtype), rows, values)
+    blurred = blur(unpack(take(values, nearest).float(), grid, 1), max(0.4 / (m / grid.n) ** 0.5, 1.0))
+    return put(pack(blurred, 1).to(values.dtype), rows, values)
 
 
 def blur(field: Tensor, deviation: float) -> Tensor:

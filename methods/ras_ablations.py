@@ -13,12 +13,12 @@ further each time, which keeps it out. Counts truncate, so that one token more m
 64 where the ratio falls. The released code never reads its `starvation_scale`: it is 0.1.
 """
 
-import torch
 from torch import Tensor
 
 from fovea.methods import selection
 from fovea.methods.forecast import TokenForecast
 from fovea.methods.selection import Missed, distance
+from fovea.methods.tokens import drawn
 from fovea.models.tokens import take
 
 RANKED = ("std", "l2norm")  # by RAS itself
@@ -68,8 +68,7 @@ def score(ras, flow, kept: "Kept", step: int, x: Tensor, sigma: Tensor, v: Tenso
     if ras.selection in RANKED:
         return ras.score(v, flow)
     if ras.selection == "random":
-        draws = [torch.rand(v.shape[1], generator=g, device=g.device) for g in flow.generators]
-        return torch.stack(draws).to(v.device)
+        return drawn(flow, v)
     if ras.selection == "oracle":
         return distance(flow.velocity(x, sigma), kept.left(step))
     image, p = x.float() - sigma * v, round(flow.pixels**0.5)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fovea.methods.tokens import drawn
 from fovea.models.tokens import unpack
 
 Selection = Literal["edges", "latent_gradient", "variance", "random"]
@@ -13,8 +14,7 @@ Selection = Literal["edges", "latent_gradient", "variance", "random"]
 
 def scores(flow, x, grid, selection: Selection, as_released: bool = False) -> Tensor:
     """Scores of the image estimate x (b, m, c) on `grid`. Ties are broken by each image's own generator."""
-    ties = [torch.rand(grid.n, generator=g, device=g.device) for g in flow.generators]
-    tie = torch.stack(ties).to(x.device)  # (b, m)
+    tie = drawn(flow, x)
     if selection == "random":
         return tie
     if selection == "edges":  # an edge pixel counts 255

@@ -1,5 +1,7 @@
-"""Tokens put in rows of their own, a set of rows per image; and the Euler step, which moves all of them."""
+"""Tokens put in rows of their own, a set of rows per image; numbers drawn for them; and the Euler step, which
+moves all of them."""
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -16,3 +18,9 @@ def euler(
 ) -> Float[Tensor, "b n c"]:
     """x + ds * v, summed in float32 as flow-matching pipelines do, in the dtype of v."""
     return (x.float() + ds * v).to(v.dtype)
+
+
+def drawn(flow, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n"]:
+    """A number in [0, 1) for each token of x, from each image's own generator."""
+    draws = [torch.rand(x.shape[1], generator=g, device=g.device) for g in flow.generators]
+    return torch.stack(draws).to(x.device)

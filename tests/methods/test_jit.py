@@ -67,10 +67,10 @@ def test_anchors_only_grow_and_run_alone(selection):
 
 def test_the_first_anchors_are_every_second_row_and_column():
     flow = GridFlow()
-    found = JiT().first(flow, 22)  # 16 of the grid, for the border is too many
+    found = JiT().first(flow, flow.noise(), 22)  # 16 of the grid, for the border is too many
     row, column = found // 8, found % 8
     assert (((row % 2 == 0) & (column % 2 == 0)).sum(1) == 16).all()
-    bordered = JiT().first(flow, 40)
+    bordered = JiT().first(flow, flow.noise(), 40)
     row, column = bordered // 8, bordered % 8
     assert ((row % 7 == 0) | (column % 7 == 0)).sum() == 2 * 28
 
