@@ -20,6 +20,7 @@ All hold for the number of steps, the guidance and the size they were measured a
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from math import inf
 from typing import Any, NamedTuple
@@ -34,11 +35,10 @@ from fovea.models import Flow, Model, adapt, generator
 from fovea.models.tokens import take
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
-from fovea.study.config.instantiate import instantiate
-from fovea.study.config.prompts import Sample, read, samples
+from fovea.study.config.prompts import Sample
 from fovea.study.plan.cells import GENERATION
-from fovea.study.plan.plan import is_random, obtainable
 from scripts import forecasts
+from scripts.measuring import chosen, few, program
 
 DEGREE = 4
 
@@ -168,16 +168,8 @@ def focus(nearer: Tensor) -> str:
 
 def calibrate(arguments: Sequence[str]) -> str:
     """The fragment for a command line. Raises Refused before anything is loaded."""
-    n = [] if any(a.startswith("n=") for a in arguments) else ["n=8"]
-    config = whole(load([*n, *arguments]))
-    node = {
-        key: value for key, value in config["model"].items() if not isinstance(value, Mapping)
-    }  # no hints
-    drawn = samples(read(config["prompts"]).all[: config["n"]], config["seeds"])
-    checkpoint = instantiate(node, "model", "fovea.models")
-    obtainable([node])
-    if is_random(node):
-        raise Refused("model.weights=random: weights without training have nothing to measure")
+    config = whole(load([*few(arguments), *arguments]))
+    node, drawn, checkpoint = chosen(config)
     if len(drawn) * (checkpoint.steps - 1) <= DEGREE:
         raise Refused(f"n={config['n']}: too few images for a polynomial of degree {DEGREE}; raise n")
     shown = [f"n={config['n']}", f"seeds={config['seeds']}".replace(" ", "")]
@@ -187,14 +179,7 @@ def calibrate(arguments: Sequence[str]) -> str:
         return fragment(measure(model, node, drawn, config["batch"]), command)
 
 
-def main(arguments: Sequence[str]) -> int:
-    try:
-        print(calibrate(arguments))
-    except Refused as refusal:
-        print(f"refused: {refusal}", file=sys.stderr)
-        return 2
-    return 0
-
+main = partial(program, calibrate)
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

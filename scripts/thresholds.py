@@ -11,6 +11,7 @@ They hold for the steps, the guidance and the size they were measured at. Nothin
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from math import inf
 from typing import Any, NamedTuple
 
@@ -22,9 +23,9 @@ from fovea.models import Model, adapt, generator
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import instantiate
-from fovea.study.config.prompts import Sample, read, samples
+from fovea.study.config.prompts import Sample
 from fovea.study.plan.cells import GENERATION
-from fovea.study.plan.plan import is_random, obtainable
+from scripts.measuring import chosen, few, program
 
 TARGETS = {"twofold": 2.0, "fourfold": 4.0}
 DIGITS = 3
@@ -108,19 +109,14 @@ def fragment(name: str, found: Mapping[str, float | None], tried: Mapping[float,
 
 def thresholds(arguments: Sequence[str]) -> str:
     """The fragment for a command line. Raises Refused before anything is loaded."""
-    n = [] if any(a.startswith("n=") for a in arguments) else ["n=8"]
+    n = few(arguments)
     config = whole(load(["method=caching", *n, *arguments]))
     caching = instantiate(config["method"], "method", "fovea.methods")
     name = next((a.removeprefix("cache=") for a in arguments if a.startswith("cache=")), "taylorseer")
     cache = caching.cache
     if "threshold" not in {f.name for f in fields(cache)}:
         raise Refused(f"cache={name}: has no threshold; the steps that it runs are known before")
-    node = {key: value for key, value in config["model"].items() if not isinstance(value, Mapping)}
-    drawn = samples(read(config["prompts"]).all[: config["n"]], config["seeds"])
-    checkpoint = instantiate(node, "model", "fovea.models")
-    obtainable([node])
-    if is_random(node):
-        raise Refused("model.weights=random: weights without training have nothing to measure")
+    node, drawn, checkpoint = chosen(config)
     with adapt(checkpoint.load()) as model:
         dense, flops = run(model, Baseline(caching.steps), node, drawn, config["batch"])
 
@@ -134,14 +130,7 @@ def thresholds(arguments: Sequence[str]) -> str:
     return fragment(name, found, tried, " ".join(["python -m scripts.thresholds", *n, *arguments]))
 
 
-def main(arguments: Sequence[str]) -> int:
-    try:
-        print(thresholds(arguments))
-    except Refused as refusal:
-        print(f"refused: {refusal}", file=sys.stderr)
-        return 2
-    return 0
-
+main = partial(program, thresholds)
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
