@@ -24,7 +24,8 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from fovea.eval.samples import PerImage, Rows, signature
+from fovea.eval.rows import Rows
+from fovea.eval.samples import PerImage, signature
 from fovea.study.files import write
 from fovea.study.finished import Finished
 from fovea.study.picture import Damaged, pixels

@@ -8,7 +8,8 @@ import torch
 
 from fovea.eval import Samples
 from fovea.eval.fidelity import PSNR, SSIM
-from fovea.eval.samples import BATCH, Column, InMemory
+from fovea.eval.rows import Column
+from fovea.eval.samples import BATCH, InMemory
 
 
 def images(n):
