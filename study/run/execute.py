@@ -12,7 +12,7 @@ import diffusers
 import torch
 import transformers
 
-from fovea.eval.speed import compile_seconds, count_flops, turn
+from fovea.eval.speed import compile_seconds, turn
 from fovea.models import Model, adapt, text_limits
 from fovea.study.config.instantiate import instantiate
 from fovea.study.config.prompts import Sample
@@ -21,17 +21,15 @@ from fovea.study.plan.cells import Cell
 from fovea.study.plan.fingerprint import machine, threads
 from fovea.study.plan.plan import Plan
 from fovea.study.plan.shards import by_loading, loading
-from fovea.study.records import CellRecord, FailureRecord, FlopsRecord, WarmUpRecord
+from fovea.study.records import CellRecord, FailureRecord, WarmUpRecord
 from fovea.study.run.events import Event, Failed, Made, Said, WarmedUp
 from fovea.study.run.generate import Made as MadeOf
-from fovea.study.run.generate import Method, Origin, flow, keep, make, noise, now
+from fovea.study.run.generate import Origin, keep, make, now
 from fovea.study.run.limits import limited, out_of_memory
-from fovea.study.run.observe import Observer, Trajectory
-from fovea.study.run.trace import read, save
+from fovea.study.run.tracing import Tracing
 from fovea.study.run.writing import Writing
 from fovea.study.store import Store
 
-IMAGES = 4  # of each cell are traced, at most
 MESSAGE, TRACEBACK = 2_000, 20_000  # characters of a failure, at most
 
 
@@ -55,7 +53,7 @@ class Loaded:
 
     of: str
     model: Model
-    tracing: "Tracing"
+    tracing: Tracing
     warm: set[str] = field(default_factory=set)
     traced: set[str] = field(default_factory=set)
     halved: set[str] = field(default_factory=set)
@@ -251,55 +249,6 @@ class Runner:
         for part in filter(None, (batch[:half], batch[half:])):
             made = make(loaded.model, method, cell, part)
             yield part, replace(made, state=made.state | {"halved": True})
-
-
-@dataclass
-class Tracing:
-    """Of the cells that one loaded model serves. dense: by id of a baseline, what the others are compared
-    with, made when it is first needed; None where the baseline failed. methods: by id of a cell."""
-
-    plan: Plan
-    store: Store
-    model: Model
-    dense: dict[str, Trajectory | None] = field(default_factory=dict)
-    methods: dict[str, Method] = field(default_factory=dict)
-
-    def method(self, cell: Cell) -> Method:
-        if cell.id not in self.methods:
-            self.methods[cell.id] = instantiate(cell.method, "method", "fovea.methods")
-        return self.methods[cell.id]
-
-    @property
-    def batch(self) -> Sequence[Sample]:
-        """The first of the study's samples, in one call."""
-        return self.plan.samples[: min(self.plan.settings.batch, IMAGES)]
-
-    def __call__(self, cell: Cell) -> None:
-        """Notes the cell's FLOPs, counted and by the closed form, of so many images, and their traces."""
-        lacking = {s.key for s in self.batch} - set(read(self.store, cell.id))
-        if lacking or self.store.samples(cell.id).flops is None:
-            self.trace(cell)
-
-    def trace(self, cell: Cell) -> None:
-        own = cell.id == cell.dense
-        ready = flow(self.model, cell, self.batch)
-        state = noise(self.model, cell, self.batch)
-        seen = Observer(ready, state, None if own else self.reference(cell.dense), keep=own)
-        flops = count_flops(lambda: self.method(cell)(ready, on_step=seen))[1]
-        closed = sum(map(ready.flops, range(len(self.batch))))
-        self.store.append(FlopsRecord(cell=cell.id, images=len(self.batch), counted=flops, closed=closed))
-        save(self.store, cell.id, seen.traces([s.key for s in self.batch]))
-        if own:
-            self.dense[cell.id] = seen.trajectory()
-
-    def reference(self, dense: str) -> Trajectory | None:
-        """Of a baseline by id: made anew where it was finished in an earlier run."""
-        if dense not in self.dense:
-            self.dense[dense] = None
-            cell = next((cell for cell in self.plan.cells if cell.id == dense), None)
-            if cell and (self.store.samples(dense) or not self.store.samples(dense).failures):
-                self.trace(cell)
-        return self.dense[dense]
 
 
 def _free() -> None:

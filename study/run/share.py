@@ -18,11 +18,12 @@ def share(plan: Plan, store: Store, worker: Worker) -> Iterator[Event]:
     study is whole when this ends."""
     with Runner(plan, store) as runner:
         every = asked(plan, store)
+        work = [shard.only(every) for shard in shards(plan)]
         left = _left(plan, store, runner, every)
         yield Started(left)
         while any(left.values()):
             worked = False
-            for shard in (s.only(every) for s in shards(plan)):
+            for shard in work:
                 if _lacks(plan, store, runner, shard) and worker.take(shard.name):
                     worked = True
                     yield from _make(plan, store, runner, worker, shard)
