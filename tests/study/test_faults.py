@@ -83,6 +83,8 @@ def test_one_of_two_is_killed_and_the_other_makes_the_whole_of_it(arguments, who
     command, logs = [*arguments, f"results={tmp_path}"], [tmp_path / "first", tmp_path / "second"]
     codes = faulty.several(command, logs, kill=(signal.SIGKILL, 0.2 * whole[1]))
     assert codes == [-9, 0]
+    assert faulty.study(command, logs[1]) == 0  # who is killed after the other has left is cleared away now
+    assert not (tmp_path / "x" / ".workers").exists()
     same(tmp_path / "x", whole[0])
 
 
