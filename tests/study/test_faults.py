@@ -14,7 +14,7 @@ from tests.study import faulty
 
 pytestmark = pytest.mark.faults
 SIGNALS = {signal.SIGKILL: (-9,), signal.SIGTERM: (143, 0), signal.SIGINT: (130, 0)}  # 0: it was done by then
-MEASURED = "seconds|speedup|memory|gain|disagree|break_even|front|joules|contended|throttled"
+MEASURED = "seconds|apart|speedup|memory|gain|disagree|break_even|front|joules|contended|throttled"
 SESSION = re.compile(r"\d{8}T\d{12}-[0-9a-f]{4}")
 
 
