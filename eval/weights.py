@@ -12,7 +12,7 @@ NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 def located(path: str | Path) -> Path:
     """A relative path counts from the working directory, or else from the repository that this file is in."""
     here = Path(path).expanduser()
-    there = Path(__file__).parents[1] / here
+    there = Path(__file__).resolve().parents[1] / here
     return there if there.exists() and not here.exists() else here
 
 

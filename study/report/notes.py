@@ -37,6 +37,8 @@ def notes(rows: Sequence[Row], shown: Sequence[Score], starred: bool) -> list[st
             out.append(
                 f"{row.cell.label}: says what a method could do; it is none, and in no ranking or test."
             )
+        if row.cell.role == "sibling":
+            out.append(f"{row.cell.label}: another model, timed when it was loaded, not in turns with dense.")
         if row.cell.unlike_card:
             out.append(f"{UNLIKE} {row.cell.label} is not the model card's: {row.cell.unlike_card}.")
         if row.cell.off:

@@ -48,7 +48,7 @@ class Series:
     """joined: its cells differ in one key alone, and a line through them, each with its value, says so."""
 
     name: str
-    role: Literal["dense", "steps", "method"]
+    role: Literal["dense", "steps", "method", "sibling"]
     colour: str
     marker: str
     joined: bool
@@ -79,8 +79,8 @@ def described(rows: Sequence[Row], cost: Cost) -> list[Panel]:
 
 
 def series(rows: Sequence[Row]) -> list[Series]:
-    """The dense runs, step reduction of each baseline, and the methods. A swept key makes curves; cells
-    written out, a cloud per method."""
+    """The dense runs, step reduction of each baseline, the methods, and other models that rival them. A swept
+    key makes curves; cells written out, a cloud per method."""
     methods = [row for row in rows if row.cell.role == "method"]
     alike = len({frozenset(row.cell.axes) for row in methods}) <= 1
     named = _swept(methods) if alike else _by_series(methods)
@@ -92,6 +92,9 @@ def series(rows: Sequence[Row]) -> list[Series]:
         turn, colour = divmod(i, len(COLOURS))
         marker = MARKERS[turn % len(MARKERS)]
         found.append(Series(name, "method", COLOURS[colour], marker, alike, rows=tuple(group)))
+    siblings = _by_series([row for row in rows if row.cell.role == "sibling"])
+    for i, (name, group) in enumerate(siblings.items(), len(named)):
+        found.append(Series(name, "sibling", COLOURS[i % len(COLOURS)], "*", False, rows=tuple(group)))
     return found
 
 
@@ -129,7 +132,8 @@ def _baselines(rows: Sequence[Row]) -> dict[str, list[Row]]:
 def _panel(rows: Sequence[Row], drawn: Sequence[Series], score: Score, model: str, cost: Cost) -> Panel:
     name, sign = score.name, 1 if score.better == "higher" else -1
     places = {row.cell.id: (x, y) for row in rows if (x := _x(row, cost)) and (y := _y(row, name))}
-    able = [row.cell.id for row in rows if row.cell.id in places and not row.failure]
+    ranked = [row.cell.id for row in rows if not row.failure and row.cell.role != "diagnosis"]
+    able = [i for i in ranked if i in places]
     best = on_front([1 / places[i][0][0] for i in able], [sign * places[i][1][0] for i in able])
     ends = {i for i, there in zip(able, best, strict=True) if there}
 

@@ -23,6 +23,12 @@ def drawings():
     return Samples(images, [row["prompt"] for row in rows], [row["file"] for row in rows], images)
 
 
+def test_what_is_embedded_is_found_from_any_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    FrechetDistance().check()
+    CLIPScore().check()
+
+
 def test_right_prompts_score_higher_than_wrong_ones(drawings):
     moved = Samples(drawings.images, [*drawings.prompts[7:], *drawings.prompts[:7]], drawings.keys)
     (right,), (wrong,) = CLIPScore()(drawings), CLIPScore()(moved)

@@ -73,6 +73,16 @@ def test_the_front_is_of_the_point_estimates_the_cheapest_first(rows):
     assert [p.cell for p in panel.front] == ["3 steps", "4 steps", "dense"]
 
 
+def test_a_rival_model_is_drawn_and_may_lead_and_what_is_no_method_does_neither(rows):
+    rival = row("schnell 4 steps", "sibling", 3.5, [0.9, 1.0, 1.1])
+    oracle = row("ras oracle", "diagnosis", 4.0, [1.0, 1.0, 1.0])
+    (panel,) = described([*rows, rival, oracle], "time")
+    assert [(s.name, s.role) for s in panel.series][-1] == ("schnell", "sibling")
+    assert [p.cell for p in panel.front] == ["schnell 4 steps"]
+    *others, last = panel.series
+    assert (last.colour, last.marker) not in {(s.colour, s.marker) for s in others}
+
+
 def test_what_is_drawn_is_drawn_as_it_is_written(rows, tmp_path):
     """Mathematics, an underscore that would hide a name from the legend, and what the font lacks."""
     for label in (r"$\nope$", "_hidden", "a $x$ b", "שלום 🦊"):
