@@ -9,7 +9,7 @@ import diffusers
 from fovea.models.families import FAMILIES
 from fovea.models.kv import Call
 from fovea.models.model import Model
-from fovea.models.supported import claim, release, require
+from fovea.models.supported import NATIVE, backend, claim, release, require
 from fovea.models.text_limits import untold
 
 
@@ -19,9 +19,11 @@ def adapt(pipe: Any, dense: Literal["tokens", "stock"] = "tokens") -> Iterator[M
 
     dense: "tokens" runs every call over the transformer's modules; "stock" runs calls on all tokens that keep
     nothing (no kv) through the transformer's own `forward`, with the same result, for hooks that live there:
-    diffusers' and cache-dit's caches, a compiled or quantised transformer, forward hooks. Each `flow` starts
-    their caches anew, so that one trajectory has to end before the next begins. Followed in both: LoRA,
-    offloading, layerwise cast weights, every schedule of FlowMatchEulerDiscreteScheduler.
+    diffusers' and cache-dit's caches, a compiled transformer, layers that round a token by the others they
+    are given, forward hooks. Each `flow` starts their caches anew, so that one trajectory has to end before
+    the next begins. Followed in both: LoRA, offloading, compiled blocks, layerwise cast weights, quantised
+    ones where each token is treated for itself, torch's kernels of attention (set_attention_backend), every
+    schedule of FlowMatchEulerDiscreteScheduler.
 
     TypeError for another kind of pipeline, or for what it carries that is not followed: other schedulers,
     attention processors of one's own, fused projections; see models/supported.py. RuntimeError while another
@@ -45,6 +47,7 @@ def adapt(pipe: Any, dense: Literal["tokens", "stock"] = "tokens") -> Iterator[M
         attentions = [module for module in pipe.transformer.modules() if hasattr(module, "set_processor")]
         for layer, attention in enumerate(attentions):
             restore.callback(attention.set_processor, attention.processor)
-            attention.set_processor(family.processor(layer, call))
+            kernel = NATIVE[backend(attention.processor)]
+            attention.set_processor(family.processor(layer, call, kernel))
         transformer = family.transformer(pipe, call, dense)
         yield Model(family.name, transformer, family.pipeline(pipe, transformer))

@@ -1,12 +1,22 @@
 """What the families' attention processors are made of."""
 
+import warnings
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, stack, view_as_complex, view_as_real
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fovea.models.kv import Call
+
+KERNELS = {
+    "math": SDPBackend.MATH,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+}
 
 
 @dataclass(eq=False)
@@ -16,11 +26,22 @@ class Processor:
     and values."""
 
     stands_for: ClassVar[tuple[str, ...]]
+    masked: ClassVar[bool] = False  # whether it may attend under a mask
+    grouped: ClassVar[bool] = False  # whether several queries may share a key
     _attention_backend = None  # these two are diffusers'
     _parallel_config = None
 
     layer: int
     call: Call
+    kernel: str = "auto"
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, **options) -> Tensor:
+        """Scaled dot-product attention on (b, s, heads, d), by torch's kernel of that name."""
+        q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+        if self.kernel == "auto":
+            return F.scaled_dot_product_attention(q, k, v, **options).transpose(1, 2)
+        with sdpa_kernel(KERNELS[self.kernel]):
+            return F.scaled_dot_product_attention(q, k, v, **options).transpose(1, 2)
 
 
 def heads(x: Tensor, n: int, *projections) -> list[Tensor]:
@@ -32,10 +53,17 @@ def normed(norm, x: Tensor) -> Tensor:
     return x if norm is None else norm(x)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, **options) -> Tensor:
-    """Scaled dot-product attention on (b, s, heads, d); torch picks the kernel."""
-    q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v, **options).transpose(1, 2)
+def lacks(kernel: str, device: str, dtype: torch.dtype, masked: bool, grouped: bool) -> bool:
+    """Whether torch has no such kernel for what a processor computes: tried on a few tokens."""
+    q, k = (torch.zeros(1, heads, 16, 64, device=device, dtype=dtype) for heads in (4, 2 if grouped else 4))
+    mask = torch.ones(1, 1, 1, 16, device=device, dtype=torch.bool) if masked else None
+    with sdpa_kernel(KERNELS[kernel]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's reasons, one by one
+        try:
+            F.scaled_dot_product_attention(q, k, k, attn_mask=mask, enable_gqa=grouped)
+        except RuntimeError:
+            return True
+    return False
 
 
 def keys_values(attn, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from pydantic_core import PydanticKnownError
 from fovea.models.autoencoder import factor
 from fovea.models.families import FAMILIES, SIZES
 from fovea.models.folder import cell, fault, parameters, read
+from fovea.models.quantize import KINDS, config, obstacle, quantise
 
 ROOT = Path(__file__).resolve().parent.parent
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -42,7 +43,9 @@ class Checkpoint:
     dtype "auto": bfloat16 on a GPU, float32 on a CPU. height, width: pixels. guidance: see `Model.encode`.
     max_sequence_length: text tokens of SD3 and FLUX; None is the pipeline's own default. offload: "model"
     keeps on the device the component that runs, "sequential" the layer (diffusers' own, for a GPU). compile:
-    "blocks" compiles each of the transformer's blocks by torch.compile.
+    "blocks" compiles each of the transformer's blocks by torch.compile. quantize: the weights of its linear
+    layers, see models/quantize.py; the text encoders' stay as they are. attention: torch's kernel for the
+    transformer's, see models/attention.py; auto: torch picks.
     """
 
     family: Annotated[str, PlainValidator(among(FAMILIES))]
@@ -59,6 +62,8 @@ class Checkpoint:
     max_sequence_length: Annotated[int, Field(gt=0, le=512)] | None = None
     offload: Literal["none", "model", "sequential"] = "none"
     compile: Literal["none", "blocks"] = "none"
+    quantize: Annotated[str, PlainValidator(among(("none", *KINDS)))] = "none"
+    attention: Literal["auto", "math", "efficient", "flash", "cudnn"] = "auto"
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -71,6 +76,11 @@ class Checkpoint:
             raise ValueError(
                 "compile=blocks with offload=sequential: compiled blocks hold weights that come and go with "
                 "each layer; offload=model goes with it"
+            )
+        if self.quantize != "none" and self.offload == "sequential":
+            raise ValueError(
+                f"quantize={self.quantize} with offload=sequential: quantised weights do not move layer by "
+                "layer; offload=model goes with it"
             )
         if self.weights == "random" and self.architecture is None:
             names = ", ".join(SIZES)
@@ -138,6 +148,10 @@ class Checkpoint:
                 "model.offload=sequential moves layers to a GPU and back, and there is none: "
                 "model.offload=none or model"
             )
+        if self.quantize != "none" and (why := obstacle(self.quantize, self.placed()[0])) is not None:
+            raise MissingWeights(why)
+        if self.attention != "auto":
+            self.check_attention()
         if self.weights == "random":
             return self.check_memory(SIZES[str(self.architecture)].billions[1])
         folder = self.folder
@@ -148,6 +162,23 @@ class Checkpoint:
         if reason:
             raise self.missing(reason)
         self.check_memory(parameters(folder) / 1e9)
+
+    def check_attention(self) -> None:
+        """Whether torch has the kernel for what the family computes, in the dtype, on the device."""
+        import torch
+
+        from fovea.models.attention import KERNELS, lacks
+
+        device, dtype = self.placed()
+        kind = FAMILIES[self.family].processor
+        tried = device, getattr(torch, dtype), kind.masked, kind.grouped
+        if lacks(self.attention, *tried):
+            fit = [name for name in KERNELS if not lacks(name, *tried)]
+            under = " under a mask" * kind.masked
+            raise MissingWeights(
+                f"model.attention={self.attention}: torch has no such kernel for {self.family}'s "
+                f"attention{under} in {dtype} on {device}: {', '.join(['auto', *fit])}"
+            )
 
     def check_hub(self) -> None:
         """Whether the hub has the weights for us."""
@@ -183,7 +214,8 @@ class Checkpoint:
             return
         if self.offload != "none" and device != "cpu":
             return  # a component or a layer at a time
-        need, has = billions * 1e9 * BYTES[dtype] / 2**30, free / 2**30
+        size = KINDS[self.quantize].bits / 8 if self.quantize != "none" else BYTES[dtype]
+        need, has = billions * 1e9 * size / 2**30, free / 2**30
         if need > has:
             half = "" if BYTES[dtype] == 2 else "; model.dtype=bfloat16 takes half"
             half += "" if device == "cpu" else "; model.offload=model takes the largest component's"
@@ -207,12 +239,14 @@ class Checkpoint:
         )
 
     def load(self) -> Any:
-        """The stock diffusers pipeline, on its device or offloaded from it, its blocks compiled if asked for.
-        Safetensors only; no code of the checkpoint is run."""
+        """The stock diffusers pipeline as the settings have it; safetensors only, and no code of its own."""
         from fovea.models.adapters import adapt
+        from fovea.models.supported import choose
 
         device, dtype = self.placed()
         pipe = self.stored("cpu" if self.offload != "none" else device, dtype)
+        if self.attention != "auto":
+            choose(pipe.transformer, self.attention)
         if self.offload == "model":
             pipe.enable_model_cpu_offload(device=device)
         elif self.offload == "sequential":
@@ -224,17 +258,21 @@ class Checkpoint:
         return pipe
 
     def stored(self, device: str, dtype: str) -> Any:
-        """The pipeline as it is stored or built."""
+        """The pipeline as it is stored or built, quantised if asked for."""
         import diffusers
         import torch
 
         from fovea.models.random_weights import build
 
-        kind = getattr(diffusers, self.pipelines[0])
+        kind, own = getattr(diffusers, self.pipelines[0]), getattr(torch, dtype)
+        quantised = None if self.quantize == "none" else config(self.quantize, self.placed()[0], own)
         if self.weights == "random":
-            return build(SIZES[str(self.architecture)].architecture, device, getattr(torch, dtype))
-        given = {"dtype": getattr(torch, dtype), "use_safetensors": True}
-        pipe = kind.from_pretrained(self.folder or self.path, **given).to(device)
+            pipe, quantised = build(SIZES[str(self.architecture)].architecture, device, own), None
+        else:
+            given = {"dtype": own, "use_safetensors": True, "quantization_config": quantised}
+            pipe = kind.from_pretrained(self.folder or self.path, **given).to(device)
         if self.family == "lumina":  # the pipeline takes every autoencoder for an x8 one
             pipe.vae_scale_factor = factor(pipe.vae.config)
+        if self.quantize != "none" and quantised is None:
+            quantise(pipe.transformer, self.quantize)
         return pipe

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, cat
 
-from fovea.models.attention import Processor, attend, heads, rotate
+from fovea.models.attention import Processor, heads, rotate
 from fovea.models.components import CLIP_TOKENIZER, T5_TOKENIZER, T5_XXL, clip, vae
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.forward import cached, evaluation, resident
@@ -40,7 +40,7 @@ class FluxAttention(Processor):
             v = cat([ev, v], 1)
         q, k = rotate(q, *image_rotary_emb), rotate(k, *image_rotary_emb)
         k, v = self.call.remember(self.layer, k, v, self.call.joint)
-        out = attend(q, k, v).flatten(2)
+        out = self.attend(q, k, v).flatten(2)
         if e is None:
             return out
         e, x = (

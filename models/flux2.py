@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, cat
 
-from fovea.models.attention import Processor, attend, heads, rotate
+from fovea.models.attention import Processor, heads, rotate
 from fovea.models.components import MISTRAL_SMALL, PIXTRAL_PROCESSOR
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.flux import FluxTransformer
@@ -48,7 +48,7 @@ class Flux2Attention(Processor):
     def attention(self, q: Tensor, k: Tensor, v: Tensor, rope: Any) -> Tensor:
         q, k = rotate(q, *rope), rotate(k, *rope)
         k, v = self.call.remember(self.layer, k, v, self.call.joint)
-        return attend(q, k, v).flatten(2)
+        return self.attend(q, k, v).flatten(2)
 
 
 class Flux2Transformer(FluxTransformer):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
@@ -31,25 +32,42 @@ def around_forward(dit: Any) -> Iterator[tuple[str, str]]:
             "its transformer is compiled as a whole",
             "compile its blocks, as pipe.transformer.compile_repeated_blocks() does",
         )
-    if (kind := quantised(dit)) is not None:
+    if (kind := mixing(dit)) is not None:
         yield (
-            f"its transformer is quantised ({kind}), whose layers may round by the tokens they are given",
-            "load it unquantised",
+            f"its transformer is quantised, and its layers ({kind}) round a token by the others beside it",
+            "load it unquantised, or with its weights alone in fewer bits",
         )
     if dit._forward_hooks or dit._forward_pre_hooks:
         yield "its transformer has forward hooks", "take them off"
 
 
-def quantised(dit: nn.Module) -> str | None:
-    """What stands for its weights, if it is no plain tensor of real numbers."""
-    if getattr(dit, "is_quantized", False):
-        return str(getattr(dit, "quantization_method", None) or "by diffusers")
+def mixing(dit: nn.Module) -> str | None:
+    """The first kind of its layers with other weights than plain numbers that does not treat each token for
+    itself, in words."""
+    kinds: dict[Any, nn.Module] = {}
     for module in dit.modules():
         weight = getattr(module, "weight", None)
-        plain = isinstance(weight, Tensor) and type(weight) in PLAIN
-        if weight is not None and not (plain and weight.is_floating_point()):
-            return f"{type(module).__module__.partition('.')[0]}'s {type(module).__name__}"
-    return None
+        plain = isinstance(weight, Tensor) and type(weight) in PLAIN and weight.is_floating_point()
+        if not plain and (weight is not None or hasattr(module, "in_features")):
+            kinds.setdefault((type(module), type(weight), getattr(weight, "dtype", None)), module)
+    mixed = next((module for module in kinds.values() if not separate(module, dit)), None)
+    return None if mixed is None else f"{type(mixed).__module__.partition('.')[0]}'s {type(mixed).__name__}"
+
+
+@torch.no_grad()
+def separate(layer: nn.Module, dit: nn.Module) -> bool:
+    """Whether a layer gives tokens the same bits whatever the tokens beside them are: tried, with others a
+    thousand times as large."""
+    own: Any = layer
+    held = [*layer.parameters(), *layer.buffers(), *dit.parameters()]
+    device = next((t.device for t in held if not t.is_meta), torch.device("cpu"))
+    dtype = next(t.dtype for t in dit.parameters() if t.is_floating_point())
+    try:
+        x = torch.randn(1, 16, own.in_features, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+        beside = torch.cat([x[:, :8], 1000 * x[:, 8:]], 1)
+        return torch.equal(layer(x)[:, :8], layer(beside)[:, :8])
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):  # none that takes tokens
+        return False
 
 
 def _stock(forward: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, cat
 
-from fovea.models.attention import Processor, attend, keys_values, normed, turn
+from fovea.models.attention import Processor, keys_values, normed, turn
 from fovea.models.components import GEMMA_2B, vae
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.forward import resident
@@ -25,6 +25,8 @@ class LuminaAttention(Processor):
     """
 
     stands_for: ClassVar = ("LuminaAttnProcessor2_0",)
+    masked: ClassVar = True
+    grouped: ClassVar = True
 
     def __call__(
         self,
@@ -40,14 +42,14 @@ class LuminaAttention(Processor):
         q = turn(q, query_rotary_emb)
         if key_rotary_emb is None:
             k, v = self.call.text.get(self.layer) or keys_values(attn, encoder_hidden_states)
-            return attend(q, k, v, attn_mask=attention_mask[:, None, None].bool(), enable_gqa=True)
+            return self.attend(q, k, v, attn_mask=attention_mask[:, None, None].bool(), enable_gqa=True)
         k, v = keys_values(attn, encoder_hidden_states)
         k = turn(k, key_rotary_emb)
         k, v = self.call.remember(self.layer, k, v, self.call.image)
         scale = attn.scale
         if base_sequence_length is not None:  # proportional attention: more keys, sharper softmax
             scale = math.sqrt(math.log(k.shape[1], base_sequence_length)) * scale
-        return attend(q, k, v, scale=scale, enable_gqa=True)
+        return self.attend(q, k, v, scale=scale, enable_gqa=True)
 
 
 class LuminaTransformer(Transformer):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, cat
 
-from fovea.models.attention import Processor, attend, heads, normed, turn
+from fovea.models.attention import Processor, heads, normed, turn
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.forward import resident
 from fovea.models.hidden import Context, Hidden
@@ -22,6 +22,7 @@ class QwenAttention(Processor):
     """Attention over text, then image, the padding of the shorter texts of a batch left out."""
 
     stands_for: ClassVar = ("QwenDoubleStreamAttnProcessor2_0",)
+    masked: ClassVar = True
 
     def __call__(
         self,
@@ -43,7 +44,7 @@ class QwenAttention(Processor):
         k, v = self.call.remember(self.layer, cat([ek, k], 1), cat([ev, v], 1), self.call.joint)
         if mask is not None:
             mask = F.pad(mask, (0, k.shape[1] - mask.shape[1]), value=True)[:, None, None]
-        out = attend(cat([eq, q], 1), k, v, attn_mask=mask).flatten(2)
+        out = self.attend(cat([eq, q], 1), k, v, attn_mask=mask).flatten(2)
         e, x = out[:, : e.shape[1]].contiguous(), out[:, e.shape[1] :].contiguous()
         return attn.to_out[1](attn.to_out[0](x)), attn.to_add_out(e)
 

@@ -4,15 +4,18 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
+from diffusers.models.attention_dispatch import AttentionBackendName
 from diffusers.models.attention_dispatch import _AttentionBackendRegistry as Backends
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from torch import nn
 
+from fovea.models.attention import KERNELS
 from fovea.models.autoencoder import channels as latent_channels
 from fovea.models.family import Family
 from fovea.models.forward import around_forward, hooks
 
 EULER = FlowMatchEulerDiscreteScheduler
+NATIVE = {"native": "auto"} | {f"_native_{kernel}": kernel for kernel in KERNELS}  # diffusers' name -> ours
 OWN = ("__call__", "prepare_latents")  # of a pipeline's class: what a subclass may not change unseen
 
 
@@ -86,10 +89,10 @@ def attention(dit: nn.Module, processors: tuple[str, ...]) -> Iterator[str]:
             yield f"{name} has the attention processor {kind}, which would be replaced; known is {usual}"
         elif getattr(own, "_parallel_config", None) is not None:
             yield "its attention is spread over devices (enable_parallelism)"
-        elif hasattr(own, "_attention_backend") and backend(own) != "native":
+        elif backend(own) not in NATIVE:
             yield (
-                f"its attention backend is {backend(own)}, and the adapter's is torch's own: "
-                "pipe.transformer.reset_attention_backend()"
+                f"its attention backend is {backend(own)}, and the adapter's are torch's own, "
+                f"{', '.join(NATIVE)}: pipe.transformer.reset_attention_backend()"
             )
         else:
             continue
@@ -97,9 +100,20 @@ def attention(dit: nn.Module, processors: tuple[str, ...]) -> Iterator[str]:
 
 
 def backend(processor: Any) -> str:
-    """Of diffusers' attention backends, the one that answers a processor."""
+    """Of diffusers' attention backends, the one that answers a processor; torch's own where it asks none."""
+    if not hasattr(processor, "_attention_backend"):
+        return "native"
     name = processor._attention_backend or Backends.get_active_backend()[0]
     return str(getattr(name, "value", name))
+
+
+def choose(dit: nn.Module, kernel: str) -> None:
+    """That kernel of torch's for all of its attention under `adapt`: what its set_attention_backend does,
+    also for the families whose processors do not know of it, and not for all other models besides."""
+    for module in dit.modules():
+        if hasattr(module, "set_processor"):
+            name = next(backend for backend, known in NATIVE.items() if known == kernel)
+            vars(module.processor)["_attention_backend"] = AttentionBackendName(name)
 
 
 def placement(pipe: Any) -> list[str]:

@@ -9,7 +9,7 @@ from torch import Tensor, cat
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from fovea.models.attention import Processor, attend, heads, normed, turn
+from fovea.models.attention import Processor, heads, normed, turn
 from fovea.models.components import vae
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.forward import resident
@@ -28,6 +28,7 @@ class ZImageAttention(Processor):
     """Attention over the whole stream, or over the image alone in the refiner of its noise."""
 
     stands_for: ClassVar = ("ZSingleStreamAttnProcessor",)
+    masked: ClassVar = True
 
     alone: bool = False
 
@@ -43,7 +44,7 @@ class ZImageAttention(Processor):
         q, k = turn(normed(attn.norm_q, q), freqs_cis), turn(normed(attn.norm_k, k), freqs_cis)
         k, v = self.call.remember(self.layer, k, v, self.call.image if self.alone else self.call.joint)
         mask = None if attention_mask is None else attention_mask[:, None, None]
-        out = attend(q, k, v, attn_mask=mask).flatten(2)
+        out = self.attend(q, k, v, attn_mask=mask).flatten(2)
         return attn.to_out[1](attn.to_out[0](out))
 
 

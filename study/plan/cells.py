@@ -253,7 +253,7 @@ def _cell(
         "method": method,
         "batch": settings.batch,
         "weights": fingerprint.weights(model["path"], model["weights"]),
-        "packages": fingerprint.packages(),
+        "packages": fingerprint.packages(model),
         "code": fingerprint.code(model, method),
         "machine": fingerprint.machine(model["device"]),
     }

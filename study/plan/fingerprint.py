@@ -2,7 +2,7 @@
 
     the resolved settings of model and method, defaults included; the size of a batch
     the weights (contents of small files, size and a sample of large ones; a hub file's own hash)
-    the versions of torch, diffusers, transformers, numpy
+    the versions of torch, diffusers, transformers, numpy, and of the package whose quantised layers it has
     the source that makes and times an image, which is found by following imports: from the timed region
     (clock, rounding to 8 bits), from the model's family and from the method
     the device and the number of threads: a latency of another machine is another cell's
@@ -17,16 +17,18 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from fovea.models.quantize import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "diffusers", "transformers", "numpy")
 TIMED = "fovea.study.run.generate"
 FOLLOWED = ("fovea.models", "fovea.methods", "fovea.eval")  # what plans and reports touches no number
 FAMILIES = "fovea.models.families"
-RANDOM = "fovea.models.random_weights"
+RANDOM, QUANTISED = "fovea.models.random_weights", "fovea.models.quantize"
 SMALL, BLOCK = 64 << 20, 1 << 20
 
 
@@ -34,25 +36,40 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
+def packages(model: Mapping[str, Any]) -> dict[str, str]:
+    """Versions of those that touch the numbers of a model, as a node."""
+    quantised = model.get("quantize", "none")
+    return _packages(PACKAGES if quantised == "none" else (*PACKAGES, KINDS[quantised].package))
+
+
 @cache
-def packages() -> dict[str, str]:
-    return {name: version(name) for name in PACKAGES}
+def _packages(names: Iterable[str]) -> dict[str, str]:
+    return {name: _version(name) for name in names}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # a forecast needs none
+        return "not installed"
 
 
 def code(model: Mapping[str, Any], method: Mapping[str, Any]) -> str:
     """Hash of the source that touches the numbers of a method on a model, both as nodes."""
-    return _code(model["family"], model["weights"] == "random", tuple(sorted(set(targets_of(method)))))
+    kinds = {RANDOM: model["weights"] == "random", QUANTISED: model.get("quantize", "none") != "none"}
+    further = tuple(module for module, used in kinds.items() if used)
+    return _code(model["family"], further, tuple(sorted(set(targets_of(method)))))
 
 
 @cache
-def _code(family: str, random: bool, targets: tuple[str, ...]) -> str:
+def _code(family: str, further: tuple[str, ...], targets: tuple[str, ...]) -> str:
     """Of families, the model's own and those that it is built on; what lists them all reads the others."""
     own, found = f"fovea.models.{family}", set[str]()
     _source(own)
     _follow(own, found, ())
     listed = [name for package, name in _imported(_source(FAMILIES)) if package == "fovea.models"]
     others = {f"fovea.models.{name}" for name in listed}
-    for module in [TIMED, *([RANDOM] if random else []), *map(home, targets)]:
+    for module in [TIMED, *further, *map(home, targets)]:
         _source(module)
         _follow(module, found, others)
     return digest([(module, _syntax(_file(module))) for module in sorted(found)])

@@ -20,9 +20,12 @@ from fovea.models import (
     families,
     folder,
     generate,
+    quantize,
+    random_weights,
     weights_are_random,
 )
 from fovea.models.family import Size
+from fovea.models.quantize import quantise
 from tests.models.conftest import made
 from tests.models.test_sampling import SMALL, euler
 from tests.pipelines import PIPELINES
@@ -238,6 +241,85 @@ def test_layers_are_offloaded_from_a_gpu_alone(saved):
         of(saved, offload="sequential").check()
     with pytest.raises(ValidationError, match="offload=model goes with it"):
         of(saved, offload="sequential", compile="blocks")
+
+
+@pytest.mark.parametrize(
+    ("how", "dtype"),
+    [
+        ("int8", "float32"),
+        ("int8", "bfloat16"),
+        ("int8_dynamic", "bfloat16"),
+        ("fp8", "float32"),
+        ("nf4", "float32"),
+    ],
+)
+def test_quantised_it_makes_nearly_the_same_images(saved, how, dtype):
+    """What diffusers' configurations load is what the layers of a loaded pipeline become."""
+    check = of(saved, quantize=how, dtype=dtype, offload="model")
+    check.check()
+    pipe, other = check.load(), of(saved, dtype=dtype).load()
+    for p in (pipe, other):
+        p.set_progress_bar_config(disable=True)
+    options = SMALL | {"output": "latent", "method": Steps(steps=2), "guidance": 1.0}
+    plain = generate(other, ["a"], **options)[0].float()
+    quantise(other.transformer, how)
+    quantised, in_place = (generate(p, ["a"], **options)[0].float() for p in (pipe, other))
+    assert torch.equal(quantised, in_place)
+    assert 0 < (quantised - plain).norm() / plain.norm() < 0.4
+
+
+def test_random_weights_are_quantised(monkeypatch):
+    pipe = PIPELINES["flux"]()
+    monkeypatch.setattr(random_weights, "build", lambda *_: pipe)
+    of("x", "flux", weights="random", architecture="flux", quantize="nf4").load()
+    assert type(pipe.transformer.proj_out).__name__ == "Linear4bit"
+
+
+def test_what_cannot_be_quantised_here_is_refused(saved, monkeypatch):
+    with pytest.raises(
+        MissingWeights, match=r"needs a GPU of compute capability 8\.9, and this is a CPU: fp8 or"
+    ):
+        of(saved, quantize="fp8_dynamic").check()
+    with pytest.raises(ValidationError, match="offload=model goes with it"):
+        of(saved, quantize="int8", offload="sequential")
+    with pytest.raises(ValidationError, match="'int8_dynamic', 'fp8', 'fp8_dynamic' or 'nf4'"):
+        of(saved, quantize="int4")
+    monkeypatch.setattr(quantize, "find_spec", lambda name: None)
+    with pytest.raises(MissingWeights, match=r"needs torchao, which is not installed: pip install"):
+        of(saved, quantize="int8").check()
+
+
+def test_weights_in_fewer_bits_need_less_memory(saved, monkeypatch):
+    need = folder.parameters(saved)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("memory", (), {"available": 2 * need}))
+    assert "in float32 they take" in refused(of(saved))
+    of(saved, quantize="nf4").check()
+
+
+@pytest.mark.parametrize("kernel", ["math", "flash"])
+def test_torchs_kernel_of_attention_is_chosen(saved, kernel):
+    check = of(saved, attention=kernel, dtype="float32")
+    check.check()
+    pipe, plain = check.load(), of(saved, dtype="float32").load()
+    for p in (pipe, plain):
+        p.set_progress_bar_config(disable=True)
+    found, before = (
+        generate(p, ["a"], method=Steps(steps=2), output="latent", **SMALL)[0] for p in (pipe, plain)
+    )
+    assert torch.equal(found, before) == (kernel == "flash")  # that is what torch picks on a CPU
+    torch.testing.assert_close(found, before, atol=1e-4, rtol=0)
+
+
+def test_kernels_of_attention_that_are_not_there_are_refused(saved):
+    """A CPU has neither; and flux attends under no mask, lumina does."""
+    with pytest.raises(
+        MissingWeights, match="lumina's attention under a mask in float32 on cpu: auto, math, flash"
+    ):
+        of(saved, attention="cudnn").check()
+    with pytest.raises(MissingWeights, match="flux's attention in bfloat16 on cpu"):
+        of(
+            "x", "flux", weights="random", architecture="flux", attention="efficient", dtype="bfloat16"
+        ).check()
 
 
 def test_a_block_is_compiled_once_for_all_layers(monkeypatch):

@@ -3,6 +3,7 @@
 import threading
 import warnings
 from collections.abc import Callable
+from itertools import product
 
 import cache_dit
 import diffusers
@@ -10,8 +11,8 @@ import pytest
 import torch
 from accelerate import cpu_offload
 from diffusers import FirstBlockCacheConfig, FlowMatchEulerDiscreteScheduler
+from diffusers.models.attention_dispatch import AttentionBackendName
 from diffusers.models.attention_processor import JointAttnProcessor2_0
-from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
@@ -20,7 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fovea.methods import RAS, Baseline, Steps
 from fovea.models import adapt, generate, generator
-from fovea.models.forward import quantised
+from fovea.models.forward import mixing
+from fovea.models.quantize import quantise
 from tests.models.conftest import PROMPTS, made
 from tests.pipelines import PIPELINES, flux, sd3, sd35, stock_tokens
 
@@ -145,14 +147,24 @@ def test_fused_projections_are_refused_until_they_are_undone(build):
     assert torch.equal(ours(pipe), before)
 
 
-def test_an_attention_backend_is_refused():
+@pytest.mark.parametrize("name", ["math", "flash"])
+def test_torchs_kernels_of_attention_are_followed(name):
+    """Those that a CPU has, chosen as diffusers chooses them."""
+    pipe = flux()
+    plain = ours(pipe)
+    for module in pipe.transformer.modules():
+        if hasattr(module, "set_processor"):
+            module.processor._attention_backend = AttentionBackendName(f"_native_{name}")
+    assert torch.equal(ours(pipe), own(pipe))
+    assert torch.equal(ours(pipe), plain) == (name == "flash")  # that is what torch picks
+
+
+def test_other_attention_backends_are_refused():
     pipe = flux()
     for module in pipe.transformer.modules():
-        if isinstance(getattr(module, "processor", None), FluxAttnProcessor):
-            module.processor._attention_backend = "_native_math"
-    refused(pipe, "_native_math", "reset_attention_backend")
-    pipe.transformer.reset_attention_backend()
-    assert torch.isfinite(ours(pipe)).all()
+        if hasattr(module, "set_processor"):
+            module.processor._attention_backend = "sage"
+    refused(pipe, "its attention backend is sage", "_native_flash", "reset_attention_backend")
 
 
 # caches
@@ -382,23 +394,49 @@ def rounded(module):
         return quantize_dynamic(module, {nn.Linear})
 
 
-def test_a_quantised_transformer_is_followed_by_its_own_forward_alone():
+def test_layers_that_round_a_token_by_the_others_are_followed_by_the_transformers_own_forward_alone():
     """torch rounds what a layer is given by the largest of it, so that fewer tokens are rounded otherwise."""
     pipe = sd3()
     pipe.transformer = rounded(pipe.transformer)
-    refused(pipe, "is quantised (torch's Linear)", "load it unquantised", "dense='stock'")
+    refused(pipe, "is quantised", "(torch's Linear) round a token by the others", "dense='stock'")
     assert torch.equal(ours(pipe, "stock"), own(pipe))
 
 
-def test_weights_of_another_kind_than_real_numbers_are_quantised():
+@pytest.mark.parametrize(
+    ("family", "how"),
+    [*product(["flux"], ["int8", "int8_dynamic", "fp8"]), *product(["sd3", "lumina", "flux"], ["nf4"])],
+)
+def test_weights_in_fewer_bits_are_followed(family, how):
+    """Sparse steps too: an image is the same alone and beside another, and at ratio 1 the dense one."""
+    pipe, unguided = PIPELINES[family](), {"guidance": 1.0}
+    before = ours(pipe, **unguided)
+    quantise(pipe.transformer, how)
+    dense = ours(pipe, **unguided)
+    assert torch.equal(dense, own(pipe, guidance_scale=1.0))
+    assert 0 < (dense - before).norm() / before.norm() < 0.5
+    every, sparse = (RAS(ratio=ratio, steps=3, start=1, resets=()) for ratio in (1.0, 0.5))
+    torch.testing.assert_close(ours(pipe, method=every, **unguided), dense, atol=1e-4, rtol=0)
+    both = ours(pipe, method=sparse, **unguided)
+    alone = ours(pipe, method=sparse, prompts=PROMPTS[1:2], **unguided)
+    torch.testing.assert_close(both[1:], alone, atol=1e-4, rtol=0)
+
+
+def test_an_adapter_on_quantised_weights_is_followed():
+    pipe = flux()
+    quantise(pipe.transformer, "int8")
+    plain = ours(pipe)
+    with pytest.warns(UserWarning, match="Forward and training will work"):
+        pipe.transformer.add_adapter(LoraConfig(r=4, target_modules=["to_q"], init_lora_weights=False))
+    assert torch.equal(ours(pipe), own(pipe))
+    assert not torch.equal(ours(pipe), plain)
+
+
+def test_layers_that_take_no_tokens_as_they_are_stored_are_not_followed():
     pipe = sd3()
-    assert quantised(pipe.transformer) is None
+    assert mixing(pipe.transformer) is None
     layer = pipe.transformer.proj_out
     layer.weight = nn.Parameter(layer.weight.detach().to(torch.int8), requires_grad=False)
-    assert quantised(pipe.transformer) == "torch's Linear"
-    pipe = sd3()
-    pipe.transformer.is_quantized, pipe.transformer.quantization_method = True, "gguf"
-    refused(pipe, "is quantised (gguf)")
+    assert mixing(pipe.transformer) == "torch's Linear"
 
 
 def test_quantised_text_encoders_are_followed():
