@@ -14,6 +14,7 @@ from fovea.models.folder import cell, fault, parameters, read
 from fovea.models.quantize import KINDS, config, obstacle, quantise
 
 ROOT = Path(__file__).resolve().parent.parent
+SHORT = 512  # tokens of text that every family takes
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -41,11 +42,11 @@ class Checkpoint:
     path: a hub id, or a local folder with a model_index.json, relative to the working folder or to the
     repository. weights: "random" builds `architecture` at full size without training, for timing only.
     dtype "auto": bfloat16 on a GPU, float32 on a CPU. height, width: pixels. guidance: see `Model.encode`.
-    max_sequence_length: text tokens of SD3 and FLUX; None is the pipeline's own default. offload: "model"
-    keeps on the device the component that runs, "sequential" the layer (diffusers' own, for a GPU). compile:
-    "blocks" compiles each of the transformer's blocks by torch.compile. quantize: the weights of its linear
-    layers, see models/quantize.py; the text encoders' stay as they are. attention: torch's kernel for the
-    transformer's, see models/attention.py; auto: torch picks.
+    max_sequence_length: text tokens at most, None is the pipeline's own default; Lumina-Next's are fixed.
+    offload: "model" keeps on the device the component that runs, "sequential" the layer (diffusers' own, for
+    a GPU). compile: "blocks" compiles each of the transformer's blocks by torch.compile. quantize: the
+    weights of its linear layers, see models/quantize.py; the text encoders' stay as they are. attention:
+    torch's kernel for the transformer's, see models/attention.py; auto: torch picks.
     """
 
     family: Annotated[str, PlainValidator(among(FAMILIES))]
@@ -59,7 +60,7 @@ class Checkpoint:
     steps: Annotated[int, Field(gt=0, le=10_000)] = 28
     guidance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 4.0
     negative: str = ""
-    max_sequence_length: Annotated[int, Field(gt=0, le=512)] | None = None
+    max_sequence_length: Annotated[int, Field(gt=0)] | None = None
     offload: Literal["none", "model", "sequential"] = "none"
     compile: Literal["none", "blocks"] = "none"
     quantize: Annotated[str, PlainValidator(among(("none", *KINDS)))] = "none"
@@ -85,6 +86,9 @@ class Checkpoint:
         if self.weights == "random" and self.architecture is None:
             names = ", ".join(SIZES)
             raise ValueError(f"weights=random needs a full-size architecture, model.architecture={names}")
+        text = self.max_sequence_length or 0
+        if text > SHORT and text > (most := FAMILIES[self.family].pipeline.longest):
+            raise ValueError(f"max_sequence_length={text}: {self.family} takes at most {most} tokens of text")
         side = cell(self.local_folder if self.weights == "pretrained" else None)
         for name, size in (("height", self.height), ("width", self.width)):
             if size % side:

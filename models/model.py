@@ -108,7 +108,7 @@ class Model:
         scale("guidance", guidance)
         scale("true_cfg_scale", limits.get("true_cfg_scale"))
         if limits.get("max_sequence_length") is not None:
-            whole("max_sequence_length", limits["max_sequence_length"], 1, 512)
+            whole("max_sequence_length", limits["max_sequence_length"], 1, own.longest)
         steps = whole("steps", own.default("num_inference_steps") if steps is None else steps)
         grid = own.grid(own.side if height is None else height, own.side if width is None else width)
         cond = own.encode(prompts, negatives(negative, len(prompts)), guidance, **limits)

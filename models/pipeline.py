@@ -21,10 +21,11 @@ from fovea.models.transformer import Transformer
 
 
 class Pipeline(ABC):
-    """limits: names of `encode`'s own settings. max_shift: default of the pipeline's schedule. by_steps: that
-    schedule depends on the number of steps; see `sigmas`."""
+    """limits: names of `encode`'s own settings. longest: text tokens that it takes at most. max_shift:
+    default of the pipeline's schedule. by_steps: that depends on the number of steps; see `sigmas`."""
 
     limits: ClassVar[tuple[str, ...]] = ("max_sequence_length",)
+    longest: ClassVar[int] = 512
     by_steps: ClassVar[bool] = False
     max_shift: ClassVar[float] = 1.15
 

@@ -161,6 +161,7 @@ class QwenPipeline(Pipeline):
     given a negative prompt, this one away from "" too."""
 
     by_steps = True
+    longest = 1024
 
     @torch.no_grad()
     def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:

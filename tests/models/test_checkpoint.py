@@ -130,6 +130,8 @@ def test_parameters_are_read_from_the_headers(saved):
         ({"dtype": "int8"}, "'auto', 'float32', 'bfloat16' or 'float16'"),
         ({"device": "gpu"}, "should match pattern"),
         ({"guidance": float("nan")}, "finite number"),
+        ({"max_sequence_length": 513}, "lumina takes at most 512 tokens of text"),
+        ({"family": "qwen", "max_sequence_length": 1025}, "qwen takes at most 1024 tokens of text"),
         ({"seeds": 3}, "Unexpected keyword argument"),
     ],
 )
