@@ -15,7 +15,9 @@ A method that takes steps of its own, never the model's, tells how many: `steps`
 `own_steps`.
 
 Settings are checked when the object is made; `ValueError` names the setting, its value and the remedy. Those
-in `off`, a class variable, leave nothing of the method: the baseline bit for bit.
+in `off`, a class variable, leave nothing of the method: the baseline bit for bit. Where `another_image` is
+there and true, a method makes other images than the dense ones, since it begins with other noise or adds some
+on the way: no likeness to these judges it.
 """
 
 from typing import TYPE_CHECKING
@@ -28,12 +30,13 @@ if TYPE_CHECKING:
     from fovea.methods.caching import Caching
     from fovea.methods.drift import Drift
     from fovea.methods.jit import JiT
+    from fovea.methods.lift import Lift
     from fovea.methods.ralu import RALU
     from fovea.methods.random import Random
     from fovea.methods.ras import RAS
     from fovea.methods.steps import Steps
 
-__all__ = ["RALU", "RAS", "Baseline", "Cache", "Caching", "Drift", "JiT", "Random", "Steps"]
+__all__ = ["RALU", "RAS", "Baseline", "Cache", "Caching", "Drift", "JiT", "Lift", "Random", "Steps"]
 
 __getattr__ = lazy.names(
     __name__,
@@ -43,6 +46,7 @@ __getattr__ = lazy.names(
         "Caching": "caching",
         "Drift": "drift",
         "JiT": "jit",
+        "Lift": "lift",
         "RALU": "ralu",
         "Random": "random",
         "RAS": "ras",

@@ -14,7 +14,7 @@ from fovea.methods.notes import Notes
 from fovea.methods.ralu_presets import PRESETS, Preset, matched
 from fovea.methods.ras import RAS
 from fovea.methods.regions import Selection, scores
-from fovea.methods.resolution import coupled, halved, split
+from fovea.methods.resolution import coupled, even, halved, halved_grid, split
 from fovea.methods.tokens import euler
 from fovea.models.tokens import take
 
@@ -73,17 +73,17 @@ class RALU:
 
     def check(self, grid: tuple[int, int]):
         """ValueError for a grid (rows, columns) of tokens that cannot be halved."""
-        if len(self.outline().steps) > 1 and any(size % 2 for size in grid):
-            raise ValueError(f"{grid[0]} x {grid[1]} tokens cannot be halved: both must be even")
+        if len(self.outline().steps) > 1:
+            even(*grid)
 
     @torch.no_grad()
     def __call__(self, flow, on_step=None):
         chosen, stages = self.schedule(flow)
-        half = flow.grid._replace(rows=flow.grid.rows // 2, columns=flow.grid.columns // 2)
         note = Notes(on_step, flow.grid)
         stage = Stage(self, flow, note)
         x, parents, k = flow.noise(), None, 0
         if len(stages) > 1:
+            half = halved_grid(flow.grid)
             x = halved(x, flow.grid, flow.pixels)  # (b, m, c)
             at = half.positions(x.device).expand(len(x), -1, -1)
             fine = torch.zeros_like(at[..., 0])  # (b, m): 1 where at full resolution
@@ -128,6 +128,11 @@ class RALU:
         levels = ntdm.stages(chosen.steps, chosen.ends, chosen.shifts, chosen.c)
         # rounded as timesteps of 1000 sigma are
         return chosen, [(torch.from_numpy(s * 1000).float() / 1000).to(flow.device) for s in levels]
+
+    @property
+    def another_image(self) -> bool:
+        """With tokens of two sizes it is: what is noised anew owes its noise nothing of the dense run's."""
+        return len(self.outline().steps) > 1
 
     @property
     def own_steps(self) -> int:

@@ -10,18 +10,28 @@ from fovea.models.tokens import Grid, pack, take, unpack
 CHILDREN = ((0.0, 0.0), (0.0, 0.5), (0.5, 0.0), (0.5, 0.5))  # places in their parent's cell
 
 
+def even(rows: int, columns: int) -> None:
+    """ValueError where the grid cannot be halved."""
+    if rows % 2 or columns % 2:
+        raise ValueError(
+            f"{rows} x {columns} tokens cannot be halved: height and width must be multiples of 2 tokens"
+        )
+
+
+def halved_grid(grid: Grid) -> Grid:
+    """Half as many rows and columns."""
+    even(*grid)
+    return Grid(grid.rows // 2, grid.columns // 2)
+
+
 def halved(x: Tensor, grid: tuple[int, int], pixels: int) -> Tensor:
     """Every second pixel of the latent, row and column: noise (b, n, c) as noise (b, n / 4, c).
 
     ValueError where the grid is not even.
     """
-    rows, columns = grid
-    if rows % 2 or columns % 2:
-        raise ValueError(
-            f"{rows} x {columns} tokens cannot be halved: height and width must be multiples of 2 tokens"
-        )
+    even(*grid)
     p = round(pixels**0.5)
-    return pack(unpack(x, Grid(rows, columns), p)[..., ::2, ::2], p)
+    return pack(unpack(x, Grid(*grid), p)[..., ::2, ::2], p)
 
 
 def split(x: Tensor, at: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:

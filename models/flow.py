@@ -1,6 +1,6 @@
 """One batch of images to be made, as a velocity field on tokens: all that an acceleration method sees."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -23,7 +23,8 @@ class Flow:
 
     x: tokens (b, n, c), row-major over `grid`; each is one patch of the latent, flattened as (channel, row,
     column). generators: one per image; every random number of an image comes from its own. steps: the number
-    of steps asked for. work: what ran so far; decoded: grids of the images decoded on the way.
+    of steps asked for. work: what ran so far; decoded, encoded: grids of the images that were on the way;
+    beside: FLOPs per image of whatever else ran on it, each to be counted when asked for.
     """
 
     transformer: Transformer
@@ -34,6 +35,8 @@ class Flow:
     steps: int
     work: list[Work] = field(default_factory=list)
     decoded: list[Grid] = field(default_factory=list)
+    encoded: list[Grid] = field(default_factory=list)
+    beside: list[Callable[[], int]] = field(default_factory=list)
 
     @cached_property
     def _places(self) -> Places:
@@ -120,6 +123,11 @@ class Flow:
         self.decoded.append(grid or self.grid)
         return (self.pipeline.decoded if raw else self.pipeline.decode)(x, grid or self.grid)
 
+    def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n c"]:
+        """Tokens of images in [0, 1]: what `decode` gives, back again but for what the autoencoder loses."""
+        self.encoded.append(self.pipeline.grid(*images.shape[2:]))
+        return self.pipeline.encoded(2 * images - 1)
+
     def of(self, image: int, since: int = 0, until: int | None = None) -> list[Work]:
         """What ran for one image, between two entries of the list."""
         return [w for w in self.work[since:until] if image in w.images]
@@ -133,10 +141,12 @@ class Flow:
         return sum(w.k * w.blocks for w in self.of(image, since, until)) / len(self.transformer.blocks)
 
     def flops(self, image: int = 0) -> int:
-        """FLOPs of the transformer for one image so far, by the closed form, and of decoding on the way."""
+        """FLOPs of the transformer for one image so far, by the closed form, and of what ran on the way."""
         evaluated = sum(
             self.transformer.flops(work, text=half.text, guided=half.guided)
             for work in self.of(image)
             for half in self.cond.passes
         )
-        return evaluated + sum(map(self.pipeline.decode_flops, self.decoded))
+        decoded = sum(map(self.pipeline.decode_flops, self.decoded))
+        encoded = sum(map(self.pipeline.encode_flops, self.encoded))
+        return evaluated + decoded + encoded + sum(counted() for counted in self.beside)

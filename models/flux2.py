@@ -178,13 +178,28 @@ class Flux2Pipeline(Pipeline):
 
     def scaled(self, latents):
         """The autoencoder's statistics are those of tokens."""
+        deviation, mean = self._statistics(latents)
+        return self._joined(self._split(latents) * deviation + mean)
+
+    def unscaled(self, latents):
+        deviation, mean = self._statistics(latents)
+        return self._joined((self._split(latents) - mean) / deviation)
+
+    def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Deviation and mean, to be laid over (b, c, rows, p, columns, p)."""
         vae, patch = self.pipe.vae, self.transformer.patch
         deviation = torch.sqrt(vae.bn.running_var + vae.config.batch_norm_eps)
-        deviation, mean = (
-            t.to(latents).view(-1, 1, patch, 1, patch) for t in (deviation, vae.bn.running_mean)
-        )
-        split = latents.unflatten(3, (-1, patch)).unflatten(2, (-1, patch))  # (b, c, rows, p, columns, p)
-        return (split * deviation + mean).flatten(4).flatten(2, 3)
+        both = (t.to(latents).view(-1, 1, patch, 1, patch) for t in (deviation, vae.bn.running_mean))
+        deviation, mean = both
+        return deviation, mean
+
+    def _split(self, latents: Tensor) -> Tensor:
+        patch = self.transformer.patch
+        return latents.unflatten(3, (-1, patch)).unflatten(2, (-1, patch))
+
+    @staticmethod
+    def _joined(split: Tensor) -> Tensor:
+        return split.flatten(4).flatten(2, 3)
 
 
 SCHEDULER = (

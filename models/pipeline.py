@@ -4,7 +4,7 @@ image, noise, noise levels, decoding."""
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any, ClassVar
 
@@ -31,7 +31,7 @@ class Pipeline(ABC):
 
     def __init__(self, pipe: Any, transformer: Transformer) -> None:
         self.pipe, self.transformer = pipe, transformer
-        self._decode_flops: dict[Grid, int] = {}
+        self._flops: dict[tuple[str, Grid], int] = {}
 
     @abstractmethod
     def encode(
@@ -133,17 +133,41 @@ class Pipeline(ABC):
     def pictures(vae: Any, latents: Float[Tensor, "b c height width"]) -> Float[Tensor, "b 3 h w"]:
         return vae.decode(latents, return_dict=False)[0]
 
+    @torch.no_grad()
+    def encoded(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n c"]:
+        """Tokens of images in [-1, 1]: the mean of what the autoencoder takes their latents to be."""
+        vae, own = self.pipe.vae, self.transformer
+        return pack(self.unscaled(self.latents(vae, images.to(vae.dtype))).to(own.state), own.patch)
+
+    def unscaled(self, latents: Float[Tensor, "b c height width"]) -> Float[Tensor, "b c height width"]:
+        """The other way round than `scaled`."""
+        config = self.pipe.vae.config
+        return (latents - (config.shift_factor or 0)) * config.scaling_factor
+
+    @staticmethod
+    def latents(vae: Any, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c height width"]:
+        return vae.encode(images).latent_dist.mode()
+
     def decode_flops(self, grid: Grid) -> int:
         """FLOPs of decoding one image of the grid, counted without computing it."""
-        if grid not in self._decode_flops:
+        size = [side * self.transformer.patch for side in grid]
+        return self._counted("decode", grid, self.pictures, channels(self.pipe.vae.config), size)
+
+    def encode_flops(self, grid: Grid) -> int:
+        """FLOPs of encoding one image of the grid."""
+        size = [side * self.transformer.cell for side in grid]
+        return self._counted("encode", grid, self.latents, 3, size)
+
+    def _counted(
+        self, name: str, grid: Grid, run: Callable[[Any, Tensor], Tensor], channels: int, size: Sequence[int]
+    ) -> int:
+        if (name, grid) not in self._flops:
             with torch.device("meta"):
                 vae = type(self.pipe.vae).from_config(self.pipe.vae.config)
-                size = [side * self.transformer.patch for side in grid]
-                latents = torch.empty(1, channels(vae.config), *size)
                 with FlopCounterMode(display=False) as counter:
-                    self.pictures(vae, latents)
-            self._decode_flops[grid] = counter.get_total_flops()
-        return self._decode_flops[grid]
+                    run(vae, torch.empty(1, channels, *size))
+            self._flops[name, grid] = counter.get_total_flops()
+        return self._flops[name, grid]
 
     @property
     def side(self) -> int:

@@ -191,16 +191,29 @@ class QwenPipeline(Pipeline):
 
     def scaled(self, latents: Tensor) -> Tensor:
         """By channel, as the pipeline does it: its reciprocal of the deviation is rounded."""
+        mean, deviation = self._statistics(latents)
+        return latents / (1.0 / deviation) + mean
+
+    def unscaled(self, latents: Tensor) -> Tensor:
+        mean, deviation = self._statistics(latents)
+        return (latents - mean) * (1.0 / deviation)
+
+    def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         config = self.pipe.vae.config
         mean, deviation = (
-            torch.tensor(values).view(1, -1, 1, 1) for values in (config.latents_mean, config.latents_std)
+            torch.tensor(values).view(1, -1, 1, 1).to(latents)
+            for values in (config.latents_mean, config.latents_std)
         )
-        return latents / (1.0 / deviation.to(latents)) + mean.to(latents)
+        return mean, deviation
 
     @staticmethod
     def pictures(vae: Any, latents: Tensor) -> Tensor:
         """The autoencoder is one of videos, the image one of a single frame."""
         return vae.decode(latents[:, :, None], return_dict=False)[0][:, :, 0]
+
+    @staticmethod
+    def latents(vae: Any, images: Tensor) -> Tensor:
+        return vae.encode(images[:, :, None]).latent_dist.mode()[:, :, 0]
 
 
 # words of what the pipeline puts before every prompt and drops again, by their number of tokens: one each

@@ -96,7 +96,7 @@ def _scores(
             samples.baseline.compute([what for what in wanted if not what.paired])
         samples.compute(wanted)
     found = [(name, score) for name, metric in metrics.items() for score in scored(metric, samples)]
-    kept = [(name, another(score, cell) if cell.role == "sibling" else score) for name, score in found]
+    kept = [(name, another(score, cell) if cell.another_image else score) for name, score in found]
     return {s.name: replace(s, remedy=s.remedy and keyed(name, s.remedy)) for name, s in kept}
 
 

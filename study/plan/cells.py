@@ -28,7 +28,7 @@ class Cell:
     """One row of the table. id: see fingerprint.py. role: what it is for; a "diagnosis" says what a method
     could do and is none, and is not ranked; a "sibling" is another model, with images of its own. axes: the
     keys of the sweep that tell it apart. dense: id of the baseline that it is compared with. series: the name
-    that it shares with cells of other settings."""
+    that it shares with cells of other settings. another_image: no likeness to the dense images judges it."""
 
     id: str
     label: str
@@ -41,6 +41,7 @@ class Cell:
     off: bool  # the settings switch the method off: it is meant to do what the baseline does
     identity: dict[str, Any] = field(repr=False, compare=False)
     unlike_card: str = ""  # of a baseline: what its model card has otherwise
+    another_image: bool = False
 
 
 @dataclass(frozen=True)
@@ -210,8 +211,9 @@ def _method(variant: Variant, point: Point, names: Names, settings: Settings, de
     role = "method"
     if is_diagnosis(made):
         label, role = f"{label} (diagnosis)", "diagnosis"
-    nodes = variant.model, _full(node, made)
-    return _cell(label, role, series, *nodes, settings, values, dense.id, is_off(made))
+    nodes, off = (variant.model, _full(node, made)), is_off(made)
+    cell = _cell(label, role, series, *nodes, settings, values, dense.id, off)
+    return replace(cell, another_image=getattr(made, "another_image", False) and not off)
 
 
 def _step_reduction(dense: Cell, called: Baseline, sweep: Sweep, settings: Settings) -> Iterator[Cell]:
@@ -234,7 +236,8 @@ def _siblings(dense: Cell, called: Baseline, settings: Settings) -> Iterator[Cel
             raise Refused(f"sibling={name}: is the model that the methods run on; name another of conf/model")
         node = {"_target_": "fovea.methods.Baseline", "steps": model["steps"]}
         names = called.name(f"{name} {model['steps']} steps"), "sibling", called.name(name)
-        yield _cell(*names, *checked(model, node), settings, called.axes, dense.id, False)
+        cell = _cell(*names, *checked(model, node), settings, called.axes, dense.id, False)
+        yield replace(cell, another_image=True)
 
 
 def _cell(
@@ -257,6 +260,8 @@ def _cell(
         "code": fingerprint.code(model, method),
         "machine": fingerprint.machine(model["device"]),
     }
+    files = fingerprint.files(method)
+    parts |= {"files": files} if files else {}
     name = fingerprint.digest(parts)
     return Cell(name, label, role, series, model, method, axes, dense or name, off, parts)
 

@@ -1,7 +1,8 @@
 """What a cell is: the hash of all that touches its numbers.
 
     the resolved settings of model and method, defaults included; the size of a batch
-    the weights (contents of small files, size and a sample of large ones; a hub file's own hash)
+    the weights (contents of small files, size and a sample of large ones; a hub file's own hash), those that
+        a method's settings name, too
     the versions of torch, diffusers, transformers, numpy, and of the package whose quantised layers it has
     the source that makes and times an image, which is found by following imports: from the timed region
     (clock, rounding to 8 bits), from the model's family and from the method
@@ -170,6 +171,12 @@ def _commit(hub_id: str) -> str:
         )
     except Exception:  # no network, no such model: Checkpoint.check says so
         return "unknown"
+
+
+def files(method: Mapping[str, Any]) -> dict[str, str]:
+    """Hash of each file of weights among a method's settings."""
+    named = {key: Path(value) for key, value in method.items() if str(value).endswith(".safetensors")}
+    return {key: _contents(file, file.stat().st_size) for key, file in named.items() if file.is_file()}
 
 
 def folder(path: Path) -> str:

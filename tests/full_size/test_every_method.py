@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from fovea.methods import RALU, Baseline, JiT, Random
+from fovea.methods import RALU, Baseline, JiT, Lift, Random
 from fovea.models import adapt
 from fovea.models.families import SIZES
 from fovea.models.pretend import pretend
@@ -67,7 +67,7 @@ def bound(name, method, flow):
         return flow.steps
     if getattr(method, "kv", True) is False:  # the ablation places its tokens alone, anew at each step
         return 4 * flow.steps
-    if isinstance(method, JiT):  # draws of noise and anchors, and places, once per stage
+    if isinstance(method, JiT | Lift):  # draws of noise and anchors, and places, once per stage
         return 30
     if isinstance(method, RALU):
         return 30 + (len(flow.work) if method.cache is not None else 0)

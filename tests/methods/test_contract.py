@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from fovea.eval.speed import count_flops
-from fovea.methods import RALU, Caching
+from fovea.methods import RALU, Caching, Lift
 from fovea.models import adapt, generator
 from fovea.models.flow import Flow
 from tests.pipelines import PIPELINES
@@ -142,7 +142,7 @@ def test_the_trace_says_what_ran(runs, name):
     assert all(step["v"].shape == step["x"].shape for step in steps)
     levels = [step["sigma"].item() for step in steps]
     assert levels[0] == 1
-    assert isinstance(METHODS[name], RALU) or levels == sorted(levels, reverse=True)
+    assert isinstance(METHODS[name], RALU | Lift) or levels == sorted(levels, reverse=True)
     for step in steps:
         if step["rows"] is not None:
             assert all(len(own.unique()) == len(own) for own in step["rows"])

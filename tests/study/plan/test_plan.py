@@ -315,3 +315,31 @@ def test_a_sibling_is_a_row_of_its_own_model(plan, prompts):
         make(["model=lumina_tiny", "sibling=[lumina_tiny]", f"prompts={prompts}"])
     with pytest.raises(Refused, match="flux_tiny"):
         plan("model=lumina_tiny", "sibling=flux_tyni")
+
+
+@pytest.mark.parametrize(
+    ("method", "another"),
+    [("mrflow", True), ("selflift", True), ("ralu", True), ("ralu_ras", True), ("jit", False)],
+)
+def test_what_makes_another_image_is_told_apart(plan, method, another):
+    """Switched off, it is meant to make the dense one."""
+    few = ("model=lumina_tiny", "sweep=none", "sweep.curve=null", f"method={method}")
+    assert [cell.another_image for cell in plan(*few).cells] == [False, another]
+    if method == "selflift":
+        assert [cell.another_image for cell in plan(*few, "method.low=0").cells] == [False, False]
+
+
+def test_another_upscaler_in_the_same_file_is_another_cell(plan, tmp_path):
+    from safetensors.torch import save_file
+    from spandrel.architectures.ESRGAN.__arch.RRDB import RRDBNet
+
+    from fovea.methods import upscaling
+
+    file, found = tmp_path / "x2.safetensors", set()
+    few = ("model=lumina_tiny", "sweep=none", "sweep.curve=null", "method=mrflow", f"method.upscaler={file}")
+    for filters in (2, 3):
+        weights = RRDBNet(num_filters=filters, num_blocks=1, scale=2).state_dict()
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, file)
+        upscaling.load.cache_clear()
+        found.add(plan(*few).cells[1].id)
+    assert len(found) == 2

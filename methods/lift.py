@@ -1,0 +1,134 @@
+"""Lift: begin at half resolution, lift the image once, go on at full (arXiv:2607.01642, arXiv:2609.02036)."""
+
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from fovea.methods import upscaling
+from fovea.methods.notes import Notes
+from fovea.methods.resolution import even, halved_grid
+from fovea.methods.tokens import euler
+from fovea.models.tokens import pack, unpack
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True, config={"extra": "forbid"})
+class Lift:
+    """`low` of the steps run at half height and width, from noise of that size. Their last estimate of the
+    image, x - sigma v, is lifted to full size and noised anew, and the other steps go on from there.
+
+    steps: in all; None for the model's own. low: None is three quarters of them.
+    lift: "latent" repeats each latent pixel 2 x 2; "pixel" decodes, upscales and encodes again; "corrected"
+    (SelfLift-zero) takes the latent's and moves the `risk` share of its pixels that differ most from the
+    "pixel" one towards that, by a `weight` that rises from the first to the second with the difference.
+    upscaler: of images, "bicubic" or the .safetensors file of a network, see `methods.upscaling`.
+    restart: noise level that the full steps start from, evenly down to 0, after low ones of a schedule of
+    their own (MrFlow); None is one schedule of all steps, whose level at the change stays (SelfLift-zero).
+
+    MrFlow is lift=pixel with 12 low steps of 13 and restart=0.12, its upscaler Real-ESRGAN, for which bicubic
+    is the control; its authors pass on 8-bit images and draw from the autoencoder, whose mean is taken here.
+    SelfLift-zero is lift=corrected, published for models of 4 and 8 steps. Neither makes the dense image,
+    since it begins with other noise: likeness to that does not judge them.
+    """
+
+    steps: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    low: Annotated[int, Field(ge=0)] | None = None
+    lift: Literal["latent", "pixel", "corrected"] = "pixel"
+    upscaler: str = "bicubic"
+    restart: Annotated[float, Field(ge=0, lt=1)] | None = None
+    risk: Share = 0.3
+    weight: tuple[Share, Share] = (0.5, 1.0)
+
+    off: ClassVar[dict[str, Any]] = {"low": 0, "restart": None}
+    another_image: ClassVar[bool] = True
+
+    def __post_init__(self):
+        if None not in (self.steps, self.low):
+            self.split(self.steps or 0)
+        if self.low == 0 and self.restart is not None:
+            raise ValueError(f"low=0, restart={self.restart}: without low steps there is nothing to restart")
+        if self.weight[0] > self.weight[1]:
+            raise ValueError(f"weight={list(self.weight)}: must not fall")
+        upscaling.check(self.upscaler)
+
+    def check(self, grid: tuple[int, int]) -> None:
+        """ValueError for a grid (rows, columns) of tokens that cannot be halved, or an upscaler's file that
+        is none."""
+        if self.low != 0:
+            even(*grid)
+        if self.lift != "latent":
+            upscaling.load(self.upscaler)
+
+    def split(self, steps: int) -> tuple[int, int]:
+        """Of so many steps, those at half resolution and those at full."""
+        low = round(0.75 * steps) if self.low is None else self.low
+        if low > steps:
+            raise ValueError(f"low={low}: must be at most steps={steps}")
+        return low, steps - low
+
+    @torch.no_grad()
+    def __call__(self, flow, on_step=None):
+        note, (first, second) = Notes(on_step, flow.grid), self.noise_levels(flow)
+        if len(first) > 1:
+            half = halved_grid(flow.grid)
+            x, places = flow.noise(half), flow.places(grid=half)  # (b, n / 4, c)
+            at = half.positions(x.device).expand(len(x), -1, -1)
+            note.begin(x, at, torch.zeros_like(at[..., 0]))
+            image = x
+            for s, s_next in pairwise(first):
+                v = flow.velocity(x, s, places=places)
+                image, x = (x.float() - s * v).to(x.dtype), euler(x, v, s_next - s)
+                note(sigma=s, x=x, v=v, rows=None)
+            x = self.noised(flow, self.lifted(flow, image, half), second[0])
+        else:
+            x = flow.noise()  # (b, n, c)
+        note.begin(x)
+        for s, s_next in pairwise(second):
+            v = flow.velocity(x, s)
+            x = euler(x, v, s_next - s)
+            note(sigma=s, x=x, v=v, rows=None)
+        return x
+
+    def noise_levels(self, flow) -> tuple[Tensor, Tensor]:
+        """Of the steps at half resolution, and of those at full, each with its last."""
+        low, high = self.split(flow.steps if self.steps is None else self.steps)
+        if self.restart is None:
+            levels = flow.sigmas(self.steps)
+            return levels[: low + 1], levels[low:]
+        own = torch.linspace(self.restart if high else 0.0, 0.0, high + 1, device=flow.device)
+        return flow.sigmas(low, halved_grid(flow.grid)), own
+
+    def noised(self, flow, image: Tensor, sigma: Tensor) -> Tensor:
+        """The image (b, n, c) under noise of its own, at this level."""
+        return ((1 - sigma) * image.float() + sigma * flow.noise()).to(image.dtype)
+
+    def lifted(self, flow, image: Tensor, half) -> Tensor:
+        """The image (b, n / 4, c) at full size, (b, n, c)."""
+        p = round(flow.pixels**0.5)
+        repeated = unpack(image, half, p).repeat_interleave(2, 2).repeat_interleave(2, 3)
+        if self.lift == "latent":
+            return pack(repeated, p)
+        large = upscaling.doubled(flow, flow.decode(image, half), self.upscaler)
+        pixel = flow.encode(large).to(image.dtype)
+        if self.lift == "pixel":
+            return pixel
+        return pack(self.corrected(repeated.float(), unpack(pixel.float(), flow.grid, p)).to(image.dtype), p)
+
+    def corrected(self, latent: Tensor, pixel: Tensor) -> Tensor:
+        """(b, c, h, w) of both: the first, moved towards the second where they differ most."""
+        away = pixel - latent
+        risk = away.abs().mean(1).flatten(1)  # (b, h w)
+        count = round(self.risk * risk.shape[1])
+        if not count:
+            return latent
+        most, at = risk.topk(count)
+        low, high = most[:, -1:], most[:, :1]
+        least, full = self.weight
+        share = least + (full - least) * (most - low) / (high - low + 1e-8)
+        weights = torch.zeros_like(risk).scatter(1, at, share).unflatten(1, away.shape[2:])
+        return latent + weights[:, None] * away

@@ -1,0 +1,65 @@
+"""Images made twice as large: by bicubic interpolation, or by a network from a file."""
+
+from functools import cache, lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+BICUBIC = "bicubic"
+
+
+def check(upscaler: str) -> None:
+    """ValueError for what names neither."""
+    if upscaler != BICUBIC and not (upscaler.endswith(".safetensors") and Path(upscaler).is_file()):
+        raise ValueError(f"upscaler={upscaler}: must be {BICUBIC}, or a .safetensors file that is there")
+
+
+@lru_cache(maxsize=1)
+def load(upscaler: str) -> Any:
+    """A network of super-resolution from its file, its architecture told by the names and shapes of the
+    weights (spandrel: Real-ESRGAN, SwinIR, DAT, ...); None for bicubic. Nothing in a file is executed.
+    ValueError for a file that is none of those."""
+    if upscaler == BICUBIC:
+        return None
+    try:
+        from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
+    except ImportError:
+        raise ValueError(
+            f"upscaler={upscaler}: a network needs spandrel; pip install 'fovea[upscaler]'"
+        ) from None
+    try:
+        found = ModelLoader("cpu").load_from_file(upscaler)
+    except UnsupportedModelError:
+        raise ValueError(
+            f"upscaler={upscaler}: holds none of the architectures that spandrel knows"
+        ) from None
+    if not isinstance(found, ImageModelDescriptor) or found.scale < 2 or found.input_channels != 3:
+        raise ValueError(f"upscaler={upscaler}: does not make images of three channels larger")
+    return found.eval()
+
+
+def doubled(flow, images: Float[Tensor, "b 3 h w"], upscaler: str) -> Float[Tensor, "b 3 2*h 2*w"]:
+    """In [0, 1]. Where a network makes them larger than twice, they are taken back. Its FLOPs are noted."""
+    network, size = load(upscaler), [2 * side for side in images.shape[2:]]
+    if network is not None:
+        flow.beside.append(partial(flops, upscaler, *images.shape[2:]))
+        images = network.to(images.device)(images)
+    if [*images.shape[2:]] != size:
+        images = F.interpolate(images, size, mode="bicubic", antialias=network is not None)
+    return images.clamp(0, 1)
+
+
+@cache
+def flops(upscaler: str, height: int, width: int) -> int:
+    """Of the network on one image, counted without computing it."""
+    from copy import deepcopy
+
+    network = deepcopy(load(upscaler).model).to("meta")
+    with FlopCounterMode(display=False) as counter:
+        network(torch.empty(1, 3, height, width, device="meta"))
+    return counter.get_total_flops()
