@@ -2,11 +2,13 @@
 methods/upscaling.py: networks from files."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers import FlowMatchEulerDiscreteScheduler, FluxImg2ImgPipeline
+from diffusers.pipelines.flux.pipeline_flux_img2img import FluxImg2ImgPipeline
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -118,7 +120,7 @@ def test_the_full_steps_are_diffusers_img2img():
     own.scheduler = FlowMatchEulerDiscreteScheduler(shift=1.0)
     with adapt(own) as model:
         x, steps = traced(Lift(steps=4, low=2, restart=0.3), flow_of(model, prompts=PROMPTS[:1]))
-    theirs = FluxImg2ImgPipeline(**own.components)
+    theirs: Any = FluxImg2ImgPipeline(**own.components)
     theirs.set_progress_bar_config(disable=True)
     found = theirs(
         PROMPTS[:1],
