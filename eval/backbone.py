@@ -1,6 +1,7 @@
 """The CLIP model that features and scores come from: any of open_clip's, loaded once per process."""
 
-from functools import lru_cache
+from functools import cache, lru_cache, partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,8 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from fovea.eval import Unavailable
-from fovea.eval.encoder import TextEncoder
+from fovea.eval.caches import remembered, unchanged
+from fovea.eval.encoder import Parts, TextEncoder, two_towers
 from fovea.eval.network import Device, place
 from fovea.eval.weights import as_trained, digest, in_folder, located, of_tag, quick_gelu
 
@@ -69,31 +71,41 @@ EMOJI = Backbone(name="emoji")  # trained on other drawings of the embedded data
 
 @lru_cache(maxsize=2)
 def load(backbone: Backbone) -> TextEncoder:
+    weights, device = backbone.weights(), place(backbone.device)
+    config = [] if backbone.pretrained else [weights.parent / "open_clip_config.json"]
+    opened = cache(partial(parts, backbone, weights, device))
+    of = [repr(backbone), version("open_clip_torch"), unchanged([weights, *config])]
+    identity = remembered(of, lambda: identified(backbone, weights, opened()))
+    return TextEncoder(opened, identity, device, backbone.batch, __name__)
+
+
+def parts(backbone: Backbone, weights: Path, device: str) -> Parts:
     # imported here: seconds that a run without such metrics need not pay
     import open_clip
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
-    weights = backbone.weights()
+    name, how = f"{FOLDER}{weights.parent}", {}
     if backbone.pretrained:
-        name, how = (
-            backbone.model,
-            as_trained(backbone.model, backbone.pretrained, weights, backbone.quick_gelu),
-        )
-        architecture = f"{name}, quick_gelu={how['force_quick_gelu']}"
-    else:
-        name, how = f"{FOLDER}{weights.parent}", {}
-        architecture = digest(weights.parent / "open_clip_config.json")
-    device = place(backbone.device)
+        name = backbone.model
+        how = as_trained(backbone.model, backbone.pretrained, weights, backbone.quick_gelu)
     try:
         network: Any = open_clip.create_model(name, device=device, **how).eval()
-        tokenizer = open_clip.get_tokenizer(name)
+        tokenizer: Any = open_clip.get_tokenizer(name)
     except (
         Exception
     ) as e:  # files that are not what they should be fail in open_clip, safetensors, pickle or torch
         raise Unavailable(
             f"open_clip cannot load {weights} ({e})", "check, fetch or train the file again"
         ) from e
-    resize: dict[str, Any] = dict(network.visual.preprocess_cfg)
-    identity = {"weights": digest(weights), "architecture": architecture, "resize": sorted(resize.items())}
-    preprocess: Any = image_transform_v2(PreprocessCfg(**resize), is_train=False)
-    return TextEncoder(network, preprocess, tokenizer, identity, backbone.batch, __name__)
+    preprocess: Any = image_transform_v2(PreprocessCfg(**network.visual.preprocess_cfg), is_train=False)
+    return two_towers(network, preprocess, tokenizer)
+
+
+def identified(backbone: Backbone, weights: Path, opened: Parts) -> dict[str, Any]:
+    """The identity of its features."""
+    architecture = digest(weights.parent / "open_clip_config.json") if not backbone.pretrained else ""
+    if backbone.pretrained:
+        gelu = quick_gelu(backbone.model, backbone.pretrained, weights, backbone.quick_gelu)
+        architecture = f"{backbone.model}, quick_gelu={gelu}"
+    resize = sorted(opened.towers.visual.preprocess_cfg.items())
+    return {"weights": digest(weights), "architecture": architecture, "resize": resize}

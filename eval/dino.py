@@ -5,7 +5,8 @@ preprocessing; the Fréchet distance in the authors' own (Stein, arXiv:2306.0467
 """
 
 import importlib
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,8 +20,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from fovea.eval import Unavailable
-from fovea.eval.encoder import Encoder, as_picture, of_picture
-from fovea.eval.hub import WEIGHTS, digests, folder, prepared, settings
+from fovea.eval.caches import remembered, unchanged
+from fovea.eval.encoder import Encoder, Parts, as_picture, of_picture
+from fovea.eval.hub import WEIGHTS, digests, files, folder, prepared, settings
 from fovea.eval.network import Device, place
 from fovea.eval.weights import digest, located
 
@@ -71,19 +73,28 @@ class DINOv2:
 @lru_cache(maxsize=1)
 def of_authors(model: DINOv2) -> Encoder:
     file, device = model.file(), place(model.device)
+    identity = {"network": model.architecture, "weights": digest(file), "resize": "bicubic-224"}
+    opened = cache(partial(network_of_authors, model.architecture, file, device))
+    remembered(
+        [repr(model), version("timm"), unchanged([file])], lambda: bool(opened())
+    )  # it holds the model
+    return Encoder(
+        lambda: Parts(partial(class_token, opened()), prepare), identity, device, model.batch, __name__
+    )
+
+
+def network_of_authors(architecture: str, file: Path, device: str) -> Any:
     timm: Any = importlib.import_module("timm")
     with torch.device("meta"):  # not initialised, only to be loaded
-        network = timm.create_model(model.architecture, pretrained=False, img_size=SIDE, num_classes=0)
+        network = timm.create_model(architecture, pretrained=False, img_size=SIDE, num_classes=0)
     try:
         state = load_file(file) if file.suffix == ".safetensors" else torch.load(file, weights_only=True)
         state = {key: value for key, value in state.items() if key != "mask_token"}
         state["pos_embed"] = at_224(state["pos_embed"])
         network.load_state_dict(state, strict=True, assign=True)
     except Exception as e:  # files that are not what they should be fail in torch, safetensors or timm
-        raise Unavailable(f"{file} does not hold {model.architecture} ({e})", "give another file") from e
-    identity = {"network": model.architecture, "weights": digest(file), "resize": "bicubic-224"}
-    run = partial(class_token, network.to(device).eval().requires_grad_(False))
-    return Encoder(run, prepare, identity, device, model.batch, __name__)
+        raise Unavailable(f"{file} does not hold {architecture} ({e})", "give another file") from e
+    return network.to(device).eval().requires_grad_(False)
 
 
 def class_token(network: Any, x: Tensor) -> dict[str, Tensor]:
@@ -142,9 +153,29 @@ class DINO:
 
 @lru_cache(maxsize=1)
 def of_transformers(backbone: DINO) -> Encoder:
+    weights, device = backbone.weights(), place(backbone.device)
+    opened = cache(partial(in_transformers, weights, device))
+
+    def identity() -> dict[str, Any]:
+        network, picture = opened()
+        return {
+            "weights": digests(weights),
+            "architecture": network.config.to_json_string(),
+            "resize": settings(picture),
+        }
+
+    def parts() -> Parts:
+        network, picture = opened()
+        return Parts(partial(first_token, network), of_picture(partial(prepared, picture)))
+
+    of = [repr(backbone), version("transformers"), unchanged(files(weights))]
+    return Encoder(parts, remembered(of, identity), device, backbone.batch, __name__)
+
+
+def in_transformers(weights: Path, device: str) -> tuple[Any, Any]:
+    """The network and what prepares its images."""
     from transformers import AutoImageProcessor, AutoModel
 
-    weights = backbone.weights()
     try:
         network: Any = AutoModel.from_pretrained(weights, local_files_only=True, dtype=torch.float32)
         picture: Any = AutoImageProcessor.from_pretrained(weights, local_files_only=True, backend="pil")
@@ -152,15 +183,7 @@ def of_transformers(backbone: DINO) -> Encoder:
         raise Unavailable(
             f"transformers cannot load {weights} ({e})", "check or fetch the files again"
         ) from e
-
-    identity = {
-        "weights": digests(weights),
-        "architecture": network.config.to_json_string(),
-        "resize": settings(picture),
-    }
-    device = place(backbone.device)
-    run = partial(first_token, network.eval().to(device))
-    return Encoder(run, of_picture(partial(prepared, picture)), identity, device, backbone.batch, __name__)
+    return network.eval().to(device), picture
 
 
 def first_token(network: Any, pixels: Tensor) -> dict[str, Tensor]:

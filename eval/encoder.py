@@ -1,8 +1,9 @@
 """A network that gives features of images, by name, and of texts if it reads them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,36 +17,49 @@ Network = Callable[[Tensor], Mapping[str, Tensor]]  # (b, ...) -> {name: (b, d)}
 Prepare = Callable[[Tensor], Tensor]  # uint8 (3, H, W) -> (3, h, w)
 
 
+class Parts(NamedTuple):
+    """network: (b, 3, h, w) -> {name: (b, d)}. prepare: of an image, what goes into it. Where texts are read,
+    towers: the network of two halves, `encode_image` and `encode_text`; tokenizer: of n texts (n, tokens)."""
+
+    network: Network
+    prepare: Prepare
+    towers: Any = None
+    tokenizer: Callable[[list[str]], Tensor] | None = None
+
+
 class Encoder:
     """Images to named features, float32 (n, d) on the CPU, not normalised. Each is prepared alone, so that no
     feature depends on what else is in the batch or how large it is.
 
-    network: (b, 3, h, w) -> {name: (b, d)}. identity: all that the features depend on besides the images, as
-    JSON. module: whose code they depend on. batch: images or texts per call.
+    load: gives the parts, when the first image is looked at. identity: all that the features depend on
+    besides the images, as JSON. module: whose code they depend on. batch: images or texts per call.
     """
 
     paired = False
 
     def __init__(
         self,
-        network: Network,
-        prepare: Prepare,
+        load: Callable[[], Parts],
         identity: dict[str, Any],
         device: str,
         batch: int,
         module: str = __name__,
     ):
-        self.network, self.prepare, self.identity = network, prepare, identity
+        self.load, self.identity = load, identity
         self.device, self.batch, self.module = device, batch, module
+
+    @cached_property
+    def parts(self) -> Parts:
+        return self.load()
 
     def images(self, images: Tensor) -> dict[str, Tensor]:
         """Of uint8 (n, 3, H, W)."""
-        return self.run(self.network, map(self.prepare, images))
+        return self.run(self.parts.network, map(self.parts.prepare, images))
 
     def pictures(self, pictures: Iterable[Image.Image]) -> dict[str, Tensor]:
         """Of pictures of any sizes."""
         tensors = (torch.from_numpy(np.array(p.convert("RGB"))).permute(2, 0, 1) for p in pictures)
-        return self.run(self.network, map(self.prepare, tensors))
+        return self.run(self.parts.network, map(self.parts.prepare, tensors))
 
     def compute(self, batch: Batch) -> dict[str, Tensor]:
         return self.images(batch.images)
@@ -61,26 +75,11 @@ class Encoder:
 
 
 class TextEncoder(Encoder):
-    """A network of two halves, `encode_image` and `encode_text`. Feature `features`.
+    """A network of two halves. Feature `features`."""
 
-    picture: of a picture (3, h, w). tokenizer: of n texts (n, tokens).
-    """
-
-    def __init__(
-        self,
-        towers: Any,
-        picture: Callable[[Image.Image], Tensor],
-        tokenizer: Callable[[list[str]], Tensor],
-        identity: dict[str, Any],
-        batch: int,
-        module: str = __name__,
-    ):
-        def features(x: Tensor) -> dict[str, Tensor]:
-            return {"features": towers.encode_image(x)}
-
-        device = str(next(towers.parameters()).device)
-        super().__init__(features, of_picture(picture), identity, device, batch, module)
-        self.towers, self.tokenizer = towers, tokenizer
+    @property
+    def towers(self) -> Any:
+        return self.parts.towers
 
     def texts(self, prompts: Sequence[str]) -> Tensor:
         """n texts -> (n, d). What exceeds the model's context is cut off, as its tokenizer does."""
@@ -88,7 +87,20 @@ class TextEncoder(Encoder):
         def features(x: Tensor) -> dict[str, Tensor]:
             return {"texts": self.towers.encode_text(x)}
 
-        return self.run(features, self.tokenizer(list(prompts)))["texts"]
+        if self.parts.tokenizer is None:
+            raise TypeError("this network reads no texts")
+        return self.run(features, self.parts.tokenizer(list(prompts)))["texts"]
+
+
+def two_towers(
+    towers: Any, picture: Callable[[Image.Image], Tensor], tokenizer: Callable[[list[str]], Tensor]
+) -> Parts:
+    """picture: prepares one, (3, h, w)."""
+
+    def features(x: Tensor) -> dict[str, Tensor]:
+        return {"features": towers.encode_image(x)}
+
+    return Parts(features, of_picture(picture), towers, tokenizer)
 
 
 def cosines(encoder: TextEncoder, batch: Batch) -> Tensor:

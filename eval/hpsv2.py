@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from fovea.eval.backbone import Backbone
-from fovea.eval.encoder import TextEncoder, cosines
+from fovea.eval.encoder import Parts, TextEncoder, cosines, two_towers
 from fovea.eval.facts import Facts
 from fovea.eval.hub import single
 from fovea.eval.network import CENTRE, SPREAD, Device
@@ -40,9 +40,15 @@ def pixels(image, side: int, antialias: bool) -> Tensor:
 @lru_cache(maxsize=1)
 def load(weights: Path, antialias: bool, device: Device, batch: int) -> TextEncoder:
     tuned = Backbone(ARCHITECTURE, str(weights), device=device, batch=batch).load()
-    resize = partial(pixels, side=tuned.towers.visual.image_size[0], antialias=antialias)
     identity = {**tuned.identity, "resize": f"longest side, antialias={antialias}"}
-    return TextEncoder(tuned.towers, resize, tuned.tokenizer, identity, batch, __name__)
+
+    def parts() -> Parts:
+        towers, tokenizer = tuned.parts.towers, tuned.parts.tokenizer
+        return two_towers(
+            towers, partial(pixels, side=towers.visual.image_size[0], antialias=antialias), tokenizer
+        )
+
+    return TextEncoder(parts, identity, tuned.device, batch, __name__)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

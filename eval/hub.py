@@ -58,6 +58,11 @@ def folder(model: str, needed: Sequence[str], key: str) -> Path:
     raise Unavailable(f"no {model} on this machine: {where}", remedy)
 
 
+def files(place: Path) -> list[Path]:
+    """Of a transformers folder: all that stands in it."""
+    return sorted(file for file in place.iterdir() if file.is_file())
+
+
 def digests(place: Path) -> str:
     """sha256 of the weights in a transformers folder: of the file, or of the digests of its parts."""
     files = next(found for pattern in WEIGHTS if (found := sorted(place.glob(pattern))))

@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import warnings
 import zipfile
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fovea.eval import Unavailable
-from fovea.eval.encoder import Encoder
+from fovea.eval.caches import remembered, unchanged
+from fovea.eval.encoder import Encoder, Parts
 from fovea.eval.inception_v3 import InceptionV3
 from fovea.eval.network import Device, place
 from fovea.eval.resize import RESIZES, Resize
@@ -76,12 +77,15 @@ def packaged() -> list[Path]:
 
 @lru_cache(maxsize=3)
 def load(inception: Inception) -> Encoder:
-    device, spatial = place(inception.device), SPATIAL.get(inception.resize)
-    network, numbers = opened(inception.file(), device)
+    device, spatial, file = place(inception.device), SPATIAL.get(inception.resize), inception.file()
+    numbers = remembered(["FID Inception", *unchanged([file])], lambda: opened(file, device)[1])
     identity = {"network": "FID Inception-v3", "weights": numbers}
     identity |= {"resize": inception.resize, "spatial": spatial}
-    run, prepare = partial(network, spatial=spatial), RESIZES[inception.resize]
-    return Encoder(run, prepare, identity, device, inception.batch, __name__)
+
+    def parts() -> Parts:
+        return Parts(partial(opened(file, device)[0], spatial=spatial), RESIZES[inception.resize])
+
+    return Encoder(cache(parts), identity, device, inception.batch, __name__)
 
 
 @lru_cache(maxsize=1)

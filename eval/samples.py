@@ -10,7 +10,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from typing_extensions import Protocol, runtime_checkable  # those of Python 3.12, which call no property
 
 from fovea.eval.rows import Column, Found, Rows
+from fovea.source import followed, source, syntax
 
 BATCH = 32  # images in memory at once, beside as many that are read ahead
 
@@ -97,6 +99,18 @@ def signature(what: PerImage) -> str:
     """What is found, as text: its class, and its identity."""
     of = f"{type(what).__module__}.{type(what).__qualname__}"
     return json.dumps({"of": of, "identity": what.identity}, sort_keys=True, default=str)
+
+
+def computed_by(module: str) -> dict[str, Any]:
+    """What a module's figures depend on besides their settings: its code with all that it imports from here,
+    torch, and what torch computes on."""
+    return {"code": _code(module), "torch": version("torch"), "cuda": torch.cuda.is_available()}
+
+
+@cache
+def _code(module: str) -> str:
+    files = [(name, syntax(source(name))) for name in sorted(followed(module, ("fovea.eval",)))]
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

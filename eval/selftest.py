@@ -20,9 +20,10 @@ from typing import Any
 from PIL import Image
 
 from fovea.eval import Metric, Samples, Score, Unavailable, quality
+from fovea.eval.caches import remembered
 from fovea.eval.contract import Failed, check, pictures
 from fovea.eval.facts import Facts
-from fovea.eval.samples import PerImage, signature
+from fovea.eval.samples import PerImage, computed_by, signature
 
 CONF = Path(__file__).resolve().parent.parent / "conf" / "metric"
 
@@ -55,9 +56,31 @@ def with_reference(metric: Any) -> Iterator[Metric]:
 
 @lru_cache(maxsize=64)
 def fault(metric: Any) -> str | None:
-    """Why a metric must not be trusted here, or None; asked once of each in a process."""
-    outcome, why = verdict(metric)
-    return why if outcome == "failed" else None
+    """Why a metric must not be trusted here, or None. A metric that passed is not asked again on this machine
+    while its settings, its code, its weights and torch are the same."""
+
+    def passed() -> bool:
+        outcome, why = verdict(metric)
+        if outcome != "passed":
+            raise Failed(why) if outcome == "failed" else Unavailable(why, "")
+        return True
+
+    try:
+        of = [
+            "self-test",
+            repr(metric),
+            *map(signature, metric.needs()),
+            computed_by(type(metric).__module__),
+        ]
+    except Exception:  # whatever it is, the self-test meets it, too
+        of = None
+    try:
+        _ = passed() if of is None else remembered(of, passed)
+    except Unavailable:  # which is no failure
+        return None
+    except Failed as failure:
+        return str(failure)
+    return None
 
 
 def promised(metric: Any) -> Mapping[str, Facts]:

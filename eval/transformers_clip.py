@@ -1,6 +1,7 @@
 """A CLIP model in transformers' layout as the backbone of scores, in place of one of open_clip's."""
 
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,8 +11,9 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from fovea.eval import Unavailable
-from fovea.eval.encoder import TextEncoder
-from fovea.eval.hub import WEIGHTS, digests, folder, prepared, settings
+from fovea.eval.caches import remembered, unchanged
+from fovea.eval.encoder import Parts, TextEncoder, two_towers
+from fovea.eval.hub import WEIGHTS, digests, files, folder, prepared, settings
 from fovea.eval.network import Device, place
 
 
@@ -66,16 +68,30 @@ class Towers(torch.nn.Module):
 
 @lru_cache(maxsize=1)
 def load(backbone: TransformersCLIP) -> TextEncoder:
-    from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
-
-    weights = backbone.weights()
+    weights, device = backbone.weights(), place(backbone.device)
     words = folder(
         backbone.processor or backbone.model, ("tokenizer.json", "vocab.json"), "backbone.processor"
     )
+    opened = cache(partial(parts, weights, words, device))
+
+    def identity() -> dict[str, Any]:
+        return {
+            "weights": digests(weights),
+            "architecture": opened().towers.clip.config.to_json_string(),
+            "resize": settings(processor(words)),
+        }
+
+    of = [repr(backbone), version("transformers"), unchanged(files(weights)), unchanged(files(words))]
+    return TextEncoder(opened, remembered(of, identity), device, backbone.batch, __name__)
+
+
+def parts(weights: Path, words: Path, device: str) -> Parts:
+    from transformers import CLIPModel, CLIPTokenizer
+
     try:
         clip: Any = CLIPModel.from_pretrained(weights, local_files_only=True, dtype=torch.float32)
         tokenizer = CLIPTokenizer.from_pretrained(words, local_files_only=True)
-        picture: Any = CLIPImageProcessorPil.from_pretrained(words, local_files_only=True)
+        picture = processor(words)
     except Exception as e:  # files that are not what they should be fail in json, safetensors or torch
         raise Unavailable(
             f"transformers cannot load {weights} ({e})", "check or fetch the files again"
@@ -86,10 +102,10 @@ def load(backbone: TransformersCLIP) -> TextEncoder:
         how: Any = {"padding": "max_length", "truncation": True, "max_length": context}
         return tokenizer(prompts, return_tensors="pt", **how).input_ids
 
-    identity = {
-        "weights": digests(weights),
-        "architecture": clip.config.to_json_string(),
-        "resize": settings(picture),
-    }
-    towers = Towers(clip).eval().to(place(backbone.device))
-    return TextEncoder(towers, partial(prepared, picture), tokens, identity, backbone.batch, __name__)
+    return two_towers(Towers(clip).eval().to(device), partial(prepared, picture), tokens)
+
+
+def processor(words: Path) -> Any:
+    from transformers import CLIPImageProcessorPil
+
+    return CLIPImageProcessorPil.from_pretrained(words, local_files_only=True)

@@ -6,18 +6,14 @@ A part is written in one stroke, and rows are known by the image's sha256: what 
 was made again is not taken for that of the new one. A part that cannot be read is none. Deleting `found`
 costs time alone."""
 
-import ast
 import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache, cached_property
-from importlib.metadata import version
-from importlib.util import find_spec
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +21,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from fovea.eval.rows import Rows
-from fovea.eval.samples import PerImage, signature
+from fovea.eval.samples import PerImage, computed_by, signature
 from fovea.study.files import write
 from fovea.study.finished import Finished
 from fovea.study.picture import Damaged, pixels
@@ -122,26 +118,4 @@ class StoredImages:
 
 def cache_key(what: PerImage) -> str:
     """All that is found depends on, as text: what it is, its code, and what computes it."""
-    runs_on = {"torch": version("torch"), "cuda": torch.cuda.is_available()}
-    return json.dumps({"what": signature(what), "code": code(what.module), **runs_on}, sort_keys=True)
-
-
-@cache
-def code(module: str) -> str:
-    """Hash of a metric's module with all that it imports from eval: its syntax, not its layout."""
-    files = sorted(_imported(module, set()))
-    trees = [(file.name, ast.dump(ast.parse(file.read_text("utf-8")))) for file in files]
-    return hashlib.sha256(json.dumps(trees).encode()).hexdigest()[:16]
-
-
-def _imported(module: str, seen: set[Path]) -> set[Path]:
-    spec = find_spec(module)
-    file = Path(spec.origin) if spec and spec.origin else None
-    if file is None or file in seen or file.name == "__init__.py":
-        return seen
-    seen.add(file)
-    nodes: Any = ast.walk(ast.parse(file.read_text("utf-8")))
-    for node in nodes:
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fovea.eval."):
-            _imported(str(node.module), seen)
-    return seen
+    return json.dumps({"what": signature(what), **computed_by(what.module)}, sort_keys=True)

@@ -12,19 +12,18 @@ Not part of it: prompts and seeds, which are each sample's key, so that raising 
 look at the stored images; where weights come from; comments, docstrings and layout of the
 source."""
 
-import ast
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from fovea.models.quantize import KINDS
+from fovea.source import ROOT, followed, home, imported, source, syntax
 
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "diffusers", "transformers", "numpy")
 TIMED = "fovea.study.run.generate"
 FOLLOWED = ("fovea.models", "fovea.methods", "fovea.eval")  # what plans and reports touches no number
@@ -65,22 +64,12 @@ def code(model: Mapping[str, Any], method: Mapping[str, Any]) -> str:
 @cache
 def _code(family: str, further: tuple[str, ...], targets: tuple[str, ...]) -> str:
     """Of families, the model's own and those that it is built on; what lists them all reads the others."""
-    own, found = f"fovea.models.{family}", set[str]()
-    _source(own)
-    _follow(own, found, ())
-    listed = [name for package, name in _imported(_source(FAMILIES)) if package == "fovea.models"]
-    others = {f"fovea.models.{name}" for name in listed}
+    found = followed(f"fovea.models.{family}", FOLLOWED)
+    listed = [name for package, name in imported(source(FAMILIES)) if package == "fovea.models"]
+    others = {f"fovea.models.{name}" for name in listed} - found
     for module in [TIMED, *further, *map(home, targets)]:
-        _source(module)
-        _follow(module, found, others)
-    return digest([(module, _syntax(_file(module))) for module in sorted(found)])
-
-
-def _source(module: str) -> Path:
-    file = _file(module)
-    if file is None:
-        raise FileNotFoundError(f"{module} has no source to tell a cell by")
-    return file
+        found |= followed(module, FOLLOWED, others)
+    return digest([(module, syntax(source(module))) for module in sorted(found)])
 
 
 def targets_of(node: Mapping[str, Any]) -> Iterator[str]:
@@ -91,71 +80,13 @@ def targets_of(node: Mapping[str, Any]) -> Iterator[str]:
             yield from targets_of(value)
 
 
-def _follow(module: str, found: set[str], left_out: Iterable[str]) -> None:
-    """Adds the module and all of FOLLOWED that it imports. A package's own file only names others."""
-    file = _file(module)
-    if module in found or module in left_out or file is None or file.name == "__init__.py":
-        return
-    found.add(module)
-    for package, name in _imported(file):
-        if package.startswith(FOLLOWED):
-            _follow(package, found, left_out)
-            _follow(home(f"{package}.{name}"), found, left_out)
-
-
-def home(target: str) -> str:
-    """The module that a name is written in: fovea.methods.RAS -> fovea.methods.ras; a module is its own."""
-    module, _, name = target.rpartition(".")
-    file = _file(module)
-    if _file(target) is not None or file is None:
-        return target
-    return next((source for source, given in _imported(file) if given == name), module)
-
-
-def _file(module: str) -> Path | None:
-    path = ROOT / module.removeprefix("fovea.").replace(".", "/")
-    return next((f for f in (path.with_suffix(".py"), path / "__init__.py") if f.is_file()), None)
-
-
-@cache
-def _imported(file: Path) -> list[tuple[str, str]]:
-    """Module and name of each `from module import name`, those for types alone in a module left out."""
-    tree = ast.parse(file.read_text("utf-8"))
-    types = [
-        node
-        for block in ast.walk(tree)
-        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
-        for node in ast.walk(block)
-    ]
-    skipped = set() if file.name == "__init__.py" else set(map(id, types))
-    return [
-        (str(node.module), alias.name)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and id(node) not in skipped
-        for alias in node.names
-    ]
-
-
-@cache
-def _syntax(file: Path) -> str:
-    """The source without comments, docstrings and layout."""
-    tree = ast.parse(file.read_text("utf-8"))
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-            and ast.get_docstring(node) is not None
-        ):
-            node.body = node.body[1:]
-    return ast.dump(tree)
-
-
 @cache
 def weights(path: str, kind: str) -> str:
     """Of a local folder its contents, of a hub id the commit."""
     if kind == "random":
         return "random"
     places = (Path(path).expanduser(), ROOT / path)
-    here = next((p for p in places if (p / "model_index.json").is_file()), None)
+    here = next((p for p in places if (p / "model_index.json").issource()), None)
     return folder(here) if here else f"{path}@{_commit(path)}"
 
 
@@ -184,7 +115,7 @@ def folder(path: Path) -> str:
     files = [
         f for f in sorted(path.rglob("*")) if f.suffix in (".safetensors", ".bin", ".json", ".model", ".txt")
     ]
-    return digest([(str(f.relative_to(path)), _contents(f, f.stat().st_size)) for f in files if f.is_file()])
+    return digest([(str(f.relative_to(path)), _contents(f, f.stat().st_size)) for f in files if f.issource()])
 
 
 @cache

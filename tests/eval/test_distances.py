@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from fovea.eval import Samples
 from fovea.eval.dinov2 import DINOv2Distance
-from fovea.eval.encoder import Encoder
+from fovea.eval.encoder import Encoder, Parts
 from fovea.eval.fid import FID
 from fovea.eval.fid_inf import FIDInfinity
 from fovea.eval.inception import Inception
@@ -44,7 +44,8 @@ def small(config):
         return dict.fromkeys(("pool", "spatial", "class"), found)
 
     identity = {"network": "small", "resize": getattr(config, "resize", None)}
-    return Encoder(network, lambda image: image.float() / 255, identity, "cpu", config.batch)
+    parts = Parts(network, lambda image: image.float() / 255)
+    return Encoder(lambda: parts, identity, "cpu", config.batch)
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from fovea.eval import Unavailable
-from fovea.eval.encoder import Encoder
+from fovea.eval.encoder import Encoder, Parts
 from fovea.eval.facts import Facts
 from fovea.eval.features import computed, header, save
 from fovea.eval.pictures import folder as pictures_in
@@ -18,9 +18,9 @@ from fovea.eval.reference import Reference, distance_score
 
 def extractor(**identity):
     """Three features of an image: its mean colour."""
+    parts = Parts(lambda x: {"colour": x.mean((2, 3))}, lambda image: image[:, :8, :8].float())
     return Encoder(
-        lambda x: {"colour": x.mean((2, 3))},
-        lambda image: image[:, :8, :8].float(),
+        lambda: parts,
         {"network": "colour", "weights": "none", "resize": "crop"} | identity,
         "cpu",
         batch=4,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fovea.eval.encoder import Encoder
+from fovea.eval.encoder import Encoder, Parts
 from fovea.eval.features import header
 from scripts import reference_stats
 from scripts.reference_stats import CONF, annotated, chosen, main, squared
@@ -15,7 +15,8 @@ from scripts.reference_stats import CONF, annotated, chosen, main, squared
 
 def small(metric, changes):
     identity = {"metric": metric, "changes": changes}
-    return Encoder(lambda x: {"pool": x.mean((2, 3))}, lambda x: x[:, :8, :8].float(), identity, "cpu", 2)
+    parts = Parts(lambda x: {"pool": x.mean((2, 3))}, lambda x: x[:, :8, :8].float())
+    return Encoder(lambda: parts, identity, "cpu", 2)
 
 
 @pytest.fixture

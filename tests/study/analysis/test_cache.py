@@ -5,12 +5,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fovea.eval import Samples
+from fovea.eval import Samples, backbone
 from fovea.eval.clipscore import CLIPScore
 from fovea.eval.fidelity import PSNR, SSIM
 from fovea.eval.frechet import FrechetDistance
-from fovea.eval.selftest import needed
-from fovea.study.analysis.cache import PART, CachedRows, StoredImages, cache_key, code
+from fovea.eval.samples import computed_by
+from fovea.eval.selftest import fault, needed
+from fovea.study.analysis.cache import PART, CachedRows, StoredImages, cache_key
 from fovea.study.picture import Damaged, png
 from fovea.study.store import Store
 from tests.eval.models import save_tiny
@@ -33,10 +34,8 @@ def store(tmp_path):
 
 @pytest.fixture
 def metrics(tmp_path):
-    from fovea.eval.backbone import Backbone
-
-    backbone = Backbone(model=f"local-dir:{save_tiny(tmp_path / 'clip')}", name="tiny", device="cpu")
-    return [PSNR(), SSIM(), FrechetDistance(backbone, cache=None), CLIPScore(backbone)]
+    tiny = backbone.Backbone(model=f"local-dir:{save_tiny(tmp_path / 'clip')}", name="tiny", device="cpu")
+    return [PSNR(), SSIM(), FrechetDistance(tiny, cache=tmp_path / "reference"), CLIPScore(tiny)]
 
 
 def samples(store):
@@ -76,6 +75,16 @@ def test_nothing_is_computed_twice(store, metrics, monkeypatch):
     monkeypatch.setattr(StoredImages, "read", lambda *_: pytest.fail("an image was read"))
     assert [metric(samples(store)) for metric in metrics] == first
     assert counted == {}
+
+
+def test_no_network_is_loaded_where_nothing_is_new(store, metrics, monkeypatch):
+    """Neither for the self-test, nor to say what the features depend on."""
+    first = [metric(samples(store)) for metric in metrics if fault(metric) is None]
+    assert len(first) == 4
+    backbone.load.cache_clear()
+    fault.cache_clear()
+    monkeypatch.setattr(backbone, "parts", lambda *_: pytest.fail("a network was loaded"))
+    assert [metric(samples(store)) for metric in metrics if fault(metric) is None] == first
 
 
 def test_a_metric_that_is_added_uses_the_features_that_are_there(store, metrics, monkeypatch):
@@ -122,7 +131,7 @@ def test_parts_are_written_as_the_work_goes_on(tmp_path):
 def test_code_and_settings_tell_what_is_found_apart(metrics):
     psnr, ssim, *_ = metrics
     assert len({cache_key(what) for what in needed(metrics)}) == 4
-    assert code("fovea.eval.lpips") != code(ssim.module) == code(psnr.module)
+    assert computed_by("fovea.eval.lpips") != computed_by(ssim.module) == computed_by(psnr.module)
 
 
 def test_an_image_that_cannot_be_read_stops_the_search_and_is_named(store):

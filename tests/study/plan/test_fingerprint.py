@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+import fovea.source
 from fovea.models.families import FAMILIES
 from fovea.study.plan import fingerprint
 from fovea.study.plan.fingerprint import ROOT, code
@@ -42,9 +43,11 @@ def source(tmp_path, monkeypatch):
         shutil.copytree(
             ROOT / folder, tmp_path / folder, ignore=lambda _, names: {"__pycache__"} & set(names)
         )
-    monkeypatch.setattr(fingerprint, "ROOT", tmp_path)
-    for name in ("_imported", "_syntax"):
-        monkeypatch.setattr(fingerprint, name, once_per_text(getattr(fingerprint, name).__wrapped__))
+    monkeypatch.setattr(fovea.source, "ROOT", tmp_path)
+    for name in ("imported", "syntax"):
+        parse = once_per_text(getattr(fovea.source, name).__wrapped__)
+        for module in (fovea.source, fingerprint):
+            monkeypatch.setattr(module, name, parse)
     forget()
     yield tmp_path
     forget()

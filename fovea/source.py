@@ -1,0 +1,82 @@
+"""The source that a module is made of, read and not run: what it imports of this package, and its syntax."""
+
+import ast
+from collections.abc import Collection
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def file_of(module: str) -> Path | None:
+    path = ROOT / module.removeprefix("fovea.").replace(".", "/")
+    return next((f for f in (path.with_suffix(".py"), path / "__init__.py") if f.is_file()), None)
+
+
+def source(module: str) -> Path:
+    """Raises FileNotFoundError where there is none."""
+    file = file_of(module)
+    if file is None:
+        raise FileNotFoundError(f"{module} has no source that tells it from another version of it")
+    return file
+
+
+def followed(module: str, packages: tuple[str, ...], left_out: Collection[str] = ()) -> set[str]:
+    """The module with all that it imports of these packages, directly or not. A package's own file only names
+    others."""
+    source(module)
+    found: set[str] = set()
+    _follow(module, packages, left_out, found)
+    return found
+
+
+def _follow(module: str, packages: tuple[str, ...], left_out: Collection[str], found: set[str]) -> None:
+    file = file_of(module)
+    if module in found or module in left_out or file is None or file.name == "__init__.py":
+        return
+    found.add(module)
+    for package, name in imported(file):
+        if package.startswith(packages):
+            _follow(package, packages, left_out, found)
+            _follow(home(f"{package}.{name}"), packages, left_out, found)
+
+
+def home(name: str) -> str:
+    """The module that a name is written in: fovea.methods.RAS -> fovea.methods.ras; a module is its own."""
+    module, _, own = name.rpartition(".")
+    file = file_of(module)
+    if file_of(name) is not None or file is None:
+        return name
+    return next((source for source, given in imported(file) if given == own), module)
+
+
+@cache
+def imported(file: Path) -> list[tuple[str, str]]:
+    """Module and name of each `from module import name`, those for types alone in a module left out."""
+    tree = ast.parse(file.read_text("utf-8"))
+    types = [
+        node
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    ]
+    skipped = set() if file.name == "__init__.py" else set(map(id, types))
+    return [
+        (str(node.module), alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and id(node) not in skipped
+        for alias in node.names
+    ]
+
+
+@cache
+def syntax(file: Path) -> str:
+    """Without comments, docstrings and layout."""
+    tree = ast.parse(file.read_text("utf-8"))
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
+            node.body = node.body[1:]
+    return ast.dump(tree)
