@@ -72,22 +72,28 @@ EMOJI = Backbone(name="emoji")  # trained on other drawings of the embedded data
 @lru_cache(maxsize=2)
 def load(backbone: Backbone) -> TextEncoder:
     weights, device = backbone.weights(), place(backbone.device)
-    config = [] if backbone.pretrained else [weights.parent / "open_clip_config.json"]
-    opened = cache(partial(parts, backbone, weights, device))
-    of = [repr(backbone), version("open_clip_torch"), unchanged([weights, *config])]
-    identity = remembered(of, lambda: identified(backbone, weights, opened()))
+    if backbone.pretrained:
+        name = backbone.model
+        how = as_trained(name, backbone.pretrained, weights, backbone.quick_gelu)
+        files, architecture = [weights], f"{name}, quick_gelu={how['force_quick_gelu']}"
+    else:
+        name, how = f"{FOLDER}{weights.parent}", {}
+        files = [weights, weights.parent / "open_clip_config.json"]
+        architecture = digest(files[1])
+    opened = cache(partial(parts, name, how, weights, device))
+    resize = remembered(
+        ["resize", repr(backbone), how, version("open_clip_torch"), unchanged(files)],
+        lambda: sorted(opened().towers.visual.preprocess_cfg.items()),
+    )
+    identity = {"weights": digest(weights), "architecture": architecture, "resize": resize}
     return TextEncoder(opened, identity, device, backbone.batch, __name__)
 
 
-def parts(backbone: Backbone, weights: Path, device: str) -> Parts:
+def parts(name: str, how: dict[str, Any], weights: Path, device: str) -> Parts:
     # imported here: seconds that a run without such metrics need not pay
     import open_clip
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
-    name, how = f"{FOLDER}{weights.parent}", {}
-    if backbone.pretrained:
-        name = backbone.model
-        how = as_trained(backbone.model, backbone.pretrained, weights, backbone.quick_gelu)
     try:
         network: Any = open_clip.create_model(name, device=device, **how).eval()
         tokenizer: Any = open_clip.get_tokenizer(name)
@@ -99,13 +105,3 @@ def parts(backbone: Backbone, weights: Path, device: str) -> Parts:
         ) from e
     preprocess: Any = image_transform_v2(PreprocessCfg(**network.visual.preprocess_cfg), is_train=False)
     return two_towers(network, preprocess, tokenizer)
-
-
-def identified(backbone: Backbone, weights: Path, opened: Parts) -> dict[str, Any]:
-    """The identity of its features."""
-    architecture = digest(weights.parent / "open_clip_config.json") if not backbone.pretrained else ""
-    if backbone.pretrained:
-        gelu = quick_gelu(backbone.model, backbone.pretrained, weights, backbone.quick_gelu)
-        architecture = f"{backbone.model}, quick_gelu={gelu}"
-    resize = sorted(opened.towers.visual.preprocess_cfg.items())
-    return {"weights": digest(weights), "architecture": architecture, "resize": resize}
