@@ -16,7 +16,8 @@ from fovea.study.config.schema import Settings
 from fovea.study.files import write
 from fovea.study.picture import Damaged, same
 from fovea.study.plan.plan import OF_RUN
-from fovea.study.report.terminal import print_groups, print_lines, print_table, print_text, terminal
+from fovea.study.report.formats import literal, markdown
+from fovea.study.report.terminal import print_table, print_text, terminal
 from fovea.study.stored import Record, Stored, find, rounded
 from fovea.study.streams import print_summary
 
@@ -29,7 +30,6 @@ PLAIN = ("commit", "dirty", "python", "system", "threads", "random_weights")
 OF_NO_FIGURE = OF_RUN | {"results", "launcher", "logger", "sweep"}  # of the config
 OF_MOMENT = {"load_average"}  # of the machine
 MOST = 4  # cells that are named
-SHOWN = 40  # characters of a value on the terminal
 
 
 def run(command: Command) -> int:
@@ -43,22 +43,20 @@ def run(command: Command) -> int:
     if not pairs:
         raise Refused(f"{command.text}: they have no cell in common: {'; '.join(', '.join(r) for r in rest)}")
     from fovea.study.analysis.change import changes  # seconds: nothing is refused from here on
-    from fovea.study.report.compared import HEAD, NOTES, lines, markdown, origins, told
+    from fovea.study.report.comparisons import change_table, origin_table, told
 
     differences, found = differing(a, b, pairs), changes(a, b, pairs)
     images = {q["label"]: identical(a, b, (p, q)) for p, q in pairs}
-    groups = lines(found)
-    heads = _heads(a, b, pairs, rest, images)
-    console = terminal(120)
+    heads, tables = _heads(a, b, pairs, rest, images), [origin_table(differences), change_table(found)]
+    heads += [] if differences else ["nothing differs in where they come from"]
+    console = terminal(160)
     for text in heads:
         print_text(text, console)
-    sources = origins(differences, SHOWN) or [["nothing differs in where they come from"]]
-    print_lines(sources, console, left=3, whole=0)
-    print_groups(groups, HEAD, console)
-    for note in NOTES:
-        print_text(note, console, "dim")
+    for table in filter(None, tables):
+        print_table(table, console)
     if name:
-        write(Path(results) / name / "compare.md", markdown(heads, origins(differences), groups))
+        parts = [*map(literal, heads), *map(markdown, filter(None, tables))]
+        write(Path(results) / name / "compare.md", "\n\n".join(parts))
     differs = {key: [told(value) for value in both] for key, both in differences.items()}
     print_summary(_summary(a, b, rest, images, differs, found))
     return 0
@@ -68,7 +66,7 @@ def across(a: Stored, b: Stored, versus: str) -> int:
     """The cells of the second study against one of the first, over the images that both have."""
     from fovea.study.analysis.contrasts import against
     from fovea.study.analysis.subjects import of_study
-    from fovea.study.report.contrasts import contrast_table
+    from fovea.study.report.comparisons import contrast_table
 
     found = against(of_study(b), of_study(a), versus)
     table = contrast_table(found, a.random_weights or b.random_weights)

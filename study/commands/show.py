@@ -37,7 +37,7 @@ def run(command: Command) -> int:
 def _against(study: Stored, versus: str) -> Table | None:
     from fovea.study.analysis.contrasts import against  # seconds, only where they are asked for
     from fovea.study.analysis.subjects import of_study
-    from fovea.study.report.contrasts import contrast_table
+    from fovea.study.report.comparisons import contrast_table
 
     return contrast_table(against(of_study(study), of_study(study), versus), study.random_weights)
 
@@ -140,7 +140,7 @@ def _under_way(study: Stored) -> list[str]:
 def tables(study: Stored, pairs: Table | None = None) -> list[Table]:
     """As they were written; of a study whose tables another version wrote, the figures of its records. pairs:
     stands in for those that were written."""
-    from fovea.study.report.contrasts import contrast_table, in_short
+    from fovea.study.report.comparisons import contrast_table, in_short
 
     found = formats.read(study.folder / "table.parquet") or _plain(study)
     others = (formats.read(study.folder / f"{name}.parquet") for name in ("contrasts", "published"))

@@ -12,7 +12,7 @@ from fovea.study.files import write, write_json
 from fovea.study.plan.fingerprint import digest
 from fovea.study.plan.plan import Plan
 from fovea.study.report import formats, published
-from fovea.study.report.contrasts import contrast_table, in_short
+from fovea.study.report.comparisons import contrast_table, in_short
 from fovea.study.report.maps import animation, focus, maps, regions
 from fovea.study.report.page import page
 from fovea.study.report.panels import sheet

@@ -1,0 +1,140 @@
+"""Tables of differences: of cells in pairs, and of two studies."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from fovea.study.analysis.change import Change
+from fovea.study.analysis.contrasts import VERSUS, Contrast
+from fovea.study.report.notes import unseen
+from fovea.study.report.study_table import RANDOM, star
+from fovea.study.report.table import NOTHING, Column, Entry, Table, bounded, figure
+
+TITLE = "Cells against each other, in pairs"
+P = ((math.inf, 4),)
+COLUMNS = (
+    Column("cell", "cell", left=True),
+    Column("control", "less", left=True),
+    Column("question", "question", brief=False, left=True),
+    Column("score", "score", left=True),
+    Column("difference", "difference", spread="interval", signed=True),
+    Column("p", "p", digits=P, brief=False, best="ascending"),
+    Column("p_holm", "corrected", digits=P, brief=False, best="ascending"),
+    Column("verdict", "verdict", left=True),
+    Column("n", "n", digits=((math.inf, 0),), brief=False),
+)
+MANY = 24  # lines
+NOTE = (
+    "Differences: the first cell less the second over the images that both have, prompts drawn together "
+    "[95 % interval]. Corrected: p with Holm's correction for all pairs of one question in all scores; the "
+    "verdict and * are by it, at 5 %."
+)
+CONTROLS = "Of several controls that of the nearest cost stands here, at most a quarter apart."
+COSTS = {  # name, divisor, unit
+    "seconds": ("s/image", 1, ""),
+    "speedup": ("speedup", 1, "×"),
+    "flops": ("FLOPs", 1e9, " G"),
+    "memory_bytes": ("memory", 2**30, " GiB"),
+}
+CHANGES = (
+    Column("cell", "cell", left=True),
+    Column("figure", "figure", left=True),
+    *(Column(key, key) for key in ("first", "second", "change", "n")),
+)
+CHANGE_NOTES = (
+    "Costs: the second over the first, in per cent; the median over the batches that both have. The two were "
+    "not measured in turns: a machine that was busier at one time is in them.",
+    "Scores: the second minus the first, with 95 % intervals, over the images that both have, resampled "
+    "together; n 0: no image is in both, the two are taken as independent. * holds after Holm's correction "
+    "for all of these differences.",
+)
+
+
+def contrast_table(found: Sequence[Contrast], random_weights: bool) -> Table | None:
+    """None where there is nothing to compare."""
+    if not found:
+        return None
+    natural = [] if found[0].why == VERSUS else [CONTROLS]
+    warning = RANDOM if random_weights else ""
+    return Table(
+        COLUMNS, [_row(c) for c in found], [NOTE, *natural, *unseen(min(c.n for c in found))], TITLE, warning
+    )
+
+
+def in_short(table: Table) -> Table:
+    """For a terminal: of many pairs those that are told apart."""
+    if len(table.rows) <= MANY:
+        return table
+    rows = [row for row in table.rows if row["verdict"].value in ("better", "worse")]
+    rest = f"{len(table.rows) - len(rows)} more differences are not told apart: contrasts.csv has them."
+    return replace(table, rows=rows, notes=[*table.notes, rest])
+
+
+def _row(contrast: Contrast) -> dict[str, Entry]:
+    return {
+        "cell": Entry(contrast.cell),
+        "control": Entry(contrast.control),
+        "question": Entry(contrast.why),
+        "score": Entry(contrast.score, text=contrast.facts.heading(contrast.score)),
+        "difference": bounded(contrast.by, star(contrast.holm)),
+        "p": Entry(contrast.by.p),
+        "p_holm": Entry(contrast.holm),
+        "verdict": Entry(contrast.verdict),
+        "n": Entry(contrast.n),
+    }
+
+
+def change_table(found: Sequence[Change]) -> Table:
+    """Figure by figure, of two studies."""
+    return Table(CHANGES, list(map(_change, found)), CHANGE_NOTES)
+
+
+def _change(change: Change) -> dict[str, Entry]:
+    name = change.facts.heading(change.figure) if change.facts else COSTS[change.figure][0]
+    counted = change.by is not None and change.figure not in ("flops", "memory_bytes")
+    first, second = (Entry(x, text=_value(change.figure, x)) for x in (change.a, change.b))
+    return {
+        "cell": Entry(change.cell),
+        "figure": Entry(change.figure, text=name),
+        "first": first,
+        "second": second,
+        "change": Entry(change.by and change.by.value, mark=star(change.holm), text=_by(change)),
+        "n": Entry(change.pairs, text=str(change.pairs) if counted else ""),
+    }
+
+
+def _value(name: str, x: float | None) -> str:
+    if x is None:
+        return NOTHING
+    _, scale, unit = COSTS.get(name, ("", 1, ""))
+    return f"{x / scale:.2f}{unit}" if unit else figure(x)
+
+
+def _by(change: Change) -> str:
+    if change.by is None:
+        return change.why or NOTHING
+    scale, unit = (100, " %") if change.relative else (1, "")
+    value, low, high = (scale * x for x in (change.by.value, change.by.low, change.by.high))
+    if value == low == high == 0:
+        return "same"
+    text = f"{'+' if value >= 0 else ''}{_digits(value, change)}{unit}"
+    return text if low == high else f"{text} [{_digits(low, change)}, {_digits(high, change)}]"
+
+
+def _digits(x: float, change: Change) -> str:
+    return f"{x:.1f}".replace("-", "−") if change.relative else figure(x)
+
+
+def origin_table(differences: Mapping[str, tuple[Any, Any]]) -> Table | None:
+    """What differs in where two studies come from; None where nothing does."""
+    columns = [Column(key, key, left=True) for key in ("differs in", "first", "second")]
+    rows = [
+        {"differs in": Entry(key), "first": Entry(text=told(a)), "second": Entry(text=told(b))}
+        for key, (a, b) in differences.items()
+    ]
+    return Table(columns, rows) if rows else None
+
+
+def told(value: Any) -> str:
+    return NOTHING if value is None else str(value)
