@@ -33,7 +33,8 @@ class Cache(ABC):
 
     @abstractmethod
     def start(self, flow, steps: int) -> Velocity:
-        """`velocity(step, x, sigma, places=None)` for one trajectory of `steps` steps on one set of tokens.
+        """`velocity(step, x, sigma, encodings=None)` for one trajectory of `steps` steps on one set of
+        tokens.
         step: which noise level sigma is, from 0; one may be evaluated more than once, as Heun's method does.
         All it remembers is dropped with it."""
 
@@ -41,7 +42,7 @@ class Cache(ABC):
 def uncached(flow) -> Velocity:
     """The same of the flow itself, where no cache stands before it."""
 
-    def velocity(step, x, sigma, places=None):
-        return flow.velocity(x, sigma, places=places)
+    def velocity(step, x, sigma, encodings=None):
+        return flow.velocity(x, sigma, encodings=encodings)
 
     return velocity

@@ -21,7 +21,7 @@ class Gate(Cache):
     off: ClassVar = {"threshold": 0.0}
 
     @abstractmethod
-    def watched(self, flow, e, x: Tensor, sigma: Tensor, places) -> Tensor:
+    def watched(self, flow, e, x: Tensor, sigma: Tensor, encodings) -> Tensor:
         """What is watched, (b', ...) with three axes. e: the evaluation of all tokens at x, not yet run."""
 
     def rescaled(self, change: float) -> float:
@@ -34,10 +34,10 @@ class Gate(Cache):
     def start(self, flow, steps):
         drift, before, residual = [0.0] * len(flow.generators), None, None
 
-        def velocity(step, x, sigma, places=None):
+        def velocity(step, x, sigma, encodings=None):
             nonlocal drift, before, residual
-            e = flow.open(x, sigma, places)
-            now = self.watched(flow, e, x, sigma, places or flow.places())
+            e = flow.open(x, sigma, encodings)
+            now = self.watched(flow, e, x, sigma, encodings or flow.encodings())
             due = [True] * len(drift)
             if 0 < step < steps - 1:
                 drift = [d + self.rescaled(c) for d, c in zip(drift, e.change(now, before), strict=True)]

@@ -56,7 +56,7 @@ class JiT:
         sigmas = self.noise_levels(flow)
         counts = self.anchors(n, len(sigmas) - 1)
         z = flow.noise() if counts[0] < n else x
-        rows, v, places = self.first(flow, x, counts[0]), x, None
+        rows, v, encodings = self.first(flow, x, counts[0]), x, None
         for i, (s, s_next) in enumerate(pairwise(sigmas)):
             if counts[i] > rows.shape[1]:
                 more = self.more(flow, v, rows, counts[i] - rows.shape[1])
@@ -65,14 +65,14 @@ class JiT:
                 x = put(x, more, torch.lerp(take(x, more), target, self.relax))
                 rows = torch.cat([rows, more], 1).sort().values
             if i == 0 or counts[i] > counts[i - 1]:
-                places = flow.places(take(at, rows)) if counts[i] < n else None
-            if places is None:
+                encodings = flow.encodings(take(at, rows)) if counts[i] < n else None
+            if encodings is None:
                 v = flow.velocity(x, s)
             else:
-                v = filled(flow.velocity(take(x, rows), s, places=places), rows, flow.grid)
+                v = filled(flow.velocity(take(x, rows), s, encodings=encodings), rows, flow.grid)
             x = euler(x, v, s_next - s)
             if on_step:
-                on_step(i=i, sigma=s, x=x, v=v, rows=None if places is None else rows)
+                on_step(i=i, sigma=s, x=x, v=v, rows=None if encodings is None else rows)
         return x
 
     def noise_levels(self, flow) -> Tensor:

@@ -76,12 +76,12 @@ class Lift:
         note, (first, second) = Notes(on_step, flow.grid), self.noise_levels(flow)
         if len(first) > 1:
             half = halved_grid(flow.grid)
-            x, places = flow.noise(half), flow.places(grid=half)  # (b, n / 4, c)
+            x, encodings = flow.noise(half), flow.encodings(grid=half)  # (b, n / 4, c)
             at = half.positions(x.device).expand(len(x), -1, -1)
             note.begin(x, at, torch.zeros_like(at[..., 0]))
             image = x
             for s, s_next in pairwise(first):
-                v = flow.velocity(x, s, places=places)
+                v = flow.velocity(x, s, encodings=encodings)
                 image, x = (x.float() - s * v).to(x.dtype), euler(x, v, s_next - s)
                 note(sigma=s, x=x, v=v, rows=None)
             x = self.noised(flow, self.lifted(flow, image, half), second[0])

@@ -13,7 +13,7 @@ class Notes:
     """Hands steps on to `on_step`, if there is one, counted through all stages, and with each
 
     before: the state (b, m, c) that the step started from;
-    at: places (b, m, 2) of the tokens on the half-resolution grid, see `resolution.split`; None at full;
+    at: positions (b, m, 2) of the tokens on the half-resolution grid, see `resolution.split`; None at full;
     density: how many tokens stand for each token of the full `grid` (b, n), 1/4 at half; None at full;
     regions: scores (b, m) that the stage's regions were chosen by; None where there was no choice.
     """

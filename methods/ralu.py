@@ -88,7 +88,7 @@ class RALU:
             at = half.positions(x.device).expand(len(x), -1, -1)
             fine = torch.zeros_like(at[..., 0])  # (b, m): 1 where at full resolution
             note.begin(x, at, fine)
-            x, v = stage(x, stages[0], flow.places(grid=half))
+            x, v = stage(x, stages[0], flow.encodings(grid=half))
             if len(stages) == 3:
                 k = self.regions(half.n, chosen.ratio)
                 image = (x.float() - stages[0][-1] * v).to(x.dtype)  # Tweedie's estimate
@@ -96,7 +96,7 @@ class RALU:
                 rows = score.topk(k).indices.sort().values
                 x, at, parents = self.refined(flow, x, at, rows, chosen.ends[0], chosen.c)
                 note.begin(x, at, fine.scatter(1, rows, 1.0), score)
-                x, v = stage(x, stages[1], flow.places(at, half), parents)
+                x, v = stage(x, stages[1], flow.encodings(at, half), parents)
             coarse = torch.arange(half.n - k, device=x.device).expand(len(x), -1)  # they stand in front
             x, at, parents = self.refined(flow, x, at, coarse, chosen.ends[-2], chosen.c)
             order = (at[..., 0] * flow.grid.columns + at[..., 1]).argsort()  # row by row again
@@ -152,7 +152,7 @@ class Stage:
         self.velocity: Any = uncached(flow)
         self.step = 0
 
-    def __call__(self, x, sigmas, places, parents=None):
+    def __call__(self, x, sigmas, encodings, parents=None):
         """State and velocity (b, m, c) at the end. parents: of the tokens, (b, m) row numbers of those of the
         stage before, where there was one."""
         if self.ralu.carry and parents is not None:
@@ -160,7 +160,7 @@ class Stage:
         elif self.ralu.cache is not None:
             self.velocity, self.step = self.ralu.cache.start(self.flow, len(sigmas) - 1), 0
         for s, s_next in pairwise(sigmas):
-            v = self.velocity(self.step, x, s, places=places)
+            v = self.velocity(self.step, x, s, encodings=encodings)
             x = euler(x, v, s_next - s)
             self.note(sigma=s, x=x, v=v, rows=None)
             self.step += 1

@@ -127,4 +127,4 @@ class Kept:
 def alone(flow, x: Tensor, sigma: Tensor, rows: Tensor) -> Tensor:
     """Velocity (b, k, c) of the tokens `rows` (b, k), as if there were no others."""
     at = flow.grid.positions(x.device).expand(len(x), -1, -1)
-    return flow.velocity(take(x, rows), sigma, places=flow.places(take(at, rows)))
+    return flow.velocity(take(x, rows), sigma, encodings=flow.encodings(take(at, rows)))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fovea.models.tokens import Grid, pack, take, unpack
 
-CHILDREN = ((0.0, 0.0), (0.0, 0.5), (0.5, 0.0), (0.5, 0.5))  # places in their parent's cell
+CHILDREN = ((0.0, 0.0), (0.0, 0.5), (0.5, 0.0), (0.5, 0.5))  # positions in their parent's cell
 
 
 def even(rows: int, columns: int) -> None:
@@ -35,19 +35,19 @@ def halved(x: Tensor, grid: tuple[int, int], pixels: int) -> Tensor:
 
 
 def split(x: Tensor, at: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The tokens x (b, n, c) at places `at` (b, n, 2) with those in `rows` (b, k) replaced by four copies.
+    """The tokens x (b, n, c) at positions `at` (b, n, 2) with those in `rows` (b, k) replaced by four copies.
 
-    Gives the new tokens, their places, and their parents (b, n + 3 k): first the n - k that were kept, in
+    Gives the new tokens, their positions, and their parents (b, n + 3 k): first the n - k that were kept, in
     order, then the copies, each token's four together.
     """
     b, n, _ = x.shape
     kept = torch.ones(b, n, dtype=torch.bool, device=x.device).scatter(1, rows, False)
     kept = kept.long().argsort(dim=1, descending=True, stable=True)[:, : n - rows.shape[1]]
     parents = torch.cat([kept, rows.repeat_interleave(4, 1)], 1)
-    places = take(at, parents)
-    offsets = places.new_tensor(CHILDREN).repeat(rows.shape[1], 1)
-    places[:, kept.shape[1] :] += offsets
-    return take(x, parents), places, parents
+    positions = take(at, parents)
+    offsets = positions.new_tensor(CHILDREN).repeat(rows.shape[1], 1)
+    positions[:, kept.shape[1] :] += offsets
+    return take(x, parents), positions, parents
 
 
 def coupled(

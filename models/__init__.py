@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from fovea.models.model import Model
     from fovea.models.random_weights import weights_are_random
     from fovea.models.sampling import generate, generator
-    from fovea.models.tokens import Conditioning, Grid, Places
+    from fovea.models.tokens import Conditioning, Encodings, Grid
 
 __all__ = [
     "KV",
     "Checkpoint",
     "Conditioning",
+    "Encodings",
     "Flow",
     "Grid",
     "MissingWeights",
     "Model",
-    "Places",
     "adapt",
     "generate",
     "generator",
@@ -55,6 +55,6 @@ __getattr__ = lazy.names(
         "weights_are_random": "random_weights",
         "Conditioning": "tokens",
         "Grid": "tokens",
-        "Places": "tokens",
+        "Encodings": "tokens",
     },
 )

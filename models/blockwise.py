@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fovea.models.block_runs import BlockRun, Modules, Part
 from fovea.models.hidden import Context, Hidden
 from fovea.models.tokens import Conditioning
 from fovea.models.transformer import Transformer
-from fovea.models.work import Modules, Part, Work
 
 Record = Callable[[int, tuple[Tensor, ...]], None]
 Recall = Callable[[int], Sequence[Tensor]]
@@ -26,14 +26,15 @@ class Evaluation:
         h = e.run(h, 1)                # the others
         v = e.velocity(h)              # (b, n, c), guided: what flow.velocity(x, sigma) gives, bit for bit
 
-    b: images. work: what runs is noted here. hidden: the state before the first block. contexts: one for each
-    of `cond.passes`; where these are several, a state holds one behind the other, shorter texts filled up.
+    b: images. block_runs: what runs is noted here. hidden: the state before the first block. contexts: one
+    for each of `cond.passes`; where these are several, a state holds one behind the other, shorter texts
+    filled up.
     """
 
     transformer: Transformer
     cond: Conditioning
     b: int
-    work: list[Work]
+    block_runs: list[BlockRun]
     hidden: Hidden
     contexts: tuple[Context, ...]
 
@@ -43,7 +44,7 @@ class Evaluation:
 
     def modulated(self) -> Float[Tensor, "b n d"]:
         """Input of the first block's attention over the image: normalised and modulated (TeaCache)."""
-        self.work.append(Work(0, 0, 0, 0, tuple(range(self.b)), looked=True))
+        self.block_runs.append(BlockRun(0, 0, 0, 0, tuple(range(self.b)), looked=True))
         return together([self.transformer.modulated(*part) for part in self.parts(self.hidden)])
 
     def watched(self, difference: Hidden) -> Float[Tensor, "_ s d"]:
@@ -78,12 +79,12 @@ class Evaluation:
         """
         last = self.blocks if last is None else last
         chosen = tuple(range(self.b)) if images is None else tuple(images)
-        held: tuple[Part, ...] = ()
+        cached: tuple[Part, ...] = ()
         if recall is not None:
-            held = ("attention",) if modules == "attention" else ("attention", "mlp")
+            cached = ("attention",) if modules == "attention" else ("attention", "mlp")
         n = hidden.image.shape[1]
         if first < last:
-            self.work.append(Work(n, n, first, last, chosen, held=held))
+            self.block_runs.append(BlockRun(n, n, first, last, chosen, cached=cached))
         transformer, found = self.transformer, []
         for turn, (state, context) in enumerate(self.parts(hidden)):
             if images is not None:

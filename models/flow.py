@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from fovea.models.block_runs import BlockRun
 from fovea.models.blockwise import Evaluation
 from fovea.models.hidden import Hidden
 from fovea.models.kv import KV
 from fovea.models.pipeline import Pipeline
-from fovea.models.tokens import Conditioning, Grid, Places
+from fovea.models.tokens import Conditioning, Encodings, Grid
 from fovea.models.transformer import Transformer
-from fovea.models.work import Work
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,14 +33,14 @@ class Flow:
     grid: Grid
     generators: Sequence[torch.Generator]
     steps: int
-    work: list[Work] = field(default_factory=list)
+    block_runs: list[BlockRun] = field(default_factory=list)
     decoded: list[Grid] = field(default_factory=list)
     encoded: list[Grid] = field(default_factory=list)
     beside: list[Callable[[], int]] = field(default_factory=list)
 
     @cached_property
-    def _places(self) -> Places:
-        return self.transformer.places(self.grid)
+    def _encodings(self) -> Encodings:
+        return self.transformer.encodings(self.grid)
 
     @property
     def device(self) -> torch.device:
@@ -66,11 +66,13 @@ class Flow:
         """The pipeline's own noise levels, from 1 to 0. like: see `Pipeline.sigmas`."""
         return self.pipeline.sigmas(self.steps if steps is None else steps, grid or self.grid, like)
 
-    def places(self, positions: Float[Tensor, "b n 2"] | None = None, grid: Grid | None = None) -> Places:
+    def encodings(
+        self, positions: Float[Tensor, "b n 2"] | None = None, grid: Grid | None = None
+    ) -> Encodings:
         """Positional encodings of `grid`, or of tokens at (row, column) `positions` in units of its cells."""
         if positions is None and grid is None:
-            return self._places
-        return self.transformer.places(grid or self.grid, positions)
+            return self._encodings
+        return self.transformer.encodings(grid or self.grid, positions)
 
     def new_kv(self) -> KV:
         """An empty memory for one trajectory."""
@@ -83,38 +85,38 @@ class Flow:
         *,
         kv: KV | None = None,
         rows: Int[Tensor, "b k"] | None = None,
-        places: Places | None = None,
+        encodings: Encodings | None = None,
         images: Sequence[int] | None = None,
     ) -> Float[Tensor, "i k c"]:
         """Velocity of the tokens `rows` (all if None), guidance included. See `Transformer.velocity`.
 
         images: which of the batch alone are evaluated, all of their tokens; without `kv` and `rows`.
         """
-        k, n, places, cond = (
+        k, n, encodings, cond = (
             x.shape[1] if rows is None else rows.shape[1],
             x.shape[1],
-            places or self._places,
+            encodings or self._encodings,
             self.cond,
         )
         if images is not None:
-            x, places, cond = x[[*images]], places.of(images), cond.of(images)
+            x, encodings, cond = x[[*images]], encodings.of(images), cond.of(images)
         self._note(k, n, len(self.transformer.blocks), images)
-        return self.transformer.velocity(x, sigma, cond, places, kv, rows)
+        return self.transformer.velocity(x, sigma, cond, encodings, kv, rows)
 
     def open(
-        self, x: Float[Tensor, "b n c"], sigma: Float[Tensor, ""], places: Places | None = None
+        self, x: Float[Tensor, "b n c"], sigma: Float[Tensor, ""], encodings: Encodings | None = None
     ) -> Evaluation:
         """The evaluation of all tokens, to be run block by block by the caller; see `Evaluation`."""
         self._note(x.shape[1], x.shape[1], 0)
-        own, places = self.transformer, places or self._places
-        entered = [own.enter(x, sigma, half, places) for half in self.cond.passes]
+        own, encodings = self.transformer, encodings or self._encodings
+        entered = [own.enter(x, sigma, half, encodings) for half in self.cond.passes]
         states, contexts = zip(*entered, strict=True)
         hidden = states[0] if len(states) == 1 else Hidden.join(states)
-        return Evaluation(own, self.cond, len(self.generators), self.work, hidden, contexts)
+        return Evaluation(own, self.cond, len(self.generators), self.block_runs, hidden, contexts)
 
     def _note(self, k: int, n: int, blocks: int, images: Sequence[int] | None = None) -> None:
         chosen = range(len(self.generators)) if images is None else images
-        self.work.append(Work(k, n, 0, blocks, tuple(chosen), ends=True))
+        self.block_runs.append(BlockRun(k, n, 0, blocks, tuple(chosen), ends=True))
 
     def decode(
         self, x: Float[Tensor, "b n c"], grid: Grid | None = None, raw: bool = False
@@ -128,9 +130,9 @@ class Flow:
         self.encoded.append(self.pipeline.grid(*images.shape[2:]))
         return self.pipeline.encoded(2 * images - 1)
 
-    def of(self, image: int, since: int = 0, until: int | None = None) -> list[Work]:
+    def of(self, image: int, since: int = 0, until: int | None = None) -> list[BlockRun]:
         """What ran for one image, between two entries of the list."""
-        return [w for w in self.work[since:until] if image in w.images]
+        return [w for w in self.block_runs[since:until] if image in w.images]
 
     def blocks(self, image: int = 0, since: int = 0, until: int | None = None) -> int:
         """Executions of transformer blocks for one image."""
@@ -143,8 +145,8 @@ class Flow:
     def flops(self, image: int = 0) -> int:
         """FLOPs of the transformer for one image so far, by the closed form, and of what ran on the way."""
         evaluated = sum(
-            self.transformer.flops(work, text=half.text, guided=half.guided)
-            for work in self.of(image)
+            self.transformer.flops(run, text=half.text, guided=half.guided)
+            for run in self.of(image)
             for half in self.cond.passes
         )
         decoded = sum(map(self.pipeline.decode_flops, self.decoded))

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, cat
 
 from fovea.models.attention import Processor, heads, rotate
+from fovea.models.block_runs import Modules
 from fovea.models.components import CLIP_TOKENIZER, T5_TOKENIZER, T5_XXL, clip, vae
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.forward import cached, evaluation, resident
 from fovea.models.hidden import Context, Hidden
 from fovea.models.pipeline import Pipeline
 from fovea.models.text_limits import Reader
-from fovea.models.tokens import Conditioning, Grid, Places
+from fovea.models.tokens import Conditioning, Encodings, Grid
 from fovea.models.transformer import Entered, Transformer, weights
-from fovea.models.work import Modules
 
 
 class FluxAttention(Processor):
@@ -72,11 +72,11 @@ class FluxTransformer(Transformer):
         """The three axes of the rotation: nothing, row, column."""
         return cat([torch.zeros_like(positions[..., :1]), positions], -1)
 
-    def places(self, grid: Grid, positions: Tensor | None = None) -> Places:
+    def encodings(self, grid: Grid, positions: Tensor | None = None) -> Encodings:
         resident(self.dit)
         at = grid.positions(self.device)[None] if positions is None else positions
         tables = (t.unflatten(0, at.shape[:2]) for t in self.dit.pos_embed(self.ids(at).flatten(0, 1)))
-        return Places(grid, tuple(tables), positions is None)
+        return Encodings(grid, tuple(tables), positions is None)
 
     def time(self, sigma: Tensor, b: int) -> Tensor:
         """Rounded to the model's dtype, as in the pipeline."""
@@ -116,8 +116,8 @@ class FluxTransformer(Transformer):
         idle = [m for block in single for m in (block.attn, block.proj_mlp)]
         return [*answering, *(block.proj_out for block in single)], idle
 
-    def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places) -> Tensor:
-        ids = self.ids(places.grid.positions(self.device))
+    def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings) -> Tensor:
+        ids = self.ids(encodings.grid.positions(self.device))
         time = self.time(sigma, len(x))
 
         def run(half: slice) -> Tensor:

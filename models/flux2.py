@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, cat
 
 from fovea.models.attention import Processor, heads, rotate
+from fovea.models.block_runs import Modules
 from fovea.models.components import MISTRAL_SMALL, PIXTRAL_PROCESSOR
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.flux import FluxTransformer
@@ -17,7 +18,6 @@ from fovea.models.pipeline import Pipeline
 from fovea.models.text_limits import Reader
 from fovea.models.tokens import Conditioning, Grid
 from fovea.models.transformer import Entered, weights
-from fovea.models.work import Modules
 
 
 class Flux2Attention(Processor):

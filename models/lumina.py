@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, cat
 
 from fovea.models.attention import Processor, keys_values, normed, turn
+from fovea.models.block_runs import Modules
 from fovea.models.components import GEMMA_2B, vae
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.forward import resident
 from fovea.models.hidden import Context, Hidden
 from fovea.models.pipeline import Pipeline
 from fovea.models.text_limits import Reader
-from fovea.models.tokens import Conditioning, Grid, Places, channels_first, pack, unpack
+from fovea.models.tokens import Conditioning, Encodings, Grid, channels_first, pack, unpack
 from fovea.models.transformer import Entered, Transformer, weights
-from fovea.models.work import Modules
 
 
 class LuminaAttention(Processor):
@@ -95,12 +95,12 @@ class LuminaTransformer(Transformer):
         """Side of the image over the side of the training images, in pixels."""
         return math.sqrt(grid.n * self.cell**2 / self.trained**2)
 
-    def places(self, grid: Grid, positions: Tensor | None = None) -> Places:
+    def encodings(self, grid: Grid, positions: Tensor | None = None) -> Encodings:
         """Rotations with the linear factor of the grid; those with its NTK factor if there is a watershed."""
         at = grid.positions()[None] if positions is None else positions
         factors = [(self.scale(grid), 1.0)] + [(1.0, self.scale(grid))] * (self.watershed < 1)
         tables = tuple(self.rotary(at, linear, ntk).to(self.device) for linear, ntk in factors)
-        return Places(grid, tables, positions is None)
+        return Encodings(grid, tables, positions is None)
 
     def time(self, sigma: Tensor) -> Tensor:
         return 1 - sigma * 1000 / 1000
@@ -143,11 +143,11 @@ class LuminaTransformer(Transformer):
         # the two attentions' sum is projected by the second's to_out, outside of it
         return [m for block in self.blocks for m in (block.attn2.to_out[0], block.feed_forward)], attentions
 
-    def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places) -> Tensor:
+    def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings) -> Tensor:
         t = self.time(sigma)
-        rope = self.rope(t, places.tables).view(*places.grid, -1)
+        rope = self.rope(t, encodings.tables).view(*encodings.grid, -1)
         out = self.dit(
-            unpack(x, places.grid, self.patch),
+            unpack(x, encodings.grid, self.patch),
             timestep=t.expand(len(x)),
             image_rotary_emb=rope,
             cross_attention_kwargs=self.options,

@@ -13,7 +13,7 @@ from fovea.models.forward import restart
 from fovea.models.kv import KV
 from fovea.models.pipeline import Pipeline
 from fovea.models.settings import known, negatives, scale, texts, whole
-from fovea.models.tokens import Conditioning, Grid, Places
+from fovea.models.tokens import Conditioning, Encodings, Grid
 from fovea.models.transformer import Transformer
 
 
@@ -59,21 +59,21 @@ class Model:
         """See `Pipeline.sigmas`."""
         return self.pipeline.sigmas(steps, grid, like)
 
-    def places(self, grid: Grid, positions: Float[Tensor, "b n 2"] | None = None) -> Places:
-        """See `Transformer.places`."""
-        return self.transformer.places(grid, positions)
+    def encodings(self, grid: Grid, positions: Float[Tensor, "b n 2"] | None = None) -> Encodings:
+        """See `Transformer.encodings`."""
+        return self.transformer.encodings(grid, positions)
 
     def velocity(
         self,
         x: Float[Tensor, "b n c"],
         sigma: Float[Tensor, ""],
         cond: Conditioning,
-        places: Places,
+        encodings: Encodings,
         kv: KV | None = None,
         rows: Int[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, "b k c"]:
         """See `Transformer.velocity`."""
-        return self.transformer.velocity(x, sigma, cond, places, kv, rows)
+        return self.transformer.velocity(x, sigma, cond, encodings, kv, rows)
 
     def decode(self, x: Float[Tensor, "b n c"], grid: Grid) -> Float[Tensor, "b 3 h w"]:
         """See `Pipeline.decode`."""

@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, cat
 
 from fovea.models.attention import Processor, heads, normed, turn
+from fovea.models.block_runs import Modules
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.forward import resident
 from fovea.models.hidden import Context, Hidden
 from fovea.models.pipeline import Pipeline
 from fovea.models.text_limits import Reader
-from fovea.models.tokens import Conditioning, Grid, Places, apart
+from fovea.models.tokens import Conditioning, Encodings, Grid, apart
 from fovea.models.transformer import Entered, Transformer, weights
-from fovea.models.work import Modules
 
 
 class QwenAttention(Processor):
@@ -68,14 +68,14 @@ class QwenTransformer(Transformer):
         mask = stock.get("encoder_hidden_states_mask")
         return Conditioning(embeds, (), guided, guidance, stock, None if mask is None else mask.bool())
 
-    def places(self, grid: Grid, positions: Tensor | None = None) -> Places:
+    def encodings(self, grid: Grid, positions: Tensor | None = None) -> Encodings:
         """The model's own rotations, or their formula at given positions, about the centre of the grid. Its
         text stands on the diagonal, behind the farther of the grid's edges."""
         rope = self.dit.pos_embed
         most = len(rope.pos_freqs) - max(grid) // 2
         image, text = rope([[(1, *grid)]], device=self.device, max_txt_seq_len=most)
         if positions is None:
-            return Places(grid, (image[None],), True, (text[None],))
+            return Encodings(grid, (image[None],), True, (text[None],))
         at = positions - positions.new_tensor([size - size // 2 for size in grid])
         at = cat([torch.zeros_like(at[..., :1]), at], -1)  # frame, row, column
         angles = [
@@ -83,7 +83,7 @@ class QwenTransformer(Transformer):
             for axis, d in zip(at.unbind(-1), rope.axes_dim, strict=True)
         ]
         turns = cat(angles, -1)
-        return Places(grid, (torch.polar(torch.ones_like(turns), turns),), False, (text[None],))
+        return Encodings(grid, (torch.polar(torch.ones_like(turns), turns),), False, (text[None],))
 
     def time(self, sigma: Tensor, b: int) -> Tensor:
         """Rounded to the model's dtype, as in the pipeline."""
@@ -120,8 +120,8 @@ class QwenTransformer(Transformer):
         names = ("attn",) if modules == "attention" else ("attn", "img_mlp", "txt_mlp")
         return [getattr(block, name) for block in self.blocks for name in names], []
 
-    def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places) -> Tensor:
-        shapes = [[(1, *places.grid)]] * len(x)
+    def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings) -> Tensor:
+        shapes = [[(1, *encodings.grid)]] * len(x)
         time = self.time(sigma, len(x))
         return self.dit(x, timestep=time, img_shapes=shapes, **cond.stock, return_dict=False)[0]
 

@@ -6,15 +6,15 @@ import torch
 from torch import Tensor, cat
 
 from fovea.models.attention import Processor, heads, normed
+from fovea.models.block_runs import Modules
 from fovea.models.components import CLIP_TOKENIZER, T5_TOKENIZER, T5_XXL, clip, vae
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.forward import resident
 from fovea.models.hidden import Context, Hidden
 from fovea.models.pipeline import Pipeline
 from fovea.models.text_limits import Reader
-from fovea.models.tokens import Conditioning, Grid, Places, channels_first, pack, unpack
+from fovea.models.tokens import Conditioning, Encodings, Grid, channels_first, pack, unpack
 from fovea.models.transformer import Entered, Transformer, weights
-from fovea.models.work import Modules
 
 
 class SD3Attention(Processor):
@@ -50,7 +50,7 @@ class SD3Transformer(Transformer):
         constants = (self.dit.time_text_embed.text_embedder(stock["pooled_projections"]),)
         return Conditioning(embeds, constants, guided, guidance, stock)
 
-    def places(self, grid: Grid, positions: Tensor | None = None) -> Places:
+    def encodings(self, grid: Grid, positions: Tensor | None = None) -> Encodings:
         """The model's own table, centred on the grid, at whole positions; its formula between them."""
         from diffusers.models.embeddings import get_1d_sincos_pos_embed_from_grid
 
@@ -64,14 +64,14 @@ class SD3Transformer(Transformer):
         cell = at.round().long().clamp(0, side - 1)
         tabled = table[cell[..., 0] * side + cell[..., 1]]
         if whole:
-            return Places(grid, (tabled,), whole)
+            return Encodings(grid, (tabled,), whole)
         scaled = at / (side / embed.base_size) / embed.interpolation_scale
         column, row = (
             get_1d_sincos_pos_embed_from_grid(table.shape[1] // 2, scaled[..., axis].flatten())
             for axis in (1, 0)
         )
         formula = cat([column, row], -1).to(table.dtype).view_as(tabled)
-        return Places(grid, (torch.where((at == cell).all(-1, keepdim=True), tabled, formula),), whole)
+        return Encodings(grid, (torch.where((at == cell).all(-1, keepdim=True), tabled, formula),), whole)
 
     def stack(self):
         return [*self.dit.transformer_blocks]
@@ -99,8 +99,8 @@ class SD3Transformer(Transformer):
         found = (getattr(block, name) for block in self.blocks for name in names)
         return [module for module in found if module is not None], []
 
-    def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places) -> Tensor:
-        latents = unpack(x, places.grid, self.patch)
+    def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings) -> Tensor:
+        latents = unpack(x, encodings.grid, self.patch)
         timestep = (sigma * 1000).expand(len(x))
         return pack(self.dit(latents, timestep=timestep, **cond.stock, return_dict=False)[0], self.patch)
 

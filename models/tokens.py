@@ -96,7 +96,7 @@ def padded(texts: Sequence[Float[Tensor, "_ _ d"]]) -> Float[Tensor, "b longest 
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
+class Encodings:
     """Positional encodings of tokens: tensors (1 or b, n, ...), of which a call takes its rows.
 
     whole: the tokens are the cells of the grid, in order. shared: encodings (1, ...) of no image token, which
@@ -108,7 +108,7 @@ class Places:
     whole: bool
     shared: tuple[Tensor, ...] = ()
 
-    def of(self, images: Sequence[int]) -> "Places":
+    def of(self, images: Sequence[int]) -> "Encodings":
         """Those of some images of the batch."""
         tables = tuple(t if len(t) == 1 else t[[*images]] for t in self.tables)
         return replace(self, tables=tables)

@@ -9,11 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fovea.models.autoencoder import factor
+from fovea.models.block_runs import BlockRun, Modules
 from fovea.models.forward import around_forward, evaluation, resident
 from fovea.models.hidden import Context, Hidden
 from fovea.models.kv import KV, Call, flat
-from fovea.models.tokens import Conditioning, Grid, Places, take
-from fovea.models.work import Modules, Work
+from fovea.models.tokens import Conditioning, Encodings, Grid, take
 
 Entered = tuple[Hidden, Context]
 
@@ -22,7 +22,7 @@ class Transformer(ABC):
     """The modules of the transformer that the user loaded, called in their order.
 
     Nothing of a trajectory is kept here: keys and values live in the `KV` that the caller passes, positional
-    encodings in `Places`, prompts in `Conditioning`.
+    encodings in `Encodings`, prompts in `Conditioning`.
 
     patch: side of a token in latent pixels. channels: of the latent. cell: side of a token in pixels.
     state: dtype of the tokens between evaluations. largest: tokens to a side of the largest grid, if any.
@@ -49,7 +49,7 @@ class Transformer(ABC):
         x: Float[Tensor, "b n c"],
         sigma: Float[Tensor, ""],
         cond: Conditioning,
-        places: Places,
+        encodings: Encodings,
         kv: KV | None = None,
         rows: Int[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, "b k c"]:
@@ -62,12 +62,12 @@ class Transformer(ABC):
         size = (cond.halves * len(x), x.shape[1])
         if rows is not None and (kv is None or kv.size != size):
             raise ValueError(f"rows need the kv of a dense call of size {size}, not {kv and kv.size}")
-        known = places.whole and all(half.stock for half in cond.passes)
+        known = encodings.whole and all(half.stock for half in cond.passes)
         if kv is None and self.dense == "stock" and known:
-            found = [self.whole(x, sigma, half, places, turn) for turn, half in enumerate(cond.passes)]
+            found = [self.whole(x, sigma, half, encodings, turn) for turn, half in enumerate(cond.passes)]
         else:
             found = [
-                self.parts(x, sigma, half, places, turn, kv, rows) for turn, half in enumerate(cond.passes)
+                self.parts(x, sigma, half, encodings, turn, kv, rows) for turn, half in enumerate(cond.passes)
             ]
         if kv is not None:
             kv.size = size
@@ -78,7 +78,7 @@ class Transformer(ABC):
         x: Tensor,
         sigma: Tensor,
         cond: Conditioning,
-        places: Places,
+        encodings: Encodings,
         turn: int,
         kv: KV | None,
         rows: Tensor | None,
@@ -86,20 +86,20 @@ class Transformer(ABC):
         """One of `cond.passes`, the turn-th, over the transformer's modules; without guidance."""
         slots = self.slots(rows, (cond.halves * len(x), x.shape[1]), cond.text)
         with self.call.during(kv=kv, turn=turn, text=cond.keys, **slots):
-            hidden, context = self.enter(x, sigma, cond, places, rows)
+            hidden, context = self.enter(x, sigma, cond, encodings, rows)
             for block in self.blocks:
                 hidden = self.step(block, hidden, context)
         return self.leave(hidden, context)
 
-    def whole(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places, turn: int) -> Tensor:
+    def whole(self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings, turn: int) -> Tensor:
         """The same through the transformer's own forward, whose caches are told which pass it is."""
         resident(self.dit)
         with evaluation(self.dit, ("cond", "uncond")[turn]):
-            return self.stock(x.to(self.dtype).repeat(cond.halves, 1, 1), sigma, cond, places)
+            return self.stock(x.to(self.dtype).repeat(cond.halves, 1, 1), sigma, cond, encodings)
 
     @torch.no_grad()
     def enter(
-        self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places, rows: Tensor | None = None
+        self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings, rows: Tensor | None = None
     ) -> Entered:
         """The state before the first block, of the tokens `rows` of each image, in one of `cond.passes`: for
         both halves of guidance where they are one batch."""
@@ -110,7 +110,7 @@ class Transformer(ABC):
             )
         resident(self.dit)
         x = (x if rows is None else take(x, rows)).to(self.dtype).repeat(cond.halves, 1, 1)
-        return self.embed(x, sigma, cond, places.take(rows, cond.halves))
+        return self.embed(x, sigma, cond, encodings.take(rows, cond.halves))
 
     def slots(self, rows: Tensor | None, size: tuple[int, int], text: int) -> dict[str, Tensor | None]:
         """Where a sparse call writes in the memories of the whole batch; see `Call`."""
@@ -135,14 +135,14 @@ class Transformer(ABC):
         given, without = v.chunk(2) if cond.apart else reversed(v.chunk(2))
         return without + cond.guidance * (given - without)
 
-    def flops(self, work: Work, *, text: int, guided: bool) -> int:
+    def flops(self, run: BlockRun, *, text: int, guided: bool) -> int:
         """FLOPs for one image, 2 per multiply-add, in linear maps and attention. text: text tokens. Agrees
         with torch's flop counter."""
-        macs = self.outer_macs(work.k, work.n, text) if work.ends else 0
-        macs += self.look_macs() if work.looked else 0
-        for block in self.blocks[work.first : work.last]:
-            parts = self.block_macs(block, work.k, work.n, text)
-            macs += sum(count for part, count in parts.items() if part not in work.held)
+        macs = self.outer_macs(run.k, run.n, text) if run.ends else 0
+        macs += self.look_macs() if run.looked else 0
+        for block in self.blocks[run.first : run.last]:
+            parts = self.block_macs(block, run.k, run.n, text)
+            macs += sum(count for part, count in parts.items() if part not in run.cached)
         return 2 * macs * (2 if guided else 1)
 
     def look_macs(self) -> int:
@@ -168,7 +168,7 @@ class Transformer(ABC):
         """Prompts, given as keyword arguments of the transformer's own forward."""
 
     @abstractmethod
-    def places(self, grid: Grid, positions: Float[Tensor, "b n 2"] | None = None) -> Places:
+    def encodings(self, grid: Grid, positions: Float[Tensor, "b n 2"] | None = None) -> Encodings:
         """Positional encodings, once per trajectory. positions: (row, column) in units of the cells of
         `grid`, per image or shared, possibly fractional; None is every cell of the grid."""
 
@@ -202,7 +202,7 @@ class Transformer(ABC):
         attentions, or all of attentions and MLPs."""
 
     @abstractmethod
-    def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places) -> Tensor:
+    def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings) -> Tensor:
         """Velocity of all tokens of a grid by the transformer's own forward, without guidance."""
 
     @abstractmethod
@@ -216,7 +216,7 @@ class Transformer(ABC):
     @abstractmethod
     def block_macs(self, block: Any, k: int, n: int, text: int) -> dict[str, int]:
         """Multiply-adds of one block of one image on k of n tokens: of "attention", of "mlp" (what runs
-        besides when the attentions alone are held), and of the "modulation", which no cache answers."""
+        besides when the attentions alone are cached), and of the "modulation", which no cache answers."""
 
 
 def weights(*modules: nn.Module | None) -> int:

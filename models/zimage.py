@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from fovea.models.attention import Processor, heads, normed, turn
+from fovea.models.block_runs import Modules
 from fovea.models.components import vae
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.forward import resident
@@ -18,9 +19,8 @@ from fovea.models.kv import flat
 from fovea.models.pipeline import Pipeline
 from fovea.models.settings import scale
 from fovea.models.text_limits import Reader
-from fovea.models.tokens import Conditioning, Grid, Places, channels_first, channels_last, pack, unpack
+from fovea.models.tokens import Conditioning, Encodings, Grid, channels_first, channels_last, pack, unpack
 from fovea.models.transformer import Entered, Transformer, weights
-from fovea.models.work import Modules
 
 
 @dataclass(eq=False)
@@ -106,11 +106,11 @@ class ZImageTransformer(Transformer):
         angles = (at.cpu().double()[..., None] * rates).float()
         return torch.polar(torch.ones_like(angles), angles).to(self.device)
 
-    def places(self, grid: Grid, positions: Tensor | None = None) -> Places:
+    def encodings(self, grid: Grid, positions: Tensor | None = None) -> Encodings:
         """Rotations by row and by column. The image's first axis is the length of its prompt."""
         at = grid.positions()[None] if positions is None else positions
         table = cat([self.rotations(axis, at[..., axis - 1]) for axis in (1, 2)], -1)
-        return Places(grid, (table,), positions is None)
+        return Encodings(grid, (table,), positions is None)
 
     def time(self, sigma: Tensor, b: int) -> Tensor:
         return (1000 - (sigma * 1000).expand(b)) / 1000
@@ -119,14 +119,14 @@ class ZImageTransformer(Transformer):
         return [*self.dit.layers]
 
     @torch.no_grad()
-    def enter(self, x, sigma, cond, places, rows=None) -> Entered:
+    def enter(self, x, sigma, cond, encodings, rows=None) -> Entered:
         """The padding is that of all tokens, whichever run."""
         padding = self.padding(x.shape[1])
         frame, text = cond.tables
         still = text.new_ones(len(text), padding, text.shape[2])  # padding stands at (0, 0, 0)
         mask = None if cond.mask is None else F.pad(cond.mask, (x.shape[1] + padding, 0), value=True)
         cond = replace(cond, tables=(frame, cat([still, text], 1)), mask=mask)
-        return super().enter(x, sigma, cond, places, rows)
+        return super().enter(x, sigma, cond, encodings, rows)
 
     def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> Entered:
         (table,), (frame, after), k = tables, cond.tables, x.shape[1]
@@ -170,8 +170,8 @@ class ZImageTransformer(Transformer):
         names = ("attention",) if modules == "attention" else ("attention", "feed_forward")
         return [getattr(block, name) for block in self.blocks for name in names], []
 
-    def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, places: Places) -> Tensor:
-        latents = unpack(x, places.grid, self.patch).unsqueeze(2)
+    def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings) -> Tensor:
+        latents = unpack(x, encodings.grid, self.patch).unsqueeze(2)
         out = self.dit([*latents], self.time(sigma, len(x)), **cond.stock, return_dict=False)[0]
         return -pack(torch.stack(out).squeeze(2), self.patch)
 

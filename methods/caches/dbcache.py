@@ -34,9 +34,9 @@ class DBCache(Cache):
         b = len(flow.generators)
         skips, in_a_row, before, middle = [0] * b, [0] * b, None, None
 
-        def velocity(step, x, sigma, places=None):
+        def velocity(step, x, sigma, encodings=None):
             nonlocal before, middle
-            e = flow.open(x, sigma, places)
+            e = flow.open(x, sigma, encodings)
             last = e.blocks - self.back
             self.fits(e.blocks)
             h = e.run(e.hidden, 0, self.front)

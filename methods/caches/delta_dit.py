@@ -29,9 +29,9 @@ class DeltaDiT(Cache):
     def start(self, flow, steps):
         delta = None
 
-        def velocity(step, x, sigma, places=None):
+        def velocity(step, x, sigma, encodings=None):
             nonlocal delta
-            e = flow.open(x, sigma, places)
+            e = flow.open(x, sigma, encodings)
             ahead = step % self.interval  # of the last step that ran: what is held changes there
             held, outline = max(1, round(self.share * e.blocks)), step - ahead < self.boundary * steps
             first, last = (e.blocks - held, e.blocks) if outline else (0, held)

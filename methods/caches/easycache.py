@@ -40,7 +40,7 @@ class EasyCache(Cache):
         rate = torch.full_like(drift, torch.nan)  # unknown before two steps have run: no comparison holds
         before = ran_x = ran_v = None  # input of the step before; of the last that ran, and its output
 
-        def velocity(step, x, sigma, places=None):
+        def velocity(step, x, sigma, encodings=None):
             nonlocal drift, rate, before, ran_x, ran_v
             if ran_v is None or not round(self.retention * steps) <= step < steps - 1:
                 due = torch.ones_like(drift, dtype=torch.bool)
@@ -49,7 +49,7 @@ class EasyCache(Cache):
                 drift = drift + rate * size(x - before) / size(ran_v)
                 due = ~(drift < self.threshold)
                 images = [i for i, runs in enumerate(due.tolist()) if runs]
-            v = self.renewed(flow, x, sigma, places, images, ran_x, ran_v)
+            v = self.renewed(flow, x, sigma, encodings, images, ran_x, ran_v)
             drift = drift.masked_fill(due, 0.0)
             if ran_v is not None:
                 rate = torch.where(due, size(v - ran_v) / size(x - ran_x), rate)
@@ -63,14 +63,14 @@ class EasyCache(Cache):
 
         return velocity
 
-    def renewed(self, flow, x, sigma, places, images, ran_x, ran_v) -> Tensor:
+    def renewed(self, flow, x, sigma, encodings, images, ran_x, ran_v) -> Tensor:
         """Velocity (b, n, c): evaluated for the images, answered for the others."""
         if len(images) == len(x):
-            return flow.velocity(x, sigma, places=places)
+            return flow.velocity(x, sigma, encodings=encodings)
         v = ran_v if self.keep == "velocity" else x + (ran_v - ran_x)
         if images:
             rows = torch.tensor(images, device=x.device)
-            v = v.index_copy(0, rows, flow.velocity(x, sigma, places=places, images=images))
+            v = v.index_copy(0, rows, flow.velocity(x, sigma, encodings=encodings, images=images))
         return v
 
 

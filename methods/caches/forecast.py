@@ -129,10 +129,10 @@ Runs = Callable[[int], bool]
 def of_velocity(flow, runs: Runs, site: bases.Basis) -> Velocity:
     """Steps that do not run are forecast at the output, guidance and all; nothing is evaluated."""
 
-    def velocity(step, x, sigma, places=None):
+    def velocity(step, x, sigma, encodings=None):
         if not runs(step):
             return site.at(step)[0]
-        v = flow.velocity(x, sigma, places=places)
+        v = flow.velocity(x, sigma, encodings=encodings)
         site.update(step, (v,))
         return v
 
@@ -143,9 +143,9 @@ def of_hidden(flow, runs: Runs, site: bases.Basis) -> Velocity:
     """At the image tokens after the last block; the readout sees the noise level of the step."""
     text = None
 
-    def velocity(step, x, sigma, places=None):
+    def velocity(step, x, sigma, encodings=None):
         nonlocal text
-        e = flow.open(x, sigma, places)
+        e = flow.open(x, sigma, encodings)
         if runs(step):
             h = e.run(e.hidden)
             site.update(step, (h.image,))
@@ -163,8 +163,8 @@ def of_modules(
     """At what every attention and MLP puts out."""
     sites = defaultdict(empty)
 
-    def velocity(step, x, sigma, places=None):
-        e = flow.open(x, sigma, places)
+    def velocity(step, x, sigma, encodings=None):
+        e = flow.open(x, sigma, encodings)
         if runs(step):
             told = {"record": lambda site, outputs: sites[site].update(step, outputs)}
         else:

@@ -56,9 +56,9 @@ class MagCache(Cache):
     def start(self, flow, steps):
         plan, residual = self.runs(steps), None
 
-        def velocity(step, x, sigma, places=None):
+        def velocity(step, x, sigma, encodings=None):
             nonlocal residual
-            e = flow.open(x, sigma, places)
+            e = flow.open(x, sigma, encodings)
             h, residual = e.renew(e.hidden, residual, [plan[step]] * len(flow.generators))
             return e.velocity(h)
 

@@ -27,11 +27,11 @@ class SeaCache(Gate):
 
     needs_grid: ClassVar = True
 
-    def watched(self, flow, e, x, sigma, places):
+    def watched(self, flow, e, x, sigma, encodings):
         if self.indicator == "block":
-            picture = unpack(e.modulated(), places.grid, 1)  # (b', d, rows, columns)
+            picture = unpack(e.modulated(), encodings.grid, 1)  # (b', d, rows, columns)
         else:
-            picture = unpack(x, places.grid, round(flow.pixels**0.5))  # (b, c, h, w)
+            picture = unpack(x, encodings.grid, round(flow.pixels**0.5))  # (b, c, h, w)
         return visible(picture, sigma, self.power).flatten(2)
 
 

@@ -44,10 +44,10 @@ class Series:
         self.cache, self.flow = cache, flow
         self.forecast = series(cache.order, cache.warmup, cache.phase)
 
-    def __call__(self, step, x, sigma, places=None):
+    def __call__(self, step, x, sigma, encodings=None):
         if not self.cache.runs(step):
             return self.forecast.at(step)[0]
-        v = self.flow.velocity(x, sigma, places=places)
+        v = self.flow.velocity(x, sigma, encodings=encodings)
         self.forecast.update(step, (v,))
         return v
 

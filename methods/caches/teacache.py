@@ -23,7 +23,7 @@ class TeaCache(Gate):
                 "`python -m scripts.calibrate model=NAME` fits them and prints what to put into its file"
             )
 
-    def watched(self, flow, e, x, sigma, places):
+    def watched(self, flow, e, x, sigma, encodings):
         return e.modulated()
 
     def rescaled(self, change: float) -> float:

@@ -15,7 +15,7 @@ source."""
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -86,7 +86,7 @@ def weights(path: str, kind: str) -> str:
     if kind == "random":
         return "random"
     places = (Path(path).expanduser(), ROOT / path)
-    here = next((p for p in places if (p / "model_index.json").issource()), None)
+    here = next((p for p in places if (p / "model_index.json").is_file()), None)
     return folder(here) if here else f"{path}@{_commit(path)}"
 
 
@@ -115,7 +115,7 @@ def folder(path: Path) -> str:
     files = [
         f for f in sorted(path.rglob("*")) if f.suffix in (".safetensors", ".bin", ".json", ".model", ".txt")
     ]
-    return digest([(str(f.relative_to(path)), _contents(f, f.stat().st_size)) for f in files if f.issource()])
+    return digest([(str(f.relative_to(path)), _contents(f, f.stat().st_size)) for f in files if f.is_file()])
 
 
 @cache

@@ -77,7 +77,7 @@ class Focus:
     steps: list[tuple[Tensor | None, Tensor | None, int]] = field(default_factory=list)
 
     def __call__(self, *, rows: Tensor | None, density: Tensor | None = None, **_: Any) -> None:
-        self.steps.append((rows, density, len(self.flow.work)))
+        self.steps.append((rows, density, len(self.flow.block_runs)))
 
     def array(self) -> np.ndarray | None:
         """Share of the blocks that ran, times tokens per token of the full grid, where a token ran."""

@@ -51,7 +51,7 @@ def waits_in_the_loop(device, method, flow):
 
     def on_step(**_):
         marks.append(len(device.waits))
-        begun.append(len(flow.work))
+        begun.append(len(flow.block_runs))
 
     x = method(flow, on_step=on_step)
     return x, device.waits[marks[0] : marks[-2]] if len(marks) > 2 else []
@@ -60,7 +60,7 @@ def waits_in_the_loop(device, method, flow):
 def bound(name, method, flow):
     """How often the algorithm itself must decide on the host, or the scheduler of another library copies."""
     if name.startswith("caching/") and any(t in name for t in THRESHOLDS):
-        return flow.steps + len(flow.work)
+        return flow.steps + len(flow.block_runs)
     if getattr(method, "solver", None) == "unipc":
         return 8 * flow.steps
     if isinstance(method, Random):  # each image's own generator is on the host
@@ -70,7 +70,7 @@ def bound(name, method, flow):
     if isinstance(method, JiT | Lift):  # draws of noise and anchors, and places, once per stage
         return 30
     if isinstance(method, RALU):
-        return 30 + (len(flow.work) if method.cache is not None else 0)
+        return 30 + (len(flow.block_runs) if method.cache is not None else 0)
     return 0
 
 

@@ -75,7 +75,7 @@ def run(pipe, method, prompts=PROMPTS, count=False, height=64, width=96, guidanc
 
         def on_step(**step):
             steps.append(step)
-            logged.append(len(flow.work))
+            logged.append(len(flow.block_runs))
 
         if count:
             x, counted = count_flops(lambda: method(flow, on_step=on_step))

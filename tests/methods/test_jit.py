@@ -18,7 +18,7 @@ class GridFlow(GaussianFlow):
 
     grid, device = Grid(8, 8), torch.device("cpu")
 
-    def places(self, positions):
+    def encodings(self, positions):
         return positions
 
 
@@ -144,7 +144,7 @@ def test_anchors_are_evaluated_at_their_own_places(family):
         x, s = flow.noise(), flow.sigmas()[1]
         at = flow.grid.positions(x.device)[None]
         torch.testing.assert_close(
-            flow.velocity(x, s, places=flow.places(at)), flow.velocity(x, s), rtol=1e-4, atol=1e-5
+            flow.velocity(x, s, encodings=flow.encodings(at)), flow.velocity(x, s), rtol=1e-4, atol=1e-5
         )
 
 

@@ -43,7 +43,7 @@ def at_half(flow, levels):
     half = Grid(flow.grid.rows // 2, flow.grid.columns // 2)
     x = image = flow.noise(half)
     for s, s_next in pairwise(levels):
-        v = flow.velocity(x, s, places=flow.places(grid=half))
+        v = flow.velocity(x, s, encodings=flow.encodings(grid=half))
         image, x = x - s * v, x + (s_next - s) * v
     return image, half
 

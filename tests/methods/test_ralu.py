@@ -39,13 +39,13 @@ class PlacedFlow:
     def new_kv(self):
         return None
 
-    def places(self, positions=None, grid=None):
+    def encodings(self, positions=None, grid=None):
         grid = grid or self.grid
         at = grid.positions() if positions is None else positions
         return (at * (self.grid.rows / grid.rows)).expand(len(self.generators), -1, -1)
 
-    def velocity(self, x, sigma, kv=None, rows=None, places=None):
-        at = self.places() if places is None else places
+    def velocity(self, x, sigma, kv=None, rows=None, encodings=None):
+        at = self.encodings() if encodings is None else encodings
         self.calls.append(SimpleNamespace(x=x, at=at, sigma=sigma, rows=rows))
         v = (x - at.repeat(1, 1, 8)) / sigma
         return v if rows is None else v.gather(1, rows[..., None].expand(-1, -1, 16))
@@ -134,7 +134,9 @@ def two_resolutions(flow, method, at_half):
         if k:
             x = renoised(flow, x, half, chosen.ends[k - 1], chosen.c, split=k == at_half)
         for s, s_next in pairwise(sigmas):
-            x = x + (s_next - s) * flow.velocity(x, s, places=flow.places(grid=half if k < at_half else None))
+            x = x + (s_next - s) * flow.velocity(
+                x, s, encodings=flow.encodings(grid=half if k < at_half else None)
+            )
     return x
 
 
@@ -194,7 +196,7 @@ class WideFlow(PlacedFlow):
     def noise(self):
         return torch.randn(1, self.grid.n, 40_000, generator=self.generators[0])
 
-    def velocity(self, x, sigma, kv=None, rows=None, places=None):
+    def velocity(self, x, sigma, kv=None, rows=None, encodings=None):
         self.calls.append(SimpleNamespace(x=x))
         return x / sigma
 
@@ -227,16 +229,18 @@ def test_a_history_that_is_carried_is_each_parents(monkeypatch):
         of = (cell[..., 0] * 3 + cell[..., 1]).long()
         return line[0][of] + i * line[1][of]
 
-    def velocity(x, sigma, places=None, **_):
+    def velocity(x, sigma, encodings=None, **_):
         evaluated.append(number[sigma.item()])
-        return exact(flow.places() if places is None else places, evaluated[-1])
+        return exact(flow.encodings() if encodings is None else encodings, evaluated[-1])
 
     monkeypatch.setattr(flow, "velocity", velocity)
     _, steps = trace(method, flow)
     assert len(number) == len(steps) == 18
     assert evaluated == [0, 1, 3, 7, 11, 15]
-    places = [flow.places(grid=Grid(2, 3))] * 5 + [mixed(steps[5]["density"])] * 6 + [flow.places()] * 7
-    for i, (step, at) in enumerate(zip(steps, places, strict=True)):
+    encodings = (
+        [flow.encodings(grid=Grid(2, 3))] * 5 + [mixed(steps[5]["density"])] * 6 + [flow.encodings()] * 7
+    )
+    for i, (step, at) in enumerate(zip(steps, encodings, strict=True)):
         torch.testing.assert_close(step["v"], exact(at, i), rtol=0, atol=2e-4)
 
 
@@ -345,7 +349,7 @@ def test_every_preset_runs_on_every_family(pipe, preset):
     x, flow = made(pipe, RALU(preset))
     k = round(6 * PRESETS[preset].ratio)
     stages = zip(PRESETS[preset].steps, (6, 6 + 3 * k, 24), strict=True)
-    ran = [w.k for w in flow.work if w.ends]
+    ran = [w.k for w in flow.block_runs if w.ends]
     assert ran == [size for steps, size in stages for _ in range(steps)]
     assert x.isfinite().all()
     assert flow.decoded == [Grid(2, 3)]

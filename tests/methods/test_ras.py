@@ -152,7 +152,7 @@ class LineFlow(GaussianFlow):
 
     steps = 12
 
-    def velocity(self, x, sigma, kv=None, rows=None, places=None):
+    def velocity(self, x, sigma, kv=None, rows=None, encodings=None):
         i = self.sigmas(self.steps).tolist().index(sigma.item())
         v = self.line(i).expand(len(x), -1, -1)
         v = v if rows is None else v.gather(1, rows[..., None].expand(-1, -1, 16))

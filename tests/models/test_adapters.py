@@ -82,8 +82,8 @@ def test_conditioning_and_places_are_constant(pipe, flow_of):
         x, sigmas, kv = flow.noise(), flow.sigmas(), flow.new_kv()
         flow.velocity(x, sigmas[0], kv=kv)
         flow.velocity(x, sigmas[1], kv=kv, rows=torch.arange(5).expand(3, -1))
-        assert flow.places() is flow.places()
-        for a, b in zip(flow.places().tables, model.places(flow.grid).tables, strict=True):
+        assert flow.encodings() is flow.encodings()
+        for a, b in zip(flow.encodings().tables, model.encodings(flow.grid).tables, strict=True):
             assert torch.equal(a, b)
         assert torch.equal(flow.cond.embeds, again.cond.embeds)
         for a, b in zip(flow.cond.constants, again.cond.constants, strict=True):

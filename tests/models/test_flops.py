@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from fovea.models import adapt
-from fovea.models.work import Work
+from fovea.models.block_runs import BlockRun
 
 
 def counted(run):
@@ -24,7 +24,7 @@ def test_closed_form_is_the_count(pipe, flow_of, guided):
             found = counted(lambda rows=rows: flow.velocity(x, sigma, kv=kv, rows=rows))
             assert found == 2 * (flow.flops() - before)
             before = flow.flops()
-        assert [w.k for w in flow.work] == [54, 13, 1]
+        assert [w.k for w in flow.block_runs] == [54, 13, 1]
         assert flow.tokens() == 54 + 13 + 1
 
 
@@ -43,8 +43,8 @@ def test_what_a_cache_answers_is_not_counted(pipe, flow_of, modules):
         e.run(e.hidden, 1, 2, images=[1])
         assert flow.blocks(1) == flow.blocks(0) + 1
         assert torch.equal(flow.velocity(x, sigma), v)  # nothing stays rerouted
-    work = Work(
-        54, 54, 0, e.blocks, (0,), held=("attention",) if modules == "attention" else ("attention", "mlp")
+    work = BlockRun(
+        54, 54, 0, e.blocks, (0,), cached=("attention",) if modules == "attention" else ("attention", "mlp")
     )
     held = sum(model.transformer.flops(work, text=half.text, guided=half.guided) for half in flow.cond.passes)
     readout = counted(lambda: e.velocity(e.hidden)) // 2
@@ -54,7 +54,7 @@ def test_what_a_cache_answers_is_not_counted(pipe, flow_of, modules):
 
 def test_guidance_is_twice_the_work(pipe):
     with adapt(pipe) as model:
-        work = Work(36, 36, 0, 3, (0,), ends=True)
+        work = BlockRun(36, 36, 0, 3, (0,), ends=True)
         once, twice = (model.transformer.flops(work, text=24, guided=guided) for guided in (False, True))
         assert twice == 2 * once
 

@@ -89,7 +89,7 @@ def test_rotations_of_image_and_text():
     pipe = flux2_klein()
     with adapt(pipe) as model:
         cond = model.encode(PROMPTS[:1], guidance=1.0, max_sequence_length=16)
-        image = model.places(Grid(3, 4)).tables
+        image = model.encodings(Grid(3, 4)).tables
     latent_ids = pipe._prepare_latent_ids(torch.zeros(1, 1, 3, 4))
     for tables, ids in ((image, latent_ids), (cond.tables, pipe._prepare_text_ids(torch.zeros(1, 16, 1)))):
         for table, expected in zip(tables, pipe.transformer.pos_embed(ids[0]), strict=True):

@@ -54,7 +54,7 @@ def test_equals_the_pipeline(name, dtype, b, guided):
     for height, width in SIZES:
         expected = stock(pipe, prompts, height, width, **theirs)
         found, flow = ours(pipe, prompts, height, width, **mine)
-        assert [w.k for w in flow.work] == [flow.grid.n] * STEPS
+        assert [w.k for w in flow.block_runs] == [flow.grid.n] * STEPS
         if name == "flux" and guided:  # the halves are one batch here, two calls there
             atol = 5e-6 if dtype == torch.float32 else 2**-4
             torch.testing.assert_close(found, expected, atol=atol, rtol=0)

@@ -62,10 +62,10 @@ def test_the_template_is_as_long_as_the_pipeline_takes_it_for():
 def test_text_stands_behind_the_grid():
     pipe = made("qwen", torch.float32)
     with adapt(pipe) as model:
-        places = model.places(model.grid(64, 144))
+        encodings = model.encodings(model.grid(64, 144))
     image, text = pipe.transformer.pos_embed([[(1, 4, 9)]], device=torch.device("cpu"), max_txt_seq_len=7)
-    assert torch.equal(places.tables[0][0], image)
-    assert torch.equal(places.shared[0][0, :7], text)
+    assert torch.equal(encodings.tables[0][0], image)
+    assert torch.equal(encodings.shared[0][0, :7], text)
 
 
 @pytest.mark.parametrize(

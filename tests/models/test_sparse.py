@@ -40,7 +40,7 @@ def test_rows_give_the_dense_velocity(name, dtype, flow_of):
         shuffled = rows_of(flow, flow.grid.n, 1)
         found = flow.velocity(x, sigmas[1], kv=kv, rows=shuffled)
         torch.testing.assert_close(found, take(dense, shuffled), **close)
-        assert [w.k for w in flow.work] == [54, 54, 13, 54, 54, 54]
+        assert [w.k for w in flow.block_runs] == [54, 54, 13, 54, 54, 54]
 
 
 def test_memory_holds_each_token_as_last_seen(name, flow_of):

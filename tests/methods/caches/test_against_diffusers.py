@@ -93,7 +93,7 @@ def test_taylorseer_of_the_attentions(family, interval, order, warmup):
     config = taylor(interval, order, warmup, ATTENTIONS[family])
     found = run(family, TaylorSeer(interval, order, warmup, modules="attention"))
     assert torch.equal(found.x[0], hooked(family, apply_taylorseer_cache, config))
-    assert any(work.held == ("attention",) for work in found.flow.work)
+    assert any(run.cached == ("attention",) for run in found.flow.block_runs)
 
 
 @pytest.mark.parametrize(("interval", "order", "warmup"), SERIES)

@@ -38,7 +38,7 @@ def test_equals_brute_force_over_the_stock_blocks(family, interval, share, bound
 def test_the_last_blocks_are_held_first():
     """Of 4 blocks, 3: behind the first one in the first half of the steps, in front of the last one then."""
     flow = run("flux", DeltaDiT(interval=3)).flow
-    ran = [(w.first, w.last) for w in flow.work if w.last > w.first]
+    ran = [(w.first, w.last) for w in flow.block_runs if w.last > w.first]
     early, late = [(0, 1), (1, 4), (0, 1), (0, 1)], [(0, 3), (3, 4), (3, 4), (3, 4)]
     assert ran == early * 2 + late * 2
 

@@ -58,7 +58,7 @@ def test_equals_the_algorithm(family, prompt, comfyui):
 def test_a_skipped_step_costs_nothing_and_others_in_the_batch_run(family):
     found = run(family, EasyCache(0.3 if family == "lumina" else 0.5), PROMPTS)
     assert len({tuple(found.skipped(i)) for i in range(3)}) > 1
-    assert any(0 < len(work.images) < 3 for work in found.flow.work)
+    assert any(0 < len(work.images) < 3 for work in found.flow.block_runs)
     for image in range(3):
         ran = STEPS - len(found.skipped(image))
         assert len(found.flow.of(image)) == ran
@@ -69,7 +69,7 @@ class StraightFlow(GaussianFlow):
 
     device = torch.device("cpu")
 
-    def velocity(self, x, sigma, places=None, images=None):
+    def velocity(self, x, sigma, encodings=None, images=None):
         self.evaluated.append(len(x))
         return torch.ones_like(x if images is None else x[images])
 

@@ -58,9 +58,9 @@ def test_with_heun_what_runs_is_told_by_the_step(family, pipe, cache):
         def watched(flow, steps):
             velocity = start(cache, flow, steps)
 
-            def listen(step, x, sigma, places=None):
+            def listen(step, x, sigma, encodings=None):
                 before = flow.blocks()
-                v = velocity(step, x, sigma, places)
+                v = velocity(step, x, sigma, encodings)
                 told.append((step, flow.blocks() - before))
                 return v
 
@@ -124,7 +124,7 @@ def test_the_log_says_what_ran(family, pipe, cache):
     flow = run(family, cache, PROMPTS, pipe=pipe).flow
     for hook in hooks:
         hook.remove()
-    executed = sum(w.blocks * len(w.images) for w in flow.work if "attention" not in w.held)
+    executed = sum(w.blocks * len(w.images) for w in flow.block_runs if "attention" not in w.cached)
     assert sum(seen) == executed * (2 if flow.cond.guided else 1)
     if getattr(cache, "modules", "all") == "all":
         assert executed == sum(flow.blocks(i) for i in range(3))

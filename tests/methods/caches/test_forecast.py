@@ -52,7 +52,7 @@ def test_every_basis_forecasts_at_every_place(family, pipe, basis, at):
     assert (basis == "reuse") == torch.equal(found.x, reuse.x)
     assert found.flow.flops() == reuse.flow.flops()
     if at == "velocity":
-        assert len(found.flow.work) == len(cache.plan(STEPS))
+        assert len(found.flow.block_runs) == len(cache.plan(STEPS))
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

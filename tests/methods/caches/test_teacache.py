@@ -60,7 +60,7 @@ def test_a_batch_is_its_images_though_they_decide_differently(family, threshold)
     batch = run(family, TeaCache(threshold, LINE), PROMPTS)
     alone = [run(family, TeaCache(threshold, LINE), [prompt]) for prompt in PROMPTS]
     assert len({tuple(batch.skipped(i)) for i in range(3)}) > 1
-    assert any(0 < len(work.images) < 3 for work in batch.flow.work)
+    assert any(0 < len(work.images) < 3 for work in batch.flow.block_runs)
     for i, one in enumerate(alone):
         assert batch.skipped(i) == one.skipped()
         torch.testing.assert_close(batch.x[i], one.x[0], rtol=1e-5, atol=2e-5)

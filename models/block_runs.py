@@ -6,12 +6,12 @@ Part = Literal["attention", "mlp"]
 Modules = Literal["attention", "all"]
 
 
-class Work(NamedTuple):
+class BlockRun(NamedTuple):
     """A stretch of blocks that ran on some images of a batch.
 
     k, n: tokens that ran, and that were attended over, of each image. first, last: blocks first to last - 1.
-    images: which of the batch. ends: embedding and readout are counted here. held: parts of every block that
-    a cache answered in their stead. looked: the first block's input was normalised for a look at it alone.
+    images: which of the batch. ends: embedding and readout are counted here. cached: parts of every block
+    that a cache answered. looked: the first block's input was normalised for a look at it alone.
     """
 
     k: int
@@ -20,10 +20,10 @@ class Work(NamedTuple):
     last: int
     images: tuple[int, ...]
     ends: bool = False
-    held: tuple[Part, ...] = ()
+    cached: tuple[Part, ...] = ()
     looked: bool = False
 
     @property
     def blocks(self) -> int:
-        """Blocks executed; one whose attention and MLP are both held is not."""
-        return 0 if len(self.held) == 2 else self.last - self.first
+        """Blocks executed; one whose attention and MLP are both cached is not."""
+        return 0 if len(self.cached) == 2 else self.last - self.first
