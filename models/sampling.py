@@ -12,7 +12,7 @@ from torch import Tensor
 from fovea.models.adapters import adapt
 from fovea.models.flow import Flow
 from fovea.models.settings import negatives, seed_of_all, texts, whole
-from fovea.models.text_limits import told
+from fovea.models.text_limits import cuts_in_words
 
 log = logging.getLogger(__name__)
 
@@ -63,36 +63,42 @@ def generate(
     whole("batch", batch)
     if output not in ("pil", "latent"):
         raise ValueError(f"output={output!r}: must be 'pil' or 'latent'")
-    own = getattr(method, "own_steps", getattr(method, "steps", None))
-    if None not in (own, steps) and own != steps:
-        raise ValueError(f"steps={steps}: the method takes {own} steps of its own; give them to it alone")
-    if generators is None:
-        seed = seed_of_all(seed)
-        generators = [generator(prompt, seed) for prompt in prompts]
-    elif len(generators) != len(prompts):
-        raise ValueError(f"{len(prompts)} prompts need as many generators, not {len(generators)}")
+    check_steps(method, steps)
+    generators = generators_of(prompts, seed, generators)
+    settings = {"steps": steps, "guidance": guidance, **options}
     results: list[Any] = []
     with adapt(pipe, dense) as model:
-        sentence = told(model.cut(prompts, options.get("max_sequence_length")), len(prompts))
-        if sentence:
+        if sentence := cuts_in_words(model.cut(prompts, options.get("max_sequence_length")), len(prompts)):
             log.warning(sentence)
-        sentence = model.pipeline.unlike_stock(guidance)
-        if sentence:
+        if sentence := model.pipeline.unlike_stock(guidance):
             warnings.warn(sentence, stacklevel=2)
         for first in range(0, len(prompts), batch):
             part = slice(first, first + batch)
-            flow = model.flow(
-                prompts[part],
-                generators=generators[part],
-                steps=steps,
-                guidance=guidance,
-                negative=negative[part],
-                **options,
-            )
+            given = {"generators": generators[part], "negative": negative[part]}
+            flow = model.flow(prompts[part], **given, **settings)
             x = method(flow, on_step=on_step)
             results += list(x) if output == "latent" else images(pipe, flow, x)
             pipe.maybe_free_model_hooks()  # the next batch begins with the text encoders
     return results
+
+
+def check_steps(method: Callable[..., Tensor], steps: int | None) -> None:
+    """ValueError where both the method and the caller say how many, and not the same."""
+    own = getattr(method, "own_steps", getattr(method, "steps", None))
+    if None not in (own, steps) and own != steps:
+        raise ValueError(f"steps={steps}: the method takes {own} steps of its own; give them to it alone")
+
+
+def generators_of(
+    prompts: Sequence[str], seed: int, given: Sequence[torch.Generator] | None
+) -> Sequence[torch.Generator]:
+    """One per prompt. ValueError where as many are not given."""
+    if given is None:
+        seed = seed_of_all(seed)
+        return [generator(prompt, seed) for prompt in prompts]
+    if len(given) != len(prompts):
+        raise ValueError(f"{len(prompts)} prompts need as many generators, not {len(given)}")
+    return given
 
 
 def images(pipe: Any, flow: Flow, x: Tensor) -> list[Any]:

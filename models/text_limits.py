@@ -34,7 +34,7 @@ def cut(readers: Sequence[Reader], prompts: Sequence[str]) -> dict[int, int]:
     return {limit: len(found) for limit, found in sorted(longer.items()) if found}
 
 
-def told(counts: dict[int, int], of: int) -> str | None:
+def cuts_in_words(counts: dict[int, int], of: int) -> str | None:
     """`cut` of so many prompts as a sentence; None where nothing is cut."""
     if not counts:
         return None

@@ -96,15 +96,10 @@ def train(
     """
     optims = optimisers(module, lr, decay, muon)
     average = Average(module, 0.0 if ema is None else ema)
-    first, spent, path = 0, 0.0, folder / "state.pt"
-    if path.exists():
-        state = torch.load(path, map_location=device(), weights_only=True)
-        module.load_state_dict(state["module"])
-        for optim, saved_optim in zip(optims, state["optims"], strict=True):
-            optim.load_state_dict(saved_optim)
-        average.weights, first, spent = state["average"], state["step"], state["seconds"]
+    path, last = folder / "state.pt", min(steps, stop or steps)
+    first, spent = resumed(path, module, optims, average)
     start = saved = time.perf_counter()
-    for step in range(first, min(steps, stop or steps)):
+    for step in range(first, last):
         for group in (g for o in optims for g in o.param_groups):
             group["lr"] = group["peak"] * rate(step, steps, warmup, hold)
         value = loss(step)
@@ -117,18 +112,31 @@ def train(
         now = time.perf_counter()
         if step % 10 == 9 or step == steps - 1:
             _log(folder, step=step + 1, loss=value.item(), seconds=round(spent + now - start, 1))
-        last = step + 1 == min(steps, stop or steps)
-        if last or now - saved > 60 * minutes_between:
-            seconds, saved = spent + now - start, now
-            state = {
-                "module": module.state_dict(),
-                "optims": [o.state_dict() for o in optims],
-                "average": average.weights,
-            }
-            save(path, state | {"step": step + 1, "seconds": seconds})
+        if step + 1 == last or now - saved > 60 * minutes_between:
+            saved = now
+            save(path, state(module, optims, average) | {"step": step + 1, "seconds": spent + now - start})
             if watch:
                 watch(step + 1)
     return average.weights
+
+
+def state(module: nn.Module, optims: list[torch.optim.Optimizer], average: Average) -> dict:
+    own = {"module": module.state_dict(), "average": average.weights}
+    return own | {"optims": [optim.state_dict() for optim in optims]}
+
+
+def resumed(
+    path: Path, module: nn.Module, optims: list[torch.optim.Optimizer], average: Average
+) -> tuple[int, float]:
+    """All as it was saved, if it was. Gives the step to go on with, and the seconds that were spent."""
+    if not path.exists():
+        return 0, 0.0
+    known = torch.load(path, map_location=device(), weights_only=True)
+    module.load_state_dict(known["module"])
+    for optim, own in zip(optims, known["optims"], strict=True):
+        optim.load_state_dict(own)
+    average.weights = known["average"]
+    return known["step"], known["seconds"]
 
 
 def _log(folder: Path, **row: float) -> None:

@@ -190,7 +190,7 @@ class Runner:
         limit = cell.model["max_sequence_length"]
         if limit not in loaded.cuts:
             prompts = [*dict.fromkeys(sample.prompt.text for sample in self.plan.samples)]
-            loaded.cuts[limit] = text_limits.told(loaded.model.cut(prompts, limit), len(prompts))
+            loaded.cuts[limit] = text_limits.cuts_in_words(loaded.model.cut(prompts, limit), len(prompts))
         return loaded.cuts[limit]
 
     def warm_up(self, loaded: Loaded, cell: Cell) -> list[Event]:
