@@ -13,9 +13,8 @@ from pathlib import Path
 from secrets import token_hex
 from time import time
 
-from fovea.study.commands.agreement import agree
 from fovea.study.commands.command import Command
-from fovea.study.commands.merged import merged
+from fovea.study.commands.merged import agree, merged
 from fovea.study.commands.run import MISSING, damaged, end, readable, unavailable
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused

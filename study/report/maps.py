@@ -1,10 +1,10 @@
-"""Maps over the image: which tokens ran, in total and step by step (focus.png), one step after another
-(focus.webp), and which regions RALU refined first (regions.png)."""
+"""The contact sheet (grid.png), and maps over the image: which tokens ran, in total and step by step
+(focus.png), one step after another (focus.webp), and which regions RALU refined first (regions.png)."""
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from textwrap import fill
+from textwrap import fill, shorten, wrap
 
 import matplotlib as mpl
 import numpy as np
@@ -16,9 +16,24 @@ from fovea.study.files import write
 from fovea.study.picture import pixels
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan
-from fovea.study.report.panels import TITLE, beside, enlarged, faded, folded, over, picture, spread
-from fovea.study.report.style import INK, MUTED, RANDOM, WARNING, drawable, figure, save
-from fovea.study.report.traces import Traced, choice, chosen
+from fovea.study.report.style import (
+    INK,
+    MUTED,
+    RANDOM,
+    TITLE,
+    WARNING,
+    drawable,
+    enlarged,
+    faded,
+    figure,
+    folded,
+    over,
+    picture,
+    row_name,
+    save,
+    spread,
+)
+from fovea.study.report.trajectories import Traced, choice, chosen
 from fovea.study.run.trace import Trace
 from fovea.study.store import Store
 
@@ -30,6 +45,39 @@ PANEL, COLUMNS, GAP, LINE = 208, 4, 12, 17  # of focus.webp: pixels; panels in a
 FRAME, LAST = 350, 1800  # milliseconds
 HEAT = colormaps["viridis"]
 Maps = dict[str, np.ndarray]
+ROWS = 8  # prompts of a contact sheet at most
+
+
+def sheet(plan: Plan, store: Store, folder: Path) -> None:
+    """grid.png. A cell that lacks an image leaves its place empty."""
+    cells = [cell for cell in plan.cells if store.samples(cell.id)]
+    chosen = plan.samples[:ROWS]
+    if not cells:
+        return
+    first = next(store.image(cells[0].id, key) for key in store.samples(cells[0].id))
+    shape = pixels(first).shape
+    tall = shape[0] / shape[1]
+    with figure(1.05 * len(cells) + 1.5, 1.06 * tall * len(chosen) + 0.5, plan.random_weights) as made:
+        axes = made.subplots(
+            len(chosen), len(cells), squeeze=False, gridspec_kw={"wspace": 0.02, "hspace": 0.02}
+        )
+        for line, sample in zip(axes, chosen, strict=True):
+            for axis, cell in zip(line, cells, strict=True):
+                axis.set_axis_off()
+                path = store.finished(cell.id, sample.key)
+                axis.imshow(pixels(path) if path else np.full((8, 8, 3), 245, np.uint8))
+            text = "\n".join(wrap(shorten(drawable(sample.prompt.text), 90), 22))
+            line[0].annotate(
+                text, (-0.08, 0.5), xycoords="axes fraction", ha="right", va="center", size=6.5, color=INK
+            )
+        for axis, cell in zip(axes[0], cells, strict=True):
+            axis.set_title(
+                drawable(cell.label).replace(" ", "\n") if "=" in cell.label else drawable(cell.label),
+                size=7.5,
+                loc="center",
+                color=INK,
+            )
+        save(made, folder / "grid", "png")
 
 
 def maps(plan: Plan, store: Store) -> dict[str, Maps]:
@@ -101,7 +149,7 @@ def _steps(
         for axis, step in zip(line, own, strict=False):
             axis.imshow(faded(image, had[step]))
             over(axis, f"{step + 1}")
-        beside(line[0], cell.label)
+        row_name(line[0], cell.label)
 
 
 def animation(plan: Plan, store: Store, found: Mapping[str, Maps], folder: Path) -> bool:

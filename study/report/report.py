@@ -13,15 +13,13 @@ from fovea.study.plan.fingerprint import digest
 from fovea.study.plan.plan import Plan
 from fovea.study.report import formats, published
 from fovea.study.report.comparisons import contrast_table, in_short
-from fovea.study.report.maps import animation, focus, maps, regions
+from fovea.study.report.maps import animation, focus, maps, regions, sheet
 from fovea.study.report.page import page
-from fovea.study.report.panels import sheet
 from fovea.study.report.pareto import pareto
 from fovea.study.report.study_table import study_table
 from fovea.study.report.table import Table
-from fovea.study.report.traces import table as trace_table
-from fovea.study.report.traces import traced
-from fovea.study.report.trajectories import continuity, departure
+from fovea.study.report.trajectories import continuity, departure, traced
+from fovea.study.report.trajectories import table as trace_table
 from fovea.study.store import Store
 from fovea.study.stored import brief
 

@@ -17,10 +17,18 @@ from fovea.study.plan.cells import Cell
 from fovea.study.records import FlopsRecord
 from fovea.study.report.maps import frame
 from fovea.study.report.maps import maps as focus_maps
-from fovea.study.report.panels import enlarged, faded, spaced, spread
 from fovea.study.report.report import draw_maps
-from fovea.study.report.traces import Traced, chosen, look, records, traced
-from fovea.study.report.trajectories import continuity, departure, limits
+from fovea.study.report.style import enlarged, faded, spaced, spread
+from fovea.study.report.trajectories import (
+    Traced,
+    chosen,
+    continuity,
+    departure,
+    limits,
+    look,
+    records,
+    traced,
+)
 from fovea.study.run.trace import Trace
 from fovea.study.store import Store
 
