@@ -1,6 +1,6 @@
-"""Trajectories as they were traced: all of them as rows (traces.parquet), and which cells a figure draws; when
-and where a method departs from the dense one (departure.png); the score maps of the dense run, and how well
-each step's ranking foretells the next one's (scores.png)."""
+"""Trajectories as they were traced: all of them as rows (traces.parquet), and which cells a figure draws;
+when and where a method departs from the dense one (departure.png); the score maps of the dense run, and how
+well each step's ranking foretells the next one's (scores.png)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
