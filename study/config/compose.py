@@ -45,8 +45,7 @@ def load(
     named = first | given.groups | dict(chosen or {})
     if "eval" in named:
         named = {"metric": suite(named["eval"])} | named
-    config, picked = _at_scale(tuple(_choice(key, value) for key, value in named.items()))
-    config = config.copy()
+    config, picked = _composed(named)
     files = config.get("metric") or {}
     config.metric = {name: (known or {}).get(name, node) for name, node in files.items()}
     for key, override in given.keys.items():
@@ -100,6 +99,26 @@ def _choice(group: str, value: Any) -> str:
     return f"{NESTED.get(group, group)}={word}"
 
 
+def _composed(named: Mapping[str, Any]) -> tuple[DictConfig, dict[str, str]]:
+    """The files of a config. A method's are read by themselves, so that a sweep over methods reads the others
+    once; but for experiments, which may say more of a method."""
+    of_method = {key: named[key] for key in ("method", *NESTED) if key in named}
+    if "method" not in of_method or named.get("experiment"):
+        config, picked = _at_scale(tuple(_choice(key, value) for key, value in named.items()))
+        return config.copy(), picked
+    others = tuple(_choice(key, value) for key, value in named.items() if key not in of_method)
+    config, picked = _at_scale(others)
+    config, (own, chosen) = config.copy(), _of_method(tuple(_choice(k, v) for k, v in of_method.items()))
+    config.method = own.method
+    picked = {key: name for key, name in picked.items() if key not in ("method", *NESTED)} | chosen
+    return config, {key: picked[key] for key in groups() if key in picked}
+
+
+@cache
+def _of_method(named: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
+    return _hydra(tuple(f"+{line}" if line.startswith("method=") else line for line in named), None)
+
+
 @cache
 def _at_scale(named: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
     """The config at its scale. What the scale keeps of the model that was asked for, it takes from there."""
@@ -114,10 +133,11 @@ def _at_scale(named: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
 
 
 @cache
-def _hydra(named: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
+def _hydra(named: tuple[str, ...], file: str | None = "config") -> tuple[DictConfig, dict[str, str]]:
+    """file: of conf/, that the others are laid over; None for none."""
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose("config", list(named), return_hydra_config=True)
+            config = compose(file, list(named), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         if "Could not override 'method/cache'" in str(error):
             takers = ", ".join(name for name in options("method") if _takes_a_cache(name))
