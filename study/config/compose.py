@@ -19,7 +19,7 @@ from fovea.study.config.overrides import Overrides, parse, quoted
 
 @dataclass(frozen=True)
 class Composed:
-    """config: with nothing filled in, not to be changed. picked: the file in use of each group."""
+    """config: with nothing filled in. picked: the file in use of each group."""
 
     config: DictConfig
     picked: dict[str, str]

@@ -138,7 +138,8 @@ def _all_given_is_used(overrides: Sequence[str], every: Sequence[Point]) -> None
 
 def _variant(overrides: Sequence[str], point: Point) -> Variant:
     composed = load(overrides, point.files)
-    config = composed.config.copy()
+    config = composed.config  # its own
+    del config["sweep"]  # which may be long, and is copied with the rest for each point
     steps = resolved(config.model)["steps"]
     for key, value in point.model.items():
         put(config, key, value)
