@@ -91,10 +91,10 @@ def cell(group: Sequence[Row], name: str, model: str) -> str:
     found = [row for row in group if (row["name"], row["model"]) == (name, model)]
     if not found:
         return "–"
-    return ", ".join([f"{found[0]['flops_ratio']:.2f}×", *(said(found[0], score) for score in SCORES)])
+    return ", ".join([f"{found[0]['flops_ratio']:.2f}×", *(gain_text(found[0], score) for score in SCORES)])
 
 
-def said(row: Row, score: str) -> str:
+def gain_text(row: Row, score: str) -> str:
     value, low, high = gain(row, score)
     if isnan(value):
         return "–"

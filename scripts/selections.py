@@ -63,12 +63,12 @@ def markdown(found: Found) -> str:
         f"| :-- |{' --: |' * len(models)}",
     ]
     for text, row in found.items():
-        cells = [said(*row[model]) if model in row else "–" for model in models]
+        cells = [gain_text(*row[model]) if model in row else "–" for model in models]
         lines.append(f"| {text} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def said(gain: Interval, share: float) -> str:
+def gain_text(gain: Interval, share: float) -> str:
     return f"{gain.value:+.2f} [{gain.low:.2f}, {gain.high:.2f}], {share:.0%}".replace("-", "−")
 
 

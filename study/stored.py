@@ -112,8 +112,8 @@ class Stored:
         if stored := self.provenance.get("scores"):
             return {name: Facts(**known) for name, known in stored.items()}
         nodes = self.provenance["config"]["metric"].items()
-        told = [instantiate(_within(node), f"metric.{name}", "fovea.eval").scores for name, node in nodes]
-        return {name: facts for scores in told for name, facts in scores.items()}
+        scores = [instantiate(_within(node), f"metric.{name}", "fovea.eval").scores for name, node in nodes]
+        return {name: facts for given in scores for name, facts in given.items()}
 
     @cached_property
     def by_cell(self) -> dict[str, list[Record]]:
@@ -171,19 +171,19 @@ class Stored:
         return f"{short}, changed" if dirty else short
 
 
-def find(said: str, value: str, results: str = "results") -> Stored:
-    """The study in this folder, or of this name below `results`. Refused with those that there are. said: the
-    argument, for the message."""
+def find(argument: str, value: str, results: str = "results") -> Stored:
+    """The study in this folder, or of this name below `results`. Refused with those that there are. argument:
+    as it was given, for the message."""
     for folder in (Path(expanduser(value)), Path(expanduser(results)) / value):
         if value and isdir(folder) and (stored := Stored(folder)).provenance:
             return stored
         if value and isdir(folder) and stored.fault:
-            raise Refused(f"{said}: {stored.fault}")
+            raise Refused(f"{argument}: {stored.fault}")
     there = studies(Path(expanduser(results)))
     close = get_close_matches(Path(value).name, [study.name for study in there], n=1, cutoff=0.5)
     meant = next((f"did you mean {study.folder}? " for study in there if [study.name] == close), "")
     known = f"{meant}allowed: {', '.join(str(study.folder) for study in there)}"
-    raise Refused(f"{said}: no study; {known if there else f'there is none in {results}/ either'}")
+    raise Refused(f"{argument}: no study; {known if there else f'there is none in {results}/ either'}")
 
 
 def studies(results: Path) -> list[Stored]:

@@ -43,7 +43,7 @@ def run(command: Command) -> int:
     if not pairs:
         raise Refused(f"{command.text}: they have no cell in common: {'; '.join(', '.join(r) for r in rest)}")
     from fovea.study.analysis.change import changes  # seconds: nothing is refused from here on
-    from fovea.study.report.comparisons import change_table, origin_table, told
+    from fovea.study.report.comparisons import as_text, change_table, origin_table
 
     differences, found = differing(a, b, pairs), changes(a, b, pairs)
     images = {q["label"]: identical(a, b, (p, q)) for p, q in pairs}
@@ -57,7 +57,7 @@ def run(command: Command) -> int:
     if name:
         parts = [*map(literal, heads), *map(markdown, filter(None, tables))]
         write(Path(results) / name / "compare.md", "\n\n".join(parts))
-    differs = {key: [told(value) for value in both] for key, both in differences.items()}
+    differs = {key: [as_text(value) for value in both] for key, both in differences.items()}
     print_summary(_summary(a, b, rest, images, differs, found))
     return 0
 

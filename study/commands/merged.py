@@ -28,7 +28,7 @@ TRAITS: tuple[Trait, ...] = (
 )
 
 
-def agree(said: str, studies: Sequence[Stored]) -> None:
+def agree(argument: str, studies: Sequence[Stored]) -> None:
     """Refused, with all that differs and the values, where a merged table would mislead."""
     found: dict[str, dict[str, list[str]]] = {}
     for what, value, place in chain.from_iterable(map(_facts, studies)):
@@ -38,7 +38,7 @@ def agree(said: str, studies: Sequence[Stored]) -> None:
     if differing or (ragged := _ragged(studies)):
         lines = [f"  {what}: {_listed(values)}" for what, values in differing.items()] or ragged
         shown = lines[:MOST] + ([f"  and {len(lines) - MOST} more"] if len(lines) > MOST else [])
-        raise Refused("\n".join([f"{said}: these do not belong in one table, they differ in", *shown]))
+        raise Refused("\n".join([f"{argument}: these do not belong in one table, they differ in", *shown]))
 
 
 def _listed(values: Mapping[str, Sequence[str]]) -> str:
@@ -96,7 +96,7 @@ def _text(value: Any) -> str:
 def merged(studies: Sequence[Stored], command: Sequence[str]) -> Record:
     """The provenance of all of them: what they share as it is, what differs side by side, each one's own in
     `merged.sources`."""
-    from fovea.study.run.provenance import drawn, git, said
+    from fovea.study.run.provenance import command_line, drawn, git
 
     records = [study.provenance for study in studies]
     by_size = sorted(records, key=lambda record: -len(record["samples"]))
@@ -111,7 +111,7 @@ def merged(studies: Sequence[Stored], command: Sequence[str]) -> Record:
     config = records[0]["config"] | {"n": max(r["config"]["n"] for r in records), "seeds": seeds}
     config["paper"] = papers[0] if all(paper == papers[0] for paper in papers) else None
     return shared | {
-        "command": said(command),
+        "command": command_line(command),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "seeds": seeds,
         "prompts": drawn(samples, records[0]["prompts"]["set"]),

@@ -69,10 +69,10 @@ def plan(study: Path, arguments: Sequence[str]) -> tuple[Plan, dict[str, Any]]:
 
 def note(stored: dict[str, Any], config: Node, arguments: Sequence[str]) -> dict[str, Any]:
     """The provenance of the images, and by what they were scored again."""
-    from fovea.study.run.provenance import git, packages, said
+    from fovea.study.run.provenance import command_line, git, packages
 
     now = {
-        "command": said(arguments),
+        "command": command_line(arguments),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         **git(),
         "packages": packages(),
@@ -95,9 +95,9 @@ def _config(stored: Node, arguments: Sequence[str]) -> Node:
         listed = any(text.startswith("metric=") for text in given)
         names = [] if listed else [f"metric=[{','.join(stored['metric'])}]"]
         config = whole(load([*names, *plain], known=stored["metric"]))
-        said = {text.partition("=")[0].split(".")[1] for text in given if _of(text) == "eval"}
+        changed = {text.partition("=")[0].split(".")[1] for text in given if _of(text) == "eval"}
         kept = {key: value for key, value in stored["eval"].items() if key in config["eval"]}
-        config["eval"] = kept | {key: config["eval"][key] for key in said}
+        config["eval"] = kept | {key: config["eval"][key] for key in changed}
     if not any(_of(text) == "versus" for text in given):
         config["versus"] = stored.get("versus")
     validated(Suite, config["eval"], "eval")

@@ -32,18 +32,18 @@ def run(arguments: list[str]) -> int:
     with instantiate(plan.config["launcher"], "launcher", "fovea.study").opened() as launcher:
         plan = launcher.plan(plan, arguments)
         with store.at_work(plan.digest) as worker:
-            return _work(plan, store, arguments, worker, launcher)
+            return _make_and_report(plan, store, arguments, worker, launcher)
 
 
-def _work(plan: Plan, store: Store, arguments: list[str], worker: Worker, launcher: Any) -> int:
+def _make_and_report(plan: Plan, store: Store, arguments: list[str], worker: Worker, launcher: Any) -> int:
     from fovea.study.report.report import report
     from fovea.study.run.progress import Progress
     from fovea.study.run.provenance import provenance
 
     with Progress() as progress:
-        again = damaged(plan, store, "made again")
-        place = [*worker.told, *_beside(worker), *foreseen(plan)]
-        for note in [*place, *unavailable(plan), *other_report(plan), *_too_few(plan), *again]:
+        missing = damaged(plan, store, "made again")
+        notes = [*worker.told, *_others(worker), *foreseen(plan)]
+        for note in [*notes, *unavailable(plan), *other_report(plan), *_too_few(plan), *missing]:
             progress.say(note)
 
         def made() -> tuple[Any, dict[str, Any]]:
@@ -66,7 +66,7 @@ def lacks(plan: Plan, store: Store) -> bool:
     return any(keys - set(store.samples(cell.id)) for cell in plan.cells)
 
 
-def _beside(worker: Worker) -> list[str]:
+def _others(worker: Worker) -> list[str]:
     others = list(map(str, worker.others()))
     return [f"shares the work with {', '.join(others)}"] if others else []
 
@@ -82,7 +82,7 @@ def damaged(plan: Plan, store: Store, then: str) -> list[str]:
     records = [
         f"{place}{_and_more(broken)}: {lines}, but torn, changed or another cell's" for place in broken
     ]
-    return [f"{told}; {then}" for told in (*images[:1], *records[:1])]
+    return [f"{note}; {then}" for note in (*images[:1], *records[:1])]
 
 
 def _and_more(found: Collection[Any]) -> str:
@@ -114,8 +114,8 @@ def foreseen(plan: Plan) -> list[str]:
         made = instantiate(cell.method, "method", "fovea.methods")
         if hasattr(made, "saves") and not made.saves(cell.model["steps"]):
             steps = cell.method.get("steps") or cell.model["steps"]
-            told = f"can save nothing in {steps} steps: all of them run, and as a no-op it counts as failed"
-            out.append(f"{cell.label} {told}")
+            note = f"can save nothing in {steps} steps: all of them run, and as a no-op it counts as failed"
+            out.append(f"{cell.label} {note}")
     return out
 
 
@@ -157,7 +157,7 @@ def preview(plan: Plan) -> int:
     """The cells, what is done, how long the rest takes. Nothing is made, not even a folder."""
     store, n = Store(plan.folder), len(plan.samples)
     store.check()
-    again = damaged(plan, store, "a run makes them again")
+    missing = damaged(plan, store, "a run makes them again")
     done = {cell.id: len({s.key for s in plan.samples} & set(store.samples(cell.id))) for cell in plan.cells}
     cost = {cell.id: known_cost(Path(plan.settings.results), cell) for cell in plan.cells}
     lines = [["cell", "id", "done", "s/image", "time left"]]
@@ -173,7 +173,7 @@ def preview(plan: Plan) -> int:
     print_lines(lines, console, left=2)
     print_text(_sentence(plan, known, len(unknown)), console)
     before = [*map(str, at_work), *_needs(plan), *foreseen(plan)]
-    for note in [*before, *unavailable(plan), *other_report(plan), *again]:
+    for note in [*before, *unavailable(plan), *other_report(plan), *missing]:
         print_text(note, console)
     found = _summary(plan, done, known, unknown) | {"workers": [asdict(one) for one in at_work]}
     print_summary(found | _forecast(plan, console))

@@ -219,10 +219,10 @@ def _method(variant: Variant, point: Point, names: Names, settings: Settings, de
 
 def _step_reduction(dense: Cell, called: Baseline, sweep: Sweep, settings: Settings) -> Iterator[Cell]:
     shared = {"_target_": "fovea.methods.Steps", "solver": sweep.solver, "schedule": sweep.schedule}
-    told = f", schedule {sweep.schedule}" if full_model(dense.model)[1].by_steps else ""
+    schedule = f", schedule {sweep.schedule}" if full_model(dense.model)[1].by_steps else ""
     for steps in sweep.curve_steps(dense.model["steps"]):
         node = shared | {"steps": steps}
-        names = called.name(f"{steps} steps{told}"), "steps", called.name("step reduction")
+        names = called.name(f"{steps} steps{schedule}"), "steps", called.name("step reduction")
         axes = called.axes | {"method.steps": steps}
         yield _cell(*names, *checked(dense.model, node), settings, axes, dense.id, False)
 

@@ -130,11 +130,11 @@ def origin_table(differences: Mapping[str, tuple[Any, Any]]) -> Table | None:
     """What differs in where two studies come from; None where nothing does."""
     columns = [Column(key, key, left=True) for key in ("differs in", "first", "second")]
     rows = [
-        {"differs in": Entry(key), "first": Entry(text=told(a)), "second": Entry(text=told(b))}
+        {"differs in": Entry(key), "first": Entry(text=as_text(a)), "second": Entry(text=as_text(b))}
         for key, (a, b) in differences.items()
     ]
     return Table(columns, rows) if rows else None
 
 
-def told(value: Any) -> str:
+def as_text(value: Any) -> str:
     return NOTHING if value is None else str(value)

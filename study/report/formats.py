@@ -144,7 +144,7 @@ def _array(values: Sequence[Any]) -> pa.Array:
 def stored(table: Table) -> bytes:
     """A Parquet file of the table's records, whose metadata hold what a record leaves out: the look of the
     columns, marks, texts and notes."""
-    aside = [
+    extra = [
         [i, key, own.mark, own.text]
         for i, row in enumerate(table.rows)
         for key, own in row.items()
@@ -153,7 +153,7 @@ def stored(table: Table) -> bytes:
     look = {
         "version": VERSION,
         "columns": [_column(column) for column in table.columns],
-        "entries": aside,
+        "entries": extra,
         "notes": list(table.notes),
         "title": table.title,
         "warning": table.warning,

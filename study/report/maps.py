@@ -166,11 +166,11 @@ def animation(plan: Plan, store: Store, found: Mapping[str, Maps], folder: Path)
     for i in range(count):
         steps = [i * len(own) // count for own in had]
         panels = [faded(image, own[step]) for image, own, step in zip(images, had, steps, strict=True)]
-        told = [
+        captions = [
             f"step {step + 1} of {len(own)}: {own[step].mean():.0%}"
             for step, own in zip(steps, had, strict=True)
         ]
-        frames.append(frame(panels, cells, told, plan.random_weights))
+        frames.append(frame(panels, cells, captions, plan.random_weights))
     stream = BytesIO()
     times = [FRAME] * (count - 1) + [LAST]
     frames[0].save(
@@ -181,7 +181,7 @@ def animation(plan: Plan, store: Store, found: Mapping[str, Maps], folder: Path)
 
 
 def frame(
-    panels: Sequence[np.ndarray], cells: Sequence[Cell], told: Sequence[str], random_weights: bool
+    panels: Sequence[np.ndarray], cells: Sequence[Cell], captions: Sequence[str], random_weights: bool
 ) -> Image.Image:
     """The images (h, w, 3), each with its cell's name and step under it."""
     names = [fill(drawable(cell.label), 29) for cell in cells]
@@ -194,7 +194,7 @@ def frame(
     draw = ImageDraw.Draw(made)
     if random_weights:
         draw.text((GAP, GAP), RANDOM, WARNING, small)
-    for i, (panel, name, text) in enumerate(zip(panels, names, told, strict=True)):
+    for i, (panel, name, text) in enumerate(zip(panels, names, captions, strict=True)):
         line, column = divmod(i, columns)
         left, top = GAP + column * (PANEL + GAP), head + line * (tall + under)
         image = Image.fromarray((panel * 255).round().astype(np.uint8))

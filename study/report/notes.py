@@ -43,12 +43,12 @@ def notes(rows: Sequence[Row], shown: Sequence[Score], starred: bool) -> list[st
             out.append(f"{UNLIKE} {row.cell.label} is not the model card's: {row.cell.unlike_card}.")
         if row.cell.off:
             out.append(f"{row.cell.label}: switched off, the baseline by another way.")
-    out += told(rows, shown)
+    out += score_notes(rows, shown)
     out += [f"{row.cell.label} failed: {row.failure}" for row in rows if row.failure]
     return [visible(note) for note in out]
 
 
-def told(rows: Sequence[Row], shown: Sequence[Score]) -> list[str]:
+def score_notes(rows: Sequence[Row], shown: Sequence[Score]) -> list[str]:
     """Of scores: why they are not there, and what they say of themselves."""
     out = []
     for name in (score.name for score in shown):
@@ -103,10 +103,10 @@ def measuring(rows: Sequence[Row]) -> list[str]:
         every = sum(row.speed.repetitions for row in rows if row.speed)
         out.append(f"The device was shared with others' work in {shared} of {every} repetitions.")
     if any(row.apart for row in rows):
-        told = ", ".join(f"{row.cell.label} {row.apart}" for row in rows if row.apart)
+        sentences = ", ".join(f"{row.cell.label} {row.apart}" for row in rows if row.apart)
         out.append(
             "‡ timed calls that were compared with calls of the dense run made at another time, between "
-            f"which clocks and load may have changed: {told}."
+            f"which clocks and load may have changed: {sentences}."
         )
     reasons = {row.speed.joules_unavailable for row in rows if row.speed} - {None}
     return out + [f"energy unavailable: {reason}" for reason in sorted(map(str, reasons))]
@@ -114,7 +114,7 @@ def measuring(rows: Sequence[Row]) -> list[str]:
 
 def _cold(rows: Sequence[Row]) -> str:
     """Of methods whose first call takes a tenth longer than a usual one, or compiles: when it pays off."""
-    told = []
+    sentences = []
     for row in rows:
         speed = row.speed
         if row.cell.role != "method" or speed is None or speed.first is None or row.seconds is None:
@@ -123,8 +123,8 @@ def _cold(rows: Sequence[Row]) -> str:
         if extra > 0.1 * row.seconds.value:
             after = "never pays off" if speed.pays_off is None else f"pays off after {speed.pays_off} images"
             compiled = f" ({speed.compiling:.2g} s of it compiling)" if speed.compiling else ""
-            told.append(f"{row.cell.label} {extra:.2g} s{compiled}, {after}")
-    return f" First calls took longer by: {'; '.join(told)}." if told else ""
+            sentences.append(f"{row.cell.label} {extra:.2g} s{compiled}, {after}")
+    return f" First calls took longer by: {'; '.join(sentences)}." if sentences else ""
 
 
 def floors(rows: Sequence[Row]) -> list[str]:

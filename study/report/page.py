@@ -31,7 +31,7 @@ SCRIPTS = (  # each may use those before it
     *("page.js", "table.js", "plot.js"),
     *("pixels.js", "images.js", "maps.js", "latency.js", "copy.js"),
 )
-BESIDE = (
+FIRST_LISTED = (
     "table",
     "contrasts",
     "published",
@@ -126,7 +126,7 @@ def _hash(text: str) -> str:
 
 def _there(folder: Path) -> dict[str, list[str]]:
     """Name to the endings that there are of it; tables first."""
-    found: dict[str, list[str]] = {name: [] for name in BESIDE}
+    found: dict[str, list[str]] = {name: [] for name in FIRST_LISTED}
     for ending in FORMS:
         for file in sorted(folder.glob(f"[!.]*{ending}")):
             found.setdefault(file.stem, []).append(ending)

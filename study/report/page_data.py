@@ -148,15 +148,15 @@ def scope(plan: Plan, store: Store, samples: Sequence[Sample]) -> dict[str, Any]
         return {"width": 1, "height": 1, "note": "No image was made."}
     stored = _size(plan, store, samples[0])
     width, height = _fitted(stored)
-    told = []
+    parts = []
     if len(samples) < len(plan.samples):
-        told.append(f"{len(samples)} of {len(plan.samples)} images per cell are in this file")
+        parts.append(f"{len(samples)} of {len(plan.samples)} images per cell are in this file")
     if (width, height) != stored:
-        told.append(f"at {width} × {height} of {stored[0]} × {stored[1]} pixels")
+        parts.append(f"at {width} × {height} of {stored[0]} × {stored[1]} pixels")
     if max(width, height) > SMALL:
-        told.append(f"as WebP of quality {QUALITY}")
-    tail = "; the stored images lie beside it in cells/*/images." if told else ""
-    return {"width": width, "height": height, "note": ", ".join(told) + tail}
+        parts.append(f"as WebP of quality {QUALITY}")
+    tail = "; the stored images lie beside it in cells/*/images." if parts else ""
+    return {"width": width, "height": height, "note": ", ".join(parts) + tail}
 
 
 def _size(plan: Plan, store: Store, sample: Sample) -> tuple[int, int]:

@@ -73,13 +73,13 @@ def summary(
     plan: Plan, found: Sequence[Row], table: Table, folder: Path, origin: dict[str, Any]
 ) -> dict[str, Any]:
     """One JSON object: where the study is, how it went, the table in brief."""
-    told = zip(table.records(), found, strict=True)
+    lines = zip(table.records(), found, strict=True)
     return {
         "study": str(folder),
         "cells": len(found),
         "done": sum(row.n == row.planned for row in found),
         "failed": sum(row.failure is not None for row in found),
         "random_weights": plan.random_weights,
-        "rows": [brief(record, row.scores) for record, row in told],
+        "rows": [brief(record, row.scores) for record, row in lines],
         "provenance": digest({key: origin[key] for key in STUDY}),
     }

@@ -25,8 +25,8 @@ def verdict(plan: Plan, rows: Sequence[Row]) -> list[Markup]:
     """Two paragraphs at most: what is certain, and what is not."""
     own = settings(rows)
     if plan.random_weights:
-        told = "The weights are random: the images are noise, and nothing is said of their quality."
-        return [paragraph([*_costs(own), Markup(told)])]
+        sentence = "The weights are random: the images are noise, and nothing is said of their quality."
+        return [paragraph([*_costs(own), Markup(sentence)])]
     names = [s.name for s in headline(rows) if any(s.name in row.gain for row in own)]
     sure = [*_costs(own), *_leading(rows, own, names), *_counts(own, names), *_siblings(rows)]
     unsure = [*_promising(own, names), *_undecided(own, names), *_to_dense(own), *_margins(own)]
@@ -77,8 +77,8 @@ def _counts(own: Sequence[Row], names: Sequence[str]) -> list[Markup]:
         up, down = (sum(survives(row, name, sign) for row in own) for sign in (1, -1))
         if up or down:
             verb = "is" if up == 1 else "are"
-            told = "{} {} better and {} worse in {}"
-            parts.append(Markup(told).format(up or "none", verb, down or "none", score(own, name)))
+            sentence = "{} {} better and {} worse in {}"
+            parts.append(Markup(sentence).format(up or "none", verb, down or "none", score(own, name)))
     if not parts:
         return [Markup("By Holm’s correction no setting is shown to differ from step reduction in anything.")]
     return [Markup("By that test, of {} settings {}.").format(len(own), joined(parts))]
@@ -89,15 +89,15 @@ def _siblings(rows: Sequence[Row]) -> list[Markup]:
     rivals, out = [row for row in rows if row.cell.role == "sibling" and row.n], []
     pairs = [pair for pair in of_rows(rows, None) if pair.why == SIBLING] if rivals else []
     for rival in rivals:
-        beside = [pair for pair in pairs if pair.control == rival.cell.label]
-        worse = [pair for pair in beside if pair.verdict == "worse"]
-        told = {pair.cell for pair in worse or beside}
-        who = cells_or_count([row for row in rows if row.cell.label in told]) if told else ""
+        compared = [pair for pair in pairs if pair.control == rival.cell.label]
+        worse = [pair for pair in compared if pair.verdict == "worse"]
+        names = {pair.cell for pair in worse or compared}
+        who = cells_or_count([row for row in rows if row.cell.label in names]) if names else ""
         if worse:
-            names = list({pair.score: None for pair in worse})
+            lost = list({pair.score: None for pair in worse})
             whole = "At no higher cost {} is better, beyond chance, than {} in {}."
-            out.append(Markup(whole).format(cell(rival), who, joined(scores(rows, names))))
-        elif beside:
+            out.append(Markup(whole).format(cell(rival), who, joined(scores(rows, lost))))
+        elif compared:
             whole = "Nothing is shown to lose to {}, which costs no more than {}."
             out.append(Markup(whole).format(cell(rival), who))
         else:
@@ -117,8 +117,8 @@ def _promising(own: Sequence[Row], names: Sequence[str]) -> list[Markup]:
 
 
 def _undecided(own: Sequence[Row], names: Sequence[str]) -> list[Markup]:
-    told = _bests(own, names, survives).keys() | _bests(own, names, above).keys()
-    names = [name for name in names if name not in told]
+    named = _bests(own, names, survives).keys() | _bests(own, names, above).keys()
+    names = [name for name in names if name not in named]
     every = [interval for name in names for row in own if (interval := row.gain.get(name)) is not None]
     if not every:
         return []
@@ -208,8 +208,8 @@ def _failed(rows: Sequence[Row]) -> list[Markup]:
     """Those that lack images are among them."""
     failed = [row for row in rows if row.failure]
     who = cells_or_count(failed) if len(failed) <= NAMED else Markup("see the failures")
-    told = Markup("{} of {} cells failed: {}.").format(len(failed), len(rows), who)
-    return [told] if failed else []
+    sentence = Markup("{} of {} cells failed: {}.").format(len(failed), len(rows), who)
+    return [sentence] if failed else []
 
 
 def _unavailable(rows: Sequence[Row]) -> list[Markup]:

@@ -59,11 +59,11 @@ class Wandb:
             try:
                 return self._sent(study, "online")
             except (Exception, SystemExit) as error:  # whatever the package does
-                before = f"not sent ({_told(error)}); "
+                before = f"not sent ({_in_a_line(error)}); "
         try:
             return before + self._sent(study, "offline")
         except (Exception, SystemExit) as error:
-            return f"{before}not logged ({_told(error)}); the study itself is complete"
+            return f"{before}not logged ({_in_a_line(error)}); the study itself is complete"
 
     def _sent(self, study: Stored, mode: Literal["online", "offline"]) -> str:
         import wandb
@@ -116,11 +116,11 @@ def _log(run: Any, study: Stored, shown: int) -> dict[str, str]:
         try:
             part()
         except Exception as error:  # the other parts are worth having without it
-            without[name] = _told(error)
+            without[name] = _in_a_line(error)
     return without
 
 
-def _told(error: BaseException) -> str:
+def _in_a_line(error: BaseException) -> str:
     text = str(error).strip().partition("\n")[0]
     return visible(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 

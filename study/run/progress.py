@@ -32,13 +32,13 @@ class Progress:
         self.bar = Bar(*columns, console=self.console, transient=True) if self.console.is_terminal else None
 
     def __enter__(self) -> "Progress":
-        self.told = Told(self)
+        self.method_log = MethodLog(self)
         if self.bar:
             self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.told.close()
+        self.method_log.close()
         if self.bar:
             self.bar.stop()
 
@@ -89,7 +89,7 @@ class Progress:
         return alone / self.workers
 
 
-class Told(logging.Handler):
+class MethodLog(logging.Handler):
     """Says what methods log: what they settle for themselves, such as a schedule matched to a model."""
 
     def __init__(self, progress: Progress):

@@ -36,7 +36,7 @@ def provenance(plan: Plan, command: Sequence[str], session: str) -> dict[str, An
     record = {
         "version": VERSION,
         "session": session,
-        "command": said(command),
+        "command": command_line(command),
         "time": now(),
         **git(),
         "python": platform.python_version(),
@@ -68,7 +68,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def said(command: Sequence[str]) -> str:
+def command_line(command: Sequence[str]) -> str:
     """As it can be typed again."""
     return shlex.join(["python", "run.py", *command])
 
