@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,7 +46,8 @@ def remembered(
 def uncompiled() -> Callable[..., tuple[Tensor, Tensor]]:
     """`remembered`, never compiled: a block would be compiled anew for each layer. Made with the first
     memory, and not before: torch's compiler takes seconds to import."""
-    return torch.compiler.disable(remembered)
+    made: Any = torch.compiler.disable(remembered)
+    return made
 
 
 @dataclass
