@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fovea.study.report.contrasts import contrast_table, in_short
 
 from fovea.eval.facts import Facts
 from fovea.study.analysis.contrasts import against, controlled
 from fovea.study.analysis.natural_pairs import STEPS, natural
 from fovea.study.analysis.subjects import Each, Subject, how_pooled
 from fovea.study.config.errors import Refused
+from fovea.study.report.comparisons import contrast_table, in_short
 
 RESULTS = Path(__file__).parents[3] / "results" / "embedded"
 TEXT = Facts("CLIP score", "higher", "text")
