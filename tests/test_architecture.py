@@ -17,6 +17,7 @@ KNOWS = {
     "models": set(),
     "methods": {"models"},
     "study.config": set(),
+    "study.plan": {"models"},  # by which packages weights are quantised
     "study.stored": {"eval"},
     "study.run": {"eval", "methods", "models"},
     "study.analysis": {"eval"},
