@@ -23,8 +23,8 @@ class Flow:
 
     x: tokens (b, n, c), row-major over `grid`; each is one patch of the latent, flattened as (channel, row,
     column). generators: one per image; every random number of an image comes from its own. steps: the number
-    of steps asked for. block_runs: what ran so far; decoded, encoded: grids of the images that were on the way;
-    beside: FLOPs per image of whatever else ran on it, each to be counted when asked for.
+    of steps asked for. block_runs: what ran so far; decoded, encoded: grids of the images that were on the
+    way; beside: FLOPs per image of whatever else ran on it, each to be counted when asked for.
     """
 
     transformer: Transformer
