@@ -117,7 +117,7 @@ def judge(images: list[Image.Image], concepts: list[str]) -> float:
     tokenize = open_clip.get_tokenizer("local-dir:assets/clip_emoji")
     names = list(emoji.CONCEPTS.values())
     image = model.eval().encode_image(torch.stack([preprocess(i) for i in images]), normalize=True)
-    text = model.encode_text(tokenize([f"a {name}" for name in names]), normalize=True)
+    text = model.encode_text(tokenize([emoji.article(name) for name in names]), normalize=True)
     found = (image @ text.T).argmax(1).tolist()
     return sum(names[k] == c for k, c in zip(found, concepts, strict=True)) / len(concepts)
 

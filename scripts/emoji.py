@@ -88,16 +88,16 @@ def kind(style: str, concepts: list[str]) -> str:
     return "composition" if any(held_couple(a, b) for a, b in couples) else "plain"
 
 
-def _article(words: str) -> str:
+def article(words: str) -> str:
     return ("an " if words[0] in "aeiou" else "a ") + words
 
 
 def _subject(rng: np.random.Generator, items: tuple[Item, ...]) -> str:
     """The drawings in words: one, two (sometimes with their relation), or three."""
-    names = [_article(CONCEPTS[i.concept]) for i in items]
+    names = [article(CONCEPTS[i.concept]) for i in items]
     if len(items) == 1:
         small = items[0].size < 0.5 and rng.random() < 0.8
-        return _article("small " + CONCEPTS[items[0].concept]) if small else names[0]
+        return article("small " + CONCEPTS[items[0].concept]) if small else names[0]
     if len(items) == 3:
         return f"{names[0]}, {names[1]} and {names[2]}"
     if rng.random() < 0.5:
@@ -111,7 +111,7 @@ def _subject(rng: np.random.Generator, items: tuple[Item, ...]) -> str:
 def _caption(rng: np.random.Generator, subject: str, style: str, ground: str) -> str:
     """Subject, style and ground in one of four orders; style and ground are sometimes left out."""
     style_on, ground_on = rng.random() < 0.9, rng.random() < 0.9
-    on = f"on {_article(ground)} ground"
+    on = f"on {article(ground)} ground"
     form = rng.integers(4)
     if form == 0 and style_on:
         subject = (

@@ -23,7 +23,8 @@ part() { # NAME COMMAND...: once
 }
 
 judge() {
-  part clip "$PYTHON" -m scripts.train_clip --steps 5000 --data "$STATE" --out "$STATE/clip_emoji" --hardware "$HARDWARE"
+  part clip "$PYTHON" -m scripts.train_clip --data "$STATE" --out "$STATE/clip_emoji" &&
+    part clip.card "$PYTHON" -m scripts.clip_card --data "$STATE" --out "$STATE/clip_emoji" --hardware "$HARDWARE"
 }
 
 autoencoders() {

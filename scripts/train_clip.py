@@ -1,27 +1,45 @@
 """Train clip_emoji, the small open_clip model behind `clip_score[emoji]` and `fd[emoji]`.
 
     python -m scripts.train_clip
+    python -m scripts.clip_card      # measures it and writes its card
 
-Trained with the contrastive loss on the split "clip": other scenes than the generators see, and with the
-concepts, pairs and couples that are held out of their training, since it has to judge them.
+Trained on the split "clip": other scenes than the generators see, and with the concepts, pairs and couples
+that are held out of their training, since it has to judge them. Three losses on one pair of towers:
+
+- CLIP's over the batch's images and captions (arXiv 2103.00020), where a caption of two drawings has itself
+  with its relation turned round as one more wrong answer (hard negatives as in NegCLIP, arXiv 2210.01936);
+- the concepts in the picture among all "a fox";
+- the drawings in the picture among all "a fox, noto style". Batches alone hold few that differ in little.
+
+The first `--first` of the steps are painted at half the side, which costs a quarter. The rate is constant for
+`--hold` of the steps, then falls to zero; until then `--steps` may be another each time it is started.
 """
 
 import argparse
+import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip import CLIP
+from open_clip.modified_resnet import AttentionPool2d
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import CLIPTokenizer
 
 from scripts import drawings, emoji, loop, words
 
 SIZE = 128  # px
+SEED = 0  # of the scenes trained on; the next one's are held out
 MEAN = STD = (0.5, 0.5, 0.5)
+NAMES = [emoji.article(name) for name in emoji.CONCEPTS.values()]
+DRAWN = [f"{name}, {style} style" for name in NAMES for style in emoji.STYLES]
+OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 
 
 def config(vocabulary: int) -> dict:
@@ -40,54 +58,113 @@ def config(vocabulary: int) -> dict:
     }
 
 
+def resized(image: np.ndarray, side: int) -> np.ndarray:
+    """The picture at `side` px and back, as a blurred one."""
+    small = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
+    return np.asarray(small.resize(image.shape[1::-1], Image.Resampling.BICUBIC))
+
+
+def tensor(images: list[np.ndarray]) -> torch.Tensor:
+    """uint8 (side, side, 3) each to (n, 3, side, side) in [-1, 1]."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
 def batch(
-    pictures: dict[str, Image.Image], step: int, n: int, seed: int = 0
-) -> tuple[torch.Tensor, list[str]]:
-    """Images (n, 3, SIZE, SIZE) in [-1, 1], a third of them blurred by resizing, and their captions."""
-    scenes = [emoji.scene("clip", seed, step * n + i) for i in range(n)]
+    pictures: dict[str, Image.Image], step: int, n: int, size: int = SIZE
+) -> tuple[torch.Tensor, list[emoji.Scene]]:
+    """Images (n, 3, size, size) in [-1, 1], a third of them blurred by resizing, and their scenes."""
+    scenes = [emoji.scene("clip", SEED, step * n + i) for i in range(n)]
+    images = [emoji.paint(scene, pictures, size) for scene in scenes]
     rng = np.random.default_rng([11, step])
-    images = []
-    for scene in scenes:
-        image = emoji.paint(scene, pictures, SIZE)
-        if rng.random() < 1 / 3:
-            side = int(rng.integers(SIZE // 2, SIZE))
-            small = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
-            image = np.asarray(small.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
-        images.append(image)
-    x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return x, [scene.caption for scene in scenes]
+    for i in np.flatnonzero(rng.random(n) < 1 / 3):
+        images[i] = resized(images[i], int(rng.integers(size // 2, size)))
+    return tensor(images), scenes
+
+
+def turned(caption: str) -> str:
+    """With its relation, if it has one, the other way round: "a fox right of a cat" for "... left of ..."."""
+    return " ".join(OPPOSITE.get(word, word) for word in caption.split(" "))
+
+
+def shares(scenes: list[emoji.Scene]) -> tuple[torch.Tensor, torch.Tensor]:
+    """What is in the pictures, among NAMES (n, 60) and DRAWN (n, 240): equal shares that sum to 1."""
+    concepts, styles = list(emoji.CONCEPTS), list(emoji.STYLES)
+    drawn = torch.zeros(len(scenes), len(concepts), len(styles))
+    for row, scene in zip(drawn, scenes, strict=True):
+        for item in scene.items:
+            row[concepts.index(item.concept), styles.index(scene.style)] = 1 / len(scene.items)
+    return drawn.sum(2), drawn.flatten(1)
 
 
 def contrast(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """CLIP's symmetric cross-entropy over the batch, on unit vectors (b, d)."""
+    """CLIP's symmetric cross-entropy on unit vectors: n images, their n texts, and texts wrong for all."""
     logits = scale * image @ text.T
     labels = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+    return (F.cross_entropy(logits, labels) + F.cross_entropy(logits[:, : len(logits)].T, labels)) / 2
 
 
-@torch.no_grad()
-def zero_shot(model, tokenize, pictures: dict[str, Image.Image], n: int = 400) -> dict[str, float]:
-    """Accuracies on scenes of one drawing (seed 1): concept and style by prompt; retrieval of captions."""
+def pooled(pool: AttentionPool2d, x: torch.Tensor) -> torch.Tensor:
+    """`pool(x)` of (n, c, h, w), of which it returns one token's row, without making the other rows.
+
+    A map smaller than the grid of positions gets the mean of those it covers.
+    """
+    first, rest = pool.positional_embedding[:1], pool.positional_embedding[1:]
+    grid = rest.T.unflatten(1, (round(len(rest) ** 0.5), -1))
+    places = torch.cat([first, F.adaptive_avg_pool2d(grid, (x.shape[2], x.shape[3])).flatten(1).T])
+    x = x.flatten(2).transpose(1, 2)
+    x = torch.cat([x.mean(1, keepdim=True), x], 1) + places.to(x.dtype)
+    q, k, v = pool.q_proj(x[:, :1]), pool.k_proj(x), pool.v_proj(x)
+    q, k, v = (t.unflatten(2, (pool.num_heads, -1)).transpose(1, 2) for t in (q, k, v))
+    return pool.c_proj(F.scaled_dot_product_attention(q, k, v).flatten(1))
+
+
+def see(model: CLIP, x: torch.Tensor) -> torch.Tensor:
+    """`model.encode_image(x, normalize=True)`, also of smaller images."""
+    visual: Any = model.visual
+    x = visual.layer4(visual.layer3(visual.layer2(visual.layer1(visual.stem(x)))))
+    return F.normalize(pooled(visual.attnpool, x).float(), dim=-1)
+
+
+def read(model: CLIP, ids: torch.Tensor) -> torch.Tensor:
+    """`model.encode_text(ids, normalize=True)`, of rows that need not be as long as the model's context."""
+    tower: Any = model
+    n = ids.shape[1]
+    x = tower.token_embedding(ids) + tower.positional_embedding[:n]
+    x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:n, :n]))
+    x = x[torch.arange(len(ids), device=ids.device), ids.argmax(1)] @ tower.text_projection
+    return F.normalize(x.float(), dim=-1)
+
+
+def losses(
+    model: CLIP, tokenize: Callable, pictures: dict, n: int, small: int
+) -> Callable[[int], torch.Tensor]:
+    """The loss of a step, a function of its number: `small` steps at half the side, then whole ones."""
     where = next(model.parameters()).device
-    scenes = (emoji.scene("clip", 1, i) for i in range(10**6))
-    scenes = [s for s, _ in zip((s for s in scenes if len(s.items) == 1), range(n), strict=False)]
-    x = torch.from_numpy(np.stack([emoji.paint(s, pictures, SIZE) for s in scenes])).permute(0, 3, 1, 2)
-    x = x.to(where).float() / 127.5 - 1
-    image = torch.cat([model.encode_image(b, normalize=True) for b in x.split(50)])
+    names, drawn = tokenize(NAMES).to(where), tokenize(DRAWN).to(where)
+    halved = {name: picture.reduce(2) for name, picture in pictures.items()}
 
-    def accuracy(prompts: list[str], wanted: list[int]) -> float:
-        text = model.encode_text(tokenize(prompts).to(where), normalize=True)
-        return (image @ text.T).argmax(1).cpu().eq(torch.tensor(wanted)).float().mean().item()
+    def loss(step: int) -> torch.Tensor:
+        x, scenes = batch(halved, step, n, SIZE // 2) if step < small else batch(pictures, step, n)
+        captions = [scene.caption for scene in scenes]
+        ids = tokenize(captions + [turned(c) for c in captions if turned(c) != c]).to(where)
+        # a query of one token, or texts of ten: the flash kernel takes several times as long
+        with loop.autocast(where), sdpa_kernel(SDPBackend.MATH):
+            image = see(model, x.to(where, memory_format=torch.channels_last))
+            texts = [read(model, tokens) for tokens in (ids, names, drawn)]
+        scale = model.logit_scale.exp().clamp(max=100)
+        named = [
+            F.cross_entropy(scale * image @ text.T, share.to(where))
+            for text, share in zip(texts[1:], shares(scenes), strict=True)
+        ]
+        return contrast(image, texts[0], scale) + sum(named)
 
-    concepts, captions = list(emoji.CONCEPTS.values()), sorted({s.caption for s in scenes})
-    drawn = [emoji.CONCEPTS[s.items[0].concept] for s in scenes]
-    both = [(concept, style) for concept in concepts for style in emoji.STYLES]
-    wanted = [both.index((concept, s.style)) for concept, s in zip(drawn, scenes, strict=True)]
-    return {
-        f"concept of {len(concepts)}": accuracy([f"a {c}" for c in concepts], [*map(concepts.index, drawn)]),
-        f"concept and style of {len(both)}": accuracy([f"a {c}, {s} style" for c, s in both], wanted),
-        f"caption of {len(captions)}": accuracy(captions, [captions.index(s.caption) for s in scenes]),
-    }
+    return loss
+
+
+def held_out(count: int, n: int) -> list[emoji.Scene]:
+    """The first n scenes of `count` drawings that it is not trained on."""
+    scenes = (emoji.scene("clip", SEED + 1, i) for i in itertools.count())
+    return list(itertools.islice((s for s in scenes if len(s.items) == count), n))
 
 
 def export(model: CLIP, tokenizer, folder: Path) -> None:
@@ -101,20 +178,16 @@ def export(model: CLIP, tokenizer, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def card(facts: dict, folder: Path) -> None:
-    """README.md beside the weights."""
-    text = Path(__file__).with_name("clip_card.md").read_text()
-    (folder / "README.md").write_text(text.format(**facts))
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--steps", type=int, default=1700)
     parser.add_argument("--batch", type=int, default=96)
+    parser.add_argument("--first", type=float, default=0.8, help="share of the steps at half the side")
+    parser.add_argument("--hold", type=float, default=0.8, help="share of the steps at the full rate")
     parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--hardware", default="an unnamed machine", help="in words, for the card")
+    parser.add_argument("--start", type=Path, help="folder of an exported model to begin from")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path, default=Path("assets/clip_emoji"))
     return parser.parse_args()
@@ -124,38 +197,38 @@ def main() -> None:
     args = arguments()
     torch.manual_seed(0)
     pictures, where, folder = drawings.load(args.data), loop.device(), args.data / "clip"
-    tokenizer = words.clip_tokenizer(pad="<pad>")
+    tokenizer: Any = words.clip_tokenizer(pad="<pad>")
+    if args.start:  # its words have other numbers if it was made by another version
+        tokenizer = CLIPTokenizer.from_pretrained(args.start)
     model = CLIP(**config(len(tokenizer))).to(where)
+    if args.start:
+        model.load_state_dict(load_file(args.start / "open_clip_model.safetensors"))
     model.visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def tokenize(texts: list[str]) -> torch.Tensor:
-        return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        return tokenizer(texts, padding=True, truncation=True, return_tensors="pt").input_ids
 
-    def loss(step: int) -> torch.Tensor:
-        x, captions = batch(pictures, step, args.batch)
-        with loop.autocast(where):
-            image, text, scale = model(
-                x.to(where, memory_format=torch.channels_last), tokenize(captions).to(where)
-            )
-        return contrast(image.float(), text.float(), scale.float())
+    small, scenes = round(args.first * args.steps), held_out(1, 400)
 
+    @torch.no_grad()
     def watch(step: int) -> None:
-        print(step, zero_shot(model.eval(), tokenize, pictures), flush=True)
+        model.eval()
+        painted = [emoji.paint(scene, pictures, SIZE // 2 if step < small else SIZE) for scene in scenes]
+        image = torch.cat([see(model, x.to(where)) for x in tensor(painted).split(50)])
+        for prompts, share in zip((NAMES, DRAWN), shares(scenes), strict=True):
+            found = (image @ read(model, tokenize(prompts).to(where)).T).argmax(1).cpu()
+            right = (found == share.argmax(1)).float().mean().item()
+            print(f"step {step}: {right:.1%} of {len(prompts)}", flush=True)
         model.train()
 
-    loop.train(model, loss, steps=args.steps, lr=args.lr, folder=folder, decay=0.05, watch=watch)
+    settings = {k: str(x) if isinstance(x, Path) else x for k, x in vars(args).items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "settings.json").write_text(json.dumps(settings) + "\n")
+    loss = losses(model, tokenize, pictures, args.batch, small)
+    loop.train(
+        model, loss, steps=args.steps, lr=args.lr, folder=folder, decay=0.05, hold=args.hold, watch=watch
+    )
     export(model.eval(), tokenizer, args.out)
-    loaded, _, _ = open_clip.create_model_and_transforms(f"local-dir:{args.out}")
-    found = zero_shot(loaded.eval(), open_clip.get_tokenizer(f"local-dir:{args.out}"), pictures, 2000)
-    facts = {
-        "vocabulary": len(words.vocabulary()),
-        "parameters": sum(p.numel() for p in model.parameters()) / 1e6,
-        "accuracies": ", ".join(f"{k}: {v:.0%}" for k, v in found.items()),
-        "minutes": loop.read_log(folder)[-1]["seconds"] / 60,
-        "n": 2000,
-    }
-    card(facts | vars(args), args.out)
-    print(found)
 
 
 if __name__ == "__main__":

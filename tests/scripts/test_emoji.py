@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
 
 from scripts import emoji, reference, words
 
@@ -17,14 +16,6 @@ CAPTIONS = [
     "an emojitwo drawing of a red apple and a hamburger on a brown ground",
 ]
 FORM = re.compile(r"^an? [a-z ,]+$")
-
-
-@pytest.fixture(scope="module")
-def drawings() -> dict[str, Image.Image]:
-    """A disc for every drawing: what is tested is the composition."""
-    disc = Image.new("RGBA", (60, 48))
-    ImageDraw.Draw(disc).ellipse((0, 0, 59, 47), fill=(200, 30, 30, 255))
-    return {f"{s}/{c}": disc.convert("RGBa") for s in emoji.STYLES for c in emoji.CONCEPTS}
 
 
 def test_a_scene_depends_on_split_seed_and_index_alone(drawings):

@@ -1,0 +1,159 @@
+"""The card of clip_emoji: README.md and errors.png (the first pictures it names wrongly), all measured.
+
+python -m scripts.clip_card --hardware "2 cores of an Intel Xeon with AMX"
+
+On scenes that it was not trained on (split "clip", another seed), through open_clip's own calls.
+"""
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from PIL import Image
+
+from scripts import drawings, emoji, loop, words
+from scripts.card import sheet
+from scripts.train_clip import DRAWN, NAMES, SIZE, held_out, shares, turned
+
+KINDS = ("pair-held-out", "concept-held-out", "composition")
+SHOWN, COLUMNS = 24, 8  # pictures in errors.png
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The model as its users load it, and the drawings of the scenes it is shown."""
+
+    model: Any
+    preprocess: Callable[[Image.Image], torch.Tensor]
+    tokenize: Callable[[list[str]], torch.Tensor]
+    pictures: dict[str, Image.Image]
+
+    @classmethod
+    def load(cls, folder: Path, pictures: dict[str, Image.Image]) -> "Judge":
+        loaded: Any = open_clip.create_model_and_transforms(f"local-dir:{folder}", device=loop.device())
+        tokenize: Any = open_clip.get_tokenizer(f"local-dir:{folder}")
+        return cls(loaded[0].eval(), loaded[2], tokenize, pictures)
+
+    def paint(self, scene: emoji.Scene, size: int = SIZE) -> Image.Image:
+        return Image.fromarray(emoji.paint(scene, self.pictures, size))
+
+    @torch.no_grad()
+    def see(self, scenes: list[emoji.Scene], size: int = SIZE) -> torch.Tensor:
+        """Unit vectors (n, 64) of the scenes painted at `size` px."""
+        images = [self.paint(scene, size) for scene in scenes]
+        blocks = (images[i : i + 50] for i in range(0, len(images), 50))
+        tensors = (torch.stack([self.preprocess(image) for image in block]) for block in blocks)
+        return torch.cat(
+            [self.model.encode_image(x.to(loop.device()), normalize=True).cpu() for x in tensors]
+        )
+
+    @torch.no_grad()
+    def read(self, texts: list[str]) -> torch.Tensor:
+        """Unit vectors (n, 64) of the texts."""
+        blocks = self.tokenize(texts).to(loop.device()).split(256)
+        return torch.cat([self.model.encode_text(ids, normalize=True).cpu() for ids in blocks])
+
+
+def groups(scenes: list[emoji.Scene]) -> dict[str, list[int]]:
+    """Where in the list are scenes of each style, and of each kind."""
+    found: dict[str, list[int]] = {name: [] for name in (*emoji.STYLES, "plain", *KINDS)}
+    for i, scene in enumerate(scenes):
+        found[scene.style].append(i)
+        found[scene.kind].append(i)
+    return {name: rows for name, rows in found.items() if rows}
+
+
+def singles(judge: Judge, scenes: list[emoji.Scene]) -> dict[str, Any]:
+    """How often one drawing is named right: in all, by style and kind, at half the side; and every error."""
+    names, drawn = judge.read(NAMES), judge.read(DRAWN)
+    concept, both = (share.argmax(1) for share in shares(scenes))
+
+    def right(found: torch.Tensor) -> torch.Tensor:
+        """(n, 2): is it the concept, and the concept and style?"""
+        said = [(found @ names.T).argmax(1) == concept, (found @ drawn.T).argmax(1) == both]
+        return torch.stack(said, 1).float()
+
+    found = judge.see(scenes)
+    whole, small = right(found), right(judge.see(scenes, SIZE // 2))
+    rows = {"all": whole, f"all, at {SIZE // 2} px": small}
+    rows |= {name: whole[where] for name, where in groups(scenes).items()}
+    captions = sorted({s.caption for s in scenes})
+    own = torch.tensor([captions.index(s.caption) for s in scenes])
+    said = (found @ names.T).argmax(1)
+    wrong = (said != concept).nonzero().flatten().tolist()
+    return {
+        "table": "\n".join(
+            f"| {name} | {len(row):,} | " + " | ".join(f"{x:.1%}" for x in row.mean(0)) + " |"
+            for name, row in rows.items()
+        ),
+        "concept": whole[:, 0].mean().item(),
+        "both": whole[:, 1].mean().item(),
+        "captions": len(captions),
+        "caption": (found @ judge.read(captions).T).argmax(1).eq(own).float().mean().item(),
+        "wrong": [(i, NAMES[concept[i]], NAMES[said[i]]) for i in wrong],
+    }
+
+
+def couples(judge: Judge, scenes: list[emoji.Scene]) -> dict[str, float]:
+    """How often the names of two drawings fit best, and their caption better than turned round."""
+    found = judge.see(scenes)
+    wanted = shares(scenes)[0] > 0
+    two = torch.zeros_like(wanted).scatter(1, (found @ judge.read(NAMES).T).topk(2).indices, True)
+    related = [i for i, s in enumerate(scenes) if turned(s.caption) != s.caption]
+    own, other = (judge.read([f(scenes[i].caption) for i in related]) for f in (str, turned))
+    return {
+        "two": (two == wanted).all(1).float().mean().item(),
+        "relation": ((found[related] * (own - other)).sum(1) > 0).float().mean().item(),
+        "related": len(related),
+    }
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--hardware", required=True, help="that it was trained on, in words")
+    parser.add_argument("--n", type=int, default=2000, help="scenes of one drawing; half as many of two")
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--out", type=Path, default=Path("assets/clip_emoji"))
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments()
+    judge = Judge.load(args.out, drawings.load(args.data))
+    settings = json.loads((args.data / "clip" / "settings.json").read_text())
+    last = loop.read_log(args.data / "clip")[-1]
+    scenes = held_out(1, args.n)
+    facts = singles(judge, scenes)
+    facts |= couples(judge, held_out(2, args.n // 2)) | settings | vars(args)
+    wrong = facts.pop("wrong")
+    shown = wrong[:SHOWN]
+    images = [judge.paint(scenes[i]) for i, _, _ in shown]
+    images += [Image.new("RGB", (SIZE, SIZE), "white")] * (-len(images) % COLUMNS)
+    sheet(images, COLUMNS).save(args.out / "errors.png", optimize=True)
+    counts = Counter((drawn, said) for _, drawn, said in wrong).most_common()
+    facts |= {
+        "vocabulary": len(words.vocabulary()),
+        "parameters": sum(p.numel() for p in judge.model.parameters()) / 1e6,
+        "images": last["step"] * settings["batch"],
+        "minutes": last["seconds"] / 60,
+        "small": round(settings["first"] * settings["steps"]),
+        "couples": args.n // 2,
+        "errors": len(wrong),
+        "confusions": "; ".join(f"{drawn} → {said}" + f" ({n})" * (n > 1) for (drawn, said), n in counts),
+        "shown": len(shown),
+        "list": "; ".join(f"{drawn}, {scenes[i].style} → {said}" for i, drawn, said in shown),
+    }
+    (args.out / "README.md").write_text(Path(__file__).with_suffix(".md").read_text().format(**facts))
+    print({k: facts[k] for k in ("concept", "both", "caption", "two", "relation", "minutes", "images")})
+
+
+if __name__ == "__main__":
+    main()
