@@ -80,7 +80,7 @@ class SD3Transformer(Transformer):
         dit, (table,) = self.dit, tables
         vector = self.modulation(dit.time_text_embed, (sigma * 1000).expand(len(x)), cond)
         strip = unpack(x, Grid(1, x.shape[1]), self.patch)  # a convolution, for the stock model's bits
-        x = dit.pos_embed.proj(strip).flatten(2).transpose(1, 2)
+        x = dit.pos_embed.proj(strip).flatten(2).transpose(1, 2).contiguous()  # or all blocks work on columns
         return Hidden((x + table).to(self.dtype), cond.embeds), Context(vector, ())
 
     def step(self, block: Any, hidden: Hidden, context: Context) -> Hidden:

@@ -118,7 +118,8 @@ def table(records: Sequence[BatchRecord]) -> "pa.Table":
     import pyarrow as pa
 
     rows = [r.model_dump() | {"state": json.dumps(r.state)} for r in records]
-    return pa.Table.from_pylist(rows, schema())
+    # pyarrow imports pandas, in most of a second, to see whether a list is one of its own
+    return pa.Table.from_pylist(rows, schema()) if rows else schema().empty_table()
 
 
 def schema() -> "pa.Schema":

@@ -36,7 +36,6 @@ def run(arguments: list[str]) -> int:
 
 
 def _make_and_report(plan: Plan, store: Store, arguments: list[str], worker: Worker, launcher: Any) -> int:
-    from fovea.study.report.report import report
     from fovea.study.run.progress import Progress
     from fovea.study.run.provenance import provenance
 
@@ -52,6 +51,8 @@ def _make_and_report(plan: Plan, store: Store, arguments: list[str], worker: Wor
                 write_json(start, provenance(plan, arguments, store.session))
                 launcher.make(plan, store, worker, progress)
                 store.refresh(cell.id for cell in plan.cells)  # others made of it, too
+            from fovea.study.report.report import report  # as late as this: it takes seconds
+
             with worker.having("report"):
                 progress.say("scoring and reporting")
                 store.index(cell.id for cell in plan.cells)
