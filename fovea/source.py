@@ -5,11 +5,11 @@ from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve().parent  # of the package, in a checkout by its links
 
 
 def file_of(module: str) -> Path | None:
-    path = ROOT / module.removeprefix("fovea.").replace(".", "/")
+    path = HERE / module.removeprefix("fovea.").replace(".", "/")
     return next((f for f in (path.with_suffix(".py"), path / "__init__.py") if f.is_file()), None)
 
 

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from fovea.models.quantize import KINDS
-from fovea.source import ROOT, followed, home, imported, source, syntax
+from fovea.source import followed, home, imported, source, syntax
 
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "diffusers", "transformers", "numpy")
 TIMED = "fovea.study.run.generate"
 FOLLOWED = ("fovea.models", "fovea.methods", "fovea.eval")  # what plans and reports touches no number

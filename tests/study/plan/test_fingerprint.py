@@ -43,7 +43,7 @@ def source(tmp_path, monkeypatch):
         shutil.copytree(
             ROOT / folder, tmp_path / folder, ignore=lambda _, names: {"__pycache__"} & set(names)
         )
-    monkeypatch.setattr(fovea.source, "ROOT", tmp_path)
+    monkeypatch.setattr(fovea.source, "HERE", tmp_path)
     for name in ("imported", "syntax"):
         parse = once_per_text(getattr(fovea.source, name).__wrapped__)
         for module in (fovea.source, fingerprint):
