@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("conf", "eval", "methods", "models", "study")
-OWN = ("fovea/__init__.py", "fovea/__main__.py", "fovea/lazy.py")
+OWN = ("fovea/__init__.py", "fovea/__main__.py", "fovea/lazy.py", "fovea/source.py")
 USE = """
 import eval, methods, models
 from fovea import adapt, generate
