@@ -3,6 +3,7 @@ same images, nothing made twice, nothing left over. `pytest -m faults --moments 
 
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -11,33 +12,51 @@ import pytest
 
 from fovea.study.store import Store
 from tests.study import faulty
+from tests.study.faulty import CODES, PHASES, Strike
 
 pytestmark = pytest.mark.faults
-SIGNALS = {signal.SIGKILL: (-9,), signal.SIGTERM: (143, 0), signal.SIGINT: (130, 0)}  # 0: it was done by then
 MEASURED = "seconds|apart|speedup|memory|gain|disagree|break_even|front|joules|contended|throttled"
 SESSION = re.compile(r"\d{8}T\d{12}-[0-9a-f]{4}")
+LEAN = [
+    *("model.steps=4", "model.height=64", "model.width=64", "method.start=1", "n=2", "batch=1", "name=x"),
+    *("sweep.grid.method.ratio=[0.25]", "sweep.curve=null", "metric=[psnr]"),
+]
 
 
 @pytest.fixture(scope="module")
 def arguments(small):
-    words = [word for word in small if not word.startswith(("n=", "sweep.grid"))]
-    return [*words, "n=2", "sweep.grid.method.ratio=[0.25]", "name=x"]
+    """Two cells of two batches."""
+    return [*LEAN, *(word for word in small if word.startswith(("model.path=", "prompts=")))]
 
 
 @pytest.fixture(scope="module")
 def whole(arguments, tmp_path_factory):
-    """A study that nothing happened to, and the processor time it took."""
+    """A study that nothing happened to, and the processor time that each phase of it took."""
     folder = tmp_path_factory.mktemp("whole")
-    assert faulty.study([*arguments, f"results={folder}"], folder / "log") == 0
-    return folder / "x", faulty.seconds(folder / "log")
+    code, seconds = faulty.timed(folder / "x", [*arguments, f"results={folder}"], folder / "log")
+    assert code == 0
+    assert all(seconds.values())
+    return folder / "x", seconds
+
+
+def strikes(number: signal.Signals, moments: int) -> Iterator[list[tuple[str, float]]]:
+    """Of one study after the other: the phases in which it is stopped, start after start, and how far it is
+    in each. Of every five moments each phase has one: four in a row, and one alone."""
+    random = Random(number)
+    while moments > 0:
+        phases = random.sample(PHASES, len(PHASES))
+        for chosen in (sorted(phases[1:], key=PHASES.index), phases[:1]):
+            if moments > 0:
+                yield [(phase, round(random.random(), 3)) for phase in chosen[:moments]]
+            moments -= len(chosen)
 
 
 def pytest_generate_tests(metafunc):
-    if "moment" in metafunc.fixturenames:
+    if "moments" in metafunc.fixturenames:
         count = metafunc.config.getoption("--moments")
-        drawn = [(n, round(Random(f"{n} {i}").random(), 3)) for n in SIGNALS for i in range(count)]
-        names = [f"{number.name} at {moment}" for number, moment in drawn]
-        metafunc.parametrize(("number", "moment"), drawn, ids=names)
+        drawn = [(number, moments) for number in CODES for moments in strikes(number, count)]
+        names = [f"{n.name} {' '.join(f'{phase} {part}' for phase, part in moments)}" for n, moments in drawn]
+        metafunc.parametrize(("number", "moments"), drawn, ids=names)
 
 
 def table(study: Path) -> pd.DataFrame:
@@ -69,20 +88,43 @@ def same(study: Path, whole: Path) -> None:
     assert files(study) == files(whole)
 
 
-def test_stopped_and_continued(arguments, whole, tmp_path, number, moment):
+def kept(study: Path, before: dict[Path, int]) -> dict[Path, int]:
+    """What is finished; none of what was before has been made again."""
+    found = finished(study)
+    assert {file: found.get(file) for file in before} == before
+    return found
+
+
+def test_stopped_and_continued(arguments, whole, tmp_path, number, moments):
     command, study, log = [*arguments, f"results={tmp_path}"], tmp_path / "x", tmp_path / "log"
-    assert faulty.study(command, log, kill=(number, moment * whole[1])) in SIGNALS[number]
-    kept = finished(study)
+    before: dict[Path, int] = {}
+    for phase, part in moments:
+        strike = Strike(number, phase, part * whole[1][phase])
+        assert faulty.struck(study, command, log, strike) in CODES[number]
+        before = kept(study, before)
     assert faulty.study(command, log) == 0
-    assert {file: file.stat().st_mtime_ns for file in kept} == kept
+    kept(study, before)
+    assert "Traceback" not in log.read_text()
+    same(study, whole[0])
+
+
+def test_what_a_user_starts_is_stopped_and_continued(arguments, whole, tmp_path):
+    command, study, log = [*arguments, f"results={tmp_path}"], tmp_path / "x", tmp_path / "log"
+    terminated = Strike(signal.SIGTERM, "generating", 0.3 * whole[1]["generating"])
+    assert faulty.struck(study, command, log, terminated, fresh=True) == 143
+    before = kept(study, {})
+    assert faulty.struck(study, command, log, Strike(signal.SIGKILL, "reporting", 0.1), fresh=True) == -9
+    before = kept(study, before)
+    assert faulty.study(command, log) == 0
+    kept(study, before)
     assert "Traceback" not in log.read_text()
     same(study, whole[0])
 
 
 def test_one_of_two_is_killed_and_the_other_makes_the_whole_of_it(arguments, whole, tmp_path):
     command, logs = [*arguments, f"results={tmp_path}"], [tmp_path / "first", tmp_path / "second"]
-    codes = faulty.several(command, logs, kill=(signal.SIGKILL, 0.2 * whole[1]))
-    assert codes == [-9, 0]
+    strike = Strike(signal.SIGKILL, "generating", 0.3 * whole[1]["generating"])
+    assert faulty.several(command, tmp_path / "x", logs, strike) == [-9, 0]
     assert faulty.study(command, logs[1]) == 0  # who is killed after the other has left is cleared away now
     assert not (tmp_path / "x" / ".workers").exists()
     same(tmp_path / "x", whole[0])
@@ -97,9 +139,9 @@ def test_no_room_and_continued(arguments, whole, tmp_path, limit):
     assert "Traceback" not in text
     assert "stopped: " in text
     assert not list(study.rglob("*.unfinished"))
-    kept = finished(study)
+    before = finished(study)
     assert faulty.study(command, log) == 0
-    assert {file: file.stat().st_mtime_ns for file in kept} == kept
+    kept(study, before)
     same(study, whole[0])
 
 

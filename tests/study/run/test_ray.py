@@ -1,34 +1,48 @@
-"""A study by a Ray cluster: the same as by one process, though a worker is killed in the middle."""
+"""A study by a Ray cluster: the same as by one process, though a worker is killed in the middle, or the
+process that started them is stopped."""
 
-import json
 import os
 import signal
-import threading
 import time
+from random import Random
 
 import psutil
+import pytest
 
 import run
+from fovea.study.run import ray
+from fovea.study.run.events import Made
 from fovea.study.store import Store
+from tests.study import faulty
 from tests.study.run.test_share import recorded
 from tests.study.test_faults import same
 
 RAY = ["launcher=ray", "launcher.workers=2", "launcher.cpus=0.5"]
+IMAGES = 16  # of the study
 
 
-def kill_one(study, killed, listening):
-    """A worker that has made some images of what it has on lease; notes who listens to the world by then."""
-    while not killed:
-        for file in study.glob(".workers/*.worker"):
-            about = json.loads(file.read_text())
-            made = [*study.glob(f"cells/*/records/{about['session']}.jsonl")]
-            leases = [lease for lease in study.glob(".workers/*.lease") if os.readlink(lease) == file.stem]
-            if about["process"] != os.getpid() and leases and any("batch" in f.read_text() for f in made):
-                listening.update(addresses())
-                os.kill(about["process"], signal.SIGKILL)
-                killed.append(about["process"])
-                return
-        time.sleep(0.05)
+def pytest_generate_tests(metafunc):
+    count = max(1, metafunc.config.getoption("--moments") // 5)
+    if "number" in metafunc.fixturenames:
+        drawn = [(tuple(faulty.CODES)[i % 3], Random(f"Ray {i}").randrange(IMAGES)) for i in range(count + 1)]
+        names = [f"{number.name} after {images}" for number, images in drawn]
+        metafunc.parametrize(("number", "images"), drawn, ids=names)
+    elif "images" in metafunc.fixturenames:
+        metafunc.parametrize("images", [Random(f"worker {i}").randint(1, IMAGES // 2) for i in range(count)])
+
+
+class Mortal(ray.Maker):
+    """Of the workers the first that has made so many images kills itself: one of two makes half of them. What
+    is to come is in the study's parent folder, as this is another process."""
+
+    def make(self, plan, store, session):
+        made, mark = 0, store.folder.parent / "dies"
+        for event in super().make(plan, store, session):
+            yield event
+            made += event.images if isinstance(event, Made) else 0
+            if mark.exists() and made >= int(mark.read_text()):
+                mark.rename(mark.with_name("died"))
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
 def addresses() -> set[str]:
@@ -41,13 +55,43 @@ def addresses() -> set[str]:
     return found
 
 
-def test_one_of_two_workers_is_killed_and_the_study_is_as_by_one_process(shared, alone, tmp_path, capfd):
-    study, killed, listening = tmp_path / "ray" / "x", [], set()
-    threading.Thread(target=kill_one, args=(study, killed, listening), daemon=True).start()
-    assert run.main([*shared, *RAY, f"results={study.parent}"]) == 0
-    assert len(killed) == 1
+def test_one_of_two_workers_is_killed_and_the_study_is_as_by_one_process(
+    shared, alone, tmp_path, capfd, monkeypatch, images
+):
+    study, listening, made = tmp_path / "x", set(), ray.Cluster.make
+
+    def listened(*given):
+        made(*given)
+        listening.update(addresses())
+
+    monkeypatch.setattr(ray, "Maker", Mortal)
+    monkeypatch.setattr(ray.Cluster, "make", listened)
+    (tmp_path / "dies").write_text(f"{images}")
+    assert run.main([*shared, *RAY, f"results={tmp_path}"]) == 0
+    assert (tmp_path / "died").exists()
     assert "a worker was lost" in capfd.readouterr().err
     assert set(recorded(Store(study)).values()) == {1}
     assert not list(study.glob(".workers/*"))
+    assert listening
     assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     same(study, alone)
+
+
+@pytest.mark.faults
+def test_who_started_the_workers_is_stopped_and_another_goes_on(shared, alone, tmp_path, number, images):
+    """After some images. Workers that outlive it for a while share the work with who comes next."""
+    study, log = tmp_path / "x", tmp_path / "log"
+    process = faulty.running([*shared, *RAY, f"results={tmp_path}"], log)
+    while process.exitcode is None and (not joined(study) or len(recorded(Store(study))) < images):
+        time.sleep(0.05)
+    os.kill(process.pid, number)
+    assert faulty.ended(process) in faulty.CODES[number]
+    assert faulty.study([*shared, f"results={tmp_path}"], log) == 0
+    assert "Traceback" not in log.read_text()
+    assert set(recorded(Store(study)).values()) == {1}
+    same(study, alone)
+
+
+def joined(study) -> bool:
+    """Whether anybody but who started them is at work."""
+    return len([*study.glob(".workers/*.worker")]) > 1

@@ -40,10 +40,11 @@ def recorded(store) -> Counter:
     return found
 
 
-def work(plan, folder, dies=None):
-    """A process that shares in a plan; it kills itself after so many images."""
+def work(plan, folder, begin, dies=None):
+    """A process that shares in a plan, with the others at once; it kills itself after so many images."""
     store, images = Store(folder), 0
     with store.at_work(plan.digest) as worker:
+        begin.wait()
         for event in share(plan, store, worker):
             images += isinstance(event, Made)
             if images == dies:
@@ -76,7 +77,8 @@ def test_shards_are_all_of_a_study_in_whole_rounds_there_and_back(plan):
 
 @pytest.mark.parametrize("killed", [[None, 3], [None, None, 1, 5]])
 def test_of_several_processes_some_killed_every_image_is_made_once(plan, whole, tmp_path, killed):
-    processes = [faulty.started(work, plan, tmp_path, dies) for dies in killed]
+    begin = faulty.barrier(len(killed))
+    processes = [faulty.started(work, plan, tmp_path, begin, dies) for dies in killed]
     codes = [faulty.ended(process) for process in processes]
     assert all(code == 0 or dies for code, dies in zip(codes, killed, strict=True))
     assert codes[0] == 0
@@ -96,7 +98,8 @@ def test_what_fails_in_one_process_is_waited_for_by_none(plan, tmp_path):
     """Nor does it keep the others' from being made."""
     broken = replace(plan.cells[1], method=plan.cells[1].method | {"start": 99})
     partly = replace(plan, cells=[plan.cells[0], broken], samples=plan.samples[:4])
-    processes = [faulty.started(work, partly, tmp_path) for _ in range(2)]
+    begin = faulty.barrier(2)
+    processes = [faulty.started(work, partly, tmp_path, begin) for _ in range(2)]
     assert [faulty.ended(process) for process in processes] == [0, 0]
     assert len(Store(tmp_path).samples(broken.id).failures) == 2
     assert len(Store(tmp_path).samples(plan.cells[0].id)) == 4

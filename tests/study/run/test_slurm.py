@@ -5,12 +5,13 @@ import shutil
 import signal
 import socket
 import subprocess
-import threading
 import time
 
 import pytest
 
 import run
+from fovea.study.run import share, slurm
+from fovea.study.run.events import Made
 from fovea.study.store import Store
 from tests.study.run.test_share import recorded
 from tests.study.test_faults import same
@@ -43,11 +44,11 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 
 def told(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=300).stdout
 
 
 def until(what) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -60,7 +61,7 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def slurm(tmp_path_factory):
+def cluster(tmp_path_factory):
     """A cluster of this machine alone, from Debian's packages slurm-wlm and munge."""
     assert shutil.which("slurmctld"), "apt-get install slurm-wlm munge"
     folder = tmp_path_factory.mktemp("slurm")
@@ -103,15 +104,27 @@ def test_jobs_of_submitits_own(shared, alone, tmp_path, capfd):
     assert "2 jobs" in capfd.readouterr().err
 
 
-def test_a_job_of_a_real_slurm_is_cancelled_in_the_middle_and_queued_again(shared, alone, slurm, tmp_path):
-    queued = []
+class Interrupted(slurm.Task):
+    """A job that is queued again, the first of the array that has made an image."""
 
-    def queue_one_again():
-        while not any("batch" in f.read_text() for f in tmp_path.glob("x/cells/*/records/*.jsonl")):
-            time.sleep(0.05)
-        queued.append(told("squeue", "-h", "-t", "R", "-o", "%A").split()[0])
-        told("scontrol", "requeue", queued[0])
+    def __call__(self):
+        work, mark = share.share, self.store.folder.parent / "queued"
 
-    threading.Thread(target=queue_one_again, daemon=True).start()
+        def until_interrupted(*given):
+            for event in work(*given):
+                yield event
+                if isinstance(event, Made) and not mark.exists():
+                    mark.write_text(os.environ["SLURM_JOB_ID"])
+                    told("scontrol", "requeue", mark.read_text())
+                    time.sleep(600)  # it is killed before
+
+        share.share = until_interrupted
+        super().__call__()
+
+
+def test_a_job_of_a_real_slurm_is_cancelled_in_the_middle_and_queued_again(
+    shared, alone, cluster, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(slurm, "Task", Interrupted)
     made_by_jobs(shared, alone, tmp_path)
-    assert "Restarts=1" in told("scontrol", "show", "job", queued[0])
+    assert "Restarts=1" in told("scontrol", "show", "job", (tmp_path / "queued").read_text())
