@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fovea.study.config.errors import Refused, first_line, nearest, shown
 from fovea.study.config.groups import CONF, NESTED, SHORT, groups, options, suite
-from fovea.study.config.overrides import Overrides, parse, quoted
+from fovea.study.config.overrides import Overrides, are_options, parse, quoted
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ def load(
     chosen: files of groups, at a point of the sweep, in place of those that the command line names. known:
     nodes of metrics that take the place of their files."""
     given = parse(tuple(overrides))
+    for group, name in (chosen or {}).items():
+        are_options(group, [name])
     first = {key: values[0] for key, values in given.axes.items() if key in groups()}
     named = first | given.groups | dict(chosen or {})
     if "eval" in named:
@@ -194,7 +196,10 @@ def _leads_somewhere(config: DictConfig, key: str, value: Any) -> None:
     for part in parents:
         path.append(part)
         if not isinstance(node, DictConfig) or not isinstance(node.get(part), DictConfig):
-            there = f"{key}={shown(value)}: there is no {'.'.join(path)}"
+            place = ".".join(path)
+            if part in keys(node) and place.replace(".", "/") not in SHORT:
+                raise Refused(f"{key}={shown(value)}: {place} is one value, {place}=...; it has no keys here")
+            there = f"{key}={shown(value)}: there is no {place}"
             raise Refused(f"{there}; {nearest(part, keys(node))}")
         node = node[part]
     if leaf in node or (parents and not node) or "_target_" in node:

@@ -101,6 +101,9 @@ def _class(node: Any, where: str, package: str) -> type:
         found = None
     if not isinstance(found, type) or not is_dataclass(found):
         raise Refused(f"{where}._target_={shown(target)}: there is no such class")
+    names = [f.name for f in fields(found) if f.init]
+    for key in (key for key in node if key != "_target_" and key not in names):
+        raise Refused(f"{where}.{key}={shown(node[key])}: {name} has no {key}; {nearest(str(key), names)}")
     return found
 
 
@@ -115,11 +118,20 @@ def _nodes(value: Any, where: str = "") -> Iterator[tuple[str, Node]]:
 
 
 def _no_switch(made: Any, node: Node, where: str) -> None:
-    """Pydantic takes true for 1."""
+    """Pydantic takes true for 1, and 1 for true."""
     for key, value in node.items():
         kept = getattr(made, str(key), None)
-        if isinstance(value, bool) and isinstance(kept, int | float) and not isinstance(kept, bool):
-            raise Refused(f"{_place(where, key)}={shown(value)}: must be a number, not true or false")
+        if _switched(value, kept):
+            allowed = "true or false" if isinstance(kept, bool) else "a number, not true or false"
+            raise Refused(f"{_place(where, key)}={shown(value)}: must be {allowed}")
+
+
+def _switched(value: Any, kept: Any) -> bool:
+    if isinstance(value, Mapping) and isinstance(kept, Mapping):
+        return any(_switched(inner, kept.get(key)) for key, inner in value.items())
+    if isinstance(value, list | tuple) and isinstance(kept, list | tuple):
+        return any(map(_switched, value, kept))
+    return isinstance(kept, int | float) and isinstance(value, bool) != isinstance(kept, bool)
 
 
 def _place(where: str, key: object) -> str:
@@ -131,7 +143,7 @@ def _sentence(error: ValidationError, kind: type, node: Node, where: str) -> str
     found: dict[str, list[str]] = {}
     for fault in error.errors():
         name = str(fault["loc"][0]) if fault["loc"] else ""
-        found.setdefault(name, []).append(_reason(fault, name, kind, node))
+        found.setdefault(name, []).append(_reason(fault, name, kind, node, where))
     lines = []
     for name, reasons in found.items():
         said = ", or ".join(dict.fromkeys(reasons)).replace(", or must be ", " or ")
@@ -142,7 +154,7 @@ def _sentence(error: ValidationError, kind: type, node: Node, where: str) -> str
     return "\n".join(lines)
 
 
-def _reason(fault: Any, name: str, kind: Any, node: Node) -> str:
+def _reason(fault: Any, name: str, kind: Any, node: Node, where: str) -> str:
     if fault["type"] == "unexpected_keyword_argument":
         return f"{kind.__name__} has no {name}; {nearest(name, (f.name for f in fields(kind) if f.init))}"
     if fault["type"] in ("missing", "missing_argument"):
@@ -156,5 +168,5 @@ def _reason(fault: Any, name: str, kind: Any, node: Node) -> str:
         hint, asks, _ = nearest(node.get(name), fault["ctx"]["expected"].split("'")[1::2]).partition("? ")
         return f"{said} ({hint}?)" if asks else said
     if fault["type"] == "string_type" and isinstance(node.get(name), int | float):
-        return f"{said}: \"{name}='{shown(node[name])}'\""
+        return f"{said}: \"{_place(where, name)}='{shown(node[name])}'\""
     return said[:1].lower() + said[1:]

@@ -11,7 +11,15 @@ from itertools import accumulate, islice
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType, QuotedString
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    Glob,
+    Override,
+    OverrideType,
+    QuotedString,
+    RangeSweep,
+    Sweep,
+)
 from hydra.errors import HydraException
 
 from fovea.study.config.errors import Refused, first_line, nearest, shown
@@ -59,7 +67,7 @@ def parse(overrides: tuple[str, ...]) -> Overrides:
             found.axes[key] = _values(override)
         elif key in groups():
             found.groups[key] = _names(override) if key == "metric" else override.value()
-            _are_options(override, found.groups[key])
+            are_options(key, found.groups[key])
         else:
             found.keys[key] = override
     return found
@@ -75,9 +83,16 @@ def parse_one(text: str) -> Override:
     if (key := _twice(text)) is not None:
         raise Refused(f"{shown(text)}: {shown(key)} is there twice in one node")
     try:
-        return OverridesParser.create().parse_override(text)
+        found = OverridesParser.create().parse_override(text)
     except (HydraException, ValueError, RecursionError, OverflowError):
-        pass  # too deep, too long, or no value at all
+        raise Refused(_advice(text)) from None  # too deep, too long, or no value at all
+    if _several_within(found.value()):
+        raise Refused(f"{shown(text)}: several values, method.ratio=0.5,0.25, are no part of another one")
+    return found
+
+
+def _advice(text: str) -> str:
+    """How to write what cannot be read."""
     key, equals, value = text.partition("=")
     advice = "write key=value, for example method.ratio=0.5 or seeds=[0,1]"
     odd = "".join(dict.fromkeys(PLAIN.sub("", value)))
@@ -85,7 +100,7 @@ def parse_one(text: str) -> Override:
         mark = '"' if "'" in value else "'"
         quoted = shlex.quote(f"{key}={mark}{value}{mark}") if mark == '"' else f"\"{key}='{value}'\""
         advice += f"; text that holds {' '.join(odd)} stands in quotes: {quoted}"
-    raise Refused(f"{shown(text)!r} is not understood: {advice}")
+    return f"{shown(text)!r} is not understood: {advice}"
 
 
 def text(argument: str) -> str:
@@ -130,6 +145,8 @@ def _belongs(override: Override) -> None:
         raise Refused(
             f"{quoted(override)}: Hydra's own settings have no effect here; results=FOLDER name=NAME"
         )
+    if override.package is not None:
+        raise Refused(f"{quoted(override)}: a key stands in one place, without @{override.package}")
     if key.split(".")[:2] == ["eval", "metrics"]:
         raise Refused(f"{quoted(override)}: metrics are a group: metric=[psnr,ssim] metric.psnr.KEY=VALUE")
     if override.type is OverrideType.DEL:
@@ -147,10 +164,14 @@ def _values(override: Override) -> list:
         values = [_plain(value) for value in islice(override.sweep_iterator(), MOST_VALUES + 1)]
     except (HydraException, ValueError, OverflowError) as error:
         raise Refused(f"{quoted(override)}: {first_line(error)}") from None
+    if isinstance(override.value(), RangeSweep):  # of range(0.1,0.5,0.1) the third is 0.3
+        values = [float(f"{value:.12g}") if isinstance(value, float) else value for value in values]
+    if not values:
+        raise Refused(f"{quoted(override)}: gives no value")
     if len(values) > MOST_VALUES:
         raise Refused(f"{quoted(override)}: a key takes at most {MOST_VALUES:,} values")
     if key_of(override) in groups():
-        _are_options(override, values)
+        are_options(key_of(override), values)
     return values
 
 
@@ -160,7 +181,7 @@ def _grid_values(override: Override) -> list:
     if key_of(override) in groups():
         if not (isinstance(values, list) and values):
             raise Refused(f"{quoted(override)}: must be a list of at least one value")
-        _are_options(override, values)
+        are_options(key_of(override), values)
     return values
 
 
@@ -182,12 +203,21 @@ def _names(override: Override) -> list[str]:
     return names
 
 
-def _are_options(override: Override, given: Any) -> None:
-    group = key_of(override)
+def are_options(group: str, given: Any) -> None:
+    """Refused unless it is the name of one of the group's files, or a list of such."""
     allowed = options(group)
     for value in given if isinstance(given, list) else [given]:
         if value not in allowed and not (value is None and group in OPTIONAL):
             raise Refused(f"{group}={shown(value)}: no such {group}; {nearest(value, allowed)}")
+
+
+def _several_within(value: Any, outermost: bool = True) -> bool:
+    """Whether a range or a choice is a part of a value: Hydra reads it, and has no use for it."""
+    if isinstance(value, Sweep | Glob) and not outermost:
+        return True
+    parts = value.list if isinstance(value, ChoiceSweep) else value
+    parts = list(parts.values()) if isinstance(parts, dict) else parts
+    return isinstance(parts, list) and any(_several_within(part, False) for part in parts)
 
 
 def _twice(text: str) -> str | None:

@@ -37,10 +37,10 @@ class Ray:
     all. The study's folder, the model and the prompts must be at the same paths on every node."""
 
     address: str | None = None
-    workers: Annotated[int, Field(ge=1)] | None = None
-    gpus: Annotated[float, Field(ge=0)] | None = None
-    cpus: Annotated[float, Field(gt=0)] = 1.0
-    retries: Annotated[int, Field(ge=0)] = 3
+    workers: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    gpus: Annotated[float, Field(ge=0, le=1_000)] | None = None
+    cpus: Annotated[float, Field(gt=0, le=10_000)] = 1.0
+    retries: Annotated[int, Field(ge=0, le=10_000)] = 3
 
     def __post_init__(self):
         if find_spec("ray") is None:

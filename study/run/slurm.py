@@ -34,9 +34,9 @@ class Slurm:
     cluster: Literal["slurm", "local"] = "slurm"
     jobs: Annotated[int, Field(ge=1, le=10_000)] = 1
     hours: Annotated[float, Field(gt=0, le=10_000)] = 24.0
-    gpus: Annotated[int, Field(ge=0)] = 1
-    cpus: Annotated[int, Field(ge=1)] = 8
-    options: dict[str, str | int] = Field(default_factory=dict)
+    gpus: Annotated[int, Field(ge=0, le=1_000)] = 1
+    cpus: Annotated[int, Field(ge=1, le=10_000)] = 8
+    options: dict[str, str | int | bool] = Field(default_factory=dict)
 
     def __post_init__(self):
         if find_spec("submitit") is None:

@@ -7,7 +7,16 @@ from random import Random
 PLAIN = ("n", "batch", "seeds", "cost", "prompts", "results", "name", "plan")
 NUMBERS = ("n", "batch", "model.steps", "model.height", "model.width", "method.ratio", "method.start")
 GROUPS = ("model", "method", "sweep", "metric", "eval", "logger", "launcher", "scale", "experiment")
-KEYS = (*NUMBERS, "model.guidance", "model.dtype", "method.selection", "sweep.curve", "eval.strict")
+KEYS = (
+    *NUMBERS,
+    "launcher.workers",
+    "logger.project",
+    "model.guidance",
+    "model.dtype",
+    "method.selection",
+    "sweep.curve",
+    "eval.strict",
+)
 COMMANDS = ("merge", "compare", "show", "rescore")
 HYDRA = (
     "run.dir",
@@ -64,7 +73,7 @@ POINTS = (
         "{label: [1]}",
         "{label: {a: 1}}",
         "{label: true}",
-        '{label: "a\\nb"}',
+        '{label: "a\nb"}',
         "{label: 1.5, n: 3}",
     ),
     *(
@@ -325,6 +334,115 @@ def unreadable(random: Random) -> tuple[str, ...]:
     return (f"{random.choice(['', 'n=', 'name=', 'seeds=', 'method.ratio='])}{word}",)
 
 
+def other_digits(random: Random) -> tuple[str, ...]:
+    """Numbers to other readers."""
+    words = (
+        "١٢",
+        "１２",
+        "²",
+        "½",
+        "0x10",
+        "0b1",
+        "1__0",
+        "1 2",
+        "1;2",
+        "IV",
+        "twelve",
+        "1e",
+        "+-1",
+        "--1",
+        "1,",
+        "'1",
+    )
+    word = random.choice(words)
+    return (f"{random.choice(NUMBERS)}={random.choice(['{}', chr(39) + '{}' + chr(39)]).format(word)}",)
+
+
+def switched(random: Random) -> tuple[str, ...]:
+    """A number where true or false stands, and the reverse."""
+    numbers = (
+        "seeds=[{}]",
+        "sweep.curve=[{}]",
+        "method.resets=[{}]",
+        "eval.margin={{psnr: {}}}",
+        "n={}",
+        "model.guidance={}",
+    )
+    switches = ("eval.strict={}", "method.kv={}", "method.as_released={}", "++eval.strict={}")
+    form, words = random.choice(
+        [(numbers, ("true", "False", "TRUE")), (switches, ("1", "0", "2.0", "yes", "'true'", "null"))]
+    )
+    return (random.choice(form).format(random.choice(words)),)
+
+
+def spelt_otherwise(random: Random) -> tuple[str, ...]:
+    """A key with what is no part of it."""
+    key = random.choice([*NUMBERS, "seeds", "name"])
+    forms = (
+        "{}@x",
+        "{}@:x",
+        "{}:x",
+        "{}.",
+        ".{}",
+        "{}..x",
+        "{}[0]",
+        "{}.0",
+        "{}.x",
+        " {}",
+        "{} ",
+        "'{}'",
+        "config.{}",
+        "/{}",
+        "{}\u200b",
+        "-{}",
+        "+++{}",
+        "~~{}",
+    )
+    changed = random.choice(
+        [*(form.format(key) for form in forms), key.upper(), key.replace("e", "\u0435") + "е"]
+    )
+    return (f"{changed}={random.choice(['1', '0.5', '', '[1]'])}",)
+
+
+def no_value(random: Random) -> tuple[str, ...]:
+    key = random.choice(
+        [
+            *NUMBERS,
+            "seeds",
+            "cost",
+            "results",
+            "prompts",
+            "name",
+            "metric",
+            "cache",
+            "launcher",
+            "eval.strict",
+        ]
+    )
+    values = (
+        "range(3,1)",
+        "range(0,0)",
+        "choice()",
+        "",
+        "shuffle()",
+        "interval(0,1)",
+        "tag(a)",
+        "'${n}${'",
+        ",",
+        ",1",
+        "1,,2",
+    )
+    return (random.choice([f"{key}={random.choice(values)}", key, f"{key}==", f"+{key}", f"{key}:1"]),)
+
+
+def several_within(random: Random) -> tuple[str, ...]:
+    """A range or a choice within a value, which Hydra's grammar has and nothing takes."""
+    forms = ("[{}]", "{{a: {}}}", "{},1", "1,{}", "[[{}]]")
+    words = ("range(1,3)", "choice(1,2)", "sort(2,1)", "shuffle(1,2)", "glob(*)", "interval(0,1)")
+    key = random.choice([*NUMBERS, "seeds", "model.negative", "sweep.curve", "metric", "sweep.points"])
+    return (f"{key}={random.choice(forms).format(random.choice(words))}",)
+
+
 KINDS = (
     *(
         wrong_key,
@@ -351,4 +469,5 @@ KINDS = (
         command,
         unreadable,
     ),
+    *(other_digits, switched, spelt_otherwise, no_value, several_within),
 )

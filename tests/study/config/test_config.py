@@ -66,6 +66,18 @@ REFUSED = {
     "metric.fd_emoji.cache=a,b": "a variant is another file of conf/metric",
     "logger.mode=loud": "must be 'offline', 'online' or 'disabled'",
     "method.ratio=[1,": "is not understood: write key=value",
+    "cache=range(3,1)": "cache=range(3,1): gives no value",
+    "model.steps=range(1),3": "several values, method.ratio=0.5,0.25, are no part of another one",
+    "model.negative={a: glob(*)}": "are no part of another one",
+    "n@x=3": "n@x=3: a key stands in one place, without @x",
+    "name.x=1": "name.x=1: name is one value, name=...; it has no keys here",
+    "eval.margin.psnr=30": "eval.margin is one value, eval.margin=...",
+    "launcher.workers=3": "launcher.workers=3: Local has no workers",
+    "seeds=[0,true]": "seeds=[0, True]: must be a number, not true or false",
+    "eval.margin={psnr: true}": "must be a number, not true or false",
+    "eval.strict=1": "eval.strict=1: must be true or false",
+    "model.negative=2025": "must be a valid string: \"model.negative='2025'\"",
+    "n='١٢'": "n=١٢: must be a valid integer",
     "--multirun": "'--multirun' is not understood: write key=value",
 }
 
@@ -126,6 +138,8 @@ LABELS = {
     "method.cache={_target_: os.system}": "only classes of fovea.methods can stand here",
     "method=caching cache=dbcache sweep=none method.cache.front=3": "leave no block between; the model has 3",
     "method=caching cache=dbcache sweep=none method.cache.back=5": "front=1, back=5: leave no block between",
+    "sweep.points=[{method: rass}]": "method=rass: no such method; did you mean ras?",
+    "logger=none logger.project=x": "logger.project=x: Nothing has no project",
     "method._partial_=true": "there is no such setting",
 }
 
@@ -179,4 +193,7 @@ def test_a_baseline_in_a_sweep_of_ratios_says_what_to_do(weights, prompts):
 def test_a_value_given_fixes_its_axis_and_a_comma_makes_one():
     assert whole(load(["method.ratio=0.3"]))["sweep"]["grid"] == {"method.ratio": [0.3]}
     assert whole(load(["method.start=3,5", "sweep=none"]))["sweep"]["grid"] == {"method.start": [3, 5]}
+    assert whole(load(["method.ratio=range(0.1,0.5,0.1)"]))["sweep"]["grid"] == {
+        "method.ratio": [0.1, 0.2, 0.3, 0.4]
+    }
     assert whole(load(["method=ras,random"]))["sweep"]["grid"]["method"] == ["ras", "random"]
