@@ -234,9 +234,10 @@ def _where(panel: SubFigure, store: Store, shown: Sequence[Traced], key: str) ->
 
 
 def limits(traces: Sequence[Trace]) -> tuple[float, float]:
-    """Of a scale that all of them share: the middle 96 % of what is not 0."""
+    """Of a scale that all of them share: the middle 96 % of what is not 0; of the smallest drawn where all
+    is, as where the last step alone departs."""
     every = np.concatenate([t.error[t.error > 0] for t in traces if t.error is not None])
-    low, high = np.quantile(every, [0.02, 0.98])
+    low, high = np.quantile(every, [0.02, 0.98]) if every.size else (SMALLEST, SMALLEST)
     low = max(low, SMALLEST)
     return low, max(high, 2 * low)
 

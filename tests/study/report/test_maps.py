@@ -268,3 +268,9 @@ def test_panels():
     assert enlarged(ran, image.shape).shape == (4, 6)
     low, high = limits([Trace((1, 2), np.ones(1), np.ones((1, 2)), np.ones((1, 2)), np.array([[0, 0.5]]))])
     assert low == 0.5 < high
+
+
+def test_where_the_last_step_alone_departs_there_is_a_scale_all_the_same():
+    """As in two steps: both start where the dense ones do."""
+    low, high = limits([Trace((1, 2), np.ones(2), np.ones((2, 2)), np.ones((2, 2)), np.zeros((2, 2)))])
+    assert 0 < low < high
