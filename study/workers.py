@@ -1,18 +1,6 @@
-"""Who works on a study: any number of processes with the same plan, each with some of the work on lease.
+"""Take part in a study: join those at work on it, have some of the work on lease, and clear away after who is
+gone. What lies in the folder, and when one is gone, is in presence.py."""
 
-    .workers/ID.worker     one per process: who it is and what it makes, as JSON; touched every BEAT seconds,
-                           and locked for as long as the process lives where the file system has locks
-    .workers/ID.waiting    the same before it was let in
-    .workers/NAME.lease    a symbolic link to the ID of who has NAME: made in one stroke, over a network too
-    .workers/ID~ID         a worker that is gone, and the one who takes its leases away
-
-A worker is gone if it ran under this very kernel and nothing locks its file any more, or if its file was not
-touched for PATIENCE seconds by the steady clock of whoever waits: no time of day is compared, so that a clock
-that jumps takes no work from anybody. Who renames the file of one that is gone, which only one can, takes its
-leases away; an ID is never used again. Leases need no flock: it only tells at once what patience tells later.
-"""
-
-import fcntl
 import json
 import os
 import socket
@@ -20,51 +8,30 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
-from typing import IO, Any
+from typing import IO
 
 from fovea.study.config.errors import Refused
 from fovea.study.files import UNFINISHED, Unwritable, unwritable
+from fovea.study.presence import (
+    BEAT,
+    PATIENCE,
+    Known,
+    at_work,
+    ended,
+    kernel,
+    leases,
+    lock,
+    locks_here,
+    owner_of,
+    read,
+    there,
+)
 
-BEAT, PATIENCE = 5.0, 60.0  # seconds
 POLL = 0.05  # seconds between tries at a lease that is held for moments
 TRIES = 100  # at a folder that others make and remove
 DOOR = "door"  # the lease of who joins: one at a time
-
-
-@dataclass(frozen=True)
-class Known:
-    """What a worker says of itself. plan: digest of what it makes, which others of the same may join in; None
-    if it works alone. session: what its records go by. heard: when its file was last touched, in seconds.
-    has: names of its leases."""
-
-    id: str
-    host: str
-    process: int
-    plan: str | None
-    session: str
-    heard: float
-    has: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"process {self.process} on {self.host}"
-
-
-def at_work(study: Path) -> list[Known]:
-    """Who works on a study, as far as can be seen at once: one on another machine that was killed is among
-    them until somebody's patience ends."""
-    held = _leases(study / ".workers")
-    found = []
-    for file in sorted((study / ".workers").glob("*.worker")):
-        about, touched = _read(file)
-        if about and not _ended(file, about):
-            has = tuple(sorted(name for name, owner in held.items() if owner == file.stem))
-            host, process = about.get("host", "unknown"), about.get("process", 0)
-            plan, session = about.get("plan"), about.get("session", "")
-            found.append(Known(file.stem, host, process, plan, session, touched / 1e9, has))
-    return found
 
 
 @contextmanager
@@ -91,7 +58,7 @@ class Worker:
 
     def __init__(self, study: Path, plan: str | None, session: str):
         self.study, self.folder, self.id = study, study / ".workers", token_hex(8)
-        self.about = {"host": socket.gethostname(), "process": os.getpid(), "kernel": _kernel()}
+        self.about = {"host": socket.gethostname(), "process": os.getpid(), "kernel": kernel()}
         self.about |= {"plan": plan, "session": session}
         self.told: list[str] = []
         self._file, self._waiting = (self.folder / f"{self.id}.{what}" for what in ("worker", "waiting"))
@@ -113,7 +80,7 @@ class Worker:
                 beating.join()
                 with suppress(OSError):
                     self.clear()
-                for name in _leases(self.folder):
+                for name in leases(self.folder):
                     self.release(name)
                 for file in (self._file, self._waiting):
                     file.unlink(missing_ok=True)
@@ -137,14 +104,14 @@ class Worker:
         try:
             lease.symlink_to(self.id)
         except FileExistsError:
-            return _owner(lease) == self.id  # a network's answer may be lost, and asked again
+            return owner_of(lease) == self.id  # a network's answer may be lost, and asked again
         except OSError as error:
             raise unwritable(lease, error) from error
         return True
 
     def release(self, name: str) -> None:
         lease = self.folder / f"{name}.lease"
-        if _owner(lease) == self.id:
+        if owner_of(lease) == self.id:
             lease.unlink(missing_ok=True)
 
     @contextmanager
@@ -166,10 +133,10 @@ class Worker:
     def hears(self, other: Known) -> bool:
         """Whether another one lives: its lock says so at once, else it is heard of, or patience ends."""
         file = self.folder / f"{other.id}.worker"
-        before = _read(file)[1]
+        before = read(file)[1]
         while not self._gone(file):
-            about, touched = _read(file)
-            if touched != before or _locks_here(about):
+            about, touched = read(file)
+            if touched != before or locks_here(about):
                 return bool(about)
             time.sleep(POLL)
         self._bury(file, other.id)
@@ -182,7 +149,7 @@ class Worker:
                 self._bury(file, file.stem)
         for file in self.folder.glob("*~*"):  # of one who was buried by one who is gone, too
             who, _, by = file.name.partition("~")
-            if by != self.id and not _there(self.folder, by):
+            if by != self.id and not there(self.folder, by):
                 self._bury(file, who)
 
     def bury(self, who: str) -> None:
@@ -195,14 +162,14 @@ class Worker:
             file.rename(grave)
         except FileNotFoundError:
             return  # another one does
-        for name, owner in _leases(self.folder).items():
+        for name, owner in leases(self.folder).items():
             if owner == who:
                 (self.folder / f"{name}.lease").unlink(missing_ok=True)
         grave.unlink(missing_ok=True)
 
     def _gone(self, file: Path) -> bool:
-        about, touched = _read(file)
-        if about and _ended(file, about):
+        about, touched = read(file)
+        if about and ended(file, about):
             return True
         before, since = self._seen.get(file.name, (None, 0.0))
         if touched != before:
@@ -221,7 +188,7 @@ class Worker:
             with ExitStack() as held:
                 try:
                     stream = held.enter_context(open(part, "w"))
-                    self.told = _lock(stream, self.study)
+                    self.told = lock(stream, self.study)
                     stream.write(json.dumps(self.about | {"locked": not self.told}))
                     stream.flush()
                     part.rename(self._waiting)
@@ -242,69 +209,4 @@ class Worker:
         while not self._left.wait(BEAT):
             with suppress(OSError):  # a network that is away for a while
                 os.utime(handle)
-                self._lost = not _there(self.folder, self.id)
-
-
-def _there(folder: Path, who: str) -> bool:
-    """Whether it has a file, be it let in meanwhile."""
-    return (folder / f"{who}.waiting").exists() or (folder / f"{who}.worker").exists()
-
-
-def _leases(folder: Path) -> dict[str, str]:
-    """Name to the ID of who has it."""
-    owners = {lease.stem: _owner(lease) for lease in folder.glob("*.lease")}
-    return {name: owner for name, owner in owners.items() if owner}
-
-
-def _owner(lease: Path) -> str | None:
-    try:
-        return os.readlink(lease)
-    except OSError:
-        return None
-
-
-def _read(file: Path) -> tuple[dict[str, Any], int]:
-    """What a worker's file says, nothing where it is not there, and when it was touched, in nanoseconds."""
-    try:
-        with open(file) as stream:
-            touched, about = os.fstat(stream.fileno()).st_mtime_ns, json.load(stream)
-    except FileNotFoundError:
-        return {}, 0
-    except (OSError, ValueError):
-        return {}, 1
-    return (about if isinstance(about, dict) else {}), touched
-
-
-def _ended(file: Path, about: dict[str, Any]) -> bool:
-    """Whether it is known to be gone: of this kernel, and its lock free."""
-    if not _locks_here(about):
-        return False
-    with suppress(OSError), open(file) as stream:
-        fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return True
-    return False
-
-
-def _locks_here(about: dict[str, Any]) -> bool:
-    """Whether its lock can be seen."""
-    return bool(about.get("locked")) and about.get("kernel") == _kernel()
-
-
-def _lock(stream: IO[str], study: Path) -> list[str]:
-    """What there is to say where the file system has no locks."""
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        return [
-            f"{study}: its file system has no locks ({why}): a process that is killed is known to be gone "
-            f"after {PATIENCE:.0f} s"
-        ]
-    return []
-
-
-def _kernel() -> str:
-    """Of this start of this machine: one process may see another's lock."""
-    with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return socket.gethostname()
+                self._lost = not there(self.folder, self.id)

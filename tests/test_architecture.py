@@ -9,7 +9,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("eval", "methods", "models", "study")
-STORE = ("files", "picture", "streams", "records", "segments", "finished", "workers", "store", "stored")
+STORE = (
+    *("files", "picture", "streams", "records", "segments", "finished", "presence", "workers"),
+    *("store", "stored"),
+)
 LAYERS = (("config",), STORE, ("plan",), ("run",), ("analysis",), ("report",), ("commands",))
 LAYER = {f"study.{part}": i for i, layer in enumerate(LAYERS) for part in layer}
 KNOWS = {

@@ -24,10 +24,10 @@ from fovea.study.files import write_json
 from fovea.study.finished import Finished
 from fovea.study.picture import Damaged, same
 from fovea.study.plan.plan import cell_of, planned
+from fovea.study.presence import at_work
 from fovea.study.records import CellRecord
 from fovea.study.store import Store
 from fovea.study.stored import Record, Stored, find
-from fovea.study.workers import at_work
 
 KEPT = ("records", "focus", "traces", "found")  # folders of a cell, beside its images
 PART = ".{}.{}.merging"  # the new folder, by its name and a random one, until all of it is there

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
+from fovea.study.presence import BEAT, at_work
 from fovea.study.records import BatchRecord
 from fovea.study.run.progress import clock
 from fovea.study.store import Store
-from fovea.study.workers import BEAT, at_work
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ from collections.abc import Collection, Iterator
 
 from fovea.study.plan.plan import Plan
 from fovea.study.plan.shards import Shard, shards
+from fovea.study.presence import at_work
 from fovea.study.run.events import Event, Left, Started
 from fovea.study.run.execute import Runner, pending
 from fovea.study.store import Store
-from fovea.study.workers import Worker, at_work
+from fovea.study.workers import Worker
 
 PAUSE = 0.5  # seconds between looks at what others have on lease
 

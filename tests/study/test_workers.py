@@ -17,7 +17,8 @@ import pytest
 from fovea.study import workers
 from fovea.study.config.errors import Refused
 from fovea.study.files import Unwritable
-from fovea.study.workers import PATIENCE, at_work, joined
+from fovea.study.presence import PATIENCE, at_work, kernel
+from fovea.study.workers import joined
 
 
 def alone():
@@ -125,7 +126,7 @@ def foreign(study, plan, **about):
     return folder / "far.worker"
 
 
-@pytest.mark.parametrize("about", [{}, {"kernel": workers._kernel(), "locked": False}])
+@pytest.mark.parametrize("about", [{}, {"kernel": kernel(), "locked": False}])
 def test_another_machines_is_gone_when_it_was_silent_for_long_enough(tmp_path, monkeypatch, about):
     """By the steady clock of who waits: stamps may be of any year. So it is where there are no locks."""
     now = [1000.0]
