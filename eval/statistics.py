@@ -13,13 +13,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fovea.eval.interval import Interval, Worse, studentised
+from fovea.eval.interval import FAILURE, Interval, Worse, studentised
 
 Array = NDArray[np.float64]
 Values = Sequence[float] | ArrayLike  # a tuple is no ArrayLike at run time
 Groups = Sequence[Hashable] | NDArray[Any] | None
 Pool = Literal["mean", "decibel"]
 REPLICATES = 2000
+DECIBEL_FAILURE = FAILURE + 1  # a failed image outweighs others in a mean of powers
 FEW, MANY = 8, 2000  # prompts between which intervals are by resampling
 
 
@@ -120,8 +121,18 @@ class Resampled:
         if error and self.resampling:
             with np.errstate(divide="ignore", invalid="ignore"):
                 ratios = (_combined(self.drawn, slope) - value) / self.errors(slope)
-        size = self._alone(slope, error) if worse and error else 1.0
-        return studentised(value, error, ratios, self.prompts, level, worse, size)
+        failing = self.failing(slope, error) if worse and error else {}
+        return studentised(value, error, ratios, self.prompts, level, worse, **failing)
+
+    def failing(self, slope: Array, error: float) -> dict[str, float]:
+        """What `studentised` asks of a failure that is not among these; error: of the figures."""
+        by_prompt = self.sums @ (slope * self._scale(self.mean))
+        spread = float((by_prompt**2).mean()) ** 1.5
+        return {
+            "failure": DECIBEL_FAILURE if self.pool == "decibel" else FAILURE,
+            "size": self._alone(slope, error),
+            "skewness": float((by_prompt**3).mean()) / spread if spread else 0.0,
+        }
 
     def _alone(self, slope: Array, error: float) -> float:
         """How many images of a prompt are worth as much as they are many: 1 where all are alike, all of them
@@ -204,8 +215,8 @@ def paired_difference(
 ) -> Interval:
     """a minus b, from per-image values (n,) of the same keys in the same order, resampled together; with p.
 
-    worse: on which side a may have failures that no image here shows, see `studentised`; None where b may
-    have them as well. (Decibels have none: a failed image outweighs all others.) Of a single prompt it has no
+    worse: on which side a may have failures that no image here shows, see `studentised`; `either` where b may
+    have them as well; None to leave them out, as it is with decibels. Of a single prompt it has no
     bounds. Raises ValueError on unequal lengths, and where either figure is infinite.
     """
     x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)

@@ -85,7 +85,11 @@ def interval(figure: Figure, rows: Sequence[Row], name: str) -> Interval | None:
     if both.resampling and error:
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios = (figure(spent, way * both.drawn) - value) / np.hypot(both.errors(slope), by_cost)
-    return studentised(value, error, ratios, both.prompts)
+    single = both.pool == "mean" and rows[0].scores[name].facts.kind != "distance"
+    if not single or not by_prompt:
+        return studentised(value, error, ratios, both.prompts)
+    failing = both.failing(slope, by_prompt)
+    return studentised(value, error, ratios, both.prompts, worse="either", **failing)
 
 
 def _slope(figure: Figure, cost: Array, quality: Array) -> Array:

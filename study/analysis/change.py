@@ -9,7 +9,7 @@ from scipy.special import stdtrit
 
 from fovea.eval.decisions import holm
 from fovea.eval.facts import Facts
-from fovea.eval.interval import Interval, median_interval, two_sided
+from fovea.eval.interval import Interval, Worse, median_interval, two_sided
 from fovea.eval.statistics import Pool, paired_difference, pooled
 from fovea.study.analysis.subjects import how_pooled
 from fovea.study.stored import Record, Stored
@@ -114,10 +114,10 @@ def _paired(study: Stored, change: Change, pool: Pool, values: Sequence[tuple[st
     found = replace(change, a=a, b=b, pairs=len(keys))
     if np.allclose(x, y, rtol=1e-9):  # another order of summation is no change
         return replace(found, by=Interval(0.0, 0.0, 0.0, 0.95, 1.0))
+    worse: Worse | None = None if change.facts and change.facts.kind == "distance" else "either"
     try:
-        return replace(
-            found, by=paired_difference(y, x, pool=pool, groups=[prompts[key] for key in keys], worse=None)
-        )
+        by = paired_difference(y, x, pool=pool, groups=[prompts[key] for key in keys], worse=worse)
+        return replace(found, by=by)
     except ValueError as error:
         return replace(found, why=str(error))
 

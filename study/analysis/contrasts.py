@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from fovea.eval.decisions import holm
 from fovea.eval.facts import Facts
-from fovea.eval.interval import Interval
+from fovea.eval.interval import Interval, Worse
 from fovea.eval.statistics import paired_difference, pooled
 from fovea.study.analysis.natural_pairs import natural
 from fovea.study.analysis.row import Row
@@ -78,7 +78,8 @@ def _contrasted(cell: Subject, control: Subject, why: str) -> Iterator[Contrast]
         if not all(math.isfinite(pooled(v, pool=a.pool)) for v in (x, y)):
             continue
         prompts = [cell.prompts[key] for key in both]
-        by = paired_difference(x, y, pool=a.pool, groups=prompts, worse=None)
+        worse: Worse | None = None if of_a_set else "either"
+        by = paired_difference(x, y, pool=a.pool, groups=prompts, worse=worse)
         yield Contrast(cell.label, control.label, why, name, a.facts, by, len(both))
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from fovea.eval.interval import Interval, student, two_sided
+from fovea.eval.interval import Interval, farther
 from fovea.study.analysis.bootstrap import Array, costs, interval, prompts, qualities
 from fovea.study.analysis.row import Cost, Row
 
@@ -90,5 +90,5 @@ def _stretched(found: Interval, by: float, n: int) -> Interval:
         return found
     value = found.value
     nearest = min(value, value + by, key=abs) if value * (value + by) > 0 else 0.0
-    p = two_sided(nearest, (found.high - found.low) / 2 / student(n, found.level), n)
+    p = farther(found.p or 0.0, nearest / value, n) if nearest else 1.0
     return replace(found, low=found.low + min(by, 0), high=found.high + max(by, 0), p=p)

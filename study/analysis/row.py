@@ -118,8 +118,8 @@ def score_interval(score: Score, row: Row) -> Interval:
     if score.value is None:
         raise ValueError(f"{score.name} has no value")
     if score.per_image is not None:
-        single = score.pool == "mean" and score.facts.kind != "distance"
-        worse: Worse | None = ("low" if score.better == "higher" else "high") if single else None
+        distance = score.facts.kind == "distance"
+        worse: Worse | None = None if distance else "low" if score.better == "higher" else "high"
         return mean_interval(score.per_image, score.pool, row.prompts or None, worse=worse)
     half = Z * (score.se or 0.0)
     return Interval(score.value, score.value - half, score.value + half, 0.95 if score.se else 0.0)

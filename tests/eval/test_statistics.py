@@ -5,9 +5,17 @@ import math
 import numpy as np
 import pytest
 from scipy.special import stdtrit
-from scipy.stats import t, ttest_rel
+from scipy.stats import skew, t, ttest_rel
 
-from fovea.eval.interval import Interval, median_interval, student, studentised, two_sided
+from fovea.eval.interval import (
+    FAILURE,
+    Interval,
+    farther,
+    median_interval,
+    student,
+    studentised,
+    two_sided,
+)
 from fovea.eval.statistics import (
     Resampled,
     influence,
@@ -111,26 +119,65 @@ def test_an_interval_excludes_zero_where_its_p_says_so():
         assert (found.low > 0 or found.high < 0) == (found.p < 0.05)
 
 
+def bound_with(x: np.ndarray, failure: float) -> float:
+    """The lower one of draws and one more."""
+    more = np.append(x, failure)
+    return more.mean() - student(len(more), 0.95) * np.std(more, ddof=1) / math.sqrt(len(more))
+
+
+def bound_with_a_failure(n: int) -> float:
+    """In standard errors of the n."""
+    x = np.arange(n, dtype=float)
+    return -bound_with((x - x.mean()) / np.std(x, ddof=1), -FAILURE) * math.sqrt(n)
+
+
 def test_the_worse_side_holds_what_one_failure_more_would_do():
     x = RNG.normal(0, 1, 24)
     x = (x - x.mean()) / np.std(x, ddof=1)
     found = paired_difference(x, np.zeros(24))
-    more = np.append(x, -5)
-    low = more.mean() - student(25, 0.95) * np.std(more, ddof=1) / 5
-    assert found.low == pytest.approx(low)
+    assert found.low == pytest.approx(bound_with(x, -FAILURE))
+    in_decibels = mean_interval(x, "decibel", worse="low")
+    assert in_decibels.value - in_decibels.low == pytest.approx(
+        -bound_with(x, -FAILURE - 1) * 24**0.5 * standard_error(x, "decibel"), rel=1e-6
+    )
     mirrored = paired_difference(-x, np.zeros(24), worse="high")
     assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low))
     assert found.high < paired_difference(x, np.zeros(24), worse=None).high
 
 
 def test_a_failure_among_several_images_of_a_prompt_is_a_smaller_part_of_it():
-    """Of four that have nothing in common it is 5 / sqrt(4) = 2.5 standard deviations of their means."""
+    """Of four that have nothing in common it is 1 / sqrt(4) as many standard deviations of their means."""
     x = RNG.normal(0, 1, 24)
     x = (x - x.mean()) / np.std(x, ddof=1)
     apart = np.tile([3.0, 1.0, -1.0, -3.0], 24)  # more than prompts that are as good as random have
     found = paired_difference(np.repeat(x, 4) + apart, np.zeros(96), groups=np.repeat(np.arange(24), 4))
-    more = np.append(x, -2.5)
-    assert found.low == pytest.approx(more.mean() - student(25, 0.95) * np.std(more, ddof=1) / 5)
+    assert found.low == pytest.approx(bound_with(x, -FAILURE / 2))
+
+
+def test_of_two_that_may_fail_it_is_the_side_of_the_longer_tail():
+    """By hand, of draws without ratios: Student's quantiles, and the bound of one failure more."""
+    more, one_sided = bound_with_a_failure(24), -stdtrit(23, 0.05)
+
+    def reach(skewness: float, n: int = 24, size: float = 1.0) -> tuple[float, float]:
+        found = studentised(0.0, 1.0, [], n, worse="either", size=size, skewness=skewness * math.sqrt(6 / n))
+        return -found.low, found.high
+
+    assert reach(-1) == pytest.approx((more, one_sided), rel=0.02)
+    assert reach(1) == pytest.approx((one_sided, more), rel=0.02)
+    assert reach(0.1) == reach(-0.1) == pytest.approx((more, more))
+    for shown in (reach(2), reach(-1, n=60), reach(-1, size=3)):  # failures are there, or would be
+        assert shown[0] == pytest.approx(shown[1])
+        assert shown[0] < 2.1
+
+
+def test_the_skewness_is_that_of_the_prompts():
+    x = RNG.exponential(size=(24, 1)) ** 2
+    found = Resampled(np.repeat(x, 2, 0), groups=np.repeat(np.arange(24), 2))
+    assert found.failing(np.ones(1), found.error([1.0]))["skewness"] == pytest.approx(skew(x[:, 0]))
+
+
+def test_p_of_a_value_as_far_again_is_that_of_twice_as_many_errors():
+    assert farther(two_sided(1.3, 1.0, 24), 2, 24) == pytest.approx(two_sided(2.6, 1.0, 24))
 
 
 def test_median_lies_between_order_statistics():

@@ -79,7 +79,7 @@ def test_what_pairs_share_cancels_and_the_verdict_is_after_the_correction():
     ras = subject("ras", RAS, values=prompt + 1 + rng.normal(0, 0.3, 24))
     random = subject("random", RANDOM, values=prompt + rng.normal(0, 0.3, 24))
     (found,) = controlled([ras, random])
-    assert 0.7 < found.by.low < 1 < found.by.high < 1.3
+    assert 0.7 < found.by.low < 1 < found.by.high < 1.6  # of 20 prompt by prompt
     assert (found.verdict, found.n) == ("better", 24)
     assert found.holm == found.by.p
     (reverse,) = against([random], [ras], "ras")
@@ -147,8 +147,7 @@ def test_a_terminal_has_of_many_pairs_those_that_are_told_apart():
 def test_the_share_of_failures_that_no_image_shows_is_that_of_its_n():
     few = controlled([subject("ras", RAS, values=np.arange(24.0)), subject("random", RANDOM)])
     assert (
-        "one study of 24 images in 7 shows none of those that hit 7.8 %"
-        in contrast_table(few, False).notes[-1]
+        "one study of 24 images in 7 has none of those that hit 7.8 %" in contrast_table(few, False).notes[-1]
     )
     assert round(100 * (1 - 7 ** (-1 / 24)), 1) == 7.8
     many = [
