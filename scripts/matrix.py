@@ -5,9 +5,10 @@
     done
     python -m scripts.matrix results/embedded matrix
 
-Reads FOLDER/NAME-*/table.parquet; writes FOLDER/NAME/table.md and gain.png, .svg. A method's gain is its
-score minus what step reduction gets at the same FLOPs, with its 95 % interval; methods at less than 3 times
-fewer FLOPs than dense stand in the first part, the others in the second.
+Reads FOLDER/NAME-*/table.parquet and samples.parquet; writes FOLDER/NAME/table.md and gain.png, .svg. A
+method's gain is its score minus what step reduction gets at the same FLOPs, with the 95 % interval of today's
+code, whatever the study's own table was made with; methods at less than 3 times fewer FLOPs than dense stand
+in the first part, the others in the second.
 """
 
 import re
@@ -17,11 +18,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import pandas as pd
-
 from fovea.study.files import write
 from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, figure, save
-from scripts.studies import folder_and_name
+from fovea.study.stored import Record, Stored
+from scripts.studies import folder_and_name, gains
 
 SPLIT = 3.0  # times fewer FLOPs: between the twofold and the fourfold settings
 PARTS = ("about 2 times fewer FLOPs", "about 4 times fewer FLOPs")
@@ -29,33 +29,33 @@ SCORES = ("psnr", "clip_score[emoji]", "fd[emoji]")
 KINDS = {"steps": 0, "ras": 2, "random": 2, "ralu": 1}  # colour by family of methods; caches take the rest
 VARIANT = re.compile(r"(?:solver|stale|selection)=(\S+)")
 ENDS = {"high_ratio=1": "lowest", "high_ratio=0": "highest"}  # which tokens of RAS's ranking run
-Row = dict[str, Any]
 
 
-def read(folder: Path, name: str) -> list[Row]:
+def read(folder: Path, name: str) -> list[Record]:
     """The method rows of every study, with the model, the part and a name that they share between models."""
     rows = []
     for file in sorted(folder.glob(f"{name}-*/table.parquet")):
-        model = file.parent.name.removeprefix(f"{name}-")
-        for row in pd.read_parquet(file).to_dict("records"):
-            if row["role"] == "method" and row["flops_ratio"] == row["flops_ratio"]:
+        model, study = file.parent.name.removeprefix(f"{name}-"), Stored(file.parent)
+        found = gains(study)
+        for row in study.records:
+            if row["role"] == "method" and row["flops_ratio"]:
                 part = PARTS[row["flops_ratio"] >= SPLIT]
                 rows.append(
-                    {str(k): v for k, v in row.items()} | {"model": model, "part": part, "name": brief(row)}
+                    row | {"model": model, "part": part, "name": brief(row), "gains": found[row["cell"]]}
                 )
     if not rows:
         raise SystemExit(f"no {name}-*/table.parquet in {folder}: run the studies first, see --help")
     return rows
 
 
-def brief(row: Row) -> str:
+def brief(row: Record) -> str:
     """ras ratio=0.25 stale=taylor -> ras taylor; the settings stand in the studies' own tables."""
     variants = VARIANT.findall(row["label"]) + [name for end, name in ENDS.items() if end in row["label"]]
     fewer = ["of 15 steps"] if "steps=15" in row["label"] else []
     return " ".join([row["label"].split()[0], *variants, *fewer])
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def markdown(rows: Sequence[Record]) -> str:
     models, lines = sorted({row["model"] for row in rows}), []
     for part in PARTS:
         group = [row for row in rows if row["part"] == part]
@@ -72,7 +72,7 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def ranked(group: Sequence[Row]) -> list[str]:
+def ranked(group: Sequence[Record]) -> list[str]:
     """Names by their mean gain in PSNR over the models; those beyond the curve last."""
     gains: dict[str, list[float]] = {}
     for row in group:
@@ -81,20 +81,20 @@ def ranked(group: Sequence[Row]) -> list[str]:
     return sorted(known, key=lambda name: -fmean(known[name]) if known[name] else float("inf"))
 
 
-def gain(row: Row, score: str) -> tuple[float, float, float]:
+def gain(row: Record, score: str) -> tuple[float, float, float]:
     """Value and bounds; NaN where the study has none."""
-    value, low, high = (row.get(f"{score}_gain{end}") for end in ("", "_low", "_high"))
-    return tuple(nan if x is None else float(x) for x in (value, low, high))  # type: ignore[return-value]
+    found = row["gains"].get(score)
+    return (nan, nan, nan) if found is None else (found.value, found.low, found.high)
 
 
-def cell(group: Sequence[Row], name: str, model: str) -> str:
+def cell(group: Sequence[Record], name: str, model: str) -> str:
     found = [row for row in group if (row["name"], row["model"]) == (name, model)]
     if not found:
         return "–"
     return ", ".join([f"{found[0]['flops_ratio']:.2f}×", *(gain_text(found[0], score) for score in SCORES)])
 
 
-def gain_text(row: Row, score: str) -> str:
+def gain_text(row: Record, score: str) -> str:
     value, low, high = gain(row, score)
     if isnan(value):
         return "–"
@@ -102,7 +102,7 @@ def gain_text(row: Row, score: str) -> str:
     return f"**{text}**" if low * high > 0 else text
 
 
-def draw(rows: Sequence[Row], path: Path) -> None:
+def draw(rows: Sequence[Record], path: Path) -> None:
     """Gains in PSNR with their intervals, a panel per model and part; below zero: worse than fewer steps."""
     models = sorted({row["model"] for row in rows})
     names = {part: ranked([row for row in rows if row["part"] == part])[::-1] for part in PARTS}
@@ -120,7 +120,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         save(made, path, "png", "svg")
 
 
-def panel(axis: Any, rows: Sequence[Row], names: Sequence[str]) -> None:
+def panel(axis: Any, rows: Sequence[Record], names: Sequence[str]) -> None:
     axis.axvline(0, color=MUTED, linewidth=0.8)
     axis.grid(axis="x", color=FAINT, linewidth=0.4)
     for row in rows:

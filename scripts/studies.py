@@ -1,7 +1,16 @@
-"""The command line of scripts that make one table of several stored studies."""
+"""What scripts share that make one table of several stored studies: a command line, and gains as of today."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+
+from fovea.eval import Score
+from fovea.eval.interval import Interval
+from fovea.study.analysis.gain import with_gain
+from fovea.study.analysis.row import Row
+from fovea.study.analysis.subjects import Subject, of_study
+from fovea.study.plan.cells import Cell
+from fovea.study.stored import Record, Stored
 
 
 def folder_and_name(help: str | None, name: str) -> tuple[Path, str]:
@@ -11,3 +20,35 @@ def folder_and_name(help: str | None, name: str) -> tuple[Path, str]:
     parser.add_argument("name", nargs="?", default=name)
     given = parser.parse_args()
     return given.folder, given.name
+
+
+def gains(study: Stored) -> dict[str, dict[str, Interval]]:
+    """Of each method's cell and score, at equal FLOPs, with intervals of today's code: from the scores and
+    FLOPs that the study has of every image."""
+    subjects = dict(zip((record["cell"] for record in study.records), of_study(study), strict=True))
+    flops = {cell: {i["key"]: i["flops"] for i in images} for cell, images in study.by_cell.items()}
+    rows = [_row(record, subjects[record["cell"]], flops) for record in study.records]
+    return {row.cell.id: dict(row.gain) for row in with_gain(rows, "flops")}
+
+
+def _row(record: Record, subject: Subject, flops: Mapping[str, Mapping[str, float]]) -> Row:
+    """What a gain is computed from, of a record of the table."""
+    id, label, keys = record["cell"], subject.label, tuple(subject.prompts)
+    cell = Cell(id, label, record["role"], label, {}, dict(subject.method), {}, subject.dense, False, {})
+    scores = {
+        name: Score(
+            name, each.facts, record[name], None, len(keys), tuple(each.values[k] for k in keys), each.pool
+        )
+        for name, each in subject.scores.items()
+        if len(each.values) == len(keys)
+    }
+    return Row(
+        cell,
+        n=record["n"],
+        planned=record["planned"],
+        flops_ratio=record["flops_ratio"],
+        scores=scores,
+        keys=keys,
+        prompts=tuple(subject.prompts.values()),
+        relative={key: flops[id][key] / flops[subject.dense][key] for key in keys},
+    )

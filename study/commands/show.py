@@ -39,6 +39,8 @@ def _against(study: Stored, versus: str) -> Table | None:
     from fovea.study.analysis.subjects import of_study
     from fovea.study.report.comparisons import contrast_table
 
+    if not study.samples:
+        raise Refused(f"versus={versus}: {study.folder} has no samples.parquet, the scores of every image")
     return contrast_table(against(of_study(study), of_study(study), versus), study.random_weights)
 
 

@@ -106,6 +106,13 @@ def test_all_cells_against_one_in_pairs(capsys):
     assert "versus=dens: no cell of this study; did you mean dense?" in capsys.readouterr().err
 
 
+def test_pairs_without_the_scores_of_images_are_refused(tmp_path, capsys):
+    for name in ("table.parquet", "provenance.json"):
+        shutil.copy(EMBEDDED / name, tmp_path)
+    assert run.main([f"show={tmp_path}", "versus=dense"]) == 2
+    assert "has no samples.parquet, the scores of every image" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("width", [80, 100, 140, 240])
 @pytest.mark.parametrize("name", ["ras-lumina_tiny-ratio", "matrix-sd3"])
 def test_a_table_fits_its_terminal(name, width):
