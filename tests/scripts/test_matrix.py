@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fovea.study.stored import Stored
-from scripts.matrix import PARTS, brief, markdown, read, gain_text
+from scripts.matrix import PARTS, brief, gain_text, markdown, read
 
 FOLDER = Path(__file__).parents[2] / "results" / "embedded"
 
