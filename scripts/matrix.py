@@ -27,7 +27,7 @@ SPLIT = 3.0  # times fewer FLOPs: between the twofold and the fourfold settings
 PARTS = ("about 2 times fewer FLOPs", "about 4 times fewer FLOPs")
 SCORES = ("psnr", "clip_score[emoji]", "fd[emoji]")
 KINDS = {"steps": 0, "ras": 2, "random": 2, "ralu": 1}  # colour by family of methods; caches take the rest
-VARIANT = re.compile(r"(?:solver|stale|selection)=(\S+)")
+VARIANT = re.compile(r"(?:solver|stale|selection|basis|lift|damping)=(\S+)")
 ENDS = {"high_ratio=1": "lowest", "high_ratio=0": "highest"}  # which tokens of RAS's ranking run
 
 

@@ -1,0 +1,210 @@
+"""Settings at which methods take a half and a quarter of a model's dense FLOPs: the points of sweep=matrix.
+
+python -m scripts.budgets model=lumina_tiny [methods=ras,jit] [n=8 model.steps=20 ...]   # as for run.py
+
+What a method costs whatever the images is counted, nothing evaluated: of the numbers of steps in question the
+nearest, then, where the method has a share of the tokens, that by bisection. The thresholds of caches depend
+on the images and are measured (scripts/thresholds.py), which takes minutes; methods= names what is looked at.
+Prints lines for conf/model/NAME.yaml, under each method's name, and beside them what is reached.
+"""
+
+import sys
+from bisect import bisect
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
+from dataclasses import fields, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+
+from fovea.methods import Baseline
+from fovea.models import Flow, adapt, generator
+from fovea.models.pipeline import Pipeline
+from fovea.models.tokens import take
+from fovea.models.transformer import Transformer
+from fovea.study.config.compose import load, whole
+from fovea.study.config.errors import Refused
+from fovea.study.config.instantiate import instantiate
+from fovea.study.plan.cells import GENERATION
+from scripts import thresholds
+from scripts.measuring import chosen, program
+from scripts.thresholds import TARGETS
+
+CACHES = ("teacache", "seacache", "easycache", "magcache", "fbcache", "dbcache")  # with a threshold
+NEAR = 0.01  # what comes so near is taken
+Settings = dict[str, Any]
+
+
+class Search(NamedTuple):
+    """files: the method on a command line, for so many times fewer FLOPs. choices: settings, those to be
+    preferred first, for so many dense steps. longest: in place of these, any number of steps up to so many
+    times the dense ones. share: settings of a share in (0, 1), whose cost rises with it."""
+
+    files: Callable[[float], Sequence[str]]
+    choices: Callable[[int, float], Iterable[Settings]] | None = None
+    share: Callable[[float], Settings] | None = None
+    longest: int = 3
+
+
+def ratio(share: float) -> Settings:
+    return {"ratio": share}
+
+
+def sparse(steps: int, times: float) -> Iterable[Settings]:
+    """Of RAS: all steps at twice fewer FLOPs, two fifths of them at four times."""
+    return [{}] if times < 3 else [{"steps": round(0.4 * steps), "start": 2}]
+
+
+def lifted_whole(steps: int, times: float) -> Iterable[Settings]:
+    """As few steps at full resolution as will do, and at half 12 to 20, the paper's; fewer at worst."""
+    lows = [*range(12, 21), *range(11, 3, -1)]
+    return ({"steps": low + high, "low": low} for high in range(1, steps) for low in lows)
+
+
+def lifted_within(steps: int, times: float) -> Iterable[Settings]:
+    """About three quarters of the steps at half resolution, as in the paper."""
+    pairs = [(n, low) for n in range(4, 2 * steps) for low in range(n) if 2 / 3 <= low / n <= 4 / 5]
+    return ({"steps": n, "low": low} for n, low in sorted(pairs, key=lambda p: abs(p[1] / p[0] - 0.75)))
+
+
+def ras_caching(times: float) -> Sequence[str]:
+    if times < 3:
+        return ["method=ras_caching", "method.cache.interval=2"]
+    return ["method=ras_caching", "method.cache.interval=3"]
+
+
+SEARCHES = {
+    "ras": Search(lambda _: ["method=ras"], sparse, ratio),
+    "ras_caching": Search(
+        ras_caching,
+        lambda steps, times: [{}] if times < 3 else [{"start": 2, "steps": round(0.9 * steps)}],
+        ratio,
+    ),
+    "jit": Search(lambda _: ["method=jit"], None, lambda share: {"ratio": [share, max(share, 0.62)]}),
+    "ralu": Search(lambda _: ["method=ralu"], None, ratio),
+    "ralu_caching": Search(
+        lambda _: ["method=ralu_caching", "cache=taylor_output", "method.carry=true"], None, ratio
+    ),
+    "ralu_ras": Search(lambda _: ["method=ralu_ras"], None, ratio),
+    "mrflow": Search(lambda _: ["method=mrflow"], lifted_whole),
+    "selflift": Search(lambda _: ["method=selflift"], lifted_within),
+}
+
+
+class IdleTransformer(Transformer):
+    """Knows what it would cost and computes nothing."""
+
+    def velocity(self, x, sigma, cond, places, kv=None, rows=None):
+        return torch.zeros_like(x if rows is None else take(x, rows))
+
+
+class IdlePipeline(Pipeline):
+    """Images are black, and so are their tokens."""
+
+    def decode(self, x, grid):
+        return x.new_zeros(len(x), 3, *(side * self.transformer.cell for side in grid))
+
+    decoded = decode
+
+    def encoded(self, images):
+        own = self.transformer
+        return images.new_zeros(len(images), self.grid(*images.shape[2:]).n, own.channels * own.patch**2)
+
+
+def idle(part: Any, kind: type) -> Any:
+    """A copy of a transformer or a pipeline that is idle where `kind` is, and else what it was."""
+    made = copy(part)
+    made.__class__ = type(kind.__name__, (kind, type(part)), {})
+    return made
+
+
+def flops(flow: Flow, method: Any) -> int:
+    """Of the method on one image, by the closed form."""
+    parts = {
+        "transformer": idle(flow.transformer, IdleTransformer),
+        "pipeline": idle(flow.pipeline, IdlePipeline),
+    }
+    one = {"generators": [generator("", 0)], "work": [], "decoded": [], "encoded": [], "beside": []}
+    counted = replace(flow, **parts, **one)
+    method(counted)
+    return counted.flops()
+
+
+def found(times: Callable[[Settings], float], search: Search, steps: int, target: float) -> Settings:
+    """The settings of which `times` fewer FLOPs come near the target."""
+
+    def missed(settings: Settings) -> float:
+        return abs(times(settings) / target - 1)
+
+    if search.choices is None:
+        several = [{"steps": n} for n in range(4, search.longest * steps)]
+        after = bisect(several, -target, key=lambda settings: -times(settings))
+        best = min(several[max(after - 1, 0) : after + 1], key=missed)
+    else:
+        choices = [*search.choices(steps, target)]
+        best = next((one for one in choices if missed(one) <= NEAR), None) or min(choices, key=missed)
+    if search.share is None:
+        return best
+    low, high = 0.02, 1.0
+    for _ in range(10):
+        middle = (low + high) / 2
+        low, high = (middle, high) if times(best | search.share(middle)) > target else (low, middle)
+    return min((best | search.share(round(end, 3)) for end in (low, high)), key=missed)
+
+
+def varied(made: Any, settings: Settings) -> Any:
+    """The method with other settings."""
+    return type(made)(**{f.name: getattr(made, f.name) for f in fields(made)} | settings)
+
+
+def line(name: str, flow: Flow, search: Search, arguments: Sequence[str]) -> str:
+    """YAML of one method."""
+    dense, settings, reached = flops(flow, Baseline()), {}, []
+    for key, target in TARGETS.items():
+        config = whole(load([*arguments, *search.files(target)]))
+        made = instantiate(config["method"], "method", "fovea.methods")
+        known: dict[str, float] = {}
+
+        def times(chosen: Settings, made: Any = made, known: dict[str, float] = known) -> float:
+            if str(chosen) not in known:
+                known[str(chosen)] = dense / flops(flow, varied(made, chosen))
+            return known[str(chosen)]
+
+        settings[key] = found(times, search, flow.steps, target)
+        reached.append(f"{times(settings[key]):.2f}")
+    text = yaml.safe_dump({name: settings}, default_flow_style=True, width=1000, sort_keys=False)
+    return f"{text.strip()[1:-1]}  # {', '.join(reached)} times fewer FLOPs\n"
+
+
+def budgets(arguments: Sequence[str]) -> str:
+    """The lines for a command line. Raises Refused before anything is loaded."""
+    given = [a.removeprefix("methods=").split(",") for a in arguments if a.startswith("methods=")]
+    rest = [a for a in arguments if not a.startswith("methods=")]
+    names = given[-1] if given else [*SEARCHES, *CACHES]
+    unknown = [name for name in names if name not in {*SEARCHES, *CACHES}]
+    if unknown:
+        raise Refused(f"methods={','.join(unknown)}: must be of {', '.join((*SEARCHES, *CACHES))}")
+    lines = counted([name for name in names if name in SEARCHES], rest)
+    return lines + "".join(
+        thresholds.thresholds([*rest, f"cache={name}"]) for name in names if name in CACHES
+    )
+
+
+def counted(names: Sequence[str], arguments: Sequence[str]) -> str:
+    """Of methods whose cost is known beforehand."""
+    if not names:
+        return ""
+    config = whole(load(arguments))
+    node, drawn, checkpoint = chosen(config)
+    with adapt(checkpoint.load()) as model:
+        options = {key: node[key] for key in GENERATION if node[key] is not None}
+        flow = model.flow([drawn[0].prompt.text], generators=[generator("", 0)], **options)
+        return "".join(line(name, flow, SEARCHES[name], arguments) for name in names)
+
+
+main = partial(program, budgets)
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
