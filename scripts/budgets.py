@@ -96,7 +96,7 @@ SEARCHES = {
 class IdleTransformer(Transformer):
     """Knows what it would cost and computes nothing."""
 
-    def velocity(self, x, sigma, cond, places, kv=None, rows=None):
+    def velocity(self, x, sigma, cond, encodings, kv=None, rows=None):
         return torch.zeros_like(x if rows is None else take(x, rows))
 
 
@@ -126,7 +126,7 @@ def flops(flow: Flow, method: Any) -> int:
         "transformer": idle(flow.transformer, IdleTransformer),
         "pipeline": idle(flow.pipeline, IdlePipeline),
     }
-    one = {"generators": [generator("", 0)], "work": [], "decoded": [], "encoded": [], "beside": []}
+    one = {"generators": [generator("", 0)], "block_runs": [], "decoded": [], "encoded": [], "beside": []}
     counted = replace(flow, **parts, **one)
     method(counted)
     return counted.flops()

@@ -3,9 +3,9 @@
 python -m scripts.thresholds model=sd3 cache=seacache [n=8 model.steps=28 ...]   # as for run.py
 
 It makes the images of the first n prompts with the dense baseline, then with the cache at thresholds found by
-bisection: the smallest at which anything is skipped, and those at two and four times fewer FLOPs, of the
-transformer and over all images. Prints lines for conf/model/NAME.yaml, and every threshold tried as a table.
-They hold for the steps, the guidance and the size they were measured at. Nothing is written.
+bisection: the smallest at which anything is skipped, and those nearest to two and four times fewer FLOPs, of
+the transformer and over all images. Prints lines for conf/model/NAME.yaml, and every threshold tried as a
+table. They hold for the steps, the guidance and the size they were measured at. Nothing is written.
 """
 
 import sys
@@ -86,7 +86,11 @@ def search(measure: Callable[[float], Tried]) -> tuple[dict[str, float | None], 
     found = {"smallest": reached(times, 1 + 1e-9)}
     if found["smallest"] is not None:
         found |= {name: reached(times, target, found["smallest"]) for name, target in TARGETS.items()}
-    return found, dict(sorted(tried.items()))
+    tried = dict(sorted(tried.items()))
+    for name, target in TARGETS.items():
+        if found.get(name) is not None:  # just below may be nearer
+            found[name] = min(tried, key=lambda t, target=target: abs(tried[t].times / target - 1))
+    return found, tried
 
 
 def fragment(name: str, found: Mapping[str, float | None], tried: Mapping[float, Tried], command: str) -> str:

@@ -37,8 +37,8 @@ def test_what_stands_first_and_is_near_enough_is_taken():
 @pytest.mark.parametrize("method", [JiT(steps=6), Lift(steps=4, low=2, lift="corrected")])
 def test_what_is_counted_is_what_runs(family, method):
     with adapt(PIPELINES[family]()) as model:
-        size = {"height": 64, "width": 96}
-        flow = model.flow(["a fox"], generators=[generator("", 0)], steps=4, max_sequence_length=16, **size)
+        limits = {"max_sequence_length": 16}
+        flow = model.flow(["a fox"], generators=[generator("", 0)], steps=4, height=64, width=96, **limits)
         counted = budgets.flops(flow, method)
         method(flow)
         assert flow.flops() == counted
