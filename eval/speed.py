@@ -77,6 +77,12 @@ def compile_seconds() -> float:
     )
 
 
+def graphs() -> int:
+    """That torch.compile has compiled in this process so far."""
+    utils = sys.modules.get("torch._dynamo.utils")
+    return 0 if utils is None else int(utils.counters["stats"]["unique_graphs"])
+
+
 def break_even(extra: float, dense: float, method: float) -> int | None:
     """Images after which a method has made up for the `extra` seconds of its first call over a usual one, by
     what it saves per image; None if it saves nothing."""

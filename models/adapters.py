@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import diffusers
 
+from fovea.models.attention import outside, uncompiled
 from fovea.models.families import FAMILIES
 from fovea.models.kv import Call
 from fovea.models.model import Model
@@ -44,10 +45,12 @@ def adapt(pipe: Any, dense: Literal["tokens", "stock"] = "tokens") -> Iterator[M
         require(pipe, kind, family, dense)
         restore.callback(pipe.maybe_free_model_hooks)
         restore.enter_context(untold(kind))
+        compiled = any(module._compiled_call_impl is not None for module in pipe.transformer.modules())
+        apart = uncompiled() if compiled else outside
         attentions = [module for module in pipe.transformer.modules() if hasattr(module, "set_processor")]
         for layer, attention in enumerate(attentions):
             restore.callback(attention.set_processor, attention.processor)
             kernel = NATIVE[backend(attention.processor)]
-            attention.set_processor(family.processor(layer, call, kernel))
+            attention.set_processor(family.processor(layer, call, kernel, apart))
         transformer = family.transformer(pipe, call, dense)
         yield Model(family.name, transformer, family.pipeline(pipe, transformer))

@@ -1,8 +1,10 @@
 """What the families' attention processors are made of."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import cache
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +21,23 @@ KERNELS = {
 }
 
 
+def outside(function: Callable[..., Any], *args: Any) -> Any:
+    """Calls it: within a compiled block `uncompiled` does, which the block's graph leaves out. With what
+    differs by layer in the graph, a block would be compiled anew for each."""
+    return function(*args)
+
+
+@cache
+def uncompiled() -> Callable[..., Any]:
+    """`outside`, never compiled. Made when it is needed: torch's compiler takes seconds to import."""
+    made: Any = torch.compiler.disable(outside)
+    return made
+
+
 @dataclass(eq=False)
 class Processor:
     """One object per attention module, constant over its life: it knows its layer, no more. It computes what
-    diffusers' own does, those that it `stands_for`, bit for bit; `Call.remember` keeps or completes the keys
+    diffusers' own does, those that it `stands_for`, bit for bit; `remembered` keeps or completes the keys
     and values."""
 
     stands_for: ClassVar[tuple[str, ...]]
@@ -34,6 +49,7 @@ class Processor:
     layer: int
     call: Call
     kernel: str = "auto"
+    outside: Callable[..., Any] = outside
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, **options) -> Tensor:
         """Scaled dot-product attention on (b, s, heads, d), by torch's kernel of that name."""
@@ -51,6 +67,16 @@ def heads(x: Tensor, n: int, *projections) -> list[Tensor]:
 
 def normed(norm, x: Tensor) -> Tensor:
     return x if norm is None else norm(x)
+
+
+def remembered(
+    own: Processor, k: Tensor, v: Tensor, memory: Literal["joint", "image"]
+) -> tuple[Tensor, Tensor]:
+    """The keys and values (b, s, heads, d) to attend over, given those that this call has computed."""
+    call = own.call
+    if call.kv is None:
+        return k, v
+    return call.kv.remember(call.turn, own.layer, k, v, getattr(call, memory))
 
 
 def lacks(kernel: str, device: str, dtype: torch.dtype, masked: bool, grouped: bool) -> bool:

@@ -1,7 +1,7 @@
 """Blockwise evaluation: the transformer opened between its blocks. Caches of features are written with it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -164,7 +164,11 @@ def rerouted(
     transformer: Transformer, modules: Modules, record: Record | None, recall: Recall | None, turn: int
 ) -> Iterator[None]:
     """Attention and MLP modules tell `record` or ask `recall` for as long as the block lasts. turn: which
-    pass of guidance this is; each has sites of its own."""
+    pass of guidance this is; each has sites of its own. Compiled blocks run as they are meanwhile: what
+    stands for a module's forward is another at each step, and they would be compiled anew for each."""
+    if record is None and recall is None:
+        yield
+        return
     own: dict[nn.Module, Callable | None] = {}
 
     def route(module: nn.Module, forward: Callable) -> None:
@@ -172,15 +176,14 @@ def rerouted(
         module.forward = forward
 
     try:
-        if record is not None or recall is not None:
-            answering, idle = transformer.sites(modules)
-            for site, module in enumerate(answering, turn * len(answering)):
-                route(
-                    module, telling(module.forward, site, record) if recall is None else asking(site, recall)
-                )
-            for module in idle if recall is not None else ():
-                route(module, transformer.blank)
-        yield
+        answering, idle = transformer.sites(modules)
+        for site, module in enumerate(answering, turn * len(answering)):
+            route(module, telling(module.forward, site, record) if recall is None else asking(site, recall))
+        for module in idle if recall is not None else ():
+            route(module, transformer.blank)
+        compiled = any(block._compiled_call_impl is not None for block in transformer.blocks)
+        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+            yield
     finally:
         for module, forward in own.items():
             del module.forward

@@ -15,6 +15,7 @@ from fovea.models.quantize import KINDS, config, obstacle, quantise
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT = 512  # tokens of text that every family takes
+GRAPHS = 64  # of one function, for all models and sizes of a process
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -244,6 +245,8 @@ class Checkpoint:
 
     def load(self) -> Any:
         """The stock diffusers pipeline as the settings have it; safetensors only, and no code of its own."""
+        import torch
+
         from fovea.models.adapters import adapt
         from fovea.models.supported import choose
 
@@ -256,6 +259,9 @@ class Checkpoint:
         elif self.offload == "sequential":
             pipe.enable_sequential_cpu_offload(device=device)
         if self.compile == "blocks":
+            torch._dynamo.config.recompile_limit = (
+                GRAPHS  # beyond, torch runs a block as it is without a word
+            )
             with adapt(pipe) as model:
                 for block in model.blocks:
                     block.compile()

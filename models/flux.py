@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, cat
 
-from fovea.models.attention import Processor, heads, rotate
+from fovea.models.attention import Processor, heads, remembered, rotate
 from fovea.models.block_runs import Modules
 from fovea.models.components import CLIP_TOKENIZER, T5_TOKENIZER, T5_XXL, clip, vae
 from fovea.models.family import Architecture, Family, Size
@@ -39,7 +39,7 @@ class FluxAttention(Processor):
             q, k = cat([attn.norm_added_q(eq), q], 1), cat([attn.norm_added_k(ek), k], 1)
             v = cat([ev, v], 1)
         q, k = rotate(q, *image_rotary_emb), rotate(k, *image_rotary_emb)
-        k, v = self.call.remember(self.layer, k, v, self.call.joint)
+        k, v = self.outside(remembered, self, k, v, "joint")
         out = self.attend(q, k, v).flatten(2)
         if e is None:
             return out

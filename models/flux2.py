@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, cat
 
-from fovea.models.attention import Processor, heads, rotate
+from fovea.models.attention import Processor, heads, remembered, rotate
 from fovea.models.block_runs import Modules
 from fovea.models.components import MISTRAL_SMALL, PIXTRAL_PROCESSOR
 from fovea.models.family import Architecture, Family, Size
@@ -47,7 +47,7 @@ class Flux2Attention(Processor):
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, rope: Any) -> Tensor:
         q, k = rotate(q, *rope), rotate(k, *rope)
-        k, v = self.call.remember(self.layer, k, v, self.call.joint)
+        k, v = self.outside(remembered, self, k, v, "joint")
         return self.attend(q, k, v).flatten(2)
 
 

@@ -1,10 +1,8 @@
 """Keys and values that outlive one call, in an object that the caller owns."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,35 +17,25 @@ class KV:
     def __init__(self) -> None:
         self.size: tuple[int, int] | None = None
         self.layers: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
-        self.remember = uncompiled()
 
     @property
     def nbytes(self) -> int:
         return sum(t.nbytes for pair in self.layers.values() for t in pair)
 
-
-def remembered(
-    kv: KV, turn: int, layer: int, k: Tensor, v: Tensor, slots: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Keeps keys and values (b, s, heads, d), or overwrites rows `slots` of the flattened (b * s, width)
-    memory; gives all of it."""
-    if slots is None:
-        # they are this call's own: kept, and copied only out of a projection that holds more
-        kv.layers[turn, layer] = kept = k.contiguous(), v.contiguous()
+    def remember(
+        self, turn: int, layer: int, k: Tensor, v: Tensor, slots: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Keeps keys and values (b, s, heads, d), or overwrites rows `slots` of the flattened (b * s, width)
+        memory; gives all of it."""
+        if slots is None:
+            # they are this call's own: kept, and copied only out of a projection that holds more
+            self.layers[turn, layer] = kept = k.contiguous(), v.contiguous()
+            return kept
+        kept = self.layers[turn, layer]
+        for old, new in zip(kept, (k, v), strict=True):
+            width = old.shape[2] * old.shape[3]
+            old.view(-1, width).index_copy_(0, slots, new.reshape(-1, width))
         return kept
-    kept = kv.layers[turn, layer]
-    for old, new in zip(kept, (k, v), strict=True):
-        width = old.shape[2] * old.shape[3]
-        old.view(-1, width).index_copy_(0, slots, new.reshape(-1, width))
-    return kept
-
-
-@cache
-def uncompiled() -> Callable[..., tuple[Tensor, Tensor]]:
-    """`remembered`, never compiled: a block would be compiled anew for each layer. Made with the first
-    memory, and not before: torch's compiler takes seconds to import."""
-    made: Any = torch.compiler.disable(remembered)
-    return made
 
 
 @dataclass
@@ -72,12 +60,6 @@ class Call:
             yield
         finally:
             vars(self).update(vars(Call()))
-
-    def remember(self, layer: int, k: Tensor, v: Tensor, slots: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The keys and values (b, s, heads, d) to attend over, given those that this call has computed."""
-        if self.kv is None:
-            return k, v
-        return self.kv.remember(self.kv, self.turn, layer, k, v, slots)
 
 
 def flat(rows: Tensor, n: int) -> Tensor:

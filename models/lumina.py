@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, cat
 
-from fovea.models.attention import Processor, keys_values, normed, turn
+from fovea.models.attention import Processor, keys_values, normed, remembered, turn
 from fovea.models.block_runs import Modules
 from fovea.models.components import GEMMA_2B, vae
 from fovea.models.family import Architecture, Family, Size
@@ -41,15 +41,20 @@ class LuminaAttention(Processor):
         q = normed(attn.norm_q, attn.to_q(hidden_states)).unflatten(-1, (attn.heads, -1))
         q = turn(q, query_rotary_emb)
         if key_rotary_emb is None:
-            k, v = self.call.text.get(self.layer) or keys_values(attn, encoder_hidden_states)
+            k, v = self.outside(prompt, self) or keys_values(attn, encoder_hidden_states)
             return self.attend(q, k, v, attn_mask=attention_mask[:, None, None].bool(), enable_gqa=True)
         k, v = keys_values(attn, encoder_hidden_states)
         k = turn(k, key_rotary_emb)
-        k, v = self.call.remember(self.layer, k, v, self.call.image)
+        k, v = self.outside(remembered, self, k, v, "image")
         scale = attn.scale
         if base_sequence_length is not None:  # proportional attention: more keys, sharper softmax
             scale = math.sqrt(math.log(k.shape[1], base_sequence_length)) * scale
         return self.attend(q, k, v, scale=scale, enable_gqa=True)
+
+
+def prompt(own: Processor) -> tuple[Tensor, Tensor] | None:
+    """Keys and values of the prompt, if the call has them."""
+    return own.call.text.get(own.layer)
 
 
 class LuminaTransformer(Transformer):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, cat
 
-from fovea.models.attention import Processor, heads, normed, turn
+from fovea.models.attention import Processor, heads, normed, remembered, turn
 from fovea.models.block_runs import Modules
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.forward import resident
@@ -41,7 +41,7 @@ class QwenAttention(Processor):
         eq, ek = (
             turn(normed(norm, t), text) for norm, t in ((attn.norm_added_q, eq), (attn.norm_added_k, ek))
         )
-        k, v = self.call.remember(self.layer, cat([ek, k], 1), cat([ev, v], 1), self.call.joint)
+        k, v = self.outside(remembered, self, cat([ek, k], 1), cat([ev, v], 1), "joint")
         if mask is not None:
             mask = F.pad(mask, (0, k.shape[1] - mask.shape[1]), value=True)[:, None, None]
         out = self.attend(cat([eq, q], 1), k, v, attn_mask=mask).flatten(2)

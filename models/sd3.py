@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, cat
 
-from fovea.models.attention import Processor, heads, normed
+from fovea.models.attention import Processor, heads, normed, remembered
 from fovea.models.block_runs import Modules
 from fovea.models.components import CLIP_TOKENIZER, T5_TOKENIZER, T5_XXL, clip, vae
 from fovea.models.family import Architecture, Family, Size
@@ -27,11 +27,11 @@ class SD3Attention(Processor):
         q, k, v = heads(x, attn.heads, attn.to_q, attn.to_k, attn.to_v)
         q, k = normed(attn.norm_q, q), normed(attn.norm_k, k)
         if e is None:
-            k, v = self.call.remember(self.layer, k, v, self.call.image)
+            k, v = self.outside(remembered, self, k, v, "image")
             return attn.to_out[1](attn.to_out[0](self.attend(q, k, v).flatten(2)))
         eq, ek, ev = heads(e, attn.heads, attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
         eq, ek = normed(attn.norm_added_q, eq), normed(attn.norm_added_k, ek)
-        k, v = self.call.remember(self.layer, cat([k, ek], 1), cat([v, ev], 1), self.call.joint)
+        k, v = self.outside(remembered, self, cat([k, ek], 1), cat([v, ev], 1), "joint")
         out = self.attend(cat([q, eq], 1), k, v).flatten(2)  # (b, k + text, width)
         x, e = out[:, : x.shape[1]], out[:, x.shape[1] :]
         return attn.to_out[1](attn.to_out[0](x)), e if attn.context_pre_only else attn.to_add_out(e)

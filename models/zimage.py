@@ -9,7 +9,7 @@ from torch import Tensor, cat
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from fovea.models.attention import Processor, heads, normed, turn
+from fovea.models.attention import Processor, heads, normed, remembered, turn
 from fovea.models.block_runs import Modules
 from fovea.models.components import vae
 from fovea.models.family import Architecture, Family, Size
@@ -42,7 +42,7 @@ class ZImageAttention(Processor):
     ):
         q, k, v = heads(hidden_states, attn.heads, attn.to_q, attn.to_k, attn.to_v)
         q, k = turn(normed(attn.norm_q, q), freqs_cis), turn(normed(attn.norm_k, k), freqs_cis)
-        k, v = self.call.remember(self.layer, k, v, self.call.image if self.alone else self.call.joint)
+        k, v = self.outside(remembered, self, k, v, "image" if self.alone else "joint")
         mask = None if attention_mask is None else attention_mask[:, None, None]
         out = self.attend(q, k, v, attn_mask=mask).flatten(2)
         return attn.to_out[1](attn.to_out[0](out))

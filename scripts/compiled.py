@@ -13,10 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fovea.eval.device import describe
-from fovea.eval.speed import timed
+from fovea.eval.speed import graphs, timed
 from fovea.methods import RAS, Baseline
 from fovea.models import adapt, generator
 from fovea.study.config.compose import load, whole
@@ -25,11 +23,6 @@ from fovea.study.run.provenance import git
 
 PROMPT = "a red fox asleep in the snow under a birch"
 REPETITIONS = 3
-
-
-def graphs() -> int:
-    """That torch has compiled so far in this process."""
-    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
 
 def runs(model: Any, of: dict[str, Any], steps: int) -> dict[str, dict[str, Any]]:
@@ -56,10 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     args = parser.parse_args(arguments)
     of, checkpoint = full_model(whole(load(args.overrides))["model"])
     checkpoint.check()
-    with adapt(checkpoint.load()) as model:
+    pipe = checkpoint.load()
+    with adapt(pipe) as model:
         plain = runs(model, of, args.steps)
         for block in model.blocks:  # not compile_repeated_blocks(), which Lumina-Next lacks
             block.compile(backend=args.backend)
+    with adapt(pipe) as model:
         compiled = runs(model, of, args.steps)
         device = describe(str(model.device))
     found = {"plain": plain, "compiled": compiled, "machine": device, **git(), "overrides": args.overrides}

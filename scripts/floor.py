@@ -1,5 +1,6 @@
-"""The lossless floor of a study: its dense model against itself with another dtype, one image at a time, and,
-as the other extreme, from other seeds. Every metric of the study; the table's notes then show it.
+"""The lossless floor of a study: its dense model against itself with another dtype, one image at a time,
+without what makes it fit or run faster (quantised weights, compiled blocks), and, as the other extreme, from
+other seeds. Every metric of the study; the table's notes then show it.
 
     python -m scripts.floor model=lumina_tiny n=24 eval=emoji
 
@@ -14,7 +15,7 @@ from typing import Any
 
 from fovea.study.analysis.floor import save_floor
 from fovea.study.config.errors import Refused
-from fovea.study.plan.cells import Cell
+from fovea.study.plan.cells import FITTED, Cell
 from fovea.study.plan.plan import Plan, make
 from fovea.study.run.launchers import Local
 from fovea.study.run.progress import Progress
@@ -31,6 +32,9 @@ def changes(plan: Plan, overrides: Sequence[str]) -> Iterator[tuple[str, list[st
 
     _, dtype = instantiate(dense(plan).model, "model", "fovea.models").placed()
     yield f"dtype {OTHER[dtype]}", [f"model.dtype={OTHER[dtype]}"]
+    for key, plain in FITTED.items():
+        if dense(plan).model[key] != plain:
+            yield f"{key} {plain}", [f"model.{key}={plain}"]
     if plan.settings.batch > 1:
         yield "batches of 1", ["batch=1"]
     seeds = [seed + FURTHER for seed in plan.settings.seeds]

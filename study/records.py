@@ -98,13 +98,14 @@ class BatchRecord(Record):
 
 class WarmUpRecord(Record):
     """The first call of a session: the cold start. cut: how many of the study's prompts are longer than the
-    text encoders read, as a sentence; None for none."""
+    text encoders read, as a sentence; None for none. graphs: that torch compiled in it."""
 
     cell: str
     session: str
     size: Annotated[int, Field(ge=1)]
     seconds: Seconds
     compile_seconds: Seconds
+    graphs: Count = 0
     cut: str | None = None
 
 

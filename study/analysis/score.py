@@ -10,14 +10,14 @@ import pyarrow as pa
 from fovea.eval import Samples, Score
 from fovea.eval.selftest import needed, scored, trusted
 from fovea.study.analysis.cache import StoredImages
-from fovea.study.analysis.floor import floor
+from fovea.study.analysis.floor import Floor, floor
 from fovea.study.analysis.gain import with_gain
 from fovea.study.analysis.row import Row, flops_ratio, mean_flops, no_op, relative, speedup
 from fovea.study.analysis.speed import batches, seconds, speed
 from fovea.study.analysis.verdict import with_verdicts
 from fovea.study.config.instantiate import instantiate
 from fovea.study.finished import Finished
-from fovea.study.plan.cells import Cell
+from fovea.study.plan.cells import FITTED, Cell
 from fovea.study.plan.plan import Plan, keyed
 from fovea.study.store import Store
 
@@ -31,8 +31,25 @@ def rows(plan: Plan, store: Store) -> list[Row]:
     found = with_gain([_row(plan, store, cell, keys, metrics) for cell in plan.cells], plan.settings.cost)
     found = with_verdicts(found, plan.config["eval"].get("margin") or {})
     return [
-        replace(row, floor=floor(store, row.cell.id)) if row.cell.role == "dense" else row for row in found
+        replace(row, floor={**floor(store, row.cell.id), **unfitted(plan, store, row.cell, metrics)})
+        if row.cell.role == "dense"
+        else row
+        for row in found
     ]
+
+
+def unfitted(plan: Plan, store: Store, cell: Cell, metrics: Metrics) -> Floor:
+    """Of a dense cell whose model is made to fit or to run faster, quantised for one: its likeness to the
+    dense cell of the same study that is the same but for that, if there is one."""
+    plain = next((c for c in plan.cells if c.role == "dense" and c.model == cell.model | FITTED), None)
+    if plain is None or plain.id == cell.id:
+        return {}
+    own, other = stored(plan, store, cell), stored(plan, store, plain)
+    if not own.n or not {*own.keys} <= {*other.keys}:
+        return {}
+    found = [score for metric in metrics.values() for score in scored(metric, own.against(other))]
+    changed = [f"{key} {value}" for key, value in FITTED.items() if cell.model[key] != value]
+    return {", ".join(changed): {s.name: s for s in found if s.facts.kind == "likeness"}}
 
 
 def build_metrics(plan: Plan) -> Metrics:

@@ -20,7 +20,8 @@ class Speed:
     of the cold start, torch.compile's apart, beyond a usual call. pays_off: images until a method has made up
     for it, None if never or unknown.
     cut: prompts that the text encoders cut, as a sentence. halved: calls of half a batch, for want of memory,
-    which are no measurements. devices: on which they were timed, by name."""
+    which are no measurements. devices: on which they were timed, by name. graphs: that torch compiled, in the
+    cold start and in timed calls, `compiling_calls` of them, whose times have that in them."""
 
     encode: Interval
     decode: Interval
@@ -37,6 +38,8 @@ class Speed:
     cut: str | None = None
     halved: int = 0
     devices: tuple[str, ...] = ()
+    graphs: int = 0
+    compiling_calls: int = 0
 
 
 def batches(records: Finished, valid: bool = True) -> dict[str, BatchRecord]:
@@ -118,12 +121,18 @@ def speed(records: Finished, dense: Finished | None) -> Speed | None:
         repetitions=len(every),
         throttled=sum(map(throttled, every.values())),
         halved=sum(map(halved, records.batches.values())),
+        graphs=sum(map(_graphs, every.values())) + (records.warm_up.graphs if records.warm_up else 0),
+        compiling_calls=sum(_graphs(batch) > 0 for batch in kept),
         devices=tuple(sorted({b.device for b in every.values()})),
         contended=sum(map(contended, kept)),
         apart=sum(apart(*pair) for pair in pairs(dense, records).values()) if dense is not None else 0,
         cut=records.warm_up.cut if records.warm_up else None,
         **_cold(records.warm_up, seconds(records), None if dense is None else seconds(dense)),
     )
+
+
+def _graphs(batch: BatchRecord) -> int:
+    return batch.state.get("graphs_compiled", 0)
 
 
 def _joules(kept: Sequence[BatchRecord]) -> tuple[Interval | None, str | None]:

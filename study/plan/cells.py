@@ -19,6 +19,8 @@ from fovea.study.plan.points import Point, points
 
 # of the model's settings: one loading serves all values of these
 GENERATION = ("height", "width", "steps", "guidance", "negative", "max_sequence_length")
+# and how it is made to fit and to run, with their defaults
+FITTED = {"offload": "none", "compile": "none", "quantize": "none", "attention": "auto"}
 OF_MODEL = re.compile(r"\$\{(oc\.select:)?model\.[\w.]+(,[^${}]*)?\}")  # filled in by the model's keys alone
 Node = dict[str, Any]
 

@@ -1,6 +1,6 @@
 """Forecasts of a plan as a table: apart from what is measured, and named so."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fovea.study.plan.cells import Cell
@@ -12,14 +12,14 @@ from fovea.study.run.progress import clock
 COLUMNS = (
     Column("label", "cell", left=True),
     Column("id"),
-    Column("teraflop", "TFLOP"),
-    Column("seconds", "s/image", digits=TIME),
-    Column("speedup", "speedup", digits=FACTOR, unit="x"),
-    Column("by_flops", "by FLOPs", digits=FACTOR, unit="x"),
-    Column("by_roofline", "by roofline", digits=FACTOR, unit="x"),
-    Column("by_launches", "by launches", digits=FACTOR, unit="x"),
+    Column("teraflop", "TFLOP", "interval"),
+    Column("seconds", "s/image", "interval", TIME),
+    Column("speedup", "speedup", "interval", FACTOR, "x"),
+    Column("by_flops", "by FLOPs", "interval", FACTOR, "x"),
+    Column("by_roofline", "by roofline", "interval", FACTOR, "x"),
+    Column("by_launches", "by launches", "interval", FACTOR, "x"),
     Column("memory_gib", "GiB"),
-    Column("gpu_hours", "GPU-hours"),
+    Column("gpu_hours", "GPU-hours", "interval"),
 )
 GUESSED, LARGE = " †", " ‡"
 
@@ -33,42 +33,54 @@ def table(plan: Plan, found: Mapping[str, Forecast]) -> Table:
     return Table(COLUMNS, rows, _notes(plan, found, room), f"Forecast, not measured: {gpu.name}")
 
 
-def hours(plan: Plan, found: Mapping[str, Forecast]) -> float:
-    """GPU-hours of all images, text encoded and images decoded."""
-    return sum(found[cell.id].whole for cell in plan.cells) * len(plan.samples) / 3600
+def hours(plan: Plan, found: Mapping[str, Forecast]) -> tuple[float, float]:
+    """GPU-hours of all images, text encoded and images decoded: with all skipped that may be, and nothing."""
+    each = [found[cell.id] for cell in plan.cells]
+    least, most = (sum(one.whole for one in ones) for ones in ([e.least or e for e in each], each))
+    return least * len(plan.samples) / 3600, most * len(plan.samples) / 3600
 
 
 def _row(cell: Cell, found: Mapping[str, Forecast], images: int, room: float) -> dict[str, Entry]:
     own, dense = found[cell.id], found[cell.dense]
-    guessed = GUESSED if own.guessed else ""
+
+    def between(of: Callable[[Forecast], float]) -> Entry:
+        """With no step skipped, and the range up to all that may be."""
+        value, other = of(own), None if own.least is None else of(own.least)
+        return Entry(value) if other is None else Entry(value, *sorted((value, other)))
+
     return {
-        "label": Entry(cell.label, mark=guessed),
+        "label": Entry(cell.label, mark=GUESSED if own.guessed else ""),
         "id": Entry(cell.id),
-        "teraflop": Entry(own.flops / 1e12),
-        "seconds": Entry(own.seconds),
-        "speedup": Entry(dense.seconds / own.seconds),
-        "by_flops": Entry(dense.flops / own.flops),
-        "by_roofline": Entry(dense.roofline / own.roofline),
-        "by_launches": Entry(dense.kernels / own.kernels),
+        "teraflop": between(lambda one: one.flops / 1e12),
+        "seconds": between(lambda one: one.seconds),
+        "speedup": between(lambda one: dense.seconds / one.seconds),
+        "by_flops": between(lambda one: dense.flops / one.flops),
+        "by_roofline": between(lambda one: dense.roofline / one.roofline),
+        "by_launches": between(lambda one: dense.kernels / one.kernels),
         "memory_gib": Entry(own.memory(), mark=LARGE if own.memory() > room else ""),
-        "gpu_hours": Entry(own.whole * images / 3600),
+        "gpu_hours": between(lambda one: one.whole * images / 3600),
     }
 
 
 def _notes(plan: Plan, found: Mapping[str, Forecast], room: float) -> list[str]:
     gpu, cells = plan.gpu, [found[cell.id] for cell in plan.cells]
+    times = [clock(3600 * share) for share in dict.fromkeys(hours(plan, found))]
     notes = [
         f"{gpu.name}: {gpu.tflops:g} TFLOP/s of dense bfloat16, {gpu.memory:g} GiB, {gpu.bandwidth:g} GB/s "
         f"({gpu.source}). Each kernel takes its FLOPs at {gpu.compute:.0%} of the peak or its bytes at "
         f"{gpu.traffic:.0%} of the bandwidth, whichever is longer, and {gpu.launch:g} µs (on.compute, "
         f"on.traffic, on.launch); {gpu.reserve:g} GiB are left to the driver and the allocator (on.reserve)",
-        f"forecast of the study: {clock(3600 * hours(plan, found))} of one GPU for {len(plan.samples)} "
-        f"images of {len(cells)} cells, text and decoding included, scoring not",
+        f"forecast of the study: {' to '.join(times)} of one GPU for {len(plan.samples)} images of "
+        f"{len(cells)} cells, text and decoding included, scoring not",
     ]
     if any(one.guessed for one in cells):
         notes.append(
-            f"{GUESSED.strip()} decides by values, which a forecast has not: as if no step were skipped"
+            f"{GUESSED.strip()} decides by values, which a forecast has not: as if no step were skipped, and "
+            "in brackets the range up to all that may be"
         )
+    kinds = sorted({cell.model["quantize"] for cell in plan.cells} - {"none"})
+    if kinds:
+        notes.append(f"model.quantize={', '.join(kinds)}: of the memory; time is that of unquantised weights")
     return [*notes, *_too_large(plan, found, room)]
 
 
@@ -89,6 +101,7 @@ def record(plan: Plan, found: Mapping[str, Forecast]) -> dict[str, Any]:
     """As data."""
     return {
         "gpu": plan.gpu.name,
-        "gpu_hours": hours(plan, found),
+        "gpu_hours": hours(plan, found)[1],
+        "gpu_hours_least": hours(plan, found)[0],
         "rows": table(plan, found).records(),
     }

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from fovea.eval import Score
 from fovea.eval.interval import SHOWN
 from fovea.study.analysis.row import Row
+from fovea.study.plan.cells import Cell
 from fovea.study.report.table import visible
 
 RANDOM = "RANDOM WEIGHTS: the speed is valid, the images are noise"
@@ -35,9 +36,11 @@ def notes(rows: Sequence[Row], shown: Sequence[Score], starred: bool) -> list[st
     out += [*measuring(rows), *floors(rows)]
     if any(row.disagrees for row in rows):
         out.append("† time and FLOPs disagree by more than 10 %.")
+    out += quantised([row.cell for row in rows])
     for row in rows:
         if row.counted and abs(row.counted - 1) > 0.005:
-            out.append(f"{row.cell.label}: counted FLOPs are {row.counted:.3f} of the closed form.")
+            why = ", as torch counts none in quantised layers" * (_quantised(row.cell) != "none")
+            out.append(f"{row.cell.label}: counted FLOPs are {row.counted:.3f} of the closed form{why}.")
         if row.cell.role == "diagnosis":
             out.append(
                 f"{row.cell.label}: says what a method could do; it is none, and in no ranking or test."
@@ -51,6 +54,16 @@ def notes(rows: Sequence[Row], shown: Sequence[Score], starred: bool) -> list[st
     out += score_notes(rows, shown)
     out += [f"{row.cell.label} failed: {row.failure}" for row in rows if row.failure]
     return [visible(note) for note in out]
+
+
+def quantised(cells: Sequence[Cell]) -> list[str]:
+    """What cells of a quantised model are compared with."""
+    told = "likeness and speedup are to the dense model quantised alike; its lossless floor is what that does"
+    return [f"model.quantize={kind}: {told}." for kind in sorted({*map(_quantised, cells)} - {"none"})]
+
+
+def _quantised(cell: Cell) -> str:
+    return cell.model.get("quantize", "none")
 
 
 def score_notes(rows: Sequence[Row], shown: Sequence[Score]) -> list[str]:
@@ -114,6 +127,12 @@ def measuring(rows: Sequence[Row]) -> list[str]:
             "‡ timed calls that were compared with calls of the dense run made at another time, between "
             f"which clocks and load may have changed: {sentences}."
         )
+    out += [
+        f"{label}: {speed.compiling_calls} of {speed.repetitions} repetitions met shapes that torch.compile "
+        "had not seen; their times have the compiling in them."
+        for label, speed in ((row.cell.label, row.speed) for row in rows)
+        if speed and speed.compiling_calls
+    ]
     reasons = {row.speed.joules_unavailable for row in rows if row.speed} - {None}
     return out + [f"energy unavailable: {reason}" for reason in sorted(map(str, reasons))]
 
@@ -128,7 +147,8 @@ def _cold(rows: Sequence[Row]) -> str:
         extra = max(speed.first, 0.0) + (speed.compiling or 0.0)
         if extra > 0.1 * row.seconds.value:
             after = "never pays off" if speed.pays_off is None else f"pays off after {speed.pays_off} images"
-            compiled = f" ({speed.compiling:.2g} s of it compiling)" if speed.compiling else ""
+            graphs = f"{speed.compiling:.2g} s of it compiling {speed.graphs} graphs"
+            compiled = f" ({graphs})" if speed.compiling else ""
             sentences.append(f"{row.cell.label} {extra:.2g} s{compiled}, {after}")
     return f" First calls took longer by: {'; '.join(sentences)}." if sentences else ""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fovea.study.analysis.row import Row
-from fovea.study.plan.cells import Cell
+from fovea.study.plan.cells import FITTED, Cell
 from fovea.study.plan.plan import Plan
 from fovea.study.report.table import visible
 from fovea.study.store import Store
@@ -57,9 +57,7 @@ def _model(node: Mapping[str, Any]) -> str:
     size = f"{node.get('width')} × {node.get('height')}"
     steps = f", {node['steps']} steps" if node.get("steps") else ""
     guidance = f", guidance {node['guidance']:g}" if node.get("guidance") else ""
-    fitted = "".join(
-        f", {key} {node[key]}" for key in ("offload", "compile") if node.get(key, "none") != "none"
-    )
+    fitted = "".join(f", {key} {node[key]}" for key, plain in FITTED.items() if node.get(key, plain) != plain)
     return f"{name}{weights}, {size}{steps}{guidance}, {node.get('dtype', '')}".rstrip(", ") + fitted
 
 

@@ -29,6 +29,7 @@ SPEED = {  # key in the data -> attribute of `Speed`
     "repetitions_contended": "contended",
     "cold_start_seconds": "first",
     "compile_seconds": "compiling",
+    "compiled_graphs": "graphs",
     "break_even_images": "pays_off",
 }
 Source = tuple[Column, Callable[[Row], Entry]]  # a column, and what a row has in it

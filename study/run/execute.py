@@ -12,7 +12,7 @@ import diffusers
 import torch
 import transformers
 
-from fovea.eval.speed import compile_seconds, turn
+from fovea.eval.speed import compile_seconds, graphs, turn
 from fovea.models import Model, adapt, text_limits
 from fovea.study.config.instantiate import instantiate
 from fovea.study.config.prompts import Sample
@@ -195,7 +195,7 @@ class Runner:
 
     def warm_up(self, loaded: Loaded, cell: Cell) -> list[Event]:
         """One call of a full batch, timed as the cold start; it is not kept among the repetitions."""
-        batch, before = self.plan.samples[: self.plan.settings.batch], compile_seconds()
+        batch, before, known = self.plan.samples[: self.plan.settings.batch], compile_seconds(), graphs()
         first = next(made for _, made in self.parts(loaded, cell, batch))
         cold = WarmUpRecord(
             cell=cell.id,
@@ -203,6 +203,7 @@ class Runner:
             size=len(first.images),
             seconds=first.seconds,
             compile_seconds=compile_seconds() - before,
+            graphs=graphs() - known,
             cut=self.cut(loaded, cell),
         )
         self.store.append(cold)

@@ -3,7 +3,8 @@ data sheet. Forecasts are no measurements: they are told apart, and rank nothing
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from math import inf
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from fovea.models.cost import Costs, counted
 from fovea.models.families import SIZES
 from fovea.models.gpu import Gpu, Operations
 from fovea.models.pretend import Device, pretend
+from fovea.models.quantize import KINDS
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import instantiate
 from fovea.study.plan.cells import Cell
@@ -22,7 +24,7 @@ from fovea.study.plan.shards import by_loading
 from fovea.study.run.generate import flow
 
 GIB = 2**30
-BYTES = {8: 1.0, 4: 4.5 / 8}  # of a weight of so many bits; those of 4 have a scale of 32 for each 64
+SUGGESTED = ("int8", "nf4")  # ways to quantise, one of 8 bits and one of 4
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,11 @@ class Forecast:
     """Of one cell, per image where it is no memory.
 
     flops, kernels: of the method. seconds: of the method; encode, decode: of the text and of the image.
-    roofline: of the method, at the GPU's peak and full bandwidth. weights: bytes, of itemsize each. running:
-    bytes of tensors beside them, the most at once, of the batch. guessed: the method reads values, which a
-    forecast has not: thresholds are taken as crossed, so that no step is skipped. operations: of the method,
-    on the batch.
+    roofline: of the method, at the GPU's peak and full bandwidth. weights: bytes, of itemsize each, before
+    they are quantised; linear: of the transformer's linear layers. running: bytes of tensors beside them, the
+    most at once, of the batch. offload, quantize: as the cell's model has them. operations: of the method, on
+    the batch. guessed: the method reads values, which a forecast has not: thresholds are taken as crossed, so
+    that no step is skipped; least: the same with none crossed, so that all are that may be.
     """
 
     cell: str
@@ -61,38 +64,43 @@ class Forecast:
     running: Parts
     guessed: bool
     operations: Operations = field(repr=False)
+    linear: float = 0.0
+    offload: str = "none"
+    quantize: str = "none"
+    least: "Forecast | None" = None
 
     @property
     def whole(self) -> float:
         """Seconds with the text encoded and the image decoded."""
         return self.seconds + self.encode + self.decode
 
-    def memory(self, batch: int | None = None, offload: bool = False, bits: int | None = None) -> float:
-        """GiB at the peak. offload: each part is on the GPU only while it runs. bits: of the weights but the
-        autoencoder's, if not as they are."""
-        share = (batch or self.batch) / self.batch
-        less = 1.0 if bits is None else BYTES[bits] / self.itemsize
-        held = Parts(self.weights.text * less, self.weights.transformer * less, self.weights.vae)
-        running = [share * size for size in self.running]
-        if offload:
+    def memory(
+        self, batch: int | None = None, offload: str | None = None, quantize: str | None = None
+    ) -> float:
+        """GiB at the peak, as the cell's model has it but for what is given. offload: each part is on the GPU
+        only while it runs, or each layer of one."""
+        offload, quantize = offload or self.offload, quantize or self.quantize
+        running = [(batch or self.batch) / self.batch * size for size in self.running]
+        if offload == "sequential":
+            return max(running) / GIB
+        saved = 0.0 if quantize == "none" else self.linear * (1 - KINDS[quantize].bits / (8 * self.itemsize))
+        held = Parts(self.weights.text, self.weights.transformer - saved, self.weights.vae)
+        if offload == "model":
             return max(map(sum, zip(held, running, strict=True))) / GIB
         return (sum(held) + max(running)) / GIB
 
     def remedies(self, room: float) -> dict[str, float]:
         """What would fit into `room` GiB, with what it takes: one change where one will do."""
         smaller = next((b for b in range(self.batch - 1, 0, -1) if self.memory(b) <= room), None)
-        single = {
-            "the parts on the GPU in turns (enable_model_cpu_offload)": self.memory(offload=True),
-            "weights of 8 bits": self.memory(bits=8),
-            "weights of 4 bits": self.memory(bits=4),
+        single = {f"batch={smaller}": self.memory(smaller)} if smaller else {}
+        single["model.offload=model"] = self.memory(offload="model")
+        single |= {f"model.quantize={kind}": self.memory(quantize=kind) for kind in SUGGESTED}
+        most = {
+            f"batch=1 model.offload=model model.quantize={kind}": self.memory(1, "model", kind)
+            for kind in SUGGESTED
         }
-        if smaller:
-            single = {f"batch={smaller}": self.memory(smaller)} | single
-        both = {
-            f"batch=1, the parts in turns, weights of {bits} bits": self.memory(1, True, bits)
-            for bits in BYTES
-        }
-        fitting = [{what: need for what, need in one.items() if need <= room} for one in (single, both)]
+        most["batch=1 model.offload=sequential"] = self.memory(1, "sequential", "none")
+        fitting = [{what: need for what, need in one.items() if need <= room} for one in (single, most)]
         return fitting[0] or dict([*fitting[1].items()][:1])
 
 
@@ -105,9 +113,20 @@ def forecasts(plan: Plan) -> dict[str, Forecast]:
             with adapt(pipe) as model:
                 known: dict[Any, Any] = {}
                 for cell in group:
-                    with counted(model.transformer, known) as costs:
-                        found[cell.id] = forecast(plan, cell, model, costs, device, text)
+                    method = instantiate(cell.method, "method", "fovea.methods")
+                    own = forecast(plan, cell, method, model, known, device, text)
+                    if own.guessed:
+                        least = forecast(plan, cell, lavish(method), model, known, device, text)
+                        own = replace(own, least=least if least.flops < own.flops else None)
+                    found[cell.id] = own
     return found
+
+
+def lavish(method: Any) -> Any:
+    """The method with every threshold out of reach: what may be skipped is."""
+    values = {f.name: getattr(method, f.name) for f in fields(method)}
+    changed = {name: lavish(value) for name, value in values.items() if is_dataclass(value)}
+    return replace(method, **changed, **{name: inf for name in values if name == "threshold"})
 
 
 def built(device: Device, checkpoint: Any) -> tuple[Any, float]:
@@ -130,31 +149,37 @@ def built(device: Device, checkpoint: Any) -> tuple[Any, float]:
     return pipe, max(rest / small.text, 1.0)
 
 
-def forecast(plan: Plan, cell: Cell, model: Any, costs: Costs, device: Device, text: float) -> Forecast:
+def forecast(
+    plan: Plan, cell: Cell, method: Any, model: Any, known: dict[Any, Any], device: Device, text: float
+) -> Forecast:
     batch = plan.samples[: plan.settings.batch]
     b, guesses, dtype = len(batch), device.guesses, model.transformer.dtype
     gpu: Gpu = plan.gpu.in_float32 if dtype == torch.float32 else plan.gpu
-    ready = flow(model, cell, batch)
-    encoding, first = _since(costs, Counter())
-    x = instantiate(cell.method, "method", "fovea.methods")(ready)
-    method, second = _since(costs, encoding)
-    guessed = device.guesses > guesses
-    model.decode(x, ready.grid)
-    decoding, third = _since(costs, encoding + method)
+    with counted(model.transformer, known) as costs:
+        ready = flow(model, cell, batch)
+        encoding, first = _since(costs, Counter())
+        x = method(ready)
+        denoising, second = _since(costs, encoding)
+        guessed = device.guesses > guesses
+        model.decode(x, ready.grid)
+        decoding, third = _since(costs, encoding + denoising)
     return Forecast(
         cell=cell.id,
         batch=b,
-        flops=sum(op.flops * count for op, count in method.items()) / b,
-        seconds=gpu.seconds(method) / b,
+        flops=sum(op.flops * count for op, count in denoising.items()) / b,
+        seconds=gpu.seconds(denoising) / b,
         encode=gpu.seconds(encoding) * text / b,
         decode=gpu.seconds(decoding) / b,
-        roofline=gpu.roofline(method) / b,
-        kernels=sum(method.values()) / b,
+        roofline=gpu.roofline(denoising) / b,
+        kernels=sum(denoising.values()) / b,
         weights=_weights(model.pipeline.pipe, text),
         itemsize=dtype.itemsize,
         running=Parts(first, second, third),
         guessed=guessed,
-        operations=method,
+        operations=denoising,
+        linear=_linear(model.transformer.dit),
+        offload=cell.model["offload"],
+        quantize=cell.model["quantize"],
     )
 
 
@@ -173,3 +198,7 @@ def _weights(pipe: Any, text: float) -> Parts:
     }
     transformer, vae = sizes.pop("transformer"), sizes.pop("vae")
     return Parts(text * sum(sizes.values()), transformer, vae)
+
+
+def _linear(dit: nn.Module) -> float:
+    return float(sum(m.weight.nbytes for m in dit.modules() if isinstance(m, nn.Linear)))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fovea.eval.memory import Memory
-from fovea.eval.speed import timed
+from fovea.eval.speed import graphs, timed
 from fovea.eval.telemetry import State
 from fovea.models import Flow, Model, generator
 from fovea.study.config.prompts import Sample
@@ -106,7 +106,9 @@ def make(model: Model, method: Method, cell: Cell, batch: Sequence[Sample]) -> M
     noise, shape = noise_hashes(model, cell, batch)
     encoding = timed(lambda: flow(model, cell, batch), model.device)
     ready, focus = encoding.result, Focus(encoding.result)
+    known = graphs()
     run = timed(lambda: method(ready, on_step=focus), model.device)
+    compiled = graphs() - known
     x = run.result
     if not isinstance(x, Tensor) or x.shape != shape:
         found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
@@ -125,7 +127,8 @@ def make(model: Model, method: Method, cell: Cell, batch: Sequence[Sample]) -> M
     each = range(len(batch))
     tokens, blocks, flops = ([of(i) for i in each] for of in (ready.tokens, ready.blocks, ready.flops))
     work = tokens, blocks, flops
-    return Made(images, *times, run.memory, run.state, *work, focus.array(), tuple(ready.grid), noise)
+    state = run.state | ({"graphs_compiled": compiled} if compiled else {})
+    return Made(images, *times, run.memory, state, *work, focus.array(), tuple(ready.grid), noise)
 
 
 def noise_hashes(model: Model, cell: Cell, batch: Sequence[Sample]) -> tuple[list[str], torch.Size]:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
 
 import diffusers
 import huggingface_hub
@@ -12,7 +13,9 @@ import torch
 from diffusers import LuminaPipeline
 from pydantic import ValidationError
 
-from fovea.methods import RAS, Steps
+from fovea.eval.speed import graphs
+from fovea.methods import RAS, Caching, Steps
+from fovea.methods.caches import TaylorSeer
 from fovea.models import (
     Checkpoint,
     MissingWeights,
@@ -324,21 +327,29 @@ def test_kernels_of_attention_that_are_not_there_are_refused(saved):
         ).check()
 
 
-def test_a_block_is_compiled_once_for_all_layers(monkeypatch):
-    """And for a few numbers of tokens; further ratios find their graphs. By dynamo alone, without kernels."""
-    pipe, counters = PIPELINES["flux"](num_layers=1, num_single_layers=9), torch._dynamo.utils.counters
-    torch._dynamo.reset()
-    counters.clear()
-    found, stock, options = [], list[torch.Tensor](), SMALL | {"output": "latent"}
-    methods = [RAS(ratio=r, steps=2, start=1, resets=()) for r in (0.5, 0.25, 0.125)]
-    for method in methods:
-        stock += generate(pipe, ["a"], method=method, **options)
+@pytest.mark.parametrize(
+    ("family", "layers"),
+    [("flux", {"num_layers": 1, "num_single_layers": 9}), ("lumina", {"num_layers": 9})],
+)
+def test_a_block_is_compiled_once_for_all_layers(family, layers, monkeypatch):
+    """And for two numbers of tokens: further ratios, dense steps between and caches within the blocks find
+    their graphs. By dynamo alone, without kernels."""
+    pipe, options = PIPELINES[family](**layers), SMALL | {"output": "latent", "steps": None}
+    sparse = [RAS(ratio=r, steps=2, start=1, resets=()) for r in (0.5, 0.25, 0.125)]
+    methods = [Steps(steps=2), *sparse, Steps(steps=2), Caching(TaylorSeer(), steps=4)]
+    stock = [generate(pipe, ["a"], method=method, **options)[0] for method in methods]
     monkeypatch.setattr(Checkpoint, "stored", lambda *_: pipe)
     compiled = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", lambda block: compiled(block, backend="eager"))
-    of("any/thing", family="flux", weights="random", architecture="flux", compile="blocks").load()
-    for method, before in zip(methods, stock, strict=True):
-        assert torch.equal(generate(pipe, ["a"], method=method, **options)[0], before)
-        found.append(counters["stats"]["unique_graphs"])
-    assert found[2] == found[1] < 30
-    assert not counters["recompile_limit"]
+    check = of("any/thing", family=family, weights="random", architecture=family, compile="blocks")
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        check.load()
+        found = [graphs()]
+        for method, before in zip(methods, stock, strict=True):
+            assert torch.equal(generate(pipe, ["a"], method=method, **options)[0], before)
+            found.append(graphs())
+    new = [after - before for before, after in pairwise(found)]
+    assert 0 < new[0] < 10
+    assert 0 < new[1] < 20
+    assert new[2:] == [0] * 4

@@ -67,6 +67,17 @@ def test_a_threshold_is_not_foreseen(small):
     dense, cached = plan.cells
     assert (found[dense.id].guessed, found[cached.id].guessed) == (False, True)
     assert found[cached.id].flops == pytest.approx(found[dense.id].flops, rel=0.01)
+    most = dict(table(plan, found).rows[1]["speedup"].__dict__)
+    assert most["low"] == most["value"] == pytest.approx(1, abs=0.05)
+    assert most["high"] == found[dense.id].seconds / found[cached.id].least.seconds > 1.5
+    checkpoint = instantiate(cached.model, "model", "fovea.models")
+    method = instantiate(
+        cached.method | {"cache": cached.method["cache"] | {"threshold": 1e9}}, "m", "fovea.methods"
+    )
+    with adapt(checkpoint.load()) as model:
+        ready = flow(model, cached, plan.samples[:2])
+        method(ready)
+    assert found[cached.id].least.flops == ready.flops(0)  # as a run that skips all it may
     assert any("decides by values" in note for note in table(plan, found).notes)
 
 
@@ -85,6 +96,7 @@ def forecast(batch=4):
         running=Parts(1 * GIB, 8 * GIB, 4 * GIB),
         guessed=False,
         operations=Counter(),
+        linear=16 * GIB,
     )
 
 
@@ -92,23 +104,36 @@ def test_memory_by_hand():
     own = forecast()
     assert own.memory() == 31 + 8
     assert own.memory(batch=1) == 31 + 2
-    assert own.memory(offload=True) == 20 + 8
-    assert own.memory(bits=8) == 5 + 10 + 1 + 8
-    assert own.memory(1, True, 4) == 20 * 9 / 32 + 2
+    assert own.memory(offload="model") == 20 + 8
+    assert own.memory(offload="sequential") == 8
+    assert own.memory(quantize="int8") == 10 + (4 + 16 / 2) + 1 + 8
+    assert own.memory(1, "model", "nf4") == max(4 + 16 * 4.5 / 16 + 2, 10 + 1 / 4)
+    assert replace(own, offload="model").memory() == 20 + 8
+    assert replace(own, quantize="nf4").memory() == 10 + (4 + 4.5) + 1 + 8
 
 
 def test_what_would_fit():
     own = forecast()
-    offloaded = "the parts on the GPU in turns (enable_model_cpu_offload)"
     assert own.remedies(36) == {
         "batch=2": 35,
-        offloaded: 28,
-        "weights of 8 bits": 24,
-        "weights of 4 bits": 17.4375,
+        "model.offload=model": 28,
+        "model.quantize=int8": 31,
+        "model.quantize=nf4": 27.5,
     }
-    assert list(own.remedies(24)) == ["weights of 8 bits", "weights of 4 bits"]
-    assert list(own.remedies(12)) == ["batch=1, the parts in turns, weights of 8 bits"]
-    assert not own.remedies(5)
+    assert list(own.remedies(27.8)) == ["model.quantize=nf4"]
+    assert own.remedies(12) == {"batch=1 model.offload=model model.quantize=nf4": 10.5}
+    assert own.remedies(5) == {"batch=1 model.offload=sequential": 2}
+    assert not own.remedies(1)
+
+
+@pytest.mark.parametrize("settings", [{"quantize": "int8"}, {"offload": "model"}])
+def test_a_models_own_settings_count_in_its_memory(small, planned, settings):
+    words = [word for word in small if not word.startswith(("method.", "sweep."))]
+    words += [f"model.{key}={value}" for key, value in settings.items()]
+    plan = make([*words, "plan=true", "on=h100", "sweep=none", "sweep.curve=null", "method=steps"])
+    (own, *_), (plain, *_) = forecasts(plan).values(), planned[1].values()
+    assert own.memory() == plain.memory(**settings) < plain.memory()
+    assert own.seconds == plain.seconds
 
 
 REFUSED = {
