@@ -83,6 +83,14 @@ class Model:
         """What is offloaded leaves the device: a batch is done, the next begins with its text encoders."""
         self.pipeline.pipe.maybe_free_model_hooks()
 
+    def check(self, guidance: float | None, **limits: Any) -> None:
+        """ValueError or TypeError for what is no guidance, or none of the limits of `encode`."""
+        known(limits, ("height", "width", "steps", "guidance", "negative", *self.pipeline.limits))
+        scale("guidance", guidance)
+        scale("true_cfg_scale", limits.get("true_cfg_scale"))
+        if limits.get("max_sequence_length") is not None:
+            whole("max_sequence_length", limits["max_sequence_length"], 1, self.pipeline.longest)
+
     def flow(
         self,
         prompts: Sequence[str],
@@ -104,11 +112,7 @@ class Model:
         prompts, generators = texts("prompts", prompts), [*generators]
         if len(prompts) != len(generators):
             raise ValueError(f"{len(prompts)} prompts need as many generators, not {len(generators)}")
-        known(limits, ("height", "width", "steps", "guidance", "negative", *own.limits))
-        scale("guidance", guidance)
-        scale("true_cfg_scale", limits.get("true_cfg_scale"))
-        if limits.get("max_sequence_length") is not None:
-            whole("max_sequence_length", limits["max_sequence_length"], 1, own.longest)
+        self.check(guidance, **limits)
         steps = whole("steps", own.default("num_inference_steps") if steps is None else steps)
         grid = own.grid(own.side if height is None else height, own.side if width is None else width)
         cond = own.encode(prompts, negatives(negative, len(prompts)), guidance, **limits)

@@ -68,6 +68,7 @@ def generate(
     settings = {"steps": steps, "guidance": guidance, **options}
     results: list[Any] = []
     with adapt(pipe, dense) as model:
+        model.check(guidance, **options)
         if sentence := cuts_in_words(model.cut(prompts, options.get("max_sequence_length")), len(prompts)):
             log.warning(sentence)
         if sentence := model.pipeline.unlike_stock(guidance):

@@ -45,6 +45,21 @@ def test_wrong_settings_are_refused(options, message, monkeypatch):
         generate(pipe, PROMPTS[:2], method=euler, **SMALL | options)
 
 
+@pytest.mark.parametrize(
+    ("family", "options", "message"),
+    [
+        ("sd3", {"max_sequence_length": 0}, "max_sequence_length=0"),
+        ("sd3", {"max_sequence_length": "64"}, "max_sequence_length='64'"),
+        ("flux", {"guidance": "4"}, "guidance='4'"),
+        ("qwen", {"guidance": "4"}, "guidance='4'"),
+    ],
+)
+def test_wrong_settings_are_refused_before_prompts_are_counted(family, options, message, caplog):
+    with pytest.raises(ValueError, match=message):
+        generate(made(family, torch.float32), PROMPTS[:2], method=euler, **SMALL | options)
+    assert not [record for record in caplog.records if record.name.startswith("fovea")]
+
+
 def test_prompts_must_be_text():
     with pytest.raises(TypeError, match="prompts: must be text, not None"):
         generate(made("sd3", torch.float32), ["a", None], method=euler, **SMALL)
