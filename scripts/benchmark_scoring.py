@@ -12,7 +12,7 @@ last; it is no measurement.
 Memory is the process's own, the highest that was seen in looking twenty times a second, and all that was
 resident, with the files that are mapped into it: features lie on the disk, and the system drops what it has
 read of them where memory is short. What grows with the images of the own is their keys, prompts and scores,
-some KiB of each. Name 64 images or more: a smaller cell has no full batch that is read ahead of another."""
+some KiB of each. Of fewer than 64 images none are read ahead of others: nothing is expected by them."""
 
 import argparse
 import json
@@ -31,6 +31,7 @@ from PIL import Image
 
 PAPER = 10_000
 METRICS = ("psnr", "ssim", "fid", "clip_score_emoji")
+LEAST = 64  # images with a full batch and another that is read ahead
 KINDS = 8  # different images of a cell: what is found is known by image and prompt, and all prompts differ
 
 
@@ -156,8 +157,9 @@ def main(words: Sequence[str] | None = None) -> list[dict[str, Any]]:
             f"{n} images of {args.side} px a cell: {told(first)}; again: {told(again)}; "
             f"the same scores: {first['scores'] == again['scores']}"
         )
-    if len(found) > 1 and PAPER not in args.images:
-        a, b = found[0], found[-1]
+    large = [run for run in found if run["n"] >= LEAST]
+    if len(large) > 1 and PAPER not in args.images:
+        a, b = large[0], large[-1]
         slope = {key: (b[key] - a[key]) / (b["n"] - a["n"]) for key in ("seconds", "memory")}
         hours, memory = (b[key] + slope[key] * (PAPER - b["n"]) for key in ("seconds", "memory"))
         print(

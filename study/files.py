@@ -42,6 +42,12 @@ def write(path: Path, data: str | bytes, unfinished: str | None = None) -> None:
         raise unwritable(path, error) from error
 
 
+def remove(path: Path, *endings: str) -> None:
+    """What an earlier report left and this one has not. path: whatever it ends in."""
+    for ending in endings:
+        path.with_suffix(ending).unlink(missing_ok=True)
+
+
 def flush(handle: int) -> None:
     """fsync, where the file system knows it: some over a network or in user space do not."""
     try:

@@ -3,20 +3,36 @@
 import io
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
+from typing import Any
 
 from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from fovea.study.analysis.row import Cost, Row
-from fovea.study.report.pareto import Panel, described, draw, size
-from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, figure
+from fovea.study.analysis.speed import batches, contended, throttled
+from fovea.study.report.pareto import Panel, bounds, described, draw, size
+from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, WARNING, drawable, figure
 from fovea.study.report.table import visible
+from fovea.study.store import Store
 
-THEME = {INK: "--ink", MUTED: "--muted", FAINT: "--faint", "#ffffff": "--paper"}
+THEME = {INK: "--ink", MUTED: "--muted", FAINT: "--faint", WARNING.lower(): "--warning", "#ffffff": "--paper"}
 THEME |= {colour.lower(): f"--c{i}" for i, colour in enumerate(COLOURS)}
 FONT = re.compile(r"(?:[\w-]+ )*?([\d.]+)px ")
 DROPPED = {"metadata", "style", "title"}
+DOTS = 100  # of a cell in a plot of times: more are a blot
+MARKS: dict[str, dict[str, Any]] = {  # by what was amiss with a timed call
+    "": {"marker": "o", "alpha": 0.65},
+    "shared": {"marker": "o", "markerfacecolor": "white"},
+    "throttled": {"marker": "x", "color": WARNING},
+}
+AMISS = {
+    "shared": "Hollow: the device was shared with others’ work.",
+    "throttled": "Crosses: held down by heat or hardware, left out of the median.",
+}
 
 
 @dataclass(frozen=True)
@@ -55,12 +71,70 @@ def drawing(panels: Sequence[Panel], prefix: str) -> Markup:
     """The plot of these panels. prefix: of the ids in it, which are a page's own."""
     with figure(*size(panels)) as made:
         draw(made, panels)
-        stream = io.StringIO()
-        made.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+        return inlined(made, prefix)
+
+
+@dataclass(frozen=True)
+class Timings:
+    svg: Markup
+    caption: str
+
+
+def timings(rows: Sequence[Row], store: Store) -> Timings | None:
+    """Every timed full batch as a dot, the median and its interval behind them: a line per cell. None where
+    nothing was timed."""
+    found = {row.cell.id: list(_calls(row, store)) for row in rows}
+    timed = [row for row in rows if found[row.cell.id]]
+    if not timed:
+        return None
+    with figure(9, 0.6 + 0.24 * len(timed)) as made:
+        axis = made.subplots()
+        for i, row in enumerate(timed):
+            _times(axis, i, row, found[row.cell.id])
+        axis.set_yticks(
+            range(len(timed)), [shorten(drawable(r.cell.label), 44, placeholder="…") for r in timed]
+        )
+        axis.set_ylim(len(timed) - 0.5, -0.5)
+        axis.set_xlim(left=0)
+        axis.set_xlabel("s per image")
+        axis.grid(axis="x", color=FAINT, linewidth=0.5)
+        svg = inlined(made, "t-", role="img", **{"aria-label": "Seconds per image, every repetition"})
+    amiss = {mark for calls in found.values() for _, mark in calls}
+    said = "Seconds per image of full batches; the line is the median, the band its interval."
+    return Timings(svg, " ".join([said, *(text for mark, text in AMISS.items() if mark in amiss)]))
+
+
+def _calls(row: Row, store: Store) -> Iterator[tuple[float, str]]:
+    """Seconds per image, and what was amiss; of very many each so and so many, and all in which it was."""
+    calls = batches(store.samples(row.cell.id).only(row.keys), valid=False).values()
+    for i, call in enumerate(calls):
+        mark = "throttled" if throttled(call) else "shared" if contended(call) else ""
+        if mark or i % -(-len(calls) // DOTS) == 0:
+            yield call.seconds / call.size, mark
+
+
+def _times(axis: Axes, i: int, row: Row, calls: Sequence[tuple[float, str]]) -> None:
+    colour = {"dense": INK, "steps": MUTED}.get(row.cell.role, COLOURS[0])
+    if row.seconds is not None:
+        value, low, high = bounds(row.seconds)
+        axis.barh(i, high - low, 0.5, low, color=colour, alpha=0.16)
+        axis.plot([value, value], [i - 0.36, i + 0.36], color=colour, linewidth=2)
+    for mark, look in MARKS.items():
+        own = [k for k, (_, amiss) in enumerate(calls) if amiss == mark]
+        apart = [i + ((k * 7 + 2) % 5 - 2) * 0.07 for k in own]  # a little, the same every time
+        shown = {"color": colour, "markersize": 4, "linestyle": "", **look}
+        axis.plot([calls[k][0] for k in own], apart, **shown)
+
+
+def inlined(made: Figure, prefix: str, **attributes: str) -> Markup:
+    """A figure as a part of a page. prefix: of the ids in it; attributes: of the svg itself."""
+    stream = io.StringIO()
+    made.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     root = ET.fromstring(stream.getvalue())
     _own(root, prefix)
     for name in ("width", "height"):
         root.attrib.pop(name, None)
+    root.attrib.update(attributes)
     return Markup(ET.tostring(root, encoding="unicode"))
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow.parquet import read_table, write_table
 
-from fovea.study.files import write
+from fovea.study.files import remove, write
 from fovea.study.report.table import Column, Entry, Table, visible
 
 FORMULA = ("=", "+", "-", "@")  # what a spreadsheet would compute begins so
@@ -58,8 +58,7 @@ def replace_all(table: Table | None, path: Path) -> None:
     """`save`; without a table, what an earlier report wrote there goes."""
     if table is not None:
         return save(table, path)
-    for ending in (".md", ".tex", ".csv", ".parquet"):
-        path.with_suffix(ending).unlink(missing_ok=True)
+    remove(path, ".md", ".tex", ".csv", ".parquet")
 
 
 def markdown(table: Table) -> str:

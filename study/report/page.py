@@ -18,7 +18,7 @@ from markupsafe import Markup
 from fovea.study.analysis.row import Row
 from fovea.study.files import write
 from fovea.study.plan.plan import Plan
-from fovea.study.report.drawing import drawings
+from fovea.study.report.drawing import drawings, timings
 from fovea.study.report.page_data import collected
 from fovea.study.report.page_facts import failures, head, origins
 from fovea.study.report.table import Entry, Table
@@ -29,7 +29,7 @@ HERE = Path(__file__).parent / "page"
 STYLES = ("page.css", "table.css", "controls.css", "plot.css", "images.css", "narrow.css")
 SCRIPTS = (  # each may use those before it
     *("page.js", "table.js", "plot.js"),
-    *("pixels.js", "images.js", "maps.js", "latency.js", "copy.js"),
+    *("pixels.js", "images.js", "maps.js", "copy.js"),
 )
 FIRST_LISTED = (
     "table",
@@ -75,6 +75,7 @@ def page(
         origins=origins(plan, origin),
         files=_there(store.folder),
         drawings=(plots := drawings(rows)),
+        timings=timings(rows, store),
         figure="" if plots else _figure(store.folder / "pareto.png"),
         policy=policy(style, script),
         style=Markup(style),

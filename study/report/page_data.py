@@ -14,9 +14,7 @@ import numpy as np
 from PIL import Image
 
 from fovea.eval import Score
-from fovea.eval.interval import Interval
 from fovea.study.analysis.row import Row
-from fovea.study.analysis.speed import batches, contended, throttled
 from fovea.study.config.prompts import Sample
 from fovea.study.picture import pixels
 from fovea.study.plan.plan import Plan
@@ -45,7 +43,7 @@ def collected(plan: Plan, store: Store, rows: Sequence[Row], table: Table) -> di
         "cost": plan.settings.cost,
         "columns": head,
         "about": {score.name: _about(score, table) for score in headline(rows)},
-        "cells": [_cell(store, row, line, samples) for row, line in zip(rows, body, strict=True)],
+        "cells": [_cell(row, line, samples) for row, line in zip(rows, body, strict=True)],
         "samples": [{"prompt": s.prompt.text, "seed": s.seed} for s in samples],
         "images": pictures(plan, store, samples),
         "scope": scope(plan, store, samples),
@@ -72,14 +70,13 @@ def _about(score: Score, table: Table) -> list[int]:
     return [i for i, column in enumerate(table.shown) if column.key in own]
 
 
-def _cell(store: Store, row: Row, line: Sequence[str], samples: Sequence[Sample]) -> dict[str, Any]:
+def _cell(row: Row, line: Sequence[str], samples: Sequence[Sample]) -> dict[str, Any]:
     """texts: the line of the table. near: of each sample its own score, where that is a likeness to dense."""
     return {
         "id": row.cell.id,
         "label": row.cell.label,
         "role": row.cell.role,
         "dense": row.cell.dense,
-        "seconds": _bounds(row.seconds),
         "front": {name: round(share, 3) for name, share in row.front.items() if math.isfinite(share)},
         "texts": list(line),
         "near": {
@@ -87,32 +84,12 @@ def _cell(store: Store, row: Row, line: Sequence[str], samples: Sequence[Sample]
             for score in row.scores.values()
             if score.facts.kind == "likeness" and not score.facts.hidden
         },
-        "repetitions": _repetitions(store, row),
     }
 
 
 def _each(row: Row, score: Score, samples: Sequence[Sample]) -> list[str | None]:
     own = dict(zip(row.keys, score.per_image or (), strict=False))
     return [figure(own[s.key]) if s.key in own else None for s in samples]
-
-
-def _repetitions(store: Store, row: Row) -> list[list[Any]]:
-    """Seconds per image of every timed full batch, and what was amiss: throttled ones count nowhere."""
-    records = store.samples(row.cell.id).only(row.keys)
-    return [
-        [
-            round(b.seconds / b.size, 6),
-            "throttled" if throttled(b) else "shared" if contended(b) else "",
-        ]
-        for b in batches(records, valid=False).values()
-    ]
-
-
-def _bounds(interval: Interval | None) -> list[float] | None:
-    if interval is None:
-        return None
-    low, high = (x if math.isfinite(x) else interval.value for x in (interval.low, interval.high))
-    return [interval.value, low, high]
 
 
 def shown(plan: Plan, store: Store) -> list[Sample]:

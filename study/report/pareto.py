@@ -164,7 +164,7 @@ def _text(row: Row, joined: bool, model: str) -> str:
 def _x(row: Row, cost: Cost) -> Bounds | None:
     if cost == "flops":
         return (row.flops_ratio, row.flops_ratio, row.flops_ratio) if row.flops_ratio else None
-    return _bounds(row.speedup) if row.speedup else None
+    return bounds(row.speedup) if row.speedup else None
 
 
 def _y(row: Row, name: str) -> Bounds | None:
@@ -172,11 +172,11 @@ def _y(row: Row, name: str) -> Bounds | None:
     score = row.scores.get(name)
     if score is None or score.value is None or not math.isfinite(score.value):
         return None
-    value, low, high = _bounds(score.difference or score_interval(score, row))
+    value, low, high = bounds(score.difference or score_interval(score, row))
     return score.value, score.value + (low - value), score.value + (high - value)
 
 
-def _bounds(interval: Interval) -> Bounds:
+def bounds(interval: Interval) -> Bounds:
     """Where one is not known, the value."""
     low, high = (x if math.isfinite(x) else interval.value for x in (interval.low, interval.high))
     return interval.value, low, high
@@ -294,7 +294,7 @@ def _bars(axis: Axes, rows: Sequence[Row]) -> None:
     """Without quality there is only speed: one bar per cell, the ratio of FLOPs as a tick on it."""
     for i, row in enumerate(rows):
         colour = {"dense": INK, "steps": MUTED}.get(row.cell.role, COLOURS[0])
-        value, low, high = _bounds(row.speedup) if row.speedup else (0.0, 0.0, 0.0)
+        value, low, high = bounds(row.speedup) if row.speedup else (0.0, 0.0, 0.0)
         ends = [[value - low], [high - value]]
         axis.barh(i, value, xerr=ends, color=colour, height=0.55, error_kw={"elinewidth": 0.7})
         if row.flops_ratio:

@@ -9,10 +9,11 @@ from matplotlib.lines import Line2D
 
 from fovea.study.analysis.published import NO_CELL, TITLE, Results, Value, published
 from fovea.study.analysis.row import Row
+from fovea.study.files import remove
 from fovea.study.plan.plan import Plan
 from fovea.study.report import formats
 from fovea.study.report.notes import RANDOM
-from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, WARNING, figure, remove
+from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, WARNING, figure
 from fovea.study.report.style import save as save_figure
 from fovea.study.report.table import Column, Entry, Table, bounded, visible
 
@@ -130,7 +131,7 @@ def comparison(plan: Plan, found: Results, folder: Path) -> None:
     hollow; nothing where nothing was measured."""
     panels = _panels(found)
     if not panels:
-        remove(folder / "published", "png", "svg")  # of an earlier report
+        remove(folder / "published", ".png", ".svg")
         return
     rows = [row for row in found.rows if any(row in values for values in panels.values())]
     with figure(1.9 + 1.9 * len(panels), 0.9 + 0.2 * len(rows), plan.random_weights) as made:

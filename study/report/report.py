@@ -8,7 +8,7 @@ from fovea.study.analysis.contrasts import of_rows
 from fovea.study.analysis.row import Row
 from fovea.study.analysis.score import per_sample, rows
 from fovea.study.analysis.verdict import volumes
-from fovea.study.files import write, write_json
+from fovea.study.files import remove, write, write_json
 from fovea.study.plan.fingerprint import digest
 from fovea.study.plan.plan import Plan
 from fovea.study.report import formats, published
@@ -65,8 +65,7 @@ def draw_maps(plan: Plan, store: Store, folder: Path) -> None:
     if traces:
         write(folder / "traces.parquet", trace_table(traces, plan.random_weights))
     for name in (name for name, there in written.items() if not there):
-        (folder / name).unlink(missing_ok=True)
-        (folder / name).with_suffix(".svg").unlink(missing_ok=True)
+        remove(folder / name, Path(name).suffix, ".svg")
 
 
 def summary(

@@ -71,12 +71,6 @@ def save(figure: Figure, path: Path, *kinds: str) -> None:
         write(path.with_suffix(f".{kind}"), stream.getvalue())
 
 
-def remove(path: Path, *kinds: str) -> None:
-    """What an earlier report left and this one has not."""
-    for kind in kinds:
-        path.with_suffix(f".{kind}").unlink(missing_ok=True)
-
-
 def drawable(text: str) -> str:
     """Text as the figures' font can draw it."""
     return "".join(c if c.isprintable() and ord(c) < 0x2E80 else "▯" for c in text)
