@@ -14,7 +14,6 @@ from fovea.study.streams import plain, printable
 WIDE = 150  # columns that a study's whole table needs
 STYLES = {"steps": "dim", "diagnosis": "dim"}  # by the role of a row's cell
 Lines = Sequence[Sequence[str]]
-Groups = Sequence[tuple[str, Lines]]
 
 
 def terminal(width: int = 200) -> Console:
@@ -30,8 +29,7 @@ def print_table(table: Table, console: Console) -> None:
     if table.title:
         print_text(f"\n{table.title}", console, "bold")
     if brief and sum(_widths(lines)) + 2 * len(lines[0]) > console.width:
-        groups = [(line[0], [line[1:]]) for line in lines[1:]]
-        print_groups(groups, [_broken(name) for name in lines[0][1:]], console, 0, styles)
+        _print_rows(lines, console, styles)
     else:
         print_lines(lines, console, styles=styles)
     for note in table.all_notes:
@@ -77,33 +75,23 @@ def _text(text: str, console: Console) -> Text:
     return Text(printable(plain(text), console.encoding))
 
 
-def print_groups(
-    groups: Groups, head: Sequence[str], console: Console, left: int = 1, styles: Sequence[str] = ()
-) -> None:
-    """Lines under the names of their groups, which may be longer than a column."""
-    parts = [name.split("\n") for name in head]
+def _print_rows(lines: Lines, console: Console, styles: Sequence[str]) -> None:
+    """Each row under its name, which may be longer than a column."""
+    head, *body = lines
+    parts = [_broken(name).split("\n") for name in head[1:]]
     tall = max(map(len, parts))
-    heads = [[([""] * (tall - len(part)) + part)[i] for part in parts] for i in range(tall)]
-    heads, *bodies = [
-        [[printable(text, console.encoding) for text in line] for line in lines]
-        for lines in (heads, *(lines for _, lines in groups))
-    ]
-    widths = _widths([*heads, *(line for lines in bodies for line in lines)])
+    heads = zip(*([""] * (tall - len(part)) + part for part in parts), strict=True)
+    texts = [[printable(text, console.encoding) for text in row] for row in (*heads, *(r[1:] for r in body))]
+    widths = _widths(texts)
 
-    def aligned(line: Sequence[str]) -> str:
-        texts = (
-            _padded(text, width, i < left) for i, (text, width) in enumerate(zip(line, widths, strict=True))
-        )
-        return "  ".join(["", *texts])
+    def aligned(row: Sequence[str]) -> str:
+        padded = (" " * (width - cell_len(text)) + text for text, width in zip(row, widths, strict=True))
+        return "  ".join(["", *padded])
 
-    print_text("\n".join(map(aligned, heads)), console, "bold")
-    for (name, _), lines, style in zip(groups, bodies, styles or [""] * len(groups), strict=True):
-        print_text("\n".join([name, *map(aligned, lines)]), console, style)
-
-
-def _padded(text: str, width: int, left: bool) -> str:
-    space = " " * (width - cell_len(text))
-    return f"{text}{space}" if left else f"{space}{text}"
+    shown = list(map(aligned, texts))
+    print_text("\n".join(shown[:tall]), console, "bold")
+    for row, text, style in zip(body, shown[tall:], styles, strict=True):
+        print_text(f"{row[0]}\n{text}", console, style)
 
 
 def _widths(lines: Iterable[Sequence[str]]) -> list[int]:
