@@ -1,27 +1,20 @@
 """The contact sheet (grid.png), and maps over the image: which tokens ran, in total and step by step
-(focus.png), one step after another (focus.webp), and which regions RALU refined first (regions.png)."""
+(focus.png), and which regions RALU refined first (regions.png)."""
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
-from textwrap import fill, shorten, wrap
+from textwrap import shorten, wrap
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import SubFigure
-from PIL import Image, ImageDraw, ImageFont
 
-from fovea.study.files import write
 from fovea.study.picture import pixels
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan
 from fovea.study.report.style import (
     INK,
-    MUTED,
-    RANDOM,
     TITLE,
-    WARNING,
     drawable,
     enlarged,
     faded,
@@ -41,8 +34,6 @@ FIRST = 16  # samples that are looked at
 PROMPTS, STEPS, LEAST = 3, 10, 5  # of focus.png at most; columns at least, so that few stand together
 WIDTH, NAMES = 9.5, 1.25  # inches, of a figure and of the cells' names beside their steps
 CELLS, IMAGES = 3, 4  # of regions.png at most
-PANEL, COLUMNS, GAP, LINE = 208, 4, 12, 17  # of focus.webp: pixels; panels in a row
-FRAME, LAST = 350, 1800  # milliseconds
 HEAT = colormaps["viridis"]
 Maps = dict[str, np.ndarray]
 ROWS = 8  # prompts of a contact sheet at most
@@ -150,63 +141,6 @@ def _steps(
             axis.imshow(faded(image, had[step]))
             over(axis, f"{step + 1}")
         row_name(line[0], cell.label)
-
-
-def animation(plan: Plan, store: Store, found: Mapping[str, Maps], folder: Path) -> bool:
-    """False, and nothing written, where every cell ran every token. A run of fewer steps goes on more slowly,
-    so that all end together. Under each image its step, and how much of the model's work was done at it."""
-    cells = chosen([cell for cell in plan.cells if cell.id in found], store)
-    key = next((s.key for s in plan.samples if all(s.key in found[cell.id] for cell in cells)), None)
-    if not cells or key is None:
-        return False
-    had = [found[cell.id][key] for cell in cells]
-    images = [pixels(store.image(cell.id, key)) / 255 for cell in cells]
-    count = max(map(len, had))
-    frames = []
-    for i in range(count):
-        steps = [i * len(own) // count for own in had]
-        panels = [faded(image, own[step]) for image, own, step in zip(images, had, steps, strict=True)]
-        captions = [
-            f"step {step + 1} of {len(own)}: {own[step].mean():.0%}"
-            for step, own in zip(steps, had, strict=True)
-        ]
-        frames.append(frame(panels, cells, captions, plan.random_weights))
-    stream = BytesIO()
-    times = [FRAME] * (count - 1) + [LAST]
-    frames[0].save(
-        stream, "WEBP", save_all=True, append_images=frames[1:], duration=times, loop=0, quality=80, method=4
-    )
-    write(folder / "focus.webp", stream.getvalue())
-    return True
-
-
-def frame(
-    panels: Sequence[np.ndarray], cells: Sequence[Cell], captions: Sequence[str], random_weights: bool
-) -> Image.Image:
-    """The images (h, w, 3), each with its cell's name and step under it."""
-    names = [fill(drawable(cell.label), 29) for cell in cells]
-    small, smaller = font(13), font(11)
-    tall = round(PANEL * panels[0].shape[0] / panels[0].shape[1])
-    under = LINE * (1 + max(name.count("\n") + 1 for name in names)) + GAP
-    columns, head = min(COLUMNS, len(panels)), GAP + 2 * LINE * random_weights
-    size = columns * (PANEL + GAP) + GAP, -(-len(panels) // columns) * (tall + under) + head
-    made = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(made)
-    if random_weights:
-        draw.text((GAP, GAP), RANDOM, WARNING, small)
-    for i, (panel, name, text) in enumerate(zip(panels, names, captions, strict=True)):
-        line, column = divmod(i, columns)
-        left, top = GAP + column * (PANEL + GAP), head + line * (tall + under)
-        image = Image.fromarray((panel * 255).round().astype(np.uint8))
-        made.paste(image.resize((PANEL, tall), Image.Resampling.BICUBIC), (left, top))
-        draw.text((left, top + tall + 4), name, INK, small, spacing=3)
-        draw.text((left, top + tall + 5 + LINE * (name.count("\n") + 1)), text, MUTED, smaller)
-    return made
-
-
-def font(size: int) -> ImageFont.FreeTypeFont:
-    """The figures' own, which matplotlib brings along."""
-    return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
 def regions(plan: Plan, store: Store, traces: Sequence[Traced], folder: Path) -> bool:

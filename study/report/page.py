@@ -40,7 +40,7 @@ FIRST_LISTED = (
     "traces",
     "provenance",
 )  # then the figures
-FORMS = (".csv", ".tex", ".md", ".parquet", ".json", ".svg", ".png", ".webp", ".gif")
+FORMS = (".csv", ".tex", ".md", ".parquet", ".json", ".svg", ".png")
 ESCAPES = {"<": r"\u003c", ">": r"\u003e", "&": r"\u0026", "\u2028": r"\u2028", "\u2029": r"\u2029"}
 
 

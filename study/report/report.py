@@ -13,7 +13,7 @@ from fovea.study.plan.fingerprint import digest
 from fovea.study.plan.plan import Plan
 from fovea.study.report import formats, published
 from fovea.study.report.comparisons import contrast_table, in_short
-from fovea.study.report.maps import animation, focus, maps, regions, sheet
+from fovea.study.report.maps import focus, maps, regions, sheet
 from fovea.study.report.page import page
 from fovea.study.report.pareto import pareto
 from fovea.study.report.study_table import study_table
@@ -51,12 +51,11 @@ def report(plan: Plan, store: Store, origin: dict[str, Any]) -> tuple[list[Table
 
 
 def draw_maps(plan: Plan, store: Store, folder: Path) -> None:
-    """focus, scores, departure, regions (.png and .svg), focus.webp and traces.parquet. What an earlier
+    """focus, scores, departure, regions (.png and .svg) and traces.parquet. What an earlier
     report left and this one has not is taken away."""
     found, traces = maps(plan, store), traced(plan, store)
     written = {
         "focus.png": focus(plan, store, found, folder),
-        "focus.webp": animation(plan, store, found, folder),
         "scores.png": continuity(plan, store, traces, folder),
         "departure.png": departure(plan, store, traces, folder),
         "regions.png": regions(plan, store, traces, folder),

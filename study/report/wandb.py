@@ -1,7 +1,6 @@
 """Where a finished report is logged beyond the study's own folder. All of it is read from there, so that it
 can be sent at any time."""
 
-import base64
 import logging
 import re
 import shlex
@@ -11,7 +10,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Annotated, Any, Literal
 
-from PIL import Image
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -161,24 +159,15 @@ def table(study: Stored) -> Any:
 
 
 def pictures(study: Stored) -> dict[str, Any]:
-    """Plots, focus maps and animations of the report, by their place in the folder, without .png."""
+    """Plots and maps of the report, by their place in the folder, without .png."""
+    import wandb
+
     found = {}
     for file in sorted(study.folder.rglob("*")):
         place = file.relative_to(study.folder)
-        if file.suffix in (".png", ".webp", ".gif") and place.parts[0] not in OWN:
-            found[str(place).removesuffix(".png")] = _picture(file)
+        if file.suffix == ".png" and place.parts[0] not in OWN:
+            found[str(place).removesuffix(".png")] = wandb.Image(str(file))
     return found
-
-
-def _picture(file: Path) -> Any:
-    import wandb
-
-    with Image.open(file) as image:
-        moving, kind = getattr(image, "is_animated", False), Image.MIME[image.format or "PNG"]
-    if not moving:
-        return wandb.Image(str(file))
-    data = base64.b64encode(file.read_bytes()).decode()  # as it is: wandb would keep the first frame
-    return wandb.Html(f'<img alt="{kind}" src="data:{kind};base64,{data}">', inject=False)
 
 
 def images(study: Stored, shown: int) -> dict[str, list[Any]]:

@@ -15,8 +15,6 @@ import run
 from fovea.study.commands import rescore
 from fovea.study.plan.cells import Cell
 from fovea.study.records import FlopsRecord
-from fovea.study.report.maps import frame
-from fovea.study.report.maps import maps as focus_maps
 from fovea.study.report.report import draw_maps
 from fovea.study.report.style import enlarged, faded, spaced, spread
 from fovea.study.report.trajectories import (
@@ -82,28 +80,6 @@ def test_every_figure_is_there_and_says_what_it_shows(kinds):
     assert "a random ranking: 0" in text(kinds / "scores.svg")
 
 
-def test_the_animation_has_a_frame_per_step_and_fades_what_did_not_run(kinds, opened):
-    plan, store = opened
-    film = Image.open(kinds / "focus.webp")
-    assert film.format == "WEBP"
-    assert film.n_frames == 6
-    assert (kinds / "focus.webp").stat().st_size < 100_000
-    frames = []
-    for i in range(film.n_frames):
-        film.seek(i)
-        frames.append(np.asarray(film.convert("RGB")).astype(int))
-    cell = next(c for c in plan.cells if c.label.startswith("ras ratio=0.5"))
-    had = focus_maps(plan, store)[cell.id][plan.samples[0].key]
-    image = np.asarray(Image.open(store.image(cell.id, plan.samples[0].key)).convert("RGB")) / 255
-    for i in range(6):
-        panel = frames[i][12 : 12 + 139, 12 : 12 + 208]  # 96 x 64 pixels as 208 x 139, the first in the row
-        expected = np.asarray(
-            Image.fromarray((faded(image, had[i]) * 255).astype(np.uint8)).resize((208, 139))
-        )
-        assert np.abs(panel - expected).mean() < 12
-    assert np.abs(frames[3] - frames[0]).mean() > 1
-
-
 def test_the_rows_are_the_traces(kinds, opened):
     table = pd.read_parquet(kinds / "traces.parquet")
     for one in traced(*opened):
@@ -133,7 +109,7 @@ def test_a_study_without_traces_is_drawn_as_before(kinds, tmp_path):
     plan, _ = rescore.plan(folder, [])
     draw_maps(plan, Store(folder), folder)
     left = {f.name for f in folder.iterdir()}
-    assert {"focus.png", "focus.svg", "focus.webp"} <= left
+    assert {"focus.png", "focus.svg"} <= left
     assert not left & {"scores.png", "scores.svg", "departure.png", "regions.svg", "traces.parquet"}
 
 
@@ -151,7 +127,7 @@ def test_the_same_study_gives_the_same_files(kinds, tmp_path):
     folder = shutil.copytree(kinds, tmp_path / "again")
     plan, _ = rescore.plan(folder, [])
     draw_maps(plan, Store(folder), folder)
-    for name in [*(f"{name}.svg" for name in FIGURES), "focus.webp", "scores.png"]:
+    for name in [*(f"{name}.svg" for name in FIGURES), "scores.png"]:
         assert (folder / name).read_bytes() == (kinds / name).read_bytes()
 
 
@@ -245,16 +221,6 @@ def test_a_label_is_drawn_as_written(kinds, tmp_path):
     draw_maps(plan, Store(folder), folder)
     for name in FIGURES:
         assert r"$\nonsense{$" in text(folder / f"{name}.svg").replace("\n", "")
-
-
-def test_random_weights_are_said_on_every_frame():
-    cell = cells(RAS={"ras": [2]})
-    marked, plain = (frame([np.full((8, 12, 3), 0.5)], cell, ["step 1"], random) for random in (True, False))
-    red = [
-        ((a := np.asarray(image).astype(int))[..., 0] - a[..., 1] > 100).sum() for image in (marked, plain)
-    ]
-    assert red[0] > 50
-    assert red[1] == 0
 
 
 def test_panels():
