@@ -119,6 +119,7 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--hardware", required=True, help="that it was trained on, in words")
+    parser.add_argument("--story", default="From random weights.", help="about this run")
     parser.add_argument("--n", type=int, default=2000, help="scenes of one drawing; half as many of two")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path, default=Path("assets/clip_emoji"))

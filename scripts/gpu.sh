@@ -111,7 +111,7 @@ for wanted in ${*:-smoke timing compile papers data vae clip lumina sd3 flux}; d
       part vae16 "$PYTHON" -m scripts.train_vae --channels 16 --steps 20000 --batch 64 --start data/vae4
       ;;
     clip)
-      part clip "$PYTHON" -m scripts.train_clip --steps 4000 --batch 512
+      part clip "$PYTHON" -m scripts.train_clip --batch 512
       part clip.card "$PYTHON" -m scripts.clip_card --hardware "$HARDWARE"
       ;;
     lumina | sd3 | flux) dit "$wanted" ;;

@@ -182,11 +182,12 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=1700)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--first", type=float, default=0.8, help="share of the steps at half the side")
     parser.add_argument("--hold", type=float, default=0.8, help="share of the steps at the full rate")
     parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--warmup", type=int, default=100, help="steps to the full rate")
     parser.add_argument("--start", type=Path, help="folder of an exported model to begin from")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path, default=Path("assets/clip_emoji"))
@@ -225,9 +226,8 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "settings.json").write_text(json.dumps(settings) + "\n")
     loss = losses(model, tokenize, pictures, args.batch, small)
-    loop.train(
-        model, loss, steps=args.steps, lr=args.lr, folder=folder, decay=0.05, hold=args.hold, watch=watch
-    )
+    rate = {"lr": args.lr, "warmup": args.warmup, "hold": args.hold}
+    loop.train(model, loss, steps=args.steps, folder=folder, decay=0.05, watch=watch, **rate)
     export(model.eval(), tokenizer, args.out)
 
 
