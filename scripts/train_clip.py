@@ -175,6 +175,8 @@ def export(model: CLIP, tokenizer, folder: Path) -> None:
     (folder / "open_clip_config.json").write_text(json.dumps(document, indent=2) + "\n")
     state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     save_file({k: v.contiguous().cpu() for k, v in state.items()}, folder / "open_clip_model.safetensors")
+    tokenizer.backend_tokenizer.no_padding()  # of the last call, which it would save
+    tokenizer.backend_tokenizer.no_truncation()
     tokenizer.save_pretrained(folder)
 
 

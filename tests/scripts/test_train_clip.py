@@ -1,5 +1,6 @@
 """The judge: trained by cheaper ways to the same numbers, on scenes that it is not measured on."""
 
+import json
 from types import SimpleNamespace
 
 import open_clip
@@ -104,7 +105,11 @@ def test_every_weight_learns_at_either_side(model, drawings):
 
 @torch.no_grad()
 def test_open_clip_loads_what_is_exported(model, tmp_path, drawings):
-    train_clip.export(model, words.clip_tokenizer(pad="<pad>"), tmp_path)
+    tokenizer = words.clip_tokenizer(pad="<pad>")
+    tokenizer(CAPTIONS, padding=True, truncation=True)
+    train_clip.export(model, tokenizer, tmp_path)
+    saved = json.loads((tmp_path / "tokenizer.json").read_text())
+    assert saved["padding"] is saved["truncation"] is None
     judge = clip_card.Judge.load(tmp_path, drawings)
     torch.testing.assert_close(
         judge.read(CAPTIONS), train_clip.read(model, tokenize(CAPTIONS)), atol=2e-3, rtol=0
