@@ -42,6 +42,7 @@ class Gate(Cache):
             if 0 < step < steps - 1:
                 drift = [d + self.rescaled(c) for d, c in zip(drift, e.change(now, before), strict=True)]
                 due = [not d < self.threshold or not self.threshold for d in drift]
+                flow.compared.append(drift)
             drift = [0.0 if renewed else d for d, renewed in zip(drift, due, strict=True)]
             h, residual = e.renew(e.hidden, residual, due)
             before = now

@@ -1,5 +1,6 @@
 """One batch of images to be made, as a velocity field on tokens: all that an acceleration method sees."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,7 +25,8 @@ class Flow:
     x: tokens (b, n, c), row-major over `grid`; each is one patch of the latent, flattened as (channel, row,
     column). generators: one per image; every random number of an image comes from its own. steps: the number
     of steps asked for. block_runs: what ran so far; decoded, encoded: grids of the images that were on the
-    way; beside: FLOPs per image of whatever else ran on it, each to be counted when asked for.
+    way; beside: FLOPs per image of whatever else ran on it, each to be counted when asked for. compared: what
+    a cache set against its threshold where it might have answered, of each image.
     """
 
     transformer: Transformer
@@ -37,6 +39,7 @@ class Flow:
     decoded: list[Grid] = field(default_factory=list)
     encoded: list[Grid] = field(default_factory=list)
     beside: list[Callable[[], int]] = field(default_factory=list)
+    compared: list[Sequence[float] | Tensor] = field(default_factory=list)
 
     @cached_property
     def _encodings(self) -> Encodings:
@@ -129,6 +132,11 @@ class Flow:
         """Tokens of images in [0, 1]: what `decode` gives, back again but for what the autoencoder loses."""
         self.encoded.append(self.pipeline.grid(*images.shape[2:]))
         return self.pipeline.encoded(2 * images - 1)
+
+    def least_compared(self) -> float | None:
+        """Where a cache answered nothing, the threshold above which it would have; None without one."""
+        found = [value for each in self.compared for value in torch.as_tensor(each).tolist()]
+        return min((value for value in found if math.isfinite(value)), default=None)
 
     def of(self, image: int, since: int = 0, until: int | None = None) -> list[BlockRun]:
         """What ran for one image, between two entries of the list."""

@@ -110,12 +110,14 @@ class WarmUpRecord(Record):
 
 
 class FlopsRecord(Record):
-    """FLOPs of `images` images: as torch counts them, and by the closed form."""
+    """FLOPs of `images` images: as torch counts them, and by the closed form. least: of what a cache compared
+    with its threshold; None where there was nothing."""
 
     cell: str
     images: Annotated[int, Field(ge=1)]
     counted: Count
     closed: Count
+    least: float | None = None
 
 
 class FailureRecord(Record):

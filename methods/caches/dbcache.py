@@ -45,6 +45,7 @@ class DBCache(Cache):
             if step >= self.warmup and before is not None:
                 change = e.change(e.watched(now), e.watched(before))
                 due = [self.due(c, *past) for c, *past in zip(change, skips, in_a_row, strict=True)]
+                flow.compared.append(change)
             for image, renewed in enumerate(due):
                 skips[image] += not renewed
                 in_a_row[image] = 0 if renewed else in_a_row[image] + 1

@@ -48,6 +48,7 @@ class EasyCache(Cache):
             else:
                 drift = drift + rate * size(x - before) / size(ran_v)
                 due = ~(drift < self.threshold)
+                flow.compared.append(drift)
                 images = [i for i, runs in enumerate(due.tolist()) if runs]
             v = self.renewed(flow, x, sigma, encodings, images, ran_x, ran_v)
             drift = drift.masked_fill(due, 0.0)

@@ -52,7 +52,9 @@ class Tracing:
         seen = Observer(ready, state, None if own else self.reference(cell.dense), keep=own)
         flops = count_flops(lambda: self.method(cell)(ready, on_step=seen))[1]
         closed = sum(map(ready.flops, range(len(self.batch))))
-        self.store.append(FlopsRecord(cell=cell.id, images=len(self.batch), counted=flops, closed=closed))
+        least, images = ready.least_compared(), len(self.batch)
+        record = FlopsRecord(cell=cell.id, images=images, counted=flops, closed=closed, least=least)
+        self.store.append(record)
         save(self.store, cell.id, seen.traces([s.key for s in self.batch]))
         if own:
             self.dense[cell.id] = seen.trajectory()

@@ -163,3 +163,17 @@ def test_a_forward_that_a_module_had_before_stays(family, cache):
         module.forward = forward
     assert torch.equal(run(family, cache, pipe=pipe).x, expected)
     assert all(vars(m)["forward"] is forward for m, forward in zip(modules, own, strict=True))
+
+
+@pytest.mark.parametrize("name", ["teacache", "seacache", "easycache", "fbcache", "dbcache"])
+def test_the_smallest_threshold_that_skips_anything_is_known_from_a_run_that_skips_nothing(name):
+    cache = CACHES[name]
+
+    def flow(threshold):
+        return run("lumina", type(cache)(**vars(cache) | {"threshold": threshold})).flow
+
+    all_ran = flow(1e-9)
+    least = all_ran.least_compared()
+    assert least > 1e-9
+    assert flow(least * 0.999).flops() == all_ran.flops()
+    assert flow(least * 1.001).flops() < all_ran.flops()

@@ -5,6 +5,7 @@ import pytest
 from fovea.study.analysis.row import no_op, speedup
 from fovea.study.analysis.speed import batches, seconds, speed
 from fovea.study.plan.cells import Cell
+from fovea.study.records import FlopsRecord
 from fovea.study.store import Store
 from tests.study.made_up import add, image
 
@@ -82,3 +83,11 @@ def test_a_no_op_skips_nothing_and_has_the_dense_images(store, off, tokens, seed
     add(store, DENSE, {"a" * 16: image(0)})
     add(store, FAST, {"a" * 16: image(seed)}, tokens=tokens)
     assert bool(no_op(cell(off), store.samples(DENSE), store.samples(FAST))) == told
+
+
+def test_a_no_op_tells_the_threshold_that_would_skip(store):
+    for name in (DENSE, FAST):
+        add(store, name, {"a" * 16: image(0)}, tokens=24.0)
+    store.append(FlopsRecord(cell=FAST, images=2, counted=4, closed=4, least=0.07312))
+    told = no_op(cell(), store.samples(DENSE), store.samples(FAST))
+    assert told.endswith("on its first images (n=2) something is at a threshold above 0.0731")
