@@ -99,7 +99,10 @@ class Bench:
                     return own.guide(own.stock(repeated, sigma, flow.cond, flow.encodings()), flow.cond)
 
             assert torch.equal(stock(), flow.velocity(x, sigma, kv=kv))
-            runs = {"stock": stock, "dense": lambda: flow.velocity(x, sigma, kv=kv)}
+            runs: dict[Any, Callable[[], Any]] = {
+                "stock": stock,
+                "dense": lambda: flow.velocity(x, sigma, kv=kv),
+            }
             for ratio in RATIOS:
                 rows = torch.rand(self.batch, n).argsort(1)[:, : round(ratio * n)]
                 runs[ratio] = lambda rows=rows: flow.velocity(x, sigma, kv=kv, rows=rows)
