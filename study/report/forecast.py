@@ -46,7 +46,8 @@ def _row(cell: Cell, found: Mapping[str, Forecast], images: int, room: float) ->
     def between(of: Callable[[Forecast], float]) -> Entry:
         """With no step skipped, and the range up to all that may be."""
         value, other = of(own), None if own.least is None else of(own.least)
-        return Entry(value) if other is None else Entry(value, *sorted((value, other)))
+        low, high = (None, None) if other is None else (min(value, other), max(value, other))
+        return Entry(value, low, high)
 
     return {
         "label": Entry(cell.label, mark=GUESSED if own.guessed else ""),
