@@ -32,6 +32,7 @@ DEEPEST = 20  # lists and nodes in one another
 MOST_VALUES = 10_000  # of a key in a sweep
 QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 PLAIN = re.compile(r"[\w/\-+.$%*@?|: ]*", re.ASCII)  # what Hydra takes without quotes
+TEXTS = ("name", "prompts", "results")
 ONE_LIST = {
     "seeds": "seeds are one list, seeds=[0,1]",
     "eval": "several metrics are one list, metric=[psnr,ssim]",
@@ -134,8 +135,10 @@ def may_vary(key: str) -> str | None:
     root = key.split(".")[0]
     if root in OF_CELLS:
         return None
-    hint = ONE_LIST.get(root, f"a value that holds a comma stands in quotes, \"{key}='a,b'\"")
-    return f"every cell has the same {root}, only {', '.join(OF_CELLS)} and their keys can differ; {hint}"
+    hint = f"; {ONE_LIST[root]}" if root in ONE_LIST else ""
+    if key in TEXTS:
+        hint = f"; a value that holds a comma stands in quotes, \"{key}='a,b'\""
+    return f"every cell has the same {root}, only {', '.join(OF_CELLS)} and their keys can differ{hint}"
 
 
 def _belongs(override: Override) -> None:

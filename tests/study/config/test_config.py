@@ -8,6 +8,7 @@ import pytest
 from fovea.study.commands.command import execute as study
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
+from fovea.study.config.overrides import may_vary
 from fovea.study.plan import fingerprint
 from fovea.study.plan.plan import make
 
@@ -91,6 +92,11 @@ def test_refused(override, weights, prompts):
     assert REFUSED[override] in str(refusal.value)
 
 
+def test_only_text_is_told_to_stand_in_quotes():
+    assert "quotes" in str(may_vary("prompts"))
+    assert "quotes" not in str(may_vary("n"))
+
+
 LABELS = {
     "batch=1,2": "every cell has the same batch",
     "n=3,4": "every cell has the same n",
@@ -99,7 +105,7 @@ LABELS = {
     "results=a,b": "every cell has the same results",
     "cost=flops,time": "every cell has the same cost",
     "plan=true,false": "every cell has the same plan",
-    "name=a,b": "every cell has the same name",
+    "name=a,b": "a value that holds a comma stands in quotes, \"name='a,b'\"",
     "logger=wandb,none": "every cell has the same logger",
     "launcher=local,local": "every cell has the same launcher",
     "scale=full,tiny": "every cell has the same scale",
