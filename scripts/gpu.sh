@@ -5,6 +5,7 @@
 #   scripts/gpu.sh                     # all parts
 #   scripts/gpu.sh smoke timing        # some of: smoke timing compile papers data vae clip lumina sd3 flux
 #   MODELS=flux scripts/gpu.sh smoke   # of some models
+#   scripts/gpu.sh pack gpu.tar.gz     # what travels to another machine: the commit without tiny models and results
 #   scripts/gpu.sh --dry-run smoke     # without a GPU: the same studies of the embedded models, a few small images
 #
 # smoke    every method and cache once, at full size with random weights
@@ -15,7 +16,22 @@
 #
 # Every study's records have the device, its driver and clocks, and the commit.
 set -euo pipefail
+HERE=$PWD
 cd "$(dirname "$0")/.."
+
+pack() { # FILE: the last commit, without what no part needs at full size; COMMIT says which it is
+  local file
+  file=$(cd "$HERE" && realpath -m "$1")
+  git archive --format=tar.gz --add-virtual-file="COMMIT:$(git rev-parse HEAD)" -o "$file" HEAD -- . \
+    ':(exclude)results' ':(exclude)assets/*_tiny'
+  [ -z "$(git status --porcelain --untracked-files=no)" ] || echo "changes that are not committed are left out"
+  echo "$file: $(($(wc -c <"$file") / 1000000)) MB; there: tar -xzf ${file##*/}; pip install -e .; scripts/gpu.sh"
+}
+if [ "${1:-}" = pack ]; then
+  [ $# -eq 2 ] || { echo "pack: needs the archive's name: scripts/gpu.sh pack gpu.tar.gz" && exit 2; }
+  pack "$2" && exit
+fi
+
 PYTHON=${PYTHON:-python}
 DONE=${DONE:-data/done}
 RESULTS=${RESULTS:-results}
@@ -27,6 +43,9 @@ if [ "${1:-}" = --dry-run ]; then
   shift
   DRY=yes DONE=$(mktemp -d) SUFFIX=_tiny ON=${ON:-h100} HARDWARE="no GPU"
   SIZE=(model.height=64 model.width=64)
+  for model in $MODELS; do
+    [ -d "assets/${model}_tiny" ] || { echo "--dry-run: needs assets/${model}_tiny, which a pack leaves out" && exit 2; }
+  done
 fi
 if [ -z "$DRY" ]; then
   NAME=${NAME:-$(nvidia-smi --query-gpu=name,memory.total --format=csv,noheader,nounits | head -1)}

@@ -86,9 +86,10 @@ def described(cell: Cell) -> dict[str, Any]:
 
 def git() -> dict[str, Any]:
     """Commit, and whether the working tree differs from it; both None outside a checkout, such as where the
-    package is installed within another project's."""
+    package is installed within another project's. A pack of scripts/gpu.sh says of which commit it is."""
     if (top := _git("rev-parse", "--show-toplevel")) is None or Path(top).resolve() != ROOT:
-        return {"commit": None, "dirty": None}
+        packed = ROOT / "COMMIT"
+        return {"commit": packed.read_text("utf-8").strip() if packed.is_file() else None, "dirty": None}
     commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
     return {"commit": commit, "dirty": None if status is None else bool(status)}
 

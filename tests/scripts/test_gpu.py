@@ -3,6 +3,7 @@
 import os
 import shlex
 import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ ROOT = Path(run.__file__).resolve().parent
 GPU = Gpu("made up", tflops=300, float32=20, memory=80, bandwidth=2000, source="none")
 
 
-def commands(folder, *arguments):
+def commands(folder, *arguments, root=ROOT):
     """What the script would have Python do: it is given `echo` for it."""
     env = os.environ | {
         "PYTHON": "echo",
@@ -29,7 +30,7 @@ def commands(folder, *arguments):
         "NAME": "NVIDIA A100-SXM4-80GB, 81920",
     }
     told = subprocess.run(
-        ["bash", "scripts/gpu.sh", *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+        ["bash", "scripts/gpu.sh", *arguments], cwd=root, env=env, capture_output=True, text=True, check=True
     )
     return [shlex.split(line) for line in told.stdout.splitlines() if line.startswith(("run.py", "-m"))]
 
@@ -51,6 +52,29 @@ def test_a_dry_run_needs_no_gpu(tmp_path):
     for words in studies:
         assert "model=sd3_tiny" in words
         assert not make([*words, "plan=true"]).random_weights
+
+
+def test_what_travels_is_small_and_says_its_commit(tmp_path):
+    """The archive, unpacked, plans the studies of a GPU and knows its commit; a dry run misses the models."""
+    pack = ["bash", str(ROOT / "scripts" / "gpu.sh"), "pack", "gpu.tar.gz"]
+    subprocess.run(pack, cwd=tmp_path, check=True, capture_output=True)
+    archive = tmp_path / "gpu.tar.gz"
+    assert archive.stat().st_size < 20e6
+    subprocess.run(["tar", "-xzf", archive], cwd=tmp_path, check=True)
+    assert sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file() and not f.is_symlink()) < 60e6
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True)
+    ask = "from fovea.study.run.provenance import git; print(git()['commit'])"
+    told = subprocess.run(
+        [sys.executable, "-c", ask], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert told.stdout == head.stdout
+    assert commands(tmp_path / "done", "smoke", root=tmp_path) == commands(tmp_path / "done2", "smoke")
+    dry = ["bash", "scripts/gpu.sh", "--dry-run", "smoke"]
+    refused = subprocess.run(dry, cwd=tmp_path, capture_output=True, text=True)
+    assert (refused.returncode, refused.stdout) == (
+        2,
+        "--dry-run: needs assets/sd3_tiny, which a pack leaves out\n",
+    )
 
 
 def test_losses_are_found_again():
