@@ -23,7 +23,7 @@ pack() { # FILE: the last commit, without what no part needs at full size; COMMI
   local file
   file=$(cd "$HERE" && realpath -m "$1")
   git archive --format=tar.gz --add-virtual-file="COMMIT:$(git rev-parse HEAD)" -o "$file" HEAD -- . \
-    ':(exclude)results' ':(exclude)assets/*_tiny'
+    ':(exclude)results' ':(exclude)assets/*_tiny/*'
   [ -z "$(git status --porcelain --untracked-files=no)" ] || echo "changes that are not committed are left out"
   echo "$file: $(($(wc -c <"$file") / 1000000)) MB; there: tar -xzf ${file##*/}; pip install -e .; scripts/gpu.sh"
 }
