@@ -43,23 +43,26 @@ def hours(plan: Plan, found: Mapping[str, Forecast]) -> tuple[float, float]:
 def _row(cell: Cell, found: Mapping[str, Forecast], images: int, room: float) -> dict[str, Entry]:
     own, dense = found[cell.id], found[cell.dense]
 
-    def between(of: Callable[[Forecast], float]) -> Entry:
+    def between(key: str, of: Callable[[Forecast], float]) -> dict[str, Entry]:
         """With no step skipped, and the range up to all that may be."""
-        value, other = of(own), None if own.least is None else of(own.least)
-        low, high = (None, None) if other is None else (min(value, other), max(value, other))
-        return Entry(value, low, high)
+        value, column = of(own), next(column for column in COLUMNS if column.key == key)
+        if own.least is None:
+            return {key: Entry(value)}
+        low, high = sorted((value, of(own.least)))
+        text = f"{column.number(low, low)} to {column.number(high, high)}{column.unit}"
+        return {key: Entry(value, low, high, text=text)}
 
     return {
         "label": Entry(cell.label, mark=GUESSED if own.guessed else ""),
         "id": Entry(cell.id),
-        "teraflop": between(lambda one: one.flops / 1e12),
-        "seconds": between(lambda one: one.seconds),
-        "speedup": between(lambda one: dense.seconds / one.seconds),
-        "by_flops": between(lambda one: dense.flops / one.flops),
-        "by_roofline": between(lambda one: dense.roofline / one.roofline),
-        "by_launches": between(lambda one: dense.kernels / one.kernels),
+        **between("teraflop", lambda one: one.flops / 1e12),
+        **between("seconds", lambda one: one.seconds),
+        **between("speedup", lambda one: dense.seconds / one.seconds),
+        **between("by_flops", lambda one: dense.flops / one.flops),
+        **between("by_roofline", lambda one: dense.roofline / one.roofline),
+        **between("by_launches", lambda one: dense.kernels / one.kernels),
         "memory_gib": Entry(own.memory(), mark=LARGE if own.memory() > room else ""),
-        "gpu_hours": between(lambda one: one.whole * images / 3600),
+        **between("gpu_hours", lambda one: one.whole * images / 3600),
     }
 
 
@@ -76,8 +79,8 @@ def _notes(plan: Plan, found: Mapping[str, Forecast], room: float) -> list[str]:
     ]
     if any(one.guessed for one in cells):
         notes.append(
-            f"{GUESSED.strip()} decides by values, which a forecast has not: as if no step were skipped, and "
-            "in brackets the range up to all that may be"
+            f"{GUESSED.strip()} decides by values, which a forecast has not: from no step skipped to all that "
+            "may be"
         )
     kinds = sorted({cell.model["quantize"] for cell in plan.cells} - {"none"})
     if kinds:
