@@ -79,8 +79,8 @@ def _notes(plan: Plan, found: Mapping[str, Forecast], room: float) -> list[str]:
     ]
     if any(one.guessed for one in cells):
         notes.append(
-            f"{GUESSED.strip()} decides by values, which a forecast has not: from no step skipped to all that "
-            "may be"
+            f"{GUESSED.strip()} decides by values, which a forecast has not: from no step skipped to all "
+            "that may be"
         )
     kinds = sorted({cell.model["quantize"] for cell in plan.cells} - {"none"})
     if kinds:
