@@ -10,7 +10,9 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+from fovea.study.config.errors import Refused, shown
 from fovea.study.files import read_json, write_json
+from fovea.study.plan import fingerprint
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.fingerprint import digest, threads
 from fovea.study.plan.plan import Plan
@@ -54,6 +56,25 @@ def provenance(plan: Plan, command: Sequence[str], session: str) -> dict[str, An
         },
     }
     return StudyRecord.model_validate(record).model_dump(mode="json")
+
+
+def check_worker(plan: Plan) -> None:
+    """Refused where a worker on another node would not make the cells that are planned, for it has other
+    packages, code or weights: the study would be of both, and say nothing of it."""
+    for cell in plan.cells:
+        model, known = cell.model, cell.identity
+        here = {
+            "packages": fingerprint.packages(model),
+            "code": fingerprint.code(model, cell.method),
+            "weights": fingerprint.weights(model["path"], model["weights"]),
+        }
+        if other := [what for what, found in here.items() if found != known[what]]:
+            pairs = (f"{what}: {shown(here[what])}, planned with {shown(known[what])}" for what in other)
+            said = "; ".join(pairs)
+            raise Refused(
+                f"{cell.label}: {platform.node()} would make another cell ({said}): all nodes need the same "
+                "environment, code and weights"
+            )
 
 
 def note_worker(plan: Plan, store: Store, session: str) -> None:

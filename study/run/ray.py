@@ -127,9 +127,10 @@ class Maker:
 
     def make(self, plan: "Plan", store: "Store", session: str) -> "Iterator[Event]":
         """session: of the process that started this one."""
-        from fovea.study.run.provenance import note_worker
+        from fovea.study.run.provenance import check_worker, note_worker
         from fovea.study.run.share import share
 
+        check_worker(plan)
         with store.at_work(plan.digest) as worker:
             yield Joined(worker.id)
             note_worker(plan, store, session)

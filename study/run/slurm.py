@@ -130,10 +130,11 @@ class Task:
 
     def __call__(self) -> None:
         from fovea.study.run.progress import Progress
-        from fovea.study.run.provenance import note_worker
+        from fovea.study.run.provenance import check_worker, note_worker
         from fovea.study.run.share import share
 
         os.chdir(self.folder)
+        check_worker(self.plan)
         with self.store.at_work(self.plan.digest) as worker, Progress() as progress:
             note_worker(self.plan, self.store, self.session)
             for event in share(self.plan, self.store, worker):

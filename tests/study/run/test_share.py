@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from fovea.study.config.errors import Refused
 from fovea.study.plan.plan import make as planned
 from fovea.study.plan.shards import shards
 from fovea.study.records import BatchRecord
 from fovea.study.run.events import Left, Made, Started
+from fovea.study.run.provenance import check_worker
 from fovea.study.run.share import share
 from fovea.study.segments import parsed
 from fovea.study.store import Store
@@ -92,6 +94,17 @@ def test_of_several_processes_some_killed_every_image_is_made_once(plan, whole, 
         dense = {(b.id, b.session) for b in store.samples(cell.dense).timings}
         apart = {(b.id, b.session) for b in store.samples(cell.id).timings} - dense
         assert len(apart) <= len(killed) - killed.count(None)
+
+
+@pytest.mark.parametrize(
+    ("what", "other"), [("packages", {"torch": "0.1"}), ("code", "of before"), ("weights", "of before")]
+)
+def test_a_worker_that_would_make_another_cell_is_refused(plan, what, other):
+    """As on a node with packages of its own."""
+    check_worker(plan)
+    cells = [replace(cell, identity=cell.identity | {what: other}) for cell in plan.cells]
+    with pytest.raises(Refused, match=rf"would make another cell \({what}: .*, planned with .*(before|0\.1)"):
+        check_worker(replace(plan, cells=cells))
 
 
 def test_what_fails_in_one_process_is_waited_for_by_none(plan, tmp_path):
