@@ -3,11 +3,6 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -19,7 +14,6 @@ from fovea.study.run import execute
 from fovea.study.run.generate import NotFinite, make
 from fovea.study.store import Store
 
-ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = [
     "table.md",
     "table.csv",
@@ -107,31 +101,6 @@ def test_plan_prints_and_makes_nothing(small, finished, tmp_path, capsys):
     _, summary, _, _ = go(capsys, *small, f"results={finished.parent}", "name=other", "plan=true")
     assert summary["images_left"] == 12
     assert summary["seconds_left"] > 0
-
-
-def test_killed_and_continued_gives_the_same_table(small, finished, tmp_path, capsys):
-    """kill -9 midway; the same command goes on, makes nothing twice, and ends where the whole one did."""
-    arguments = [*small, f"results={tmp_path}", "name=whole"]
-    victim = subprocess.Popen([sys.executable, "run.py", *arguments], cwd=ROOT, stderr=subprocess.DEVNULL)
-    made, patience = [], time.monotonic() + 300
-    while len(made) < 3 and time.monotonic() < patience and victim.poll() is None:
-        time.sleep(0.02)
-        made = list(tmp_path.glob("whole/cells/*/images/*/[!.]*.png"))
-    os.kill(victim.pid, signal.SIGKILL)
-    victim.wait()
-    killed = Store(tmp_path / "whole")
-    records = {folder.name: killed.samples(folder.name) for folder in (killed.folder / "cells").iterdir()}
-    files = [killed.image(cell, key) for cell, found in records.items() for key in found]
-    kept = {file: file.stat().st_mtime_ns for file in files}
-    assert 0 < len(kept) < 12
-    code, summary, _, _ = go(capsys, *arguments)
-    assert (code, summary["done"]) == (0, 4)
-    assert all(f.stat().st_mtime_ns == at for f, at in kept.items())
-    measured = "seconds|speedup|memory|gain|disagree|break_even|front|joules|contended|throttled"
-    timings = table(finished).filter(regex=measured).columns
-    pd.testing.assert_frame_equal(
-        table(tmp_path / "whole").drop(columns=timings), table(finished).drop(columns=timings)
-    )
 
 
 def test_killed_within_a_batch_its_images_are_the_same_to_the_bit(small, finished, tmp_path, capsys):

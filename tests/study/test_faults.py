@@ -110,10 +110,10 @@ def test_stopped_and_continued(arguments, whole, tmp_path, number, moments):
 
 def test_what_a_user_starts_is_stopped_and_continued(arguments, whole, tmp_path):
     command, study, log = [*arguments, f"results={tmp_path}"], tmp_path / "x", tmp_path / "log"
-    terminated = Strike(signal.SIGTERM, "generating", 0.3 * whole[1]["generating"])
-    assert faulty.struck(study, command, log, terminated, fresh=True) == 143
+    killed = Strike(signal.SIGKILL, "generating", 0.3 * whole[1]["generating"])
+    assert faulty.struck(study, command, log, killed, fresh=True) == -9
     before = kept(study, {})
-    assert faulty.struck(study, command, log, Strike(signal.SIGKILL, "reporting", 0.1), fresh=True) == -9
+    assert faulty.struck(study, command, log, Strike(signal.SIGTERM, "reporting", 0.1), fresh=True) == 143
     before = kept(study, before)
     assert faulty.study(command, log) == 0
     kept(study, before)
