@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 BEAT, PATIENCE = 5.0, 60.0  # seconds
+DOOR, REPORT = "door", "report"  # the leases that are no shards: of who joins, and of who reports
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Known:
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host}"
+
+    @property
+    def shards(self) -> list[str]:
+        """Of its leases."""
+        return [name for name in self.has if name not in (DOOR, REPORT)]
 
 
 def at_work(study: Path) -> list[Known]:

@@ -16,6 +16,7 @@ from fovea.study.config.errors import Refused
 from fovea.study.files import UNFINISHED, Unwritable, unwritable
 from fovea.study.presence import (
     BEAT,
+    DOOR,
     PATIENCE,
     Known,
     at_work,
@@ -31,7 +32,6 @@ from fovea.study.presence import (
 
 POLL = 0.05  # seconds between tries at a lease that is held for moments
 TRIES = 100  # at a folder that others make and remove
-DOOR = "door"  # the lease of who joins: one at a time
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from fovea.study.files import write_json
 from fovea.study.picture import Damaged
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan, make
+from fovea.study.presence import REPORT
 from fovea.study.report.table import Table
 from fovea.study.report.terminal import print_lines, print_table, print_text, terminal
 from fovea.study.run.progress import clock
@@ -53,7 +54,7 @@ def _make_and_report(plan: Plan, store: Store, arguments: list[str], worker: Wor
                 store.refresh(cell.id for cell in plan.cells)  # others made of it, too
             from fovea.study.report.report import report  # as late as this: it takes seconds
 
-            with worker.having("report"):
+            with worker.having(REPORT):
                 progress.say("scoring and reporting")
                 store.index(cell.id for cell in plan.cells)
                 return report(plan, store, provenance(plan, arguments, store.session))

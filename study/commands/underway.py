@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
-from fovea.study.presence import BEAT, at_work
+from fovea.study.presence import BEAT, REPORT, at_work
 from fovea.study.records import BatchRecord
 from fovea.study.run.progress import clock
 from fovea.study.store import Store
@@ -14,18 +14,20 @@ from fovea.study.store import Store
 
 @dataclass(frozen=True)
 class Maker:
-    """Of a process: what its records go by, images that it made, shards that it has on lease, seconds since
-    it was heard of."""
+    """Of a process: what its records go by, images that it made, shards that it has on lease, whether it
+    writes the report, seconds since it was heard of."""
 
     who: str
     session: str
     images: int
     shards: int
+    reports: bool
     silent: float
 
     def __str__(self) -> str:
         heard = f"; not heard of for {clock(self.silent)}" if self.silent > 3 * BEAT else ""
-        return f"at work: {self.who}: {self.images} images made, {self.shards} shards on lease{heard}"
+        has = "writes the report" if self.reports else f"{self.shards} shards on lease"
+        return f"at work: {self.who}: {self.images} images made, {has}{heard}"
 
 
 def makers(store: Store, cells: Iterable[str]) -> list[Maker]:
@@ -35,7 +37,14 @@ def makers(store: Store, cells: Iterable[str]) -> list[Maker]:
     for cell in cells if there else ():
         made.update(store.samples(cell).of_batch("session").tolist())
     return [
-        Maker(str(one), one.session, made[one.session], len(one.has), max(0.0, time.time() - one.heard))
+        Maker(
+            str(one),
+            one.session,
+            made[one.session],
+            len(one.shards),
+            REPORT in one.has,
+            max(0.0, time.time() - one.heard),
+        )
         for one in there
     ]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from fovea.study.config.compose import first_line
+from fovea.study.config.errors import Refused, first_line
 from fovea.study.run.events import Joined, Left, Said, Started
 
 if TYPE_CHECKING:
@@ -58,18 +58,33 @@ class Ray:
 
 @plain_dataclass
 class Cluster:
-    """ray: the module, connected. actor: what workers are made by. retries: that are left."""
+    """ray: the module, connected. actor: what workers are made by. retries: that are left. idle: workers that
+    have nothing to make yet."""
 
     ray: Any
     actor: Any
     workers: int
     retries: int
+    idle: list[Any] = field(default_factory=list)
     streams: dict[Any, Any] = field(default_factory=dict)  # of what a worker tells, to the worker
     joined: dict[Any, str] = field(default_factory=dict)  # to its ID among those at work
 
     def plan(self, plan: "Plan", arguments: list[str]) -> "Plan":
+        """By a worker, which makes some of it then."""
         planner = self.actor.remote(os.getcwd())
-        return self.ray.get(planner.plan.remote(arguments))
+        try:
+            found = self.ray.get(planner.plan.remote(arguments))
+        except self.ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        except self.ray.exceptions.RayError as error:
+            if not self.retries:
+                raise Refused(
+                    f"launcher=ray: workers are lost before they have planned: {first_line(error)}"
+                ) from None
+            self.retries -= 1
+            return self.plan(plan, arguments)
+        self.idle.append(planner)
+        return found
 
     def make(self, plan: "Plan", store: "Store", worker: "Worker", progress: "Progress") -> None:
         progress.tell(Said(f"{self.workers} workers, {len(self.ray.nodes())} nodes of Ray"))
@@ -86,7 +101,7 @@ class Cluster:
             worker.check()
 
     def start(self, plan: "Plan", store: "Store") -> None:
-        made = self.actor.remote(os.getcwd())
+        made = self.idle.pop() if self.idle else self.actor.remote(os.getcwd())
         stream = made.make.options(num_returns="streaming").remote(plan, store, store.session)
         self.streams[stream] = made
 

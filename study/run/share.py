@@ -65,7 +65,7 @@ def _left(plan: Plan, store: Store, runner: Runner, cells: Collection[str]) -> d
 
 def _makers(worker: Worker) -> int:
     """How many have work on lease, or will."""
-    return 1 + sum(bool(other.has) for other in at_work(worker.study) if other.id != worker.id)
+    return 1 + sum(bool(other.shards) for other in at_work(worker.study) if other.id != worker.id)
 
 
 def _lacks(plan: Plan, store: Store, runner: Runner, shard: Shard) -> bool:

@@ -26,6 +26,10 @@ def test_show_tells_what_is_made_by_whom_and_the_time_left(tmp_path, capsys):
         assert f"1 of {total} images are made, about " in out
         assert f"at work: process {os.getpid()} on" in out
         assert "1 images made, 1 shards on lease" in out
+        worker.release("a shard")
+        assert worker.take("report")
+        assert run.main([f"show={store.folder}"]) == 0
+        assert "1 images made, writes the report" in capsys.readouterr().out
     assert run.main([f"show={store.folder}"]) == 0
     assert "at work" not in capsys.readouterr().out
 

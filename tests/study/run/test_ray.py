@@ -4,6 +4,7 @@ process that started them is stopped."""
 import os
 import signal
 import time
+from pathlib import Path
 from random import Random
 
 import psutil
@@ -24,7 +25,7 @@ IMAGES = 16  # of the study
 def pytest_generate_tests(metafunc):
     count = max(1, metafunc.config.getoption("--moments") // 5)
     if "number" in metafunc.fixturenames:
-        drawn = [(tuple(faulty.CODES)[i % 3], Random(f"Ray {i}").randrange(IMAGES)) for i in range(count + 1)]
+        drawn = [(tuple(faulty.CODES)[i % 3], Random(f"Ray {i}").randrange(IMAGES)) for i in range(count)]
         names = [f"{number.name} after {images}" for number, images in drawn]
         metafunc.parametrize(("number", "images"), drawn, ids=names)
     elif "images" in metafunc.fixturenames:
@@ -32,8 +33,16 @@ def pytest_generate_tests(metafunc):
 
 
 class Mortal(ray.Maker):
-    """Of the workers the first that has made so many images kills itself: one of two makes half of them. What
-    is to come is in the study's parent folder, as this is another process."""
+    """The first worker kills itself before it has planned; of those that make the study, the first that has
+    made so many images: one of two makes half of them. What is to come lies beside the study, as this is
+    another process."""
+
+    def plan(self, arguments):
+        mark = Path(arguments[-1].removeprefix("results=")) / "plans"
+        if mark.exists():
+            mark.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().plan(arguments)
 
     def make(self, plan, store, session):
         made, mark = 0, store.folder.parent / "dies"
@@ -66,9 +75,10 @@ def test_one_of_two_workers_is_killed_and_the_study_is_as_by_one_process(
 
     monkeypatch.setattr(ray, "Maker", Mortal)
     monkeypatch.setattr(ray.Cluster, "make", listened)
+    (tmp_path / "plans").touch()
     (tmp_path / "dies").write_text(f"{images}")
     assert run.main([*shared, *RAY, f"results={tmp_path}"]) == 0
-    assert (tmp_path / "died").exists()
+    assert {file.name for file in tmp_path.iterdir()} == {"died", "x"}
     assert "a worker was lost" in capfd.readouterr().err
     assert set(recorded(Store(study)).values()) == {1}
     assert not list(study.glob(".workers/*"))
