@@ -3,6 +3,7 @@
 
 Only dataclasses of this package are ever instantiated: a config is data, and cannot name code to run."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
@@ -118,20 +119,24 @@ def _nodes(value: Any, where: str = "") -> Iterator[tuple[str, Node]]:
 
 
 def _no_switch(made: Any, node: Node, where: str) -> None:
-    """Pydantic takes true for 1, and 1 for true."""
-    for key, value in node.items():
-        kept = getattr(made, str(key), None)
-        if _switched(value, kept):
-            allowed = "true or false" if isinstance(kept, bool) else "a number, not true or false"
-            raise Refused(f"{_place(where, key)}={shown(value)}: must be {allowed}")
+    """Pydantic takes true for 1, 1 for true, and infinity for a number."""
+    for place, value, allowed in _lenient(node, made, where):
+        raise Refused(f"{place}={shown(value)}: must be {allowed}")
 
 
-def _switched(value: Any, kept: Any) -> bool:
-    if isinstance(value, Mapping) and isinstance(kept, Mapping):
-        return any(_switched(inner, kept.get(key)) for key, inner in value.items())
-    if isinstance(value, list | tuple) and isinstance(kept, list | tuple):
-        return any(map(_switched, value, kept))
-    return isinstance(kept, int | float) and isinstance(value, bool) != isinstance(kept, bool)
+def _lenient(value: Any, kept: Any, where: str) -> Iterator[tuple[str, Any, str]]:
+    """Where that was so: the place, the value, and what is allowed."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            of = kept.get(key) if isinstance(kept, Mapping) else getattr(kept, str(key), None)
+            yield from _lenient(inner, of, _place(where, key))
+    elif isinstance(value, list | tuple) and isinstance(kept, list | tuple):
+        for inner, of in zip(value, kept, strict=False):
+            yield from ((place, value, allowed) for place, _, allowed in _lenient(inner, of, where))
+    elif isinstance(kept, int | float) and isinstance(value, bool) != isinstance(kept, bool):
+        yield where, value, "true or false" if isinstance(kept, bool) else "a number, not true or false"
+    elif isinstance(kept, float) and not math.isfinite(kept):
+        yield where, value, "a finite number"
 
 
 def _place(where: str, key: object) -> str:

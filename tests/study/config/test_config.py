@@ -76,6 +76,7 @@ REFUSED = {
     "launcher.workers=3": "launcher.workers=3: Local has no workers",
     "seeds=[0,true]": "seeds=[0, True]: must be a number, not true or false",
     "eval.margin={psnr: true}": "must be a number, not true or false",
+    "method.starvation=inf": "method.starvation=inf: must be a finite number",
     "eval.strict=1": "eval.strict=1: must be true or false",
     "model.negative=2025": "must be a valid string: \"model.negative='2025'\"",
     "n='١٢'": "n=١٢: must be a valid integer",
@@ -146,6 +147,7 @@ LABELS = {
     "method=caching cache=dbcache sweep=none method.cache.back=5": "front=1, back=5: leave no block between",
     "sweep.points=[{method: rass}]": "method=rass: no such method; did you mean ras?",
     "logger=none logger.project=x": "logger.project=x: Nothing has no project",
+    "method=caching cache=fora sweep=none method.cache.interval=true": "interval=true: must be a number",
     "method._partial_=true": "there is no such setting",
 }
 
