@@ -51,7 +51,8 @@ def config(how: str, device: str, dtype: Any) -> Any:
     """What `from_pretrained` of the pipeline takes, to keep no weight as it was; None where diffusers has
     none: of integers in other than bfloat16, of bitsandbytes on a CPU."""
     import torch
-    from diffusers import BitsAndBytesConfig, PipelineQuantizationConfig, TorchAoConfig
+    from diffusers import PipelineQuantizationConfig
+    from diffusers.quantizers.quantization_config import BitsAndBytesConfig, TorchAoConfig
 
     if KINDS[how].package == "bitsandbytes":
         if device == "cpu":
@@ -99,10 +100,11 @@ def _torchao(how: str) -> Any:
 
 def _bitsandbytes(layer: Any, how: str) -> Any:
     """The layer with its weights in 4 bits, which it is given where it moves to its device."""
-    from bitsandbytes.nn import Linear4bit, Params4bit
+    from bitsandbytes.nn.modules import Linear4bit, Params4bit
 
     sizes, dtype, device = (layer.in_features, layer.out_features), layer.weight.dtype, layer.weight.device
     small = Linear4bit(*sizes, layer.bias is not None, compute_dtype=dtype, quant_type=how, device="meta")
-    small.weight = Params4bit(layer.weight.data, requires_grad=False, quant_type=how)
+    packed: Any = Params4bit  # made by its __new__
+    small.weight = packed(layer.weight.data, requires_grad=False, quant_type=how)
     small.bias = layer.bias
     return small.to(device)
