@@ -51,7 +51,7 @@ def config(how: str, device: str, dtype: Any) -> Any:
     """What `from_pretrained` of the pipeline takes, to keep no weight as it was; None where diffusers has
     none: of integers in other than bfloat16, of bitsandbytes on a CPU."""
     import torch
-    from diffusers.quantizers import PipelineQuantizationConfig
+    from diffusers.quantizers.pipe_quant_config import PipelineQuantizationConfig
     from diffusers.quantizers.quantization_config import BitsAndBytesConfig, TorchAoConfig
 
     if KINDS[how].package == "bitsandbytes":
