@@ -8,7 +8,7 @@ class GaussianFlow:
 
     def __init__(self, n=64, seeds=(0, 1)):
         self.n, self.generators = n, [torch.Generator().manual_seed(seed) for seed in seeds]
-        self.evaluated = []
+        self.evaluated, self.compared = [], []
 
     def noise(self):
         return torch.stack([torch.randn(self.n, 16, generator=g) for g in self.generators])

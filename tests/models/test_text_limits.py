@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fovea.models import adapt, generate
-from fovea.models.text_limits import told
+from fovea.models.text_limits import cuts_in_words
 from tests.models.conftest import made
 from tests.models.test_sampling import SMALL, euler
 
@@ -34,9 +34,9 @@ def test_each_limit_is_counted(name, pipe):
 
 
 def test_a_sentence_says_it():
-    assert told({}, 24) is None
-    assert told({77: 1}, 24) == "1 of 24 prompts is cut at 77 tokens"
-    assert told({77: 3, 256: 1}, 24) == "3 of 24 prompts are cut at 77 tokens, 1 at 256"
+    assert cuts_in_words({}, 24) is None
+    assert cuts_in_words({77: 1}, 24) == "1 of 24 prompts is cut at 77 tokens"
+    assert cuts_in_words({77: 3, 256: 1}, 24) == "3 of 24 prompts are cut at 77 tokens, 1 at 256"
 
 
 @pytest.mark.parametrize("family", ["sd3", "lumina", "flux"])
