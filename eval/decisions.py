@@ -7,6 +7,7 @@ from typing import Literal, TypeVar
 from fovea.eval import Better
 from fovea.eval.interval import Interval
 
+LEVEL = 0.05
 Key = TypeVar("Key", bound=Hashable)
 Verdict = Literal["non-inferior", "inferior", "undecided"]
 
@@ -22,6 +23,12 @@ def holm(p: Mapping[Key, float]) -> dict[Key, float]:
         largest = max(largest, min(1.0, (len(p) - i) * value))
         adjusted[key] = largest
     return {key: adjusted[key] for key in p}
+
+
+def differs(interval: Interval | None, p: float | None) -> bool:
+    """Whether a difference is there beyond chance: its adjusted p is at most 0.05, and its interval, which
+    may reach farther for failures that none of the images shows, leaves zero out."""
+    return interval is not None and p is not None and p <= LEVEL and not interval.low <= 0 <= interval.high
 
 
 def verdict(interval: Interval, better: Better, limit: float) -> Verdict:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fovea.eval.decisions import holm
+from fovea.eval.decisions import differs, holm
 from fovea.eval.interval import Interval
 from fovea.eval.statistics import Pool, paired_difference
 from fovea.study.files import write
@@ -64,7 +64,7 @@ def markdown(found: Mapping[Key, Interval]) -> str:
         for label in CELLS.values():
             one = found[score, model, label]
             text = f"{one.value:+.{places}f} [{one.low:.{places}f}, {one.high:.{places}f}]"
-            text = f"**{text}**" if p.get((score, model, label), 1.0) < 0.05 else text
+            text = f"**{text}**" if differs(one, p.get((score, model, label))) else text
             texts.append(text if label == ORACLE else f"{text}, {one.value / best:.0%}")
         lines.append(f"| {title}, {model}_tiny | {' | '.join(texts)} |".replace("-", "−"))
     return "\n".join(lines) + "\n"

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from fovea.eval.decisions import holm
+from fovea.eval.decisions import differs, holm
 from fovea.eval.facts import Facts
 from fovea.eval.interval import Interval, Worse
 from fovea.eval.statistics import paired_difference, pooled
@@ -16,7 +16,6 @@ from fovea.study.analysis.row import Row
 from fovea.study.analysis.subjects import Subject, of_row
 from fovea.study.plan.plan import labelled
 
-LEVEL = 0.05
 VERSUS = "versus"
 
 
@@ -39,7 +38,7 @@ class Contrast:
         """In words, after the correction."""
         if self.by.p is None:
             return "one prompt tells nothing"
-        if self.holm > LEVEL:
+        if not differs(self.by, self.holm):
             return "not told apart"
         return "better" if (self.by.value > 0) == (self.facts.better == "higher") else "worse"
 

@@ -77,7 +77,7 @@ def _row(contrast: Contrast) -> dict[str, Entry]:
         "control": Entry(contrast.control),
         "question": Entry(contrast.why),
         "score": Entry(contrast.score, text=contrast.facts.heading(contrast.score)),
-        "difference": bounded(contrast.by, star(contrast.holm)),
+        "difference": bounded(contrast.by, star(contrast.by, contrast.holm)),
         "p": Entry(contrast.by.p),
         "p_holm": Entry(contrast.holm),
         "verdict": Entry(contrast.verdict),
@@ -99,7 +99,7 @@ def _change(change: Change) -> dict[str, Entry]:
         "figure": Entry(change.figure, text=name),
         "first": first,
         "second": second,
-        "change": Entry(change.by and change.by.value, mark=star(change.holm), text=_by(change)),
+        "change": Entry(change.by and change.by.value, mark=star(change.by, change.holm), text=_by(change)),
         "n": Entry(change.pairs, text=str(change.pairs) if counted else ""),
     }
 

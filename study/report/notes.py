@@ -12,12 +12,12 @@ RANDOM = "RANDOM WEIGHTS: the speed is valid, the images are noise"
 MISSED, NOT_RARE = 1 / 7, 0.01
 ALLOWED = (
     "Intervals of scores reach as far as one more would move them, on the side of the longer tail; those of "
-    "differences in decibels and of distances do not, nor do p and stars, which say that two are not alike."
+    "differences in decibels and of distances do not, nor does p."
 )
 UNLIKE = "§"  # a baseline that is not its model card's
 STARS = (
     "* differs from dense, or a gain from none, after Holm's correction for all differences, or all gains, "
-    "of the table: with 95 % none of them is there by chance."
+    "of the table, and its interval leaves zero out: with 95 % none of them is there by chance."
 )
 
 

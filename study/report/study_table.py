@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fovea.eval import Score
+from fovea.eval.decisions import differs
+from fovea.eval.interval import Interval
 from fovea.study.analysis.row import Row
 from fovea.study.report.notes import RANDOM, UNLIKE, notes
 from fovea.study.report.table import (
@@ -19,7 +21,6 @@ from fovea.study.report.table import (
     visible,
 )
 
-LEVEL = 0.05  # of the whole table
 UP_DOWN = {"higher": "↑", "lower": "↓"}
 SPEED = {  # key in the data -> attribute of `Speed`
     "joules_unavailable": "joules_unavailable",
@@ -55,9 +56,9 @@ def headline(rows: Sequence[Row]) -> list[Score]:
     return [score for score in found.values() if not score.facts.hidden]
 
 
-def star(p: float | None) -> str:
+def star(interval: Interval | None, p: float | None) -> str:
     """The mark of a difference that survives the number of comparisons in the table."""
-    return STAR if p is not None and p <= LEVEL else ""
+    return STAR if differs(interval, p) else ""
 
 
 def _identity(rows: Sequence[Row], random_weights: bool) -> Iterable[Source]:
@@ -112,7 +113,7 @@ def _value(row: Row, score: Score) -> Entry:
         return Entry(found and found.value, text="reference")
     if found is None or found.value is None:
         return Entry(text="unavailable" if row.n else NOTHING)
-    return Entry(found.value, error=found.se, mark=star(row.holm.get(score.name)))
+    return Entry(found.value, error=found.se, mark=star(found.difference, row.holm.get(score.name)))
 
 
 def _gain(score: Score, rows: Sequence[Row]) -> Iterable[Source]:
@@ -128,7 +129,7 @@ def _gain(score: Score, rows: Sequence[Row]) -> Iterable[Source]:
             group=f"gain over step reduction at the same {'FLOPs' if flops else 'time'}",
             brief=False,
         ),
-        lambda row: bounded(row.gain.get(name), star(row.gain_holm.get(name))),
+        lambda row: bounded(row.gain.get(name), star(row.gain.get(name), row.gain_holm.get(name))),
     )
     yield _data(f"{name}_gain_holm", lambda row: row.gain_holm.get(name))
     judged = f"margin {score.heading}" if any(name in row.verdicts for row in rows) else ""

@@ -6,11 +6,12 @@ from typing import Literal
 
 from markupsafe import Markup
 
+from fovea.eval.decisions import differs
 from fovea.study.analysis.contrasts import of_rows
 from fovea.study.analysis.natural_pairs import SIBLING
 from fovea.study.analysis.row import Row
 from fovea.study.plan.plan import Plan
-from fovea.study.report.study_table import LEVEL, headline
+from fovea.study.report.study_table import headline
 from fovea.study.report.table import Column, bounded, visible
 
 NAMED = 3  # cells that a sentence names before it counts them
@@ -134,7 +135,10 @@ def _to_dense(own: Sequence[Row]) -> list[Markup]:
     names = list({name: None for row in own for name, p in row.holm.items() if p is not None})
     if not names:
         return []
-    differing = {name: [row for row in own if row.holm.get(name, 1.0) <= LEVEL] for name in names}
+    differing = {
+        name: [row for row in own if differs(row.scores[name].difference, row.holm.get(name))]
+        for name in names
+    }
     parts = [_differs(name, found) for name, found in differing.items() if found]
     if not parts:
         none = "By Holm’s correction none is shown to differ from the dense images in {}, nor to equal them."
@@ -238,8 +242,8 @@ def cost(rows: Sequence[Row]) -> Literal["time", "FLOPs"]:
 
 def survives(row: Row, name: str, sign: int = 1) -> bool:
     """Whether a gain, or for sign -1 a loss, is there beyond chance, all gains of the table considered."""
-    interval, p = row.gain.get(name), row.gain_holm.get(name)
-    return interval is not None and p is not None and p <= LEVEL and interval.value * sign > 0
+    interval = row.gain.get(name)
+    return interval is not None and differs(interval, row.gain_holm.get(name)) and interval.value * sign > 0
 
 
 def above(row: Row, name: str) -> bool:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from fovea.eval.decisions import holm, verdict
+from fovea.eval.decisions import differs, holm, verdict
 from fovea.eval.interval import Interval
 
 
@@ -50,3 +50,9 @@ def test_verdicts(low, high, better, limit, said):
 def test_no_bounds_no_verdict():
     assert verdict(Interval(5.0, float("nan"), float("nan"), 0.0), "higher", 1.0) == "undecided"
     assert verdict(Interval(5.0, 5.0, 5.0, 0.0), "higher", 1.0) == "undecided"
+
+
+def test_a_difference_needs_both_a_p_that_survives_and_an_interval_without_zero():
+    wide, narrow = Interval(1.0, -0.1, 2.0, 0.95), Interval(-1.0, -2.0, -0.1, 0.95)
+    assert differs(narrow, 0.01)
+    assert not any(differs(*pair) for pair in [(wide, 0.01), (narrow, 0.06), (None, 0.01), (narrow, None)])

@@ -28,7 +28,8 @@ def row(label, role="method", fast=2.0, **gains) -> Row:
     cell = Cell(label, label, role, "m", {}, {"_target_": "fovea.methods.X"}, {}, "dense", False, {})
     speed = Interval(fast, fast - 0.1, fast + 0.1, 0.95)
     names = gains or {"psnr": None, "clip_score": None}
-    scores = {name: Score(name, FACTS[name], 20.0, 1.0, 8, tuple(range(8))) for name in names}
+    off = Interval(1.0, 0.5, 1.5, 0.95)
+    scores = {name: Score(name, FACTS[name], 20.0, 1.0, 8, tuple(range(8)), difference=off) for name in names}
     known = {name: Interval(*g[:3], 0.95, g[3]) for name, g in gains.items() if g}
     holm = {name: g[3] for name, g in gains.items() if g}
     made = Row(cell, 8, 8, speed, speed, 10.0, 1.0, fast, 1e9, scores, gain=known, gain_holm=holm)
