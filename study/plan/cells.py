@@ -258,13 +258,9 @@ def _cell(
         "model": model,
         "method": method,
         "batch": settings.batch,
-        "weights": fingerprint.weights(model["path"], model["weights"]),
-        "packages": fingerprint.packages(model),
-        "code": fingerprint.code(model, method),
         "machine": fingerprint.machine(model["device"]),
+        **fingerprint.made_of(model, method),
     }
-    files = fingerprint.files(method)
-    parts |= {"files": files} if files else {}
     name = fingerprint.digest(parts)
     return Cell(name, label, role, series, model, method, axes, dense or name, off, parts)
 

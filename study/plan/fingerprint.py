@@ -29,6 +29,7 @@ PACKAGES = ("torch", "diffusers", "transformers", "numpy")
 TIMED = "fovea.study.run.generate"
 FOLLOWED = ("fovea.models", "fovea.methods", "fovea.eval")  # what plans and reports touches no number
 FAMILIES = "fovea.models.families"
+MADE_OF = ("packages", "code", "weights", "files")
 RANDOM, QUANTISED = "fovea.models.random_weights", "fovea.models.quantize"
 SMALL, BLOCK = 64 << 20, 1 << 20
 
@@ -41,6 +42,18 @@ def packages(model: Mapping[str, Any]) -> dict[str, str]:
     """Versions of those that touch the numbers of a model, as a node."""
     quantised = model.get("quantize", "none")
     return _packages(PACKAGES if quantised == "none" else (*PACKAGES, KINDS[quantised].package))
+
+
+def made_of(model: Mapping[str, Any], method: Mapping[str, Any]) -> dict[str, Any]:
+    """What a cell is made of here, beside its settings and the machine, each of MADE_OF; files that its
+    method names only where it names any."""
+    named = {"files": found} if (found := files(method)) else {}
+    return {
+        "packages": packages(model),
+        "code": code(model, method),
+        "weights": weights(model["path"], model["weights"]),
+        **named,
+    }
 
 
 @cache

@@ -62,15 +62,15 @@ def check_worker(plan: Plan) -> None:
     """Refused where a worker on another node would not make the cells that are planned, for it has other
     packages, code or weights: the study would be of both, and say nothing of it."""
     for cell in plan.cells:
-        model, known = cell.model, cell.identity
-        here = {
-            "packages": fingerprint.packages(model),
-            "code": fingerprint.code(model, cell.method),
-            "weights": fingerprint.weights(model["path"], model["weights"]),
-        }
-        if other := [what for what, found in here.items() if found != known[what]]:
-            pairs = (f"{what}: {shown(here[what])}, planned with {shown(known[what])}" for what in other)
-            said = "; ".join(pairs)
+        here, planned = fingerprint.made_of(cell.model, cell.method), cell.identity
+        pairs = {what: (here.get(what), planned.get(what)) for what in fingerprint.MADE_OF}
+        differing = [
+            f"{what}: {shown(own)}, planned with {shown(known)}"
+            for what, (own, known) in pairs.items()
+            if own != known
+        ]
+        if differing:
+            said = "; ".join(differing)
             raise Refused(
                 f"{cell.label}: {platform.node()} would make another cell ({said}): all nodes need the same "
                 "environment, code and weights"

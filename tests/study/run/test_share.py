@@ -97,7 +97,13 @@ def test_of_several_processes_some_killed_every_image_is_made_once(plan, whole, 
 
 
 @pytest.mark.parametrize(
-    ("what", "other"), [("packages", {"torch": "0.1"}), ("code", "of before"), ("weights", "of before")]
+    ("what", "other"),
+    [
+        ("packages", {"torch": "0.1"}),
+        ("code", "of before"),
+        ("weights", "of before"),
+        ("files", {"upscaler": "of before"}),  # that are not there
+    ],
 )
 def test_a_worker_that_would_make_another_cell_is_refused(plan, what, other):
     """As on a node with packages of its own."""
