@@ -28,7 +28,7 @@ MANY = 24  # lines
 NOTE = (
     "Differences: the first cell less the second over the images that both have, prompts drawn together "
     "[95 % interval]. Corrected: p with Holm's correction for all pairs of one question in all scores; the "
-    "verdict and * are by it, at 5 %."
+    "verdict and * are by it, at 5 %, and by an interval that leaves zero out."
 )
 CONTROLS = "Of several controls that of the nearest cost stands here, at most a quarter apart."
 COSTS = {  # name, divisor, unit
@@ -47,7 +47,7 @@ CHANGE_NOTES = (
     "not measured in turns: a machine that was busier at one time is in them.",
     "Scores: the second minus the first, with 95 % intervals, over the images that both have, resampled "
     "together; n 0: no image is in both, the two are taken as independent. * holds after Holm's correction "
-    "for all of these differences.",
+    "for all of these differences, and has an interval without zero.",
 )
 
 
