@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import warnings
 import zipfile
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -85,7 +85,7 @@ def load(inception: Inception) -> Encoder:
     def parts() -> Parts:
         return Parts(partial(opened(file, device)[0], spatial=spatial), RESIZES[inception.resize])
 
-    return Encoder(cache(parts), identity, device, inception.batch, __name__)
+    return Encoder(parts, identity, device, inception.batch, __name__)
 
 
 @lru_cache(maxsize=1)

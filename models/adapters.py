@@ -8,6 +8,7 @@ import diffusers
 
 from fovea.models.attention import outside, uncompiled
 from fovea.models.families import FAMILIES
+from fovea.models.forward import compiled
 from fovea.models.kv import Call
 from fovea.models.model import Model
 from fovea.models.supported import NATIVE, backend, claim, release, require
@@ -45,8 +46,7 @@ def adapt(pipe: Any, dense: Literal["tokens", "stock"] = "tokens") -> Iterator[M
         require(pipe, kind, family, dense)
         restore.callback(pipe.maybe_free_model_hooks)
         restore.enter_context(untold(kind))
-        compiled = any(module._compiled_call_impl is not None for module in pipe.transformer.modules())
-        apart = uncompiled() if compiled else outside
+        apart = uncompiled() if compiled(pipe.transformer.modules()) else outside
         attentions = [module for module in pipe.transformer.modules() if hasattr(module, "set_processor")]
         for layer, attention in enumerate(attentions):
             restore.callback(attention.set_processor, attention.processor)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fovea.models.block_runs import BlockRun, Modules, Part
+from fovea.models.forward import compiled
 from fovea.models.hidden import Context, Hidden
 from fovea.models.tokens import Conditioning
 from fovea.models.transformer import Transformer
@@ -181,8 +182,8 @@ def rerouted(
             route(module, telling(module.forward, site, record) if recall is None else asking(site, recall))
         for module in idle if recall is not None else ():
             route(module, transformer.blank)
-        compiled = any(block._compiled_call_impl is not None for block in transformer.blocks)
-        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+        eager = compiled(transformer.blocks)
+        with torch.compiler.set_stance("force_eager") if eager else nullcontext():
             yield
     finally:
         for module, forward in own.items():

@@ -2,7 +2,7 @@
 does not pass it."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -27,7 +27,7 @@ def around_forward(dit: Any) -> Iterator[tuple[str, str]]:
         yield f"its transformer's modules have hooks, {', '.join(sorted(others))}", "take them off"
     elif ("forward" in vars(inner) and not hasattr(inner, "_hf_hook")) or not _stock(type(inner).forward):
         yield "its transformer's forward has been replaced", "put diffusers' own back"
-    if inner is not dit or dit._compiled_call_impl is not None:
+    if inner is not dit or compiled([dit]):
         yield (
             "its transformer is compiled as a whole",
             "compile its blocks, as pipe.transformer.compile_repeated_blocks() does",
@@ -39,6 +39,11 @@ def around_forward(dit: Any) -> Iterator[tuple[str, str]]:
         )
     if dit._forward_hooks or dit._forward_pre_hooks:
         yield "its transformer has forward hooks", "take them off"
+
+
+def compiled(modules: Iterable[nn.Module]) -> bool:
+    """Whether any of them was compiled, as `module.compile()` does."""
+    return any(module._compiled_call_impl is not None for module in modules)
 
 
 def mixing(dit: nn.Module) -> str | None:

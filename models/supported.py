@@ -110,10 +110,10 @@ def backend(processor: Any) -> str:
 def choose(dit: nn.Module, kernel: str) -> None:
     """That kernel of torch's for all of its attention under `adapt`: what its set_attention_backend does,
     also for the families whose processors do not know of it, and not for all other models besides."""
+    name = AttentionBackendName(next(backend for backend, known in NATIVE.items() if known == kernel))
     for module in dit.modules():
         if hasattr(module, "set_processor"):
-            name = next(backend for backend, known in NATIVE.items() if known == kernel)
-            vars(module.processor)["_attention_backend"] = AttentionBackendName(name)
+            vars(module.processor)["_attention_backend"] = name
 
 
 def placement(pipe: Any) -> list[str]:

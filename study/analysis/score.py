@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from fovea.eval import Samples, Score
-from fovea.eval.selftest import needed, scored, trusted
+from fovea.eval.selftest import needed, promised, scored, trusted
 from fovea.study.analysis.cache import StoredImages
 from fovea.study.analysis.floor import Floor, floor
 from fovea.study.analysis.gain import with_gain
@@ -47,9 +47,14 @@ def unfitted(plan: Plan, store: Store, cell: Cell, metrics: Metrics) -> Floor:
     own, other = stored(plan, store, cell), stored(plan, store, plain)
     if not own.n or not {*own.keys} <= {*other.keys}:
         return {}
-    found = [score for metric in metrics.values() for score in scored(metric, own.against(other))]
+    both, near = own.against(other), [m for m in metrics.values() if _of_likeness(m)]
+    found = [score for metric in near for score in scored(metric, both)]
     changed = [f"{key} {value}" for key, value in FITTED.items() if cell.model[key] != value]
     return {", ".join(changed): {s.name: s for s in found if s.facts.kind == "likeness"}}
+
+
+def _of_likeness(metric: Any) -> bool:
+    return any(facts.kind == "likeness" for facts in promised(metric).values())
 
 
 def build_metrics(plan: Plan) -> Metrics:

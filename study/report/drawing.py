@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from fovea.study.analysis.row import Cost, Row
 from fovea.study.analysis.speed import batches, contended, throttled
 from fovea.study.report.pareto import Panel, bounds, described, draw, size
-from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, WARNING, drawable, figure
+from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, WARNING, bar_colour, drawable, figure
 from fovea.study.report.table import visible
 from fovea.study.store import Store
 
@@ -114,7 +114,7 @@ def _calls(row: Row, store: Store) -> Iterator[tuple[float, str]]:
 
 
 def _times(axis: Axes, i: int, row: Row, calls: Sequence[tuple[float, str]]) -> None:
-    colour = {"dense": INK, "steps": MUTED}.get(row.cell.role, COLOURS[0])
+    colour = bar_colour(row.cell.role)
     if row.seconds is not None:
         value, low, high = bounds(row.seconds)
         axis.barh(i, high - low, 0.5, low, color=colour, alpha=0.16)

@@ -103,9 +103,10 @@ def _too_large(plan: Plan, found: Mapping[str, Forecast], room: float) -> list[s
 
 def record(plan: Plan, found: Mapping[str, Forecast]) -> dict[str, Any]:
     """As data."""
+    least, most = hours(plan, found)
     return {
         "gpu": plan.gpu.name,
-        "gpu_hours": hours(plan, found)[1],
-        "gpu_hours_least": hours(plan, found)[0],
+        "gpu_hours": most,
+        "gpu_hours_least": least,
         "rows": table(plan, found).records(),
     }

@@ -19,7 +19,7 @@ from fovea.eval.front import on_front
 from fovea.eval.interval import Interval
 from fovea.study.analysis.row import Cost, Row, score_interval
 from fovea.study.report.study_table import headline
-from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, drawable, figure, save
+from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, bar_colour, drawable, figure, save
 
 MARKERS = "osD^v"  # one more each time the colours are through
 WIDTH, HEIGHT = 3.5, 2.7  # of one panel, inches
@@ -293,7 +293,7 @@ def _name(axis: Axes, one: Series, point: Point, score: Score) -> None:
 def _bars(axis: Axes, rows: Sequence[Row]) -> None:
     """Without quality there is only speed: one bar per cell, the ratio of FLOPs as a tick on it."""
     for i, row in enumerate(rows):
-        colour = {"dense": INK, "steps": MUTED}.get(row.cell.role, COLOURS[0])
+        colour = bar_colour(row.cell.role)
         value, low, high = bounds(row.speedup) if row.speedup else (0.0, 0.0, 0.0)
         ends = [[value - low], [high - value]]
         axis.barh(i, value, xerr=ends, color=colour, height=0.55, error_kw={"elinewidth": 0.7})

@@ -71,6 +71,11 @@ def save(figure: Figure, path: Path, *kinds: str) -> None:
         write(path.with_suffix(f".{kind}"), stream.getvalue())
 
 
+def bar_colour(role: str) -> str:
+    """Of a cell in a plot of costs alone, by its role."""
+    return {"dense": INK, "steps": MUTED}.get(role, COLOURS[0])
+
+
 def drawable(text: str) -> str:
     """Text as the figures' font can draw it."""
     return "".join(c if c.isprintable() and ord(c) < 0x2E80 else "▯" for c in text)

@@ -95,6 +95,14 @@ def kept(study: Path, before: dict[Path, int]) -> dict[Path, int]:
     return found
 
 
+def ends(command, log, study, before, whole):
+    """The next start finishes it, makes nothing again and says nothing of the trouble: it is as the whole."""
+    assert faulty.study(command, log) == 0
+    kept(study, before)
+    assert "Traceback" not in log.read_text()
+    same(study, whole[0])
+
+
 def test_stopped_and_continued(arguments, whole, tmp_path, number, moments):
     command, study, log = [*arguments, f"results={tmp_path}"], tmp_path / "x", tmp_path / "log"
     before: dict[Path, int] = {}
@@ -102,10 +110,7 @@ def test_stopped_and_continued(arguments, whole, tmp_path, number, moments):
         strike = Strike(number, phase, part * whole[1][phase])
         assert faulty.struck(study, command, log, strike) in CODES[number]
         before = kept(study, before)
-    assert faulty.study(command, log) == 0
-    kept(study, before)
-    assert "Traceback" not in log.read_text()
-    same(study, whole[0])
+    ends(command, log, study, before, whole)
 
 
 def test_what_a_user_starts_is_stopped_and_continued(arguments, whole, tmp_path):
@@ -115,10 +120,7 @@ def test_what_a_user_starts_is_stopped_and_continued(arguments, whole, tmp_path)
     before = kept(study, {})
     assert faulty.struck(study, command, log, Strike(signal.SIGTERM, "reporting", 0.1), fresh=True) == 143
     before = kept(study, before)
-    assert faulty.study(command, log) == 0
-    kept(study, before)
-    assert "Traceback" not in log.read_text()
-    same(study, whole[0])
+    ends(command, log, study, before, whole)
 
 
 def test_one_of_two_is_killed_and_the_other_makes_the_whole_of_it(arguments, whole, tmp_path):
