@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fovea.study.analysis.floor import save_floor
+from fovea.study.analysis.score import save_floor
 from fovea.study.config.errors import Refused
 from fovea.study.plan.cells import FITTED, Cell
 from fovea.study.plan.plan import Plan, make

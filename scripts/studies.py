@@ -6,9 +6,9 @@ from pathlib import Path
 
 from fovea.eval import Score
 from fovea.eval.interval import Interval
+from fovea.study.analysis.contrasts import Subject, of_study
 from fovea.study.analysis.gain import with_gain
 from fovea.study.analysis.row import Row
-from fovea.study.analysis.subjects import Subject, of_study
 from fovea.study.plan.cells import Cell
 from fovea.study.stored import Record, Stored
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fovea.study.analysis.contrasts import Contrast, against, controlled
-from fovea.study.analysis.subjects import of_study
+from fovea.study.analysis.contrasts import Contrast, against, controlled, of_study
 from fovea.study.stored import Stored
 
 ROOT = Path(__file__).parents[1]

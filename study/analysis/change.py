@@ -11,7 +11,7 @@ from fovea.eval.decisions import holm
 from fovea.eval.facts import Facts
 from fovea.eval.interval import Interval, Worse, median_interval, two_sided
 from fovea.eval.statistics import Pool, paired_difference, pooled
-from fovea.study.analysis.subjects import how_pooled
+from fovea.study.analysis.contrasts import how_pooled
 from fovea.study.stored import Record, Stored
 
 COSTS = ("seconds", "speedup", "flops", "memory_bytes")

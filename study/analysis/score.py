@@ -1,6 +1,7 @@
 """From stored images to rows: a finished study can be scored again without generating, and what its metrics
 found of each image before is not computed again (cache.py)."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,20 +9,23 @@ from typing import Any
 import pyarrow as pa
 
 from fovea.eval import Samples, Score
+from fovea.eval.facts import Facts
 from fovea.eval.selftest import needed, promised, scored, trusted
 from fovea.study.analysis.cache import StoredImages
-from fovea.study.analysis.floor import Floor, floor
 from fovea.study.analysis.gain import with_gain
 from fovea.study.analysis.row import Row, flops_ratio, mean_flops, no_op, relative, speedup
 from fovea.study.analysis.speed import batches, seconds, speed
 from fovea.study.analysis.verdict import with_verdicts
 from fovea.study.config.instantiate import instantiate
+from fovea.study.files import read_json, write_json
 from fovea.study.finished import Finished
 from fovea.study.plan.cells import FITTED, Cell
 from fovea.study.plan.plan import Plan, keyed
 from fovea.study.store import Store
 
 Metrics = Mapping[str, Callable[[Samples], list[Score]]]
+Floor = Mapping[str, Mapping[str, Score]]  # what was changed -> score by name
+FLOOR = "floor.json"
 
 
 def rows(plan: Plan, store: Store) -> list[Row]:
@@ -154,3 +158,30 @@ def _images(records: Finished, row: Row) -> pa.Table:
     columns |= {key: records.column(key) for key in ("tokens", "blocks", "flops")}
     columns |= {name: s.per_image for name, s in row.scores.items() if s.per_image is not None}
     return pa.table({name: pa.array(values) for name, values in columns.items()})
+
+
+def floor(store: Store, cell: str) -> Floor:
+    """The lossless floor: how far the images of a dense cell move by what is no method at all, another dtype
+    or another size of a batch, or, as the other extreme, another seed; measured by scripts/floor.py. Nothing
+    where it was not measured, or was of another cell."""
+    known = (read_json(store.folder / FLOOR) or {}).get(cell, {})
+    return {change: {s["name"]: _from_data(s) for s in scores} for change, scores in known.items()}
+
+
+def save_floor(store: Store, cell: str, found: Floor) -> None:
+    known = read_json(store.folder / FLOOR) or {}
+    changes = {change: [_as_data(s) for s in scores.values()] for change, scores in found.items()}
+    write_json(store.folder / FLOOR, known | {cell: known.get(cell, {}) | changes})
+
+
+def _as_data(score: Score) -> dict[str, Any]:
+    """JSON has no infinity: PSNR of images that are all the same."""
+    value = score.value if score.value is None or math.isfinite(score.value) else str(score.value)
+    kept = ("name", "se", "n", "unavailable", "remedy")
+    return {"value": value, "facts": score.facts.plain()} | {key: getattr(score, key) for key in kept}
+
+
+def _from_data(plain: Mapping[str, Any]) -> Score:
+    known = dict(plain)
+    value, facts = known.pop("value"), Facts(**known.pop("facts"))
+    return Score(value=None if value is None else float(value), facts=facts, **known)

@@ -64,8 +64,7 @@ def run(command: Command) -> int:
 
 def across(a: Stored, b: Stored, versus: str) -> int:
     """The cells of the second study against one of the first, over the images that both have."""
-    from fovea.study.analysis.contrasts import against
-    from fovea.study.analysis.subjects import of_study
+    from fovea.study.analysis.contrasts import against, of_study
     from fovea.study.report.comparisons import contrast_table
 
     found = against(of_study(b), of_study(a), versus)

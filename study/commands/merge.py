@@ -26,6 +26,7 @@ from fovea.study.picture import Damaged, same
 from fovea.study.plan.plan import cell_of, planned
 from fovea.study.presence import at_work
 from fovea.study.records import CellRecord
+from fovea.study.run.progress import Progress
 from fovea.study.store import Store
 from fovea.study.stored import Record, Stored, find
 
@@ -48,7 +49,6 @@ def run(command: Command) -> int:
     logger = whole(load([text for text in given if text.partition("=")[0].startswith("logger")]))["logger"]
     plan = planned(folder, record, record["config"] | {"logger": logger})
     from fovea.study.report.report import report  # seconds: nothing is refused from here on
-    from fovea.study.run.progress import Progress
 
     with Progress() as progress, _private(folder) as part:
         for note in unavailable(plan):

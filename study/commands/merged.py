@@ -3,13 +3,13 @@ and their provenance, what they share and what their cells are called together."
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from fovea.study.config.errors import Refused
 from fovea.study.plan.fingerprint import targets_of
+from fovea.study.run.provenance import command_line, drawn, git, now
 from fovea.study.store import Store
 from fovea.study.stored import Record, Stored
 
@@ -96,8 +96,6 @@ def _text(value: Any) -> str:
 def merged(studies: Sequence[Stored], command: Sequence[str]) -> Record:
     """The provenance of all of them: what they share as it is, what differs side by side, each one's own in
     `merged.sources`."""
-    from fovea.study.run.provenance import command_line, drawn, git
-
     records = [study.provenance for study in studies]
     by_size = sorted(records, key=lambda record: -len(record["samples"]))
     samples = {key: sample for record in by_size for key, sample in record["samples"].items()}
@@ -112,7 +110,7 @@ def merged(studies: Sequence[Stored], command: Sequence[str]) -> Record:
     config["paper"] = papers[0] if all(paper == papers[0] for paper in papers) else None
     return shared | {
         "command": command_line(command),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "time": now(),
         "seeds": seeds,
         "prompts": drawn(samples, records[0]["prompts"]["set"]),
         "config": config,

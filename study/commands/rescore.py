@@ -13,7 +13,6 @@ Tables, plots and maps are written again; the provenance stays that of the image
 who scored them."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ from fovea.study.config.instantiate import instantiate, validated
 from fovea.study.config.schema import Suite
 from fovea.study.plan.cells import Node
 from fovea.study.plan.plan import Plan, labelled, planned
+from fovea.study.run.progress import Progress
+from fovea.study.run.provenance import command_line, git, now, packages
 from fovea.study.store import Store
 from fovea.study.stored import Stored, find
 
@@ -32,7 +33,6 @@ KEYS = ("eval", "metric", "cost", "versus", "logger")
 
 
 def run(command: Command) -> int:
-    from fovea.study.run.progress import Progress
 
     study = find(command.text, command.value, command.results).folder
     made, stored = plan(study, command.arguments)
@@ -42,10 +42,10 @@ def run(command: Command) -> int:
             progress.say(text)
         keys = {s.key for s in made.samples}
         images = [len(keys & set(store.samples(cell.id))) for cell in made.cells]
-        now, before = (", ".join(m) or "nothing" for m in (made.metrics, stored["config"]["metric"]))
+        chosen, before = (", ".join(m) or "nothing" for m in (made.metrics, stored["config"]["metric"]))
         progress.say(
             f"nothing is generated: scoring {sum(images)} stored images of {len(images)} cells "
-            f"with {now} (before: {before}; only what is named now is in the table)"
+            f"with {chosen} (before: {before}; only what is named now is in the table)"
         )
         from fovea.study.report.report import report
 
@@ -69,15 +69,8 @@ def plan(study: Path, arguments: Sequence[str]) -> tuple[Plan, dict[str, Any]]:
 
 def note(stored: dict[str, Any], config: Node, arguments: Sequence[str]) -> dict[str, Any]:
     """The provenance of the images, and by what they were scored again."""
-    from fovea.study.run.provenance import command_line, git, packages
-
-    now = {
-        "command": command_line(arguments),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        **git(),
-        "packages": packages(),
-    }
-    return stored | {"config": config, "rescored": now}
+    scored = {"command": command_line(arguments), "time": now(), **git(), "packages": packages()}
+    return stored | {"config": config, "rescored": scored}
 
 
 def _config(stored: Node, arguments: Sequence[str]) -> Node:

@@ -5,7 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fovea.study.commands.underway import makers, seconds_left, whole_seconds
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import instantiate
 from fovea.study.files import write_json
@@ -15,7 +14,8 @@ from fovea.study.plan.plan import Plan, make
 from fovea.study.presence import REPORT
 from fovea.study.report.table import Table
 from fovea.study.report.terminal import print_lines, print_table, print_text, terminal
-from fovea.study.run.progress import clock
+from fovea.study.run.progress import Progress, clock, makers, seconds_left, whole_seconds
+from fovea.study.run.provenance import provenance
 from fovea.study.store import Store
 from fovea.study.stored import Stored
 from fovea.study.streams import print_summary
@@ -37,9 +37,6 @@ def run(arguments: list[str]) -> int:
 
 
 def _make_and_report(plan: Plan, store: Store, arguments: list[str], worker: Worker, launcher: Any) -> int:
-    from fovea.study.run.progress import Progress
-    from fovea.study.run.provenance import provenance
-
     with Progress() as progress:
         missing = damaged(plan, store, "made again")
         notes = [*worker.told, *_others(worker), *foreseen(plan)]
@@ -91,7 +88,7 @@ def _and_more(found: Collection[Any]) -> str:
     return f" and {len(found) - 1} more" if len(found) > 1 else ""
 
 
-def readable(work: Callable[[], T], store: Store, progress: Any, then: str) -> T:
+def readable(work: Callable[[], T], store: Store, progress: Progress, then: str) -> T:
     """The work, done again without an image that turns out not to be readable, though its file is as it was
     written. Refused where one is made and cannot be read again."""
     known: set[Path] = set()

@@ -7,12 +7,11 @@ from statistics import fmean
 from typing import Any
 
 from fovea.study.commands.command import Command
-from fovea.study.commands.underway import makers, seconds_left, whole_seconds
 from fovea.study.config.errors import Refused
 from fovea.study.files import read_json
 from fovea.study.report import formats, terminal
 from fovea.study.report.table import COUNT, Column, Table
-from fovea.study.run.progress import clock
+from fovea.study.run.progress import clock, makers, seconds_left, whole_seconds
 from fovea.study.store import Store
 from fovea.study.stored import Stored, brief, find, studies, unreadable
 from fovea.study.streams import print_summary
@@ -35,8 +34,10 @@ def run(command: Command) -> int:
 
 
 def _against(study: Stored, versus: str) -> Table | None:
-    from fovea.study.analysis.contrasts import against  # seconds, only where they are asked for
-    from fovea.study.analysis.subjects import of_study
+    from fovea.study.analysis.contrasts import (
+        against,  # seconds, only where they are asked for
+        of_study,
+    )
     from fovea.study.report.comparisons import contrast_table
 
     if not study.samples:
@@ -148,8 +149,7 @@ def tables(study: Stored, pairs: Table | None = None) -> list[Table]:
     others = (formats.read(study.folder / f"{name}.parquet") for name in ("contrasts", "published"))
     written, beside = others
     if written is None and pairs is None and study.samples:  # of a study from before there were any
-        from fovea.study.analysis.contrasts import controlled
-        from fovea.study.analysis.subjects import of_study
+        from fovea.study.analysis.contrasts import controlled, of_study
 
         written = contrast_table(controlled(of_study(study)), study.random_weights)
     shown = pairs or (written and in_short(written))

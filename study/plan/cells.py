@@ -14,8 +14,7 @@ from fovea.study.config.instantiate import instantiate, varied
 from fovea.study.config.overrides import parse
 from fovea.study.config.schema import Settings, Sweep
 from fovea.study.plan import fingerprint
-from fovea.study.plan.names import Baseline, Names, spelled
-from fovea.study.plan.points import Point, points
+from fovea.study.plan.points import Baseline, Names, Point, points, spelled
 
 # of the model's settings: one loading serves all values of these
 GENERATION = ("height", "width", "steps", "guidance", "negative", "max_sequence_length")

@@ -1,9 +1,11 @@
-"""From a config to a plan: the cells, the samples, and what will be unavailable, all checked."""
+"""From a config to a plan: the cells, the samples, and what will be unavailable, all checked; and the plan in
+shards, of which a process makes one after the other."""
 
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,12 @@ from fovea.study.config.prompts import Prompt, Sample, read, samples
 from fovea.study.config.schema import COMMANDS, Settings, Suite, Sweep
 from fovea.study.files import read_json
 from fovea.study.plan import fingerprint
-from fovea.study.plan.cells import Cell, Node, cells, full_model
+from fovea.study.plan.cells import GENERATION, Cell, Node, cells, full_model
+from fovea.study.plan.fingerprint import digest
 
 OF_RUN = {"name", "plan", *COMMANDS}  # keys that say what to do, not what the study is
 OF_PROCESS = {"results", "launcher", "logger", "cell_timeout", "retry"}  # and how, which may differ
+MOST = 128  # shards of a model, about: few enough that looking for a free one takes no time
 
 
 @dataclass(frozen=True)
@@ -193,3 +197,40 @@ def _distinct(made: Mapping[str, Any], margin: Mapping[str, float]) -> None:
     for score in margin:
         if score not in giving and score not in (known := {name.partition("[")[0] for name in giving}):
             raise Refused(f"eval.margin.{score}: no metric gives such a score; {nearest(score, known)}")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A block of a study's batches with all cells of one model, so that every speedup is of times taken by
+    one process on one device, in turns. cells: by id. samples: by key, whole batches."""
+
+    cells: tuple[str, ...]
+    samples: tuple[str, ...]
+    name: str  # of its lease: the same in every process
+
+    def only(self, cells: Collection[str]) -> "Shard":
+        """With these cells of it alone."""
+        return replace(self, cells=tuple(cell for cell in self.cells if cell in cells))
+
+
+def shards(plan: Plan) -> list[Shard]:
+    """All of a study. An even number of batches to a shard: there and back, so that no method is favoured."""
+    keys, size = [s.key for s in plan.samples], plan.settings.batch
+    batches = math.ceil(len(keys) / size)
+    block = size * 2 * math.ceil(batches / (2 * MOST))
+    parts = [keys[first : first + block] for first in range(0, len(keys), block)]
+    groups = [[cell.id for cell in cells] for cells in by_loading(plan.cells)]
+    return [Shard(tuple(ids), tuple(part), digest([ids, part])) for ids in groups for part in parts]
+
+
+def by_loading(cells: Iterable[Cell]) -> list[list[Cell]]:
+    """Cells that one loaded pipeline serves: their models differ in size, steps or guidance at most."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(loading(cell), []).append(cell)
+    return list(groups.values())
+
+
+def loading(cell: Cell) -> str:
+    """Digest of what a pipeline is loaded by."""
+    return digest({key: value for key, value in cell.model.items() if key not in GENERATION})

@@ -7,8 +7,7 @@ from typing import Literal
 from markupsafe import Markup
 
 from fovea.eval.decisions import differs
-from fovea.study.analysis.contrasts import of_rows
-from fovea.study.analysis.natural_pairs import SIBLING
+from fovea.study.analysis.contrasts import SIBLING, of_rows
 from fovea.study.analysis.row import Row
 from fovea.study.plan.plan import Plan
 from fovea.study.report.study_table import headline

@@ -19,14 +19,13 @@ from fovea.study.config.prompts import Sample
 from fovea.study.files import Unwritable, storable
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.fingerprint import machine, threads
-from fovea.study.plan.plan import Plan
-from fovea.study.plan.shards import by_loading, loading
+from fovea.study.plan.plan import Plan, by_loading, loading
 from fovea.study.records import CellRecord, FailureRecord, WarmUpRecord
 from fovea.study.run.events import Event, Failed, Made, Said, WarmedUp
 from fovea.study.run.generate import Made as MadeOf
 from fovea.study.run.generate import Origin, keep, make, now
 from fovea.study.run.limits import limited, out_of_memory
-from fovea.study.run.tracing import Tracing
+from fovea.study.run.observe import Tracing
 from fovea.study.run.writing import Writing
 from fovea.study.store import Store
 

@@ -19,8 +19,7 @@ from fovea.models.quantize import KINDS
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import instantiate
 from fovea.study.plan.cells import Cell
-from fovea.study.plan.plan import Plan
-from fovea.study.plan.shards import by_loading
+from fovea.study.plan.plan import Plan, by_loading
 from fovea.study.run.generate import flow
 
 GIB = 2**30

@@ -3,8 +3,7 @@
 import time
 from collections.abc import Collection, Iterator
 
-from fovea.study.plan.plan import Plan
-from fovea.study.plan.shards import Shard, shards
+from fovea.study.plan.plan import Plan, Shard, shards
 from fovea.study.presence import at_work
 from fovea.study.run.events import Event, Left, Started
 from fovea.study.run.execute import Runner, pending

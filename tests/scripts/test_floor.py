@@ -6,7 +6,7 @@ import math
 import pytest
 
 import run
-from fovea.study.analysis.floor import FLOOR
+from fovea.study.analysis.score import FLOOR
 from scripts import floor
 from tests.pipelines import PIPELINES, saved
 

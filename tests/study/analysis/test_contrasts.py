@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from fovea.eval.facts import Facts
-from fovea.study.analysis.contrasts import against, controlled
-from fovea.study.analysis.natural_pairs import STEPS, natural
-from fovea.study.analysis.subjects import Each, Subject, how_pooled
+from fovea.study.analysis.contrasts import STEPS, Each, Subject, against, controlled, how_pooled, natural
 from fovea.study.config.errors import Refused
 from fovea.study.report.comparisons import contrast_table, in_short
 

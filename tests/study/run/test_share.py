@@ -9,7 +9,7 @@ import pytest
 
 from fovea.study.config.errors import Refused
 from fovea.study.plan.plan import make as planned
-from fovea.study.plan.shards import shards
+from fovea.study.plan.plan import shards
 from fovea.study.records import BatchRecord
 from fovea.study.run.events import Left, Made, Started
 from fovea.study.run.provenance import check_worker

@@ -3,8 +3,8 @@
 import os
 
 import run
-from fovea.study.commands.underway import makers, seconds_left
 from fovea.study.files import read_json, write_json
+from fovea.study.run.progress import makers, seconds_left
 from fovea.study.store import Store
 from tests.study.commands.test_show import EMBEDDED
 from tests.study.made_up import add, image
