@@ -133,12 +133,12 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def trained_with(folder: Path) -> tuple[dict, list[dict], str]:
-    """Settings and log of the run, and its command line where it differs from the defaults."""
+def trained_with(folder: Path) -> tuple[list[dict], str]:
+    """The log of the run, and its command line where it differs from the defaults."""
     settings = json.loads((folder / "settings.json").read_text())
     defaults = vars(train_dit.arguments([settings["family"]]))
     given = (k for k in defaults if k in settings and str(settings[k]) != str(defaults[k]) and k != "stop")
-    return settings, loop.read_log(folder), "".join(f" --{k} {settings[k]}" for k in given)
+    return loop.read_log(folder), "".join(f" --{k} {settings[k]}" for k in given)
 
 
 def sampled(pipe: Any, out: Path) -> dict:
@@ -164,7 +164,7 @@ def sampled(pipe: Any, out: Path) -> dict:
 def main() -> None:
     args = arguments()
     out, channels = Path(f"assets/{args.family}_tiny"), tiny.CHANNELS[args.family]
-    settings, log, command = trained_with(args.data / args.family)
+    log, command = trained_with(args.data / args.family)
     pipe = load(args.family, out)
     curve(log, out / "loss.png")
     parts = {k: v for k, v in pipe.components.items() if hasattr(v, "parameters")}
@@ -192,7 +192,7 @@ def main() -> None:
         "psnr": train_vae.measure(pipe.vae, drawings.load(args.data))["psnr"],
         "steps": log[-1]["step"],
         "minutes": log[-1]["seconds"] / 60,
-        "images": settings["images"],
+        "images": log[-1]["images"],
         "loss": float(np.mean([row["loss"] for row in log[-20:]])),
     }
     (out / "README.md").write_text(Path(__file__).with_suffix(".md").read_text().format(**facts))

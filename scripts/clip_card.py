@@ -143,7 +143,7 @@ def main() -> None:
     facts |= {
         "vocabulary": len(words.vocabulary()),
         "parameters": sum(p.numel() for p in judge.model.parameters()) / 1e6,
-        "images": last["step"] * settings["batch"],
+        "images": last["images"],
         "minutes": last["seconds"] / 60,
         "small": round(settings["first"] * settings["steps"]),
         "couples": args.n // 2,

@@ -1,17 +1,24 @@
 """What the training scripts share: a loop that may be killed at any moment and goes on bit for bit.
 
 Data and noise are functions of the step's number, so the state is weights, optimisers, average and step.
+Training ends after a number of steps or, on a machine that is lent, after some minutes.
 """
 
+import itertools
 import json
 import math
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+Loss = Callable[[int, float], tuple[torch.Tensor, int]]
+"""Of a step's number and the part of the training that is done: the loss, and of how many images."""
 
 
 def device() -> torch.device:
@@ -21,6 +28,33 @@ def device() -> torch.device:
 def autocast(where: torch.device) -> torch.autocast:
     """bfloat16 matrix products over float32 weights."""
     return torch.autocast(where.type, dtype=torch.bfloat16)
+
+
+class Batches(Dataset):
+    """The batch of each step, `make(step)`."""
+
+    def __init__(self, make: Callable[[int], Any]):
+        self.make = make
+
+    def __getitem__(self, step: int) -> Any:
+        return self.make(step)
+
+
+def ahead(make: Callable[[int], Any], workers: int, end: int = 10**9) -> Callable[[int], Any]:
+    """`make` of one step after the other, made ahead by `workers` processes; with none, when asked for."""
+    if not workers:
+        return make
+    running: list[Any] = []
+
+    def take(step: int) -> Any:
+        if not running:
+            steps: Any = range(step, end)
+            running.append(
+                iter(DataLoader(Batches(make), sampler=steps, batch_size=None, num_workers=workers))
+            )
+        return next(running[0])
+
+    return take
 
 
 def optimisers(module: nn.Module, lr: float, decay: float, muon: float | None) -> list[torch.optim.Optimizer]:
@@ -40,12 +74,11 @@ def optimisers(module: nn.Module, lr: float, decay: float, muon: float | None) -
     return found
 
 
-def rate(step: int, steps: int, warmup: int = 100, hold: float = 0.0) -> float:
-    """Factor on the learning rate: linear warm-up, constant to hold * steps, then half a cosine to zero."""
+def rate(step: int, part: float, warmup: int = 100, hold: float = 0.0) -> float:
+    """Factor on the learning rate: linear warm-up, constant to the part `hold`, half a cosine to zero."""
     if step < warmup:
         return (step + 1) / warmup
-    start = max(warmup, hold * steps)
-    return 1.0 if step < start else 0.5 * (1 + math.cos(math.pi * (step - start) / max(1, steps - start)))
+    return 1.0 if part < hold else 0.5 * (1 + math.cos(math.pi * (part - hold) / (1 - hold)))
 
 
 def save(path: Path, state: dict) -> None:
@@ -66,18 +99,19 @@ class Average:
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
         keep = min(self.decay, (1 + step) / (10 + step))
-        for k, v in module.state_dict().items():
-            if v.is_floating_point():
-                self.weights[k].lerp_(v, 1 - keep)
-            else:
-                self.weights[k].copy_(v)
+        own = module.state_dict()
+        real = [k for k, v in own.items() if v.is_floating_point()]
+        torch._foreach_lerp_([self.weights[k] for k in real], [own[k] for k in real], 1 - keep)
+        for k in own.keys() - set(real):
+            self.weights[k].copy_(own[k])
 
 
 def train(
     module: nn.Module,
-    loss: Callable[[int], torch.Tensor],
+    loss: Loss,
     *,
     steps: int,
+    minutes: float | None = None,
     lr: float,
     folder: Path,
     decay: float = 0.0,
@@ -90,33 +124,42 @@ def train(
     minutes_between: float = 2.0,
     watch: Callable[[int], None] | None = None,
 ) -> dict:
-    """Minimise `loss(step)` over the parameters of `module`; goes on from `folder`/state.pt if there is one.
+    """Minimise `loss` over the parameters of `module`; goes on from `folder`/state.pt if there is one.
 
-    `stop` ends early, as a kill would. Writes log.jsonl (step, loss, seconds). Returns the averaged weights.
+    It takes `steps` or, if they are given, `minutes`, however many steps that makes. `stop` ends early, as a
+    kill would. Writes log.jsonl (step, loss, images, seconds). Returns the averaged weights.
     """
     optims = optimisers(module, lr, decay, muon)
     average = Average(module, 0.0 if ema is None else ema)
-    path, last = folder / "state.pt", min(steps, stop or steps)
-    first, spent = resumed(path, module, optims, average)
-    start = saved = time.perf_counter()
-    for step in range(first, last):
+    path = folder / "state.pt"
+    first, images, spent = resumed(path, module, optims, average)
+    start, saved, before = time.perf_counter(), spent, spent
+
+    def keep(step: int) -> None:
+        save(path, state(module, optims, average) | {"step": step, "images": images, "seconds": spent})
+        if watch:
+            watch(step)
+
+    for step in itertools.count(first):
+        part = spent / (60 * minutes) if minutes else step / steps
+        if part >= 1 or step == stop:
+            break
         for group in (g for o in optims for g in o.param_groups):
-            group["lr"] = group["peak"] * rate(step, steps, warmup, hold)
-        value = loss(step)
+            group["lr"] = group["peak"] * rate(step, part, warmup, hold)
+        value, n = loss(step, part)
         value.backward()
         nn.utils.clip_grad_norm_(module.parameters(), clip)
         for optim in optims:
             optim.step()
         module.zero_grad(set_to_none=True)
         average.update(module, step)
-        now = time.perf_counter()
+        images, spent = images + n, before + time.perf_counter() - start
         if step % 10 == 9 or step == steps - 1:
-            _log(folder, step=step + 1, loss=value.item(), seconds=round(spent + now - start, 1))
-        if step + 1 == last or now - saved > 60 * minutes_between:
-            saved = now
-            save(path, state(module, optims, average) | {"step": step + 1, "seconds": spent + now - start})
-            if watch:
-                watch(step + 1)
+            _log(folder, step=step + 1, loss=value.item(), images=images, seconds=round(spent, 1))
+        if spent - saved > 60 * minutes_between:
+            saved = spent
+            keep(step + 1)
+    keep(step)
     return average.weights
 
 
@@ -127,16 +170,16 @@ def state(module: nn.Module, optims: list[torch.optim.Optimizer], average: Avera
 
 def resumed(
     path: Path, module: nn.Module, optims: list[torch.optim.Optimizer], average: Average
-) -> tuple[int, float]:
-    """All as it was saved, if it was. Gives the step to go on with, and the seconds that were spent."""
+) -> tuple[int, int, float]:
+    """All as it was saved, if it was. Gives the step to go on with, the images seen and the seconds spent."""
     if not path.exists():
-        return 0, 0.0
+        return 0, 0, 0.0
     known = torch.load(path, map_location=device(), weights_only=True)
     module.load_state_dict(known["module"])
     for optim, own in zip(optims, known["optims"], strict=True):
         optim.load_state_dict(own)
     average.weights = known["average"]
-    return known["step"], known["seconds"]
+    return known["step"], known["images"], known["seconds"]
 
 
 def _log(folder: Path, **row: float) -> None:

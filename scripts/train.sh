@@ -4,6 +4,7 @@
 #
 #   scripts/train.sh                        # all parts, one thread each, as many at a time as there are cores
 #   STATE=FOLDER HARDWARE="..." scripts/train.sh
+#   scripts/train.sh gpu 9                  # on a GPU: everything in nine minutes, the generators at the same time
 #
 # A part that is finished leaves STATE/done/PART. Nothing is written into assets/: `scripts/train.sh adopt PART` copies a
 # finished part there, once its card says that it is better than what is there.
@@ -27,9 +28,13 @@ judge() {
     part clip.card "$PYTHON" -m scripts.clip_card --data "$STATE" --out "$STATE/clip_emoji" --hardware "$HARDWARE"
 }
 
-autoencoders() {
-  part vae16 "$PYTHON" -m scripts.train_vae --channels 16 --steps 6000 --kl 5e-5 --lr 1e-3 --start assets/sd3_tiny/vae --data "$STATE"
-  part vae4 "$PYTHON" -m scripts.train_vae --channels 4 --steps 6000 --kl 2e-5 --lr 1e-3 --start assets/lumina_tiny/vae --data "$STATE"
+autoencoder() { # CHANNELS COMMAND...: after the command's words, its own
+  local channels=$1
+  shift
+  case $channels in
+    4) "$@" --channels 4 --kl 2e-5 --start assets/lumina_tiny/vae ;;
+    16) "$@" --channels 16 --kl 5e-5 --start assets/sd3_tiny/vae ;;
+  esac
 }
 
 generator() { # FAMILY [ARGUMENTS...]
@@ -38,6 +43,30 @@ generator() { # FAMILY [ARGUMENTS...]
   part "$family" "$PYTHON" -m scripts.train_dit "$family" --steps 60000 --first 0.5 --data "$STATE" --out "$STATE/${family}_tiny" "$@"
 }
 
+on_a_gpu() { # MINUTES: one of autoencoders, the rest of generators; the judge beside both
+  local end=$((SECONDS + 60 * $1)) painters=$((($(nproc) + 1) / 2)) vaes=() channels family
+  for channels in 4 16; do
+    autoencoder $channels "$PYTHON" -m scripts.train_vae --minutes 1.3 --batch 128 --lr 1e-3 --workers $painters \
+      --data "$STATE" > "$STATE/vae$channels.log" 2>&1 &
+    vaes+=($!)
+  done
+  "$PYTHON" -m scripts.train_clip --steps 3000 --batch 256 --workers $((painters / 2)) --data "$STATE" \
+    --out "$STATE/clip_emoji" > "$STATE/clip.log" 2>&1 &
+  wait "${vaes[@]}"
+  for family in lumina sd3 flux; do
+    mkdir -p "$STATE/$family.data" # of its own: two that encode the same scenes would wait for each other
+    cp -r "$STATE/drawings.npz" "$STATE/vae4" "$STATE/vae16" "$STATE/$family.data/"
+    "$PYTHON" -m scripts.train_dit $family --minutes "$(((end - SECONDS - 25) * 100 / 60))e-2" --batch 8 --first 0.4 \
+      --ema 0.999 --scenes 5 --workers $((painters / 2)) --data "$STATE/$family.data" --out "$STATE/${family}_tiny" \
+      > "$STATE/$family.log" 2>&1 &
+  done
+  wait
+}
+
+if [ "${1:-}" = gpu ]; then
+  on_a_gpu "$2"
+  exit
+fi
 if [ "${1:-}" = adopt ]; then
   case $2 in
     clip) cp "$STATE"/clip_emoji/* assets/clip_emoji/ ;;
@@ -49,7 +78,9 @@ fi
 
 part drawings "$PYTHON" -m scripts.drawings --folder "$STATE"
 judge &
-autoencoders
+for channels in 16 4; do
+  autoencoder $channels part vae$channels "$PYTHON" -m scripts.train_vae --steps 6000 --lr 1e-3 --data "$STATE"
+done
 generator sd3 &
 generator lumina
 wait

@@ -136,15 +136,20 @@ def read(model: CLIP, ids: torch.Tensor) -> torch.Tensor:
 
 
 def losses(
-    model: CLIP, tokenize: Callable, pictures: dict, n: int, small: int
-) -> Callable[[int], torch.Tensor]:
+    model: CLIP, tokenize: Callable, pictures: dict, n: int, small: int, workers: int = 0
+) -> loop.Loss:
     """The loss of a step, a function of its number: `small` steps at half the side, then whole ones."""
     where = next(model.parameters()).device
     names, drawn = tokenize(NAMES).to(where), tokenize(DRAWN).to(where)
     halved = {name: picture.reduce(2) for name, picture in pictures.items()}
 
-    def loss(step: int) -> torch.Tensor:
-        x, scenes = batch(halved, step, n, SIZE // 2) if step < small else batch(pictures, step, n)
+    def painted(step: int) -> tuple[torch.Tensor, list[emoji.Scene]]:
+        return batch(halved, step, n, SIZE // 2) if step < small else batch(pictures, step, n)
+
+    batches = loop.ahead(painted, workers)
+
+    def loss(step: int, part: float) -> tuple[torch.Tensor, int]:
+        x, scenes = batches(step)
         captions = [scene.caption for scene in scenes]
         ids = tokenize(captions + [turned(c) for c in captions if turned(c) != c]).to(where)
         # a query of one token, or texts of ten: the flash kernel takes several times as long
@@ -156,7 +161,7 @@ def losses(
             F.cross_entropy(scale * image @ text.T, share.to(where))
             for text, share in zip(texts[1:], shares(scenes), strict=True)
         ]
-        return contrast(image, texts[0], scale) + sum(named)
+        return contrast(image, texts[0], scale) + sum(named), n
 
     return loss
 
@@ -186,6 +191,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=96)
+    parser.add_argument("--workers", type=int, default=0, help="processes that paint ahead")
     parser.add_argument("--first", type=float, default=0.8, help="share of the steps at half the side")
     parser.add_argument("--hold", type=float, default=0.8, help="share of the steps at the full rate")
     parser.add_argument("--lr", type=float, default=2e-3)
@@ -227,7 +233,7 @@ def main() -> None:
     settings = {k: str(x) if isinstance(x, Path) else x for k, x in vars(args).items()}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "settings.json").write_text(json.dumps(settings) + "\n")
-    loss = losses(model, tokenize, pictures, args.batch, small)
+    loss = losses(model, tokenize, pictures, args.batch, small, args.workers)
     rate = {"lr": args.lr, "warmup": args.warmup, "hold": args.hold}
     loop.train(model, loss, steps=args.steps, folder=folder, decay=0.05, watch=watch, **rate)
     export(model.eval(), tokenizer, args.out)

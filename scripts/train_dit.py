@@ -11,7 +11,10 @@ the model is trained on exactly what it will be given; one in ten is empty, for 
 import argparse
 import json
 import math
+import os
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,40 +23,61 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.embeddings import get_2d_rotary_pos_embed_lumina
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from PIL import Image
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from scripts import drawings, emoji, loop, tiny, words
 
-SCENES = {64: 16000, 128: 8000, 256: 400}  # px: how many are painted and encoded
-BATCH = {64: 64, 128: 24, 256: 6}  # images per step
+SCENES = {64: 16000, 128: 8000, 256: 400}  # px: how many are painted and encoded, times --scenes
+BATCH = {64: 64, 128: 24, 256: 6}  # images per step, times --batch
 Velocity = Callable[[torch.Tensor, torch.Tensor, list[str]], torch.Tensor]
 
 
 # ----------------------------------------------------------------------------------------------- latents
 
 
+@dataclass(frozen=True)
+class Scenes:
+    """Training scenes of one size: scaled latents (n, c, size / 4, size / 4) float16, and captions."""
+
+    latents: torch.Tensor
+    captions: list[str]
+
+
 @torch.no_grad()
-def latents(vae: AutoencoderKL, folder: Path, size: int, n: int) -> np.ndarray:
-    """Scaled latents of the first n training scenes, (n, c, size / 4, size / 4) float16; made once."""
-    path = folder / f"latents{size}.npy"
-    if path.exists():
-        return np.load(path, mmap_mode="r")
-    pictures, where = drawings.load(folder.parent), next(vae.parameters()).device
+def encoded(vae: AutoencoderKL, folder: Path, size: int, n: int, workers: int = 0) -> Scenes:
+    """The first n scenes of a size, painted by `workers` processes; made once, in `folder`."""
+    path, captions = folder / f"latents{size}.npy", folder / f"captions{size}.json"
+    where = next(vae.parameters()).device
+    if not path.exists() or len(json.loads(captions.read_text())) < n:
+        known = _encode(vae, drawings.load(folder.parent), size, n, workers)
+        captions.write_text(json.dumps(known.captions))
+        beside = path.with_suffix(f".{os.getpid()}.npy")
+        np.save(beside, known.latents.numpy())
+        beside.rename(path)
+    return Scenes(torch.from_numpy(np.load(path)[:n]).to(where), json.loads(captions.read_text())[:n])
+
+
+def _encode(vae: AutoencoderKL, pictures: dict[str, Image.Image], size: int, n: int, workers: int) -> Scenes:
     config: Any = vae.config
-    shift, batch = config.shift_factor or 0.0, 2**20 // size**2
-    found = []
-    for start in range(0, n, batch):
-        scenes = [emoji.scene("train", size, i) for i in range(start, min(n, start + batch))]
-        x = torch.from_numpy(np.stack([emoji.paint(s, pictures, size) for s in scenes])).permute(0, 3, 1, 2)
+    shift, some, where = config.shift_factor or 0.0, 2**20 // size**2, next(vae.parameters()).device
+
+    def painted(part: int) -> tuple[torch.Tensor, list[str]]:
+        scenes = [emoji.scene("train", size, i) for i in range(part * some, min(n, (part + 1) * some))]
+        images = np.stack([emoji.paint(scene, pictures, size) for scene in scenes])
+        return torch.from_numpy(images).permute(0, 3, 1, 2), [scene.caption for scene in scenes]
+
+    found, captions = [], []
+    batches = loop.ahead(painted, workers, -(-n // some))
+    for part in range(-(-n // some)):
+        x, said = batches(part)
         x = (x.to(where).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
         with loop.autocast(where):
             z = vae.encode(x, return_dict=False)[0].mean
-        found.append(((z.float() - shift) * config.scaling_factor).cpu().numpy().astype(np.float16))
-    beside = path.with_suffix(".partial.npy")
-    np.save(beside, np.concatenate(found))
-    beside.rename(path)
-    return np.load(path, mmap_mode="r")
+        found.append(((z.float() - shift) * config.scaling_factor).half().cpu())
+        captions += said
+    return Scenes(torch.cat(found), captions)
 
 
 def resolution(progress: float, draw: float, first: float) -> int:
@@ -76,7 +100,8 @@ def _lumina(pipe) -> Velocity:
         scale = math.sqrt(h * w * 16) / pipe.default_image_size
         return get_2d_rotary_pos_embed_lumina(pipe.transformer.head_dim, 384, 384, linear_factor=scale)
 
-    ropes = {side: rope(side, side)[: side // 2, : side // 2] for side in (16, 32, 64)}
+    where = pipe.transformer.device
+    ropes = {side: rope(side, side)[: side // 2, : side // 2].to(where) for side in (16, 32, 64)}
     base = {"base_sequence_length": (pipe.default_image_size // 16) ** 2}
 
     def v(x, sigma, prompts):
@@ -173,36 +198,30 @@ def adopt(modules: nn.ModuleDict, sd3: dict[str, torch.Tensor]) -> int:
     return len(found)
 
 
-def draw(step: int, args: argparse.Namespace) -> tuple[int, np.random.Generator]:
-    """Resolution of a step, and the generator of everything else that is drawn in it."""
-    rng = np.random.default_rng([13, step])
-    return resolution(step / args.steps, rng.random(), args.first), rng
-
-
-def objective(pipe: Any, args: argparse.Namespace) -> Callable[[int], torch.Tensor]:
-    """The loss of a step: a function of the weights and the step's number alone."""
+def objective(pipe: Any, args: argparse.Namespace) -> loop.Loss:
+    """The loss of a step: a function of the weights, its number and the part of the training that is done."""
     where, v = loop.device(), velocity(pipe, args.family)
-    cache = args.data / f"vae{tiny.CHANNELS[args.family]}"
-    stores: dict[int, np.ndarray] = {}
+    folder = args.data / f"vae{tiny.CHANNELS[args.family]}"
+    stores: dict[int, Scenes] = {}
     shift = pipe.scheduler.config.shift if args.family != "flux" else math.exp(0.5)
-    # plain matrix products: torch's flash attention for CPUs is slow backwards
-    cpu, cuda = [SDPBackend.MATH], [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
-    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
 
-    def loss(step: int) -> torch.Tensor:
-        size, rng = draw(step, args)
+    def loss(step: int, part: float) -> tuple[torch.Tensor, int]:
+        rng = np.random.default_rng([13, step])
+        size = resolution(part, rng.random(), args.first)
         if size not in stores:
-            stores[size] = latents(pipe.vae, cache, size, SCENES[size])
-        rows = np.sort(rng.choice(SCENES[size], args.batch * BATCH[size], replace=False))
-        prompts = [emoji.scene("train", size, i).caption if rng.random() > 0.1 else "" for i in rows.tolist()]
-        generator = torch.Generator().manual_seed(step)
-        x0 = torch.from_numpy(stores[size][rows]).float()
-        noise = torch.randn(x0.shape, generator=generator)
-        sigma = sigmas(generator, len(rows), shift)
+            stores[size] = encoded(pipe.vae, folder, size, round(args.scenes * SCENES[size]), args.workers)
+        known = stores[size]
+        rows = np.sort(rng.choice(len(known.captions), args.batch * BATCH[size], replace=False))
+        prompts = [known.captions[i] if rng.random() > 0.1 else "" for i in rows]
+        sigma = sigmas(torch.Generator().manual_seed(step), len(rows), shift).to(where)
+        x0 = known.latents[torch.from_numpy(rows).to(where)].float()
+        noise = torch.randn(x0.shape, generator=torch.Generator(where).manual_seed(step), device=where)
         x = torch.lerp(x0, noise, sigma[:, None, None, None])
-        with loop.autocast(where), sdpa_kernel(cpu if where.type == "cpu" else cuda):
-            found = v(x.to(where), sigma.to(where), prompts)
-        return (found.float() - (noise - x0).to(where)).pow(2).mean()
+        # on a CPU, plain matrix products: torch's flash attention is slow backwards there
+        kernels = sdpa_kernel(SDPBackend.MATH) if where.type == "cpu" else nullcontext()
+        with loop.autocast(where), kernels:
+            found = v(x, sigma, prompts)
+        return (found.float() - (noise - x0)).pow(2).mean(), len(rows)
 
     return loss
 
@@ -213,12 +232,15 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("family", choices=list(tiny.PIPELINES))
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--minutes", type=float, help="as many steps as they allow, instead of --steps")
     parser.add_argument("--stop", type=int, help="end early, as a kill would")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--muon", type=float, default=3e-3, help="learning rate of Muon; 0: AdamW throughout")
     parser.add_argument("--first", type=float, default=0.35, help="part of the steps that is at 64 px only")
     parser.add_argument("--ema", type=float, default=0.99, help="decay of the average of the weights")
     parser.add_argument("--batch", type=int, default=1, help="factor on the images per step")
+    parser.add_argument("--scenes", type=float, default=1, help="factor on the scenes that are encoded")
+    parser.add_argument("--workers", type=int, default=0, help="processes that paint them")
     parser.add_argument("--start", type=Path, help="FLUX: begin from this state.pt of an SD3")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path)
@@ -245,11 +267,11 @@ def main() -> None:
     if not args.eager:
         compiled(pipe.transformer)
     folder.mkdir(parents=True, exist_ok=True)
-    images = sum(args.batch * BATCH[draw(step, args)[0]] for step in range(args.steps))
     settings = {k: str(x) if isinstance(x, Path) else x for k, x in vars(args).items()}
-    (folder / "settings.json").write_text(json.dumps(settings | {"images": images}) + "\n")
+    (folder / "settings.json").write_text(json.dumps(settings) + "\n")
     options = {
         "steps": args.steps,
+        "minutes": args.minutes,
         "stop": args.stop,
         "lr": args.lr,
         "muon": args.muon or None,
@@ -257,7 +279,7 @@ def main() -> None:
     }
     loss = objective(pipe, args)
     weights = loop.train(modules, loss, folder=folder, ema=args.ema, warmup=100, hold=0.7, **options)
-    if args.stop is None or args.stop >= args.steps:
+    if args.stop is None or args.stop >= args.steps or args.minutes:
         export(pipe, weights, out)
 
 

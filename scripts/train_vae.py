@@ -69,7 +69,7 @@ def objective(vae: Any, x: torch.Tensor, generator: torch.Generator, kl: float) 
     """L1 on values and on their differences between neighbours (edges), a little MSE, and KL."""
     with loop.autocast(x.device):
         posterior = vae.encode(x, return_dict=False)[0]
-        noise = torch.randn(posterior.mean.shape, generator=generator).to(x.device)
+        noise = torch.randn(posterior.mean.shape, generator=generator, device=x.device)
         z = posterior.mean.float() + posterior.std.float() * noise
         y = vae.decode(z, return_dict=False)[0].float()
     mean, logvar = posterior.mean.float(), posterior.logvar.float()
@@ -96,7 +96,9 @@ def main() -> None:
     )
     parser.add_argument("--channels", type=int, choices=(4, 16), default=4)
     parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--minutes", type=float, help="as many steps as they allow, instead of --steps")
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=0, help="processes that paint ahead")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--kl", type=float, default=2e-4)
     parser.add_argument(
@@ -111,14 +113,17 @@ def main() -> None:
         adopt(vae, AutoencoderKL.from_pretrained(args.start))
     vae.to(where).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def loss(step: int) -> torch.Tensor:
-        x = crops(pictures, step, args.batch).to(where, memory_format=torch.channels_last)
-        return objective(vae, x, torch.Generator().manual_seed(step), args.kl)
+    painted = loop.ahead(lambda step: crops(pictures, step, args.batch), args.workers)
+
+    def loss(step: int, part: float) -> tuple[torch.Tensor, int]:
+        x = painted(step).to(where, memory_format=torch.channels_last)
+        return objective(vae, x, torch.Generator(where).manual_seed(step), args.kl), len(x)
 
     def watch(step: int) -> None:
         print(step, measure(vae, pictures), flush=True)
 
-    vae.load_state_dict(loop.train(vae, loss, steps=args.steps, lr=args.lr, folder=folder, watch=watch))
+    length: Any = {"steps": args.steps, "minutes": args.minutes}
+    vae.load_state_dict(loop.train(vae, loss, lr=args.lr, folder=folder, watch=watch, **length))
     found = measure(vae.eval(), pictures)
     vae.register_to_config(scaling_factor=1 / found["std"])
     if args.channels == 16:

@@ -18,9 +18,9 @@ def fit(folder, *stops: int | None, muon: float | None = None) -> tuple[dict, di
     for stop in stops:
         net = network()
 
-        def loss(step: int, net=net) -> torch.Tensor:
+        def loss(step: int, part: float, net=net) -> tuple[torch.Tensor, int]:
             x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
-            return (net["last"](torch.tanh(net["blocks"][0](x))) - x[:, :2]).pow(2).mean()
+            return (net["last"](torch.tanh(net["blocks"][0](x))) - x[:, :2]).pow(2).mean(), len(x)
 
         averaged = loop.train(
             net, loss, steps=12, lr=1e-2, folder=folder, decay=0.01, muon=muon, ema=0.9, warmup=3, stop=stop
@@ -34,7 +34,33 @@ def test_resumed_training_is_bit_for_bit_the_same(tmp_path, muon):
     parts = fit(tmp_path / "parts", 5, 9, None, muon=muon)
     for one, other in zip(whole, parts, strict=True):
         assert all(torch.equal(one[k], other[k]) for k in one)
-    assert [row["step"] for row in loop.read_log(tmp_path / "parts")][-1] == 12
+    last = loop.read_log(tmp_path / "parts")[-1]
+    assert (last["step"], last["images"]) == (12, 12 * 8)
+
+
+def test_minutes_end_a_training_at_whatever_step_it_is(tmp_path):
+    net, parts = network(), []
+
+    def loss(step: int, part: float) -> tuple[torch.Tensor, int]:
+        parts.append(part)
+        return net["last"](torch.ones(1, 4)).sum(), 1
+
+    loop.train(net, loss, steps=1, minutes=1e-3, lr=0.0, folder=tmp_path)
+    assert parts[0] == 0
+    assert parts == sorted(parts)
+    assert parts[-1] < 1
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["images"] == len(parts)
+
+
+def test_batches_made_ahead_are_those_of_their_steps():
+    def make(step: int) -> tuple[torch.Tensor, list[str]]:
+        return torch.full((2,), step), [f"caption {step}"]
+
+    made, ahead = loop.ahead(make, 0), loop.ahead(make, 2, end=9)
+    for step in range(5, 9):
+        (x, said), (same, again) = made(step), ahead(step)
+        assert torch.equal(x, same)
+        assert said == again
 
 
 def test_a_checkpoint_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -47,7 +73,7 @@ def test_a_checkpoint_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_the_rate_warms_up_holds_and_falls_to_zero():
-    rates = [loop.rate(step, 100, warmup=10, hold=0.7) for step in range(101)]
+    rates = [loop.rate(step, step / 100, warmup=10, hold=0.7) for step in range(101)]
     assert rates[0] == 0.1
     assert set(rates[10:70]) == {1.0}
     assert rates[69:] == sorted(rates[69:], reverse=True)
