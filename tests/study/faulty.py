@@ -2,12 +2,14 @@
 that has what is heavy imported and nothing run, so that each costs no more than its work; `fresh` ones are
 started as a user does."""
 
+import json
 import multiprocessing
 import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -36,12 +38,12 @@ class Process(Protocol):
 
 @dataclass(frozen=True)
 class Strike:
-    """A signal, and when it is sent: in which phase, after how many seconds of processor time in it, or at
-    its end if that comes first."""
+    """A signal, and when it is sent: in which phase, before which of its steps, or at its end if that comes
+    first."""
 
     number: int
     phase: str
-    seconds: float
+    step: int
 
 
 def study(arguments: list[str], log: Path, bytes_a_file: int = 0) -> int:
@@ -50,30 +52,40 @@ def study(arguments: list[str], log: Path, bytes_a_file: int = 0) -> int:
     return ended(running(arguments, log, bytes_a_file))
 
 
-def running(arguments: list[str], log: Path, bytes_a_file: int = 0) -> Any:
+def running(arguments: list[str], log: Path, bytes_a_file: int = 0, steps: "Steps | None" = None) -> Any:
     """The process of such a study."""
-    return started(_run, arguments, log, bytes_a_file)
+    return started(_run, arguments, log, bytes_a_file, steps)
 
 
-def struck(study: Path, arguments: list[str], log: Path, strike: Strike, fresh: bool = False) -> int:
+def struck(study: Path, arguments: list[str], log: Path, strike: Strike) -> int:
     """The exit code where a signal is sent to it: of Ctrl-C to all its processes, as a terminal does."""
+    return _all_ended(running(arguments, log, steps=Steps(study, log, strike)))
+
+
+def struck_fresh(study: Path, arguments: list[str], log: Path, number: int, phase: str) -> int:
+    """The exit code of one that is started as a user does, and gets a signal once it is in a phase."""
     seen = Seen(study, log)
-    process = Fresh(arguments, log) if fresh else running(arguments, log)
-    seen.follow(process, strike)
+    process = Fresh(arguments, log)
+    while process.exitcode is None and (seen.phase() or 0) < PHASES.index(phase):
+        time.sleep(0.002)
+    os.kill(process.pid, number)
+    return _all_ended(process)
+
+
+def counted(study: Path, arguments: list[str], log: Path) -> tuple[int, dict[str, int]]:
+    """The exit code, and how many steps each phase took."""
+    steps = Steps(study, log)
+    code = ended(running(arguments, log, steps=steps))
+    return code, steps.taken()
+
+
+def _all_ended(process: "Process") -> int:
     code = ended(process)
     with suppress(ProcessLookupError):  # what it has started for itself, and is gone in a moment, too
         while True:
             os.killpg(process.pid, 0)
             time.sleep(0.01)
     return code
-
-
-def timed(study: Path, arguments: list[str], log: Path) -> tuple[int, dict[str, float]]:
-    """The exit code, and how many seconds of processor time each phase took."""
-    seen = Seen(study, log)
-    process = running(arguments, log)
-    spent = seen.follow(process, None)
-    return ended(process), spent
 
 
 def started(work: Callable[..., None], *arguments: Any) -> Any:
@@ -135,21 +147,6 @@ class Seen:
             return 1 if self._records() <= self.records else 2
         return 0 if self.said else None
 
-    def follow(self, process: Process, strike: Strike | None) -> dict[str, float]:
-        """Until it has ended or is struck. Gives the seconds of processor time that it had in each phase."""
-        spent: list[float] = [0.0] * len(PHASES)
-        before, wanted = 0.0, PHASES.index(strike.phase) if strike else len(PHASES)
-        while process.exitcode is None:
-            at, now = self.phase(), _processor_seconds(process.pid)
-            if at is not None and now is not None:
-                spent[at], before = spent[at] + now - before, now
-                if strike and (at > wanted or (at == wanted and spent[at] >= strike.seconds)):
-                    with suppress(ProcessLookupError):  # it has just ended
-                        (os.killpg if strike.number == signal.SIGINT else os.kill)(process.pid, strike.number)
-                    break
-            time.sleep(0.002)
-        return dict(zip(PHASES, spent, strict=True))
-
     def _records(self) -> set[Path]:
         return set(self.study.glob("cells/*/records/*.jsonl"))
 
@@ -159,27 +156,68 @@ class Seen:
         return None
 
 
-def _processor_seconds(pid: int | None) -> float | None:
-    """That a process has had; None of one that is gone."""
-    with suppress(OSError, TypeError):
-        return time.clock_gettime(~pid << 3 | 2)  # Linux's clock of the whole of a process
-    return None
+class Steps:
+    """How often the process of a study opens, makes, moves or removes a file (PEP 578), in each phase. It
+    counts for itself, and strikes itself: the load of the machine changes nothing."""
+
+    def __init__(self, study: Path, log: Path, strike: Strike | None = None):
+        self.strike, self.counts = strike, dict.fromkeys(PHASES, 0)
+        self._seen, self._file = Seen(study, log), log.with_suffix(".steps")
+
+    def count(self) -> None:
+        """Those of this process, from now on."""
+        counting = threading.Lock()
+
+        def step(name: str, _: Any) -> None:
+            if not name.startswith(("open", "os.")) or not counting.acquire(blocking=False):
+                return  # the counting's own
+            try:
+                self._step(self._seen.phase())
+            finally:
+                counting.release()
+
+        sys.addaudithook(step)
+
+    def end(self) -> None:
+        """Of the study: what was to be struck and was not is struck now."""
+        if self.strike:
+            if self.strike.number != signal.SIGKILL:
+                signal.signal(self.strike.number, signal.SIG_DFL)
+            self._hit(self.strike)
+        self._file.write_text(json.dumps(self.counts))
+
+    def taken(self) -> dict[str, int]:
+        """By a process that has ended."""
+        return json.loads(self._file.read_text())
+
+    def _step(self, phase: int | None) -> None:
+        if phase is None:
+            return
+        self.counts[PHASES[phase]] += 1
+        strike = self.strike
+        if strike and (phase, self.counts[PHASES[phase]]) > (PHASES.index(strike.phase), strike.step):
+            self._hit(strike)
+
+    def _hit(self, strike: Strike) -> None:
+        self.strike = None
+        (os.killpg if strike.number == signal.SIGINT else os.kill)(os.getpid(), strike.number)
 
 
 def several(arguments: list[str], study: Path, logs: Sequence[Path], strike: Strike) -> list[int]:
     """The exit codes of as many `python run.py` at once, of which the first is struck."""
-    seen = Seen(study, logs[0])
-    processes = [running(arguments, log) for log in logs]
-    seen.follow(processes[0], strike)
+    steps = [Steps(study, logs[0], strike), *(None for _ in logs[1:])]
+    processes = [running(arguments, log, steps=own) for log, own in zip(logs, steps, strict=True)]
     return [ended(process) for process in processes]
 
 
-def _run(arguments: list[str], log: Path, bytes_a_file: int = 0) -> None:
+def _run(arguments: list[str], log: Path, bytes_a_file: int = 0, steps: Steps | None = None) -> None:
     os.setsid()
     for number in (signal.SIGINT, signal.SIGTERM):  # the server that forked this ignores the first
         signal.signal(number, signal.SIG_DFL)
     for stream in (1, 2):
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    if steps:
+        steps.count()
     os.write(1, b"\n")  # it has begun
     sys.argv = ["run.py", *arguments]
     if bytes_a_file:
@@ -187,4 +225,7 @@ def _run(arguments: list[str], log: Path, bytes_a_file: int = 0) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_a_file, bytes_a_file))
     from fovea.__main__ import program
 
-    os._exit(program())
+    code = program()
+    if steps:
+        steps.end()
+    os._exit(code)

@@ -31,12 +31,12 @@ def arguments(small):
 
 @pytest.fixture(scope="module")
 def whole(arguments, tmp_path_factory):
-    """A study that nothing happened to, and the processor time that each phase of it took."""
+    """A study that nothing happened to, and how many steps each phase of it took."""
     folder = tmp_path_factory.mktemp("whole")
-    code, seconds = faulty.timed(folder / "x", [*arguments, f"results={folder}"], folder / "log")
+    code, steps = faulty.counted(folder / "x", [*arguments, f"results={folder}"], folder / "log")
     assert code == 0
-    assert all(seconds.values())
-    return folder / "x", seconds
+    assert min(steps.values()) > 10
+    return folder / "x", steps
 
 
 def strikes(number: signal.Signals, moments: int) -> Iterator[list[tuple[str, float]]]:
@@ -107,7 +107,7 @@ def test_stopped_and_continued(arguments, whole, tmp_path, number, moments):
     command, study, log = [*arguments, f"results={tmp_path}"], tmp_path / "x", tmp_path / "log"
     before: dict[Path, int] = {}
     for phase, part in moments:
-        strike = Strike(number, phase, part * whole[1][phase])
+        strike = Strike(number, phase, int(part * whole[1][phase]))
         assert faulty.struck(study, command, log, strike) in CODES[number]
         before = kept(study, before)
     ends(command, log, study, before, whole)
@@ -115,17 +115,16 @@ def test_stopped_and_continued(arguments, whole, tmp_path, number, moments):
 
 def test_what_a_user_starts_is_stopped_and_continued(arguments, whole, tmp_path):
     command, study, log = [*arguments, f"results={tmp_path}"], tmp_path / "x", tmp_path / "log"
-    killed = Strike(signal.SIGKILL, "generating", 0.3 * whole[1]["generating"])
-    assert faulty.struck(study, command, log, killed, fresh=True) == -9
+    assert faulty.struck_fresh(study, command, log, signal.SIGKILL, "generating") == -9
     before = kept(study, {})
-    assert faulty.struck(study, command, log, Strike(signal.SIGTERM, "reporting", 0.1), fresh=True) == 143
+    assert faulty.struck_fresh(study, command, log, signal.SIGTERM, "scoring") == 143
     before = kept(study, before)
     ends(command, log, study, before, whole)
 
 
 def test_one_of_two_is_killed_and_the_other_makes_the_whole_of_it(arguments, whole, tmp_path):
     command, logs = [*arguments, f"results={tmp_path}"], [tmp_path / "first", tmp_path / "second"]
-    strike = Strike(signal.SIGKILL, "generating", 0.3 * whole[1]["generating"])
+    strike = Strike(signal.SIGKILL, "generating", whole[1]["generating"] // 3)
     assert faulty.several(command, tmp_path / "x", logs, strike) == [-9, 0]
     assert faulty.study(command, logs[1]) == 0  # who is killed after the other has left is cleared away now
     assert not (tmp_path / "x" / ".workers").exists()
