@@ -13,12 +13,18 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from fovea.eval.memory import Memory, peak
 from fovea.eval.telemetry import State, watch
 
 T = TypeVar("T")
+
+# The kernel that a CPU takes for attention: torch before 2.15 leaves it out of its count.
+flop_registry.setdefault(
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu,
+    flop_registry[torch.ops.aten._scaled_dot_product_flash_attention],
+)
 
 
 class Timed(NamedTuple):

@@ -80,7 +80,13 @@ def remembered(
 
 
 def lacks(kernel: str, device: str, dtype: torch.dtype, masked: bool, grouped: bool) -> bool:
-    """Whether torch has no such kernel for what a processor computes: tried on a few tokens."""
+    """Whether torch has no such kernel for what a processor computes: tried on a few tokens, under a mask and
+    with shared keys, which no processor has at once."""
+    tried = [(False, True)] * grouped + [(True, False)] * masked
+    return any(_lacks(kernel, device, dtype, *need) for need in tried or [(False, False)])
+
+
+def _lacks(kernel: str, device: str, dtype: torch.dtype, masked: bool, grouped: bool) -> bool:
     q, k = (torch.zeros(1, heads, 16, 64, device=device, dtype=dtype) for heads in (4, 2 if grouped else 4))
     mask = torch.ones(1, 1, 1, 16, device=device, dtype=torch.bool) if masked else None
     with sdpa_kernel(KERNELS[kernel]), warnings.catch_warnings():

@@ -21,7 +21,8 @@ from fovea.models.transformer import Entered, Transformer, weights
 class LuminaAttention(Processor):
     """Self-attention over the image with rotary keys, or cross-attention to the text, whose keys have none.
 
-    The stock self-attention mask is all ones and left out: the same result, faster.
+    The stock self-attention mask is all ones and left out: the same result, faster. Under the text's mask
+    keys are laid out for each query's head: with shared ones a GPU has no fused kernel but cuDNN's.
     """
 
     stands_for: ClassVar = ("LuminaAttnProcessor2_0",)
@@ -42,7 +43,8 @@ class LuminaAttention(Processor):
         q = turn(q, query_rotary_emb)
         if key_rotary_emb is None:
             k, v = self.outside(prompt, self) or keys_values(attn, encoder_hidden_states)
-            return self.attend(q, k, v, attn_mask=attention_mask[:, None, None].bool(), enable_gqa=True)
+            k, v = (t.repeat_interleave(attn.heads // t.shape[2], 2) for t in (k, v))
+            return self.attend(q, k, v, attn_mask=attention_mask[:, None, None].bool())
         k, v = keys_values(attn, encoder_hidden_states)
         k = turn(k, key_rotary_emb)
         k, v = self.outside(remembered, self, k, v, "image")

@@ -25,10 +25,12 @@ class Settings:
     """name: folder under `results`; null makes it from the choices. n: the first n prompts of the set.
     Raising n, or adding seeds, goes on where the study stands. cost: what a method has to be cheaper in than
     step reduction at the same quality; gains and plots are by it. cell_timeout: seconds that one call of a
-    cell may take, its warm-up or a batch; more is its failure. retry: "failed" makes nothing but what has
-    failed. sibling: names of models, rivals of the methods with few steps of their own. versus: label of a
-    cell that all others are compared with, in pairs; null for the natural pairs. The last five ask for other
-    things than a study: COMMANDS."""
+    cell may take, its warm-up or a batch; more is its failure. time_limit: seconds after which a worker
+    begins no further batch. traces: images of a cell, at most, that are traced and whose FLOPs torch counts,
+    beside the closed form that all have; 0 for none. retry: "failed" makes nothing but what has failed.
+    sibling: names of models, rivals of the methods with few steps of their own. versus: label of a cell that
+    all others are compared with, in pairs; null for the natural pairs. The last five ask for other things
+    than a study: COMMANDS."""
 
     prompts: str
     name: str | None = None
@@ -38,6 +40,8 @@ class Settings:
     batch: Annotated[int, Field(ge=1, le=10_000)] = 4
     cost: Literal["time", "flops"] = "time"
     cell_timeout: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    time_limit: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    traces: Annotated[int, Field(ge=0, le=4)] = 4
     retry: Literal["failed"] | None = None
     sibling: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
     versus: str | None = None

@@ -20,7 +20,8 @@ from fovea.study.plan.cells import GENERATION, Cell, Node, cells, full_model
 from fovea.study.plan.fingerprint import digest
 
 OF_RUN = {"name", "plan", *COMMANDS}  # keys that say what to do, not what the study is
-OF_PROCESS = {"results", "launcher", "logger", "cell_timeout", "retry"}  # and how, which may differ
+# and how, which may differ
+OF_PROCESS = {"results", "launcher", "logger", "cell_timeout", "time_limit", "retry"}
 MOST = 128  # shards of a model, about: few enough that looking for a free one takes no time
 
 

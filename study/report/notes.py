@@ -91,12 +91,18 @@ def unseen(n: int) -> list[str]:
     return [note if n > SHOWN else f"{note} {ALLOWED}"]
 
 
+def _traced(rows: Sequence[Row]) -> str:
+    if all(row.counted is None for row in rows):  # traces=0
+        return "; it is not"
+    return ", and up to four images to count FLOPs and trace them; neither is"
+
+
 def measuring(rows: Sequence[Row]) -> list[str]:
     out = []
     if any(row.speed is not None and row.speed.first is not None for row in rows):
         out.append(
-            "Warm-up: one call of a full batch per cell, its cold start, and up to four images to count "
-            f"FLOPs and trace them; neither is among the repetitions.{_cold(rows)}"
+            f"Warm-up: one call of a full batch per cell, its cold start{_traced(rows)} among the "
+            f"repetitions.{_cold(rows)}"
         )
     out += [f"{text}." for text in sorted({row.speed.cut for row in rows if row.speed and row.speed.cut})]
     hot = [(row.cell.label, row.speed) for row in rows if row.speed and row.speed.throttled]

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import inf
+from time import monotonic
 
 import diffusers
 import torch
@@ -62,17 +64,25 @@ class Loaded:
 @dataclass
 class Runner:
     """Makes one shard after the other on the device of this process. A model stays loaded, and its cells
-    warm, until a shard asks for another one. failed: cells that are not tried again."""
+    warm, until a shard asks for another one. failed: cells that are not tried again. until: when
+    time_limit is over, on the monotonic clock."""
 
     plan: Plan
     store: Store
     failed: set[str] = field(default_factory=set)
+    until: float = inf
     loaded: Loaded | None = None
     writing: Writing = field(default_factory=Writing)
     _held: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> "Runner":
+        limit = self.plan.settings.time_limit
+        self.until = inf if limit is None else monotonic() + limit
         return self
+
+    @property
+    def over(self) -> bool:
+        return monotonic() >= self.until
 
     def __exit__(self, *_: object) -> None:
         self.writing.close()
@@ -104,6 +114,8 @@ class Runner:
             timed = {cell.dense for cell in lacking if missing[cell.id]}
             for cell in turn(cells, i):
                 own = missing.get(cell.id, set())
+                if self.over:
+                    return
                 if (own or cell.id in timed) and cell.id not in self.failed:
                     yield from self.guarded(cell, partial(self.batch, self.loaded, cell, batch, own))
 
@@ -136,6 +148,8 @@ class Runner:
         cold = [cell for cell in cells if cell.id not in loaded.warm]
         yield from map(Said, sorted({why for cell in cold if (why := self.cut(loaded, cell))}))
         for cell in cells:
+            if self.over:
+                return
             if cell.id not in loaded.warm and cell.id not in self.failed:
                 yield from self.guarded(cell, partial(self.warm_up, loaded, cell))
             first = self.plan.samples[0].key

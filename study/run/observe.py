@@ -177,9 +177,6 @@ def quarters(grid: tuple[int, int], p: int) -> Tensor:
     return both.flatten(2).flatten(0, 1)
 
 
-IMAGES = 4  # of each cell are traced, at most
-
-
 @dataclass
 class Tracing:
     """Of the cells that one loaded model serves. dense: by id of a baseline, what the others are compared
@@ -199,10 +196,12 @@ class Tracing:
     @property
     def batch(self) -> Sequence[Sample]:
         """The first of the study's samples, in one call."""
-        return self.plan.samples[: min(self.plan.settings.batch, IMAGES)]
+        return self.plan.samples[: min(self.plan.settings.batch, self.plan.settings.traces)]
 
     def __call__(self, cell: Cell) -> None:
         """Notes the cell's FLOPs, counted and by the closed form, of so many images, and their traces."""
+        if not self.batch:
+            return
         lacking = {s.key for s in self.batch} - set(read(self.store, cell.id))
         if lacking or self.store.samples(cell.id).flops is None:
             self.trace(cell)

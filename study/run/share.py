@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 
 from fovea.study.plan.plan import Plan, Shard, shards
 from fovea.study.presence import at_work
-from fovea.study.run.events import Event, Left, Started
+from fovea.study.run.events import Event, Left, Said, Started
 from fovea.study.run.execute import Runner, pending
 from fovea.study.store import Store
 from fovea.study.workers import Worker
@@ -14,17 +14,17 @@ PAUSE = 0.5  # seconds between looks at what others have on lease
 
 
 def share(plan: Plan, store: Store, worker: Worker) -> Iterator[Event]:
-    """Makes shards that nobody else has, until all are made or have failed here. Others' are waited for: the
-    study is whole when this ends."""
+    """Makes shards that nobody else has, until all are made or have failed here, or until time_limit is over.
+    Others' are waited for: else the study is whole when this ends."""
     with Runner(plan, store) as runner:
         every = asked(plan, store)
         work = [shard.only(every) for shard in shards(plan)]
         left = _left(plan, store, runner, every)
         yield Started(left)
-        while any(left.values()):
+        while any(left.values()) and not runner.over:
             worked = False
             for shard in work:
-                if _lacks(plan, store, runner, shard) and worker.take(shard.name):
+                if not runner.over and _lacks(plan, store, runner, shard) and worker.take(shard.name):
                     worked = True
                     yield from _make(plan, store, runner, worker, shard)
             if not worked:
@@ -33,6 +33,9 @@ def share(plan: Plan, store: Store, worker: Worker) -> Iterator[Event]:
             worker.check()
             left = _left(plan, store, runner, every)
             yield Left(left, _makers(worker))
+        if runner.over and any(left.values()):
+            over = f"time_limit={plan.settings.time_limit:g} s are over"
+            yield Said(f"{over}: {sum(left.values())} images are left to make")
 
 
 def asked(plan: Plan, store: Store) -> list[str]:

@@ -11,7 +11,7 @@ from fovea.study.config.errors import Refused
 from fovea.study.plan.plan import make as planned
 from fovea.study.plan.plan import shards
 from fovea.study.records import BatchRecord
-from fovea.study.run.events import Left, Made, Started
+from fovea.study.run.events import Left, Made, Said, Started
 from fovea.study.run.provenance import check_worker
 from fovea.study.run.share import share
 from fovea.study.segments import parsed
@@ -122,3 +122,20 @@ def test_what_fails_in_one_process_is_waited_for_by_none(plan, tmp_path):
     assert [faulty.ended(process) for process in processes] == [0, 0]
     assert len(Store(tmp_path).samples(broken.id).failures) == 2
     assert len(Store(tmp_path).samples(plan.cells[0].id)) == 4
+
+
+def test_when_the_time_is_over_what_is_finished_stays_and_the_rest_is_told(plan, tmp_path, monkeypatch):
+    """The clock stands until three batches are made, and is far ahead from then on."""
+    store, clock = Store(tmp_path), [0.0]
+    monkeypatch.setattr("fovea.study.run.execute.monotonic", lambda: clock[0])
+    hurried = replace(plan, settings=replace(plan.settings, time_limit=60.0, traces=0))
+    told, images = [], 0
+    with store.at_work(hurried.digest) as worker:
+        for event in share(hurried, store, worker):
+            told.append(event)
+            images += isinstance(event, Made)
+            clock[0] = 61.0 if images == 3 else 0.0
+    lacking = len(plan.cells) * 8 - 3
+    assert told[-1] == Said(f"time_limit=60 s are over: {lacking} images are left to make")
+    assert len(made(store, plan)) == images == 3
+    assert all(store.samples(cell.id).flops is None for cell in plan.cells)
