@@ -225,7 +225,8 @@ def paired_difference(
     if np.array_equal(x, y):
         alone = len(x if groups is None else set(groups)) < 2
         return Interval(0.0, 0.0, 0.0, 0.0, None) if alone else Interval(0.0, 0.0, 0.0, level, 1.0)
+    if not np.isfinite([pooled(x, pool=pool), pooled(y, pool=pool)]).all():
+        identical = "in decibels to images that are all identical to the dense ones"
+        raise ValueError(f"no difference {identical if pool == 'decibel' else 'to what is not finite'}")
     both = Resampled(np.stack([x, y], 1), pool, groups, seed)
-    if not np.isfinite(both.value).all():
-        raise ValueError("no difference in decibels to images that are all identical to the dense ones")
     return both.interval([1, -1], level, worse if pool == "mean" else None)

@@ -1,6 +1,6 @@
 """No command: a study is planned, made and reported; with plan=true only its plan is told."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -123,16 +123,27 @@ def unavailable(plan: Plan) -> list[str]:
 
 
 def other_report(plan: Plan) -> list[str]:
-    """A folder has one report. Cells of another study in it keep their images and lose their rows."""
-    cells = {cell.id for cell in plan.cells}
+    """A folder has one report. Cells of another study in it keep their images and lose their rows; of those
+    that are called as cells of this one it is told what has changed."""
+    cells, named = ({getattr(cell, key): cell for cell in plan.cells} for key in ("id", "label"))
     before = Stored(plan.folder).reported.get("cells", {})
-    left = [known["label"] for cell, known in before.items() if cell not in cells]
+    left = {known["label"]: known for cell, known in before.items() if cell not in cells}
     if not left:
         return []
-    return [
-        f"{plan.folder} has another study's report, with {', '.join(left)}: a run writes over it, the images "
-        "stay; name=NEW keeps both"
-    ]
+    changed = [_changed(left[label], named[label].identity) for label in left.keys() & named.keys()]
+    what = ", ".join(sorted({key for keys in changed for key in keys}))
+    report = f"another study's report, with {', '.join(left)}{what and f' (of other {what})'}"
+    return [f"{plan.folder} has {report}: a run writes over it, the images stay; name=NEW keeps both"]
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """What of a cell's identity is another one: settings, weights, code, packages, machine."""
+    for key, value in now.items():
+        known = before.get(key)
+        if key in ("model", "method") and isinstance(known, Mapping):
+            yield from (f"{key}.{name}" for name in value if value[name] != known.get(name))
+        elif known != value:
+            yield key
 
 
 def _too_few(plan: Plan) -> list[str]:

@@ -146,7 +146,11 @@ def _place(where: str, key: object) -> str:
 def _sentence(error: ValidationError, kind: type, node: Node, where: str) -> str:
     """Of each setting at fault its value, what pydantic says of it, and the nearest that is allowed."""
     found: dict[str, list[str]] = {}
-    for fault in error.errors():
+    faults = error.errors()
+    of_items = {fault["loc"][:1] for fault in faults if len(fault["loc"]) > 1}
+    for fault in faults:
+        if fault["type"] == "too_short" and fault["loc"] in of_items:
+            continue  # pydantic leaves out what is wrong before it counts
         name = str(fault["loc"][0]) if fault["loc"] else ""
         found.setdefault(name, []).append(_reason(fault, name, kind, node, where))
     lines = []

@@ -1,8 +1,8 @@
 """What a cell is: the hash of all that touches its numbers.
 
     the resolved settings of model and method, defaults included; the size of a batch
-    the weights (contents of small files, size and a sample of large ones; a hub file's own hash), those that
-        a method's settings name, too
+    the weights (contents of small files, size and a sample of every tensor of large ones; a hub file's own
+        hash), those that a method's settings name, too
     the versions of torch, diffusers, transformers, numpy, and of the package whose quantised layers it has
     the source that makes and times an image, which is found by following imports: from the timed region
     (clock, rounding to 8 bits), from the model's family and from the method
@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fovea.models.quantize import KINDS
 from fovea.source import followed, home, imported, source, syntax
@@ -31,7 +31,7 @@ FOLLOWED = ("fovea.models", "fovea.methods", "fovea.eval")  # what plans and rep
 FAMILIES = "fovea.models.families"
 MADE_OF = ("packages", "code", "weights", "files")
 RANDOM, QUANTISED = "fovea.models.random_weights", "fovea.models.quantize"
-SMALL, BLOCK = 64 << 20, 1 << 20
+SMALL, BLOCK, PIECE = 64 << 20, 1 << 20, 4 << 10
 
 
 def digest(value: Any) -> str:
@@ -134,8 +134,8 @@ def folder(path: Path) -> str:
 
 @cache
 def _contents(file: Path, size: int) -> str:
-    """Hash of a file; of a large one its size, its end and a block in each 64th. In the hub's cache the
-    link's goal is the hash already."""
+    """Hash of a file; of a large one its size, its end, a block in each 64th and the middle of every tensor,
+    so that no other tensor goes unseen. In the hub's cache the link's goal is the hash already."""
     goal = file.resolve().name
     if file.is_symlink() and len(goal) in (40, 64):
         return goal
@@ -145,7 +145,24 @@ def _contents(file: Path, size: int) -> str:
         for place in [*range(0, size, step), max(0, size - BLOCK)]:
             stream.seek(place)
             total.update(stream.read(BLOCK))
+        for place in _middles(stream, size) if size > SMALL else ():
+            stream.seek(place)
+            total.update(stream.read(PIECE))
     return total.hexdigest()
+
+
+def _middles(stream: IO[bytes], size: int) -> list[int]:
+    """Where the middle of each tensor of a safetensors file is; none of any other file."""
+    stream.seek(0)
+    length = int.from_bytes(stream.read(8), "little")
+    if length > size:
+        return []
+    try:
+        header = json.loads(stream.read(length))
+        ends = [tensor["data_offsets"] for name, tensor in header.items() if name != "__metadata__"]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return []
+    return [8 + length + (start + end) // 2 for start, end in sorted(ends)]
 
 
 def threads() -> int:

@@ -98,6 +98,8 @@ def test_paired_difference_refuses_what_it_cannot_give():
         paired_difference([1, 2], [1, 2, 3])
     with pytest.raises(ValueError, match="identical"):
         paired_difference([math.inf] * 3, [20, 30, 40], pool="decibel")
+    with pytest.raises(ValueError, match="no difference to what is not finite"):
+        paired_difference([math.inf, 1, 2], [20, 30, 40])
 
 
 def test_the_interval_by_hand():

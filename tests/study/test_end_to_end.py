@@ -103,6 +103,20 @@ def test_plan_prints_and_makes_nothing(small, finished, tmp_path, capsys):
     assert summary["seconds_left"] > 0
 
 
+def test_a_report_of_other_weights_is_told_before_it_is_written_over(small, finished, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / "whole")
+    file = tmp_path / "whole" / "provenance.json"
+    before = json.loads(file.read_text())
+    for cell in before["cells"].values():
+        cell["weights"] = "0" * 12
+    before["cells"] = {cell[::-1]: known for cell, known in before["cells"].items()}
+    file.write_text(json.dumps(before))
+    other = ["batch=1" if word.startswith("batch=") else word for word in small]
+    _, _, out, _ = go(capsys, *other, f"results={tmp_path}", "name=whole", "plan=true")
+    told = "has another study's report, with dense, ras ratio=0.5, ras ratio=0.25, 3 steps (of other"
+    assert f"{told} batch, weights): a run writes over it" in " ".join(out.split())
+
+
 def test_killed_within_a_batch_its_images_are_the_same_to_the_bit(small, finished, tmp_path, capsys):
     shutil.copytree(finished, tmp_path / "whole")
     lost = sorted(tmp_path.glob("whole/cells/*/images/*/*.png"))[1::3]

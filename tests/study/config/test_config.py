@@ -8,7 +8,9 @@ import pytest
 from fovea.study.commands.command import execute as study
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
+from fovea.study.config.instantiate import validated
 from fovea.study.config.overrides import may_vary
+from fovea.study.config.schema import Settings
 from fovea.study.plan import fingerprint
 from fovea.study.plan.plan import make
 
@@ -91,6 +93,14 @@ def test_refused(override, weights, prompts):
     with pytest.raises(Refused) as refusal:
         make([f"model.path={weights}", *extra, override])
     assert REFUSED[override] in str(refusal.value)
+
+
+def test_a_wrong_item_is_not_told_to_be_no_item():
+    with pytest.raises(Refused) as refusal:
+        validated(Settings, {"prompts": "", "seeds": [-1, "x"]})
+    said = "must be greater than or equal to 0 or must be a valid integer"
+    assert str(refusal.value).startswith(f"seeds=[-1, 'x']: {said.replace(' or must be', ' or', 1)}")
+    assert "at least 1 item" not in str(refusal.value)
 
 
 def test_only_text_is_told_to_stand_in_quotes():

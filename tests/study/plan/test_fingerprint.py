@@ -2,7 +2,9 @@
 
 import shutil
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import fovea.source
 from fovea.models.families import FAMILIES
@@ -104,6 +106,28 @@ def test_docstrings_touch_no_number(source):
     file.write_text(file.read_text().replace('"""Region-adaptive sampling', '"""Sampling'))
     forget()
     assert code(MODEL, RAS) == before
+
+
+def test_no_tensor_of_a_large_file_changes_unseen(tmp_path, monkeypatch):
+    monkeypatch.setattr(fingerprint, "SMALL", 1000)
+    monkeypatch.setattr(fingerprint, "BLOCK", 16)
+    tensors = {str(i): np.zeros(500, np.uint8) for i in range(100)}
+    save_file(tensors, tmp_path / "same.safetensors")
+    hashes = {}
+    for name in ("none", "none either", *tensors):
+        file = tmp_path / f"{name}.safetensors"
+        save_file(tensors | ({name: np.ones(500, np.uint8)} if name in tensors else {}), file)
+        hashes[name] = fingerprint._contents(file, file.stat().st_size)
+    assert hashes["none"] == hashes["none either"]
+    assert len(set(hashes.values())) == 1 + len(tensors)
+
+
+@pytest.mark.parametrize("start", [b"\xff" * 8, b"\x05" + b"\x00" * 7 + b"[[[[[", b"PK", b""])
+def test_a_large_file_that_is_no_safetensors_has_no_tensors(tmp_path, start):
+    file = tmp_path / "x.bin"
+    file.write_bytes(start)
+    with open(file, "rb") as stream:
+        assert fingerprint._middles(stream, len(start)) == []
 
 
 def test_random_weights_are_of_their_architecture(source):
