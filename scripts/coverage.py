@@ -239,10 +239,10 @@ def covered(case: Case, n: int, seeds: int, runs: int) -> float:
 
 def table(runs: int, only: str = "") -> Iterator[str]:
     """Those of SHORT last. One image that failed by 10 dB outweighs ten others in a mean of powers, and no
-    sample without one tells of them: of 24 images' differences those hold that show two failures or more (.99)
-    and most of those that show one (.89), and of those that show none .15. Reaching as far as a failure
-    would, on the side of the longer tail in decibels, they would be 1.7 times as wide without failures, and
-    hold .90; on both sides 2.6 times, for .93."""
+    sample without one tells of them: differences of 24 images cover .99 where two failures or more are among
+    them, .89 where one is, and .15 where none is. Reaching as far as a failure would, on the side of the
+    longer tail in decibels, they would be 1.7 times as wide without failures and cover .90; on both sides
+    2.6 times, for .93."""
     yield f"{'95 % interval of':36}{'prompts':>8}{'seeds':>6}  covers"
     for (name, case), n, seeds in product((CASES | SHORT).items(), (24, 100), (1, 4)):
         if only in name:
