@@ -4,7 +4,7 @@
 #
 #   scripts/train.sh                        # all parts, one thread each, as many at a time as there are cores
 #   STATE=FOLDER HARDWARE="..." scripts/train.sh
-#   scripts/train.sh gpu 9                  # on a GPU: everything in nine minutes, the generators at the same time
+#   scripts/train.sh gpu 540                # on a GPU: everything in so many seconds, the generators at the same time
 #
 # A part that is finished leaves STATE/done/PART. Nothing is written into assets/: `scripts/train.sh adopt PART` copies a
 # finished part there, once its card says that it is better than what is there.
@@ -43,8 +43,8 @@ generator() { # FAMILY [ARGUMENTS...]
   part "$family" "$PYTHON" -m scripts.train_dit "$family" --steps 60000 --first 0.5 --data "$STATE" --out "$STATE/${family}_tiny" "$@"
 }
 
-on_a_gpu() { # MINUTES: one of autoencoders, the rest of generators; the judge beside both
-  local end=$((SECONDS + 60 * $1)) painters=$((($(nproc) + 1) / 2)) vaes=() channels family
+on_a_gpu() { # SECONDS: 80 of autoencoders, the rest of generators; the judge beside both
+  local end=$((SECONDS + $1)) painters=$((($(env -u OMP_NUM_THREADS nproc) + 1) / 2)) vaes=() channels family
   for channels in 4 16; do
     autoencoder $channels "$PYTHON" -m scripts.train_vae --minutes 1.3 --batch 128 --lr 1e-3 --workers $painters \
       --data "$STATE" > "$STATE/vae$channels.log" 2>&1 &
@@ -56,7 +56,7 @@ on_a_gpu() { # MINUTES: one of autoencoders, the rest of generators; the judge b
   for family in lumina sd3 flux; do
     mkdir -p "$STATE/$family.data" # of its own: two that encode the same scenes would wait for each other
     cp -r "$STATE/drawings.npz" "$STATE/vae4" "$STATE/vae16" "$STATE/$family.data/"
-    "$PYTHON" -m scripts.train_dit $family --minutes "$(((end - SECONDS - 25) * 100 / 60))e-2" --batch 8 --first 0.4 \
+    "$PYTHON" -m scripts.train_dit $family --minutes "$(((end - SECONDS - 20) * 100 / 60))e-2" --batch 8 --first 0.4 \
       --ema 0.999 --scenes 5 --workers $((painters / 2)) --data "$STATE/$family.data" --out "$STATE/${family}_tiny" \
       > "$STATE/$family.log" 2>&1 &
   done
