@@ -8,9 +8,10 @@ A metric is one file here with a frozen, closed dataclass: its fields are its co
     metric(samples)    -> one `Score` per name in `scores`
 
 A number never travels without its n and its standard error, and what cannot be computed is never a number: a
-metric raises `Unavailable` with the reason and the remedy, and `@quality` around its `__call__` makes of that
-scores that say so. To add one: `eval/x.py`, its node `conf/metric/x.yaml`, `tests/eval/test_x.py`, nothing
-else; where every image has a figure of its own, `eval.per_image` does all but the figure.
+metric raises `Unavailable` with the reason and the remedy (keys of its own as `metric.NAME.KEY=VALUE`), and
+`@quality` around its `__call__` makes of that scores that say so. To add one: `eval/x.py`, its node
+`conf/metric/x.yaml`, `tests/eval/test_x.py`, nothing else; where every image has a figure of its own,
+`eval.per_image` does all but the figure.
 """
 
 import math

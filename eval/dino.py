@@ -55,7 +55,9 @@ class DINOv2:
                 return file
         name = f"dinov2_{NAMES[self.size]}_pretrain.pth"
         what = f"there is no file {self.weights}" if self.weights else f"the weights {name} are missing"
-        raise Unavailable(what, f"put {name} into torch's hub cache, or give `backbone.weights=FILE`")
+        raise Unavailable(
+            what, f"put {name} into torch's hub cache, or give `metric.NAME.backbone.weights=FILE`"
+        )
 
     def cached(self) -> list[Path]:
         from huggingface_hub import try_to_load_from_cache

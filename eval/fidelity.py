@@ -50,7 +50,9 @@ class PSNR(Compared):
 
     def compute(self, batch: Batch) -> dict[str, Tensor]:
         pairs = zip(batch.images, batch.dense, strict=True)
-        return {"mse": torch.stack([(a.double() - b.double()).square().mean() for a, b in pairs])}
+        # as numbers: a tensor kept of each pair would lie among its temporaries, and hold their memory
+        mse = [float((a.double() - b.double()).square().mean()) for a, b in pairs]
+        return {"mse": torch.tensor(mse, dtype=torch.float64)}
 
     @quality
     def __call__(self, samples: Samples) -> list[Score]:

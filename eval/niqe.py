@@ -63,7 +63,7 @@ class NIQE(Judged):
 
     def check(self) -> None:
         if not located(self.parameters).is_file():
-            remedy = "`python -m scripts.niqe_parameters` writes them; or give `parameters=FILE`"
+            remedy = "`python -m scripts.niqe_parameters` writes them; or give `metric.NAME.parameters=FILE`"
             raise Unavailable(f"no parameters of photographs in {self.parameters}", remedy)
 
     @property

@@ -64,7 +64,8 @@ class Reference:
             theirs = "of several sizes" if size is None else "{} x {}".format(*size)
             raise Unavailable(
                 f"the reference images are {theirs}, those to be judged {ours[0]} x {ours[1]}",
-                "make the reference anew (scripts.reference_stats --side), or set `reference.size=any`",
+                "make the reference anew (scripts.reference_stats --side), or set "
+                "`metric.NAME.reference.size=any`",
             )
         return known
 
@@ -84,7 +85,7 @@ class Reference:
         if self.path is None:
             raise Unavailable(
                 "no reference images are given",
-                "give a folder of some, or a file of their features, as `reference.path=PLACE`",
+                "give a folder of some, or a file of their features, as `metric.NAME.reference.path=PLACE`",
             )
         return located(self.path)
 

@@ -30,7 +30,8 @@ def in_folder(folder: Path) -> Path:
             return folder / name
     raise Unavailable(
         f"no open_clip model in {folder} (open_clip_config.json and {NAMES[0]})",
-        "give `backbone.model=local-dir:PATH`; `python -m scripts.train_clip` trains the embedded one",
+        "give `metric.NAME.backbone.model=local-dir:PATH`; `python -m scripts.train_clip` trains the "
+        "embedded one",
     )
 
 
@@ -55,7 +56,7 @@ def of_tag(model: str, tag: str) -> Path:
     raise Unavailable(
         f"the weights {tag!r} of {model} are not on this machine",
         f"fetch them once, `python -c \"import open_clip; open_clip.create_model('{model}', '{tag}')\"`, "
-        "or give `backbone.pretrained=FILE`",
+        "or give `metric.NAME.backbone.pretrained=FILE`",
     )
 
 
@@ -78,8 +79,8 @@ def quick_gelu(model: str, pretrained: str, weights: Path, given: bool | None = 
     if published:
         raise Unavailable(
             f"{weights} does not say which activation it was trained with, and {model} is there with both",
-            "`backbone.quick_gelu=true` if it is OpenAI's or was tuned from it, `backbone.quick_gelu=false` "
-            "if not",
+            "`metric.NAME.backbone.quick_gelu=true` if it is OpenAI's or was tuned from it, "
+            "`metric.NAME.backbone.quick_gelu=false` if not",
         )
     return False
 

@@ -12,7 +12,7 @@ last; it is no measurement.
 Memory is the process's own, the highest that was seen in looking twenty times a second, and all that was
 resident, with the files that are mapped into it: features lie on the disk, and the system drops what it has
 read of them where memory is short. What grows with the images of the own is their keys, prompts and scores,
-some KiB of each. Of fewer than 64 images none are read ahead of others: nothing is expected by them."""
+some KiB of each. Of fewer than 128 images few are read ahead of others: nothing is expected by them."""
 
 import argparse
 import json
@@ -31,7 +31,7 @@ from PIL import Image
 
 PAPER = 10_000
 METRICS = ("psnr", "ssim", "fid", "clip_score_emoji")
-LEAST = 64  # images with a full batch and another that is read ahead
+LEAST = 128  # images of which full batches are read ahead of others
 KINDS = 8  # different images of a cell: what is found is known by image and prompt, and all prompts differ
 
 

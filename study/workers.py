@@ -54,13 +54,13 @@ def joined(study: Path, plan: str | None, alone: Callable[[], None], session: st
 
 
 class Worker:
-    """This process among those that work on a study. told: what there is to say of the place."""
+    """This process among those that work on a study. notes: what there is to say of the place."""
 
     def __init__(self, study: Path, plan: str | None, session: str):
         self.study, self.folder, self.id = study, study / ".workers", token_hex(8)
         self.about = {"host": socket.gethostname(), "process": os.getpid(), "kernel": kernel()}
         self.about |= {"plan": plan, "session": session}
-        self.told: list[str] = []
+        self.notes: list[str] = []
         self._file, self._waiting = (self.folder / f"{self.id}.{what}" for what in ("worker", "waiting"))
         self._seen: dict[
             str, tuple[int, float]
@@ -188,8 +188,8 @@ class Worker:
             with ExitStack() as held:
                 try:
                     stream = held.enter_context(open(part, "w"))
-                    self.told = lock(stream, self.study)
-                    stream.write(json.dumps(self.about | {"locked": not self.told}))
+                    self.notes = lock(stream, self.study)
+                    stream.write(json.dumps(self.about | {"locked": not self.notes}))
                     stream.flush()
                     part.rename(self._waiting)
                 except (

@@ -10,17 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from pydantic.dataclasses import dataclass as checked
 
 from fovea.eval.interval import Interval
 from fovea.study.analysis.row import Row, score_interval
+from fovea.study.config.groups import CONF
 from fovea.study.config.instantiate import instantiate
 
 TITLE = "Published results, beside what was measured"
-FOLDER = Path(__file__).resolve().parents[2] / "conf" / "experiment"
+FOLDER = CONF / "experiment"
 LEVEL = 0.95
 NO_CELL = "no cell of this run"
 SIZES = ("seconds", "images_per_second", "teraflops", "memory_gib")

@@ -110,11 +110,11 @@ def no_op(cell: Cell, dense: Finished, records: Finished) -> str | None:
         return None
     if (fewer < tokens).any() or (files != same).any():
         return None
-    told = "no-op: it is switched on, and nothing was skipped; "
+    why = "no-op: it is switched on, and nothing was skipped; "
     known = records.flops
     if known is None or known.least is None:
-        return f"{told}other settings, or a run of its off settings"
-    return f"{told}on its first images (n={known.images}) something is at a threshold above {known.least:.3g}"
+        return f"{why}other settings, or a run of its off settings"
+    return f"{why}on its first images (n={known.images}) something is at a threshold above {known.least:.3g}"
 
 
 def score_interval(score: Score, row: Row) -> Interval:

@@ -20,7 +20,7 @@ from fovea.study.config.instantiate import instantiate
 from fovea.study.files import read_json, write_json
 from fovea.study.finished import Finished
 from fovea.study.plan.cells import FITTED, Cell
-from fovea.study.plan.plan import Plan, keyed
+from fovea.study.plan.plan import Plan, remedied
 from fovea.study.store import Store
 
 Metrics = Mapping[str, Callable[[Samples], list[Score]]]
@@ -123,7 +123,7 @@ def _scores(
         samples.compute(wanted)
     found = [(name, score) for name, metric in metrics.items() for score in scored(metric, samples)]
     kept = [(name, another(score, cell) if cell.another_image else score) for name, score in found]
-    return {s.name: replace(s, remedy=s.remedy and keyed(name, s.remedy)) for name, s in kept}
+    return {s.name: replace(s, remedy=s.remedy and remedied(name, s.remedy)) for name, s in kept}
 
 
 def another(score: Score, cell: Cell) -> Score:

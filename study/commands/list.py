@@ -16,7 +16,7 @@ from fovea.study.config.errors import Refused, nearest
 from fovea.study.config.groups import CONF, groups, options, suite
 from fovea.study.config.instantiate import instantiate, obstacle
 from fovea.study.plan.fingerprint import device
-from fovea.study.plan.plan import keyed
+from fovea.study.plan.plan import remedied
 from fovea.study.report.terminal import print_lines, print_text, terminal
 from fovea.study.streams import print_summary
 
@@ -166,7 +166,7 @@ def _metrics(names: list[str], given: list[str]) -> list[Record]:
         made = instantiate(nodes[name], f"metric.{name}", "fovea.eval")
         why = obstacle(made)
         scores = " ".join(f"{score} {arrows[facts.better]}" for score, facts in made.scores.items())
-        here = "a number can be had" if why is None else f"unavailable: {keyed(name, why)}"
+        here = "a number can be had" if why is None else f"unavailable: {remedied(name, why)}"
         found.append({"scores": scores, "here": here})
     return found
 

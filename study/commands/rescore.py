@@ -38,7 +38,7 @@ def run(command: Command) -> int:
     made, stored = plan(study, command.arguments)
     store = Store(study)
     with store.at_work() as worker, Progress() as progress:
-        for text in [*worker.told, *unavailable(made), *damaged(made, store, MISSING)]:
+        for text in [*worker.notes, *unavailable(made), *damaged(made, store, MISSING)]:
             progress.say(text)
         keys = {s.key for s in made.samples}
         images = [len(keys & set(store.samples(cell.id))) for cell in made.cells]

@@ -39,7 +39,7 @@ def run(arguments: list[str]) -> int:
 def _make_and_report(plan: Plan, store: Store, arguments: list[str], worker: Worker, launcher: Any) -> int:
     with Progress() as progress:
         missing = damaged(plan, store, "made again")
-        notes = [*worker.told, *_others(worker), *foreseen(plan)]
+        notes = [*worker.notes, *_others(worker), *foreseen(plan)]
         for note in [*notes, *unavailable(plan), *other_report(plan), *_too_few(plan), *missing]:
             progress.say(note)
 

@@ -23,8 +23,8 @@ from typing import IO, Any
 
 from fovea.models.quantize import KINDS
 from fovea.source import followed, home, imported, source, syntax
+from fovea.study.config.groups import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "diffusers", "transformers", "numpy")
 TIMED = "fovea.study.run.generate"
 FOLLOWED = ("fovea.models", "fovea.methods", "fovea.eval")  # what plans and reports touches no number

@@ -2,7 +2,6 @@
 shards, of which a process makes one after the other."""
 
 import math
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -139,16 +138,16 @@ def unavailable(config: Node) -> dict[str, str]:
     nodes = config["metric"]
     made = {name: instantiate(node, f"metric.{name}", "fovea.eval") for name, node in nodes.items()}
     _distinct(made, config["eval"].get("margin") or {})
-    missing = {name: keyed(name, why) for name, m in made.items() if (why := obstacle(m)) is not None}
+    missing = {name: remedied(name, why) for name, m in made.items() if (why := obstacle(m)) is not None}
     if missing and config["eval"].get("strict"):
         lines = [f"metric.{name}: {why} (eval.strict=true)" for name, why in missing.items()]
         raise Refused("\n".join(lines))
     return missing
 
 
-def keyed(metric: str, text: str) -> str:
-    """A remedy with the keys of the command line: `weights=FILE` is `metric.NAME.weights=FILE`."""
-    return re.sub(r"`(?=[a-z_]+(\.[a-z_]+)*=)", f"`metric.{metric}.", text)
+def remedied(metric: str, text: str) -> str:
+    """A remedy with the metric's own name in the keys that it says to set, `metric.NAME.weights=FILE`."""
+    return text.replace("metric.NAME.", f"metric.{metric}.")
 
 
 def obtainable(models: Iterable[Node]) -> None:

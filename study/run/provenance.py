@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fovea.study.config.errors import Refused, shown
+from fovea.study.config.groups import ROOT
 from fovea.study.files import read_json, write_json
 from fovea.study.plan import fingerprint
 from fovea.study.plan.cells import Cell
@@ -19,7 +20,6 @@ from fovea.study.plan.plan import Plan
 from fovea.study.records import VERSION, StudyRecord
 from fovea.study.store import Store
 
-ROOT = Path(__file__).resolve().parents[2]
 OF_CELL = ("label", "role", "series", "axes", "dense", "off", "unlike_card")
 SHOWN = (
     "torch",

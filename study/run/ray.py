@@ -8,13 +8,13 @@ from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from fovea.study.config.errors import Refused, first_line
+from fovea.study.config.groups import ROOT
 from fovea.study.run.events import Joined, Left, Said, Started
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from fovea.study.store import Store
     from fovea.study.workers import Worker
 
-ROOT = Path(__file__).resolve().parents[2]
 LOOPBACK = "127.0.0.1"
 PASSED_ON = ("OMP_NUM_THREADS", "HF_HOME", "HF_HUB_OFFLINE")  # of the environment, to the workers
 
@@ -142,14 +141,9 @@ class Maker:
 
     def make(self, plan: "Plan", store: "Store", session: str) -> "Iterator[Event]":
         """session: of the process that started this one."""
-        from fovea.study.run.provenance import check_worker, note_worker
-        from fovea.study.run.share import share
+        from fovea.study.run.share import join
 
-        check_worker(plan)
-        with store.at_work(plan.digest) as worker:
-            yield Joined(worker.id)
-            note_worker(plan, store, session)
-            yield from share(plan, store, worker)
+        yield from join(plan, store, session)
 
 
 @contextmanager

@@ -5,12 +5,23 @@ from collections.abc import Collection, Iterator
 
 from fovea.study.plan.plan import Plan, Shard, shards
 from fovea.study.presence import at_work
-from fovea.study.run.events import Event, Left, Said, Started
+from fovea.study.run.events import Event, Joined, Left, Said, Started
 from fovea.study.run.execute import Runner, pending
+from fovea.study.run.provenance import check_worker, note_worker
 from fovea.study.store import Store
 from fovea.study.workers import Worker
 
 PAUSE = 0.5  # seconds between looks at what others have on lease
+
+
+def join(plan: Plan, store: Store, session: str) -> Iterator[Event]:
+    """Shares in a study as a process that a launcher has started. session: of the process that has. Refused
+    where it would make other cells."""
+    check_worker(plan)
+    with store.at_work(plan.digest) as worker:
+        yield Joined(worker.id)
+        note_worker(plan, store, session)
+        yield from share(plan, store, worker)
 
 
 def share(plan: Plan, store: Store, worker: Worker) -> Iterator[Event]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from fovea.study.config.groups import ROOT
 from fovea.study.run.events import Left, Said, Started
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from fovea.study.store import Store
     from fovea.study.workers import Worker
 
-ROOT = Path(__file__).resolve().parents[2]
 PAUSE = 2.0  # seconds between looks at the jobs
 REQUEUED = 10_000  # times, at most, that a job out of time is queued again
 
@@ -130,14 +130,11 @@ class Task:
 
     def __call__(self) -> None:
         from fovea.study.run.progress import Progress
-        from fovea.study.run.provenance import check_worker, note_worker
-        from fovea.study.run.share import share
+        from fovea.study.run.share import join
 
         os.chdir(self.folder)
-        check_worker(self.plan)
-        with self.store.at_work(self.plan.digest) as worker, Progress() as progress:
-            note_worker(self.plan, self.store, self.session)
-            for event in share(self.plan, self.store, worker):
+        with Progress() as progress:
+            for event in join(self.plan, self.store, self.session):
                 progress.tell(event)
 
     def checkpoint(self, *_: Any) -> Any:

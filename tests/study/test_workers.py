@@ -171,7 +171,7 @@ def test_whether_another_machines_lives_is_waited_for_where_it_makes_something_e
 def test_without_locks_work_is_shared_all_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with joined(tmp_path, "plan", alone) as one, joined(tmp_path, "plan", alone) as two:
-        assert "no locks (no locks available): a process that is killed" in one.told[0]
+        assert "no locks (no locks available): a process that is killed" in one.notes[0]
         assert one.take("x")
         assert not two.take("x")
         two.clear()

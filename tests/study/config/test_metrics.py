@@ -6,7 +6,7 @@ from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.groups import CONF, options, suite
 from fovea.study.config.instantiate import instantiate
-from fovea.study.plan.plan import keyed, unavailable
+from fovea.study.plan.plan import remedied, unavailable
 
 PSNR = {"_target_": "fovea.eval.fidelity.PSNR"}
 
@@ -70,6 +70,6 @@ def test_two_metrics_of_one_score_are_refused():
 
 
 def test_a_remedy_names_the_whole_key():
-    assert keyed("fid", "give `inception.weights=FILE`, or `hf download x`") == (
+    assert remedied("fid", "give `metric.NAME.inception.weights=FILE`, or `hf download x`") == (
         "give `metric.fid.inception.weights=FILE`, or `hf download x`"
     )
