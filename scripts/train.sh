@@ -56,7 +56,7 @@ on_a_gpu() { # SECONDS: 80 of autoencoders, the rest of generators; the judge be
   for family in lumina sd3 flux; do
     mkdir -p "$STATE/$family.data" # of its own: two that encode the same scenes would wait for each other
     cp -r "$STATE/drawings.npz" "$STATE/vae4" "$STATE/vae16" "$STATE/$family.data/"
-    "$PYTHON" -m scripts.train_dit $family --minutes "$(((end - SECONDS - 20) * 100 / 60))e-2" --batch 8 --first 0.4 \
+    "$PYTHON" -m scripts.train_dit $family --minutes "$(((end - SECONDS - 30) * 100 / 60))e-2" --batch 8 --first 0.4 \
       --ema 0.999 --scenes 5 --workers $((painters / 2)) --data "$STATE/$family.data" --out "$STATE/${family}_tiny" \
       > "$STATE/$family.log" 2>&1 &
   done
