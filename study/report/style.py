@@ -62,12 +62,14 @@ def figure(width: float, height: float, random_weights: bool = False) -> Iterato
 
 
 def save(figure: Figure, path: Path, *kinds: str) -> None:
-    """path without its ending, once per kind. No dates inside: the same study gives the same file."""
+    """path without its ending, once per kind, laid out once. No dates inside: the same study gives the same
+    file."""
     for kind in kinds:
         stream = BytesIO()
         figure.savefig(
             stream, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else {"Software": None}
         )
+        figure.set_layout_engine("none")
         write(path.with_suffix(f".{kind}"), stream.getvalue())
 
 

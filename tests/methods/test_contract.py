@@ -1,6 +1,7 @@
 """What every method keeps to, on every family: each conf/method/*.yaml is tested by being there, and each
 conf/method/cache/*.yaml under `Caching`."""
 
+from functools import cache as once
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -128,13 +129,13 @@ def before(pipe):
 
 
 @pytest.fixture(scope="module")
-def runs(pipe, before):
-    """The first run of each method on the three prompts."""
-    return {name: run(pipe, method) for name, method in METHODS.items()}
+def first(pipe, before):
+    """A method's first run on the three prompts."""
+    return once(lambda name: run(pipe, METHODS[name]))
 
 
-def test_the_trace_says_what_ran(runs, name):
-    x, flow, steps, logged, _ = runs[name]
+def test_the_trace_says_what_ran(first, name):
+    x, flow, steps, logged, _ = first(name)
     n = flow.grid.n
     assert [step["i"] for step in steps] == list(range(len(steps)))
     assert torch.equal(steps[-1]["x"], x)
@@ -153,8 +154,8 @@ def test_the_trace_says_what_ran(runs, name):
     assert (flow.tokens(0) < n * len(steps)) == (name not in DENSE)
 
 
-def test_an_image_does_not_depend_on_its_batch_and_its_flops_are_counted(pipe, runs, name):
-    batch = runs[name]
+def test_an_image_does_not_depend_on_its_batch_and_its_flops_are_counted(pipe, first, name):
+    batch = first(name)
     for i, prompt in enumerate(PROMPTS):
         alone = run(pipe, METHODS[name], [prompt], count=i == 0)
         torch.testing.assert_close(alone.x[0], batch.x[i], rtol=1e-5, atol=2e-5)
@@ -163,7 +164,7 @@ def test_an_image_does_not_depend_on_its_batch_and_its_flops_are_counted(pipe, r
             assert alone.flow.flops() == pytest.approx(alone.counted, rel=5e-3)
 
 
-def test_nothing_stays_behind_even_after_a_crash_within_a_step(pipe, before, runs, name):
+def test_nothing_stays_behind_even_after_a_crash_within_a_step(pipe, before, first, name):
     own, calls = parts(pipe), 0
 
     def crash(*_):
@@ -177,15 +178,15 @@ def test_nothing_stays_behind_even_after_a_crash_within_a_step(pipe, before, run
     with pytest.raises(KeyboardInterrupt):
         run(pipe, METHODS[name])
     hook.remove()
-    assert torch.equal(run(pipe, METHODS[name]).x, runs[name].x)
+    assert torch.equal(run(pipe, METHODS[name]).x, first(name).x)
     assert parts(pipe) == own
     assert torch.equal(stock(pipe), before)
 
 
 @pytest.mark.parametrize("off_name", [name for name in METHODS if name not in DENSE])
-def test_off_is_the_baseline_bit_for_bit(pipe, runs, off_name):
+def test_off_is_the_baseline_bit_for_bit(pipe, first, off_name):
     x = run(pipe, off(METHODS[off_name])).x
-    assert torch.equal(x, runs["baseline"].x)
+    assert torch.equal(x, first("baseline").x)
 
 
 def off(method):

@@ -2,6 +2,7 @@
 nothing of a run stays behind, whatever ends it."""
 
 from dataclasses import replace
+from functools import cache as once
 
 import pytest
 import torch
@@ -16,6 +17,18 @@ from tests.pipelines import PIPELINES
 @pytest.fixture(params=CACHES)
 def cache(request, family):
     return cache_of(family, request.param)
+
+
+@pytest.fixture(scope="module")
+def made(family, pipe):
+    """A run of the first prompts by a method, which is there for every test that looks at it."""
+    pipes = {torch.float32: pipe, torch.bfloat16: PIPELINES[family](torch.bfloat16)}
+
+    @once
+    def made(method, images=1, dtype=torch.float32):
+        return run(family, method, PROMPTS[:images], pipe=pipes[dtype])
+
+    return made
 
 
 def part(block, *names):
@@ -33,22 +46,20 @@ def test_every_cache_is_here():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-def test_off_is_the_baseline_bit_for_bit(family, cache, dtype):
-    pipe = PIPELINES[family](dtype)
+def test_off_is_the_baseline_bit_for_bit(pipe, made, cache, dtype):
     off = type(cache)(**vars(cache) | cache.off)
-    found = run(family, off, PROMPTS, pipe=pipe)
-    assert torch.equal(found.x, run(family, Baseline(STEPS), PROMPTS, pipe=pipe).x)
+    found = made(off, 3, dtype)
+    assert torch.equal(found.x, made(Baseline(STEPS), 3, dtype).x)
     assert [found.flow.blocks(i) for i in range(3)] == [STEPS * len(blocks(pipe))] * 3
 
 
-def test_off_is_heuns_method_bit_for_bit(family, pipe, cache):
+def test_off_is_heuns_method_bit_for_bit(made, cache):
     """Which evaluates one noise level twice: twice as many evaluations, less one, as steps."""
     off = Caching(type(cache)(**vars(cache) | cache.off), STEPS, solver="heun")
-    expected = run(family, Steps(STEPS, solver="heun"), pipe=pipe)
-    assert torch.equal(run(family, off, pipe=pipe).x, expected.x)
+    assert torch.equal(made(off).x, made(Steps(STEPS, solver="heun")).x)
 
 
-def test_with_heun_what_runs_is_told_by_the_step(family, pipe, cache):
+def test_with_heun_what_runs_is_told_by_the_step(family, pipe, made, cache):
     """Both evaluations at a noise level, by caches whose steps are known before: those of Euler's run."""
     told = []
 
@@ -74,7 +85,7 @@ def test_with_heun_what_runs_is_told_by_the_step(family, pipe, cache):
     if getattr(cache, "modules", "all") == "all":
         assert sum(ran for _, ran in told) < (2 * STEPS - 1) * len(blocks(pipe))
     if hasattr(cache, "runs") or isinstance(cache, FORA | DeltaDiT):  # else each image decides as it goes
-        euler = run(family, cache, pipe=pipe).blocks[0]
+        euler = made(cache).blocks[0]
         assert told == [(step, euler[step]) for step, _ in told]
     if isinstance(cache, TeaCache):
         assert {ran for step, ran in told if step in (0, STEPS - 1)} == {len(blocks(pipe))}
@@ -82,8 +93,8 @@ def test_with_heun_what_runs_is_told_by_the_step(family, pipe, cache):
         assert {ran for step, ran in told if step < cache.warmup} == {len(blocks(pipe))}
 
 
-def test_an_image_does_not_depend_on_its_batch(family, pipe, cache):
-    batch = run(family, cache, PROMPTS, pipe=pipe)
+def test_an_image_does_not_depend_on_its_batch(family, pipe, made, cache):
+    batch = made(cache, 3)
     for i, prompt in enumerate(PROMPTS):
         alone = run(family, cache, [prompt], pipe=pipe)
         assert batch.blocks[i] == alone.blocks[0]
@@ -93,14 +104,13 @@ def test_an_image_does_not_depend_on_its_batch(family, pipe, cache):
 
 
 @pytest.mark.parametrize("name", ["teacache", "fbcache", "dbcache"])
-def test_each_image_of_a_batch_decides_for_itself(family, pipe, name):
-    found = run(family, cache_of(family, name), PROMPTS, pipe=pipe)
+def test_each_image_of_a_batch_decides_for_itself(family, made, name):
+    found = made(cache_of(family, name), 3)
     assert len({tuple(found.skipped(i)) for i in range(3)}) > 1
 
 
-def test_it_takes_fewer_flops_than_the_baseline(family, pipe, cache):
-    flops = run(family, cache, pipe=pipe).flow.flops()
-    assert 0 < flops < run(family, Baseline(STEPS), pipe=pipe).flow.flops()
+def test_it_takes_fewer_flops_than_the_baseline(made, cache):
+    assert 0 < made(cache).flow.flops() < made(Baseline(STEPS)).flow.flops()
 
 
 @pytest.mark.parametrize("name", CACHES)
@@ -130,8 +140,8 @@ def test_the_log_says_what_ran(family, pipe, cache):
         assert executed == sum(flow.blocks(i) for i in range(3))
 
 
-@pytest.mark.parametrize("late", [False, True], ids=["half way", "at the end"])
-def test_a_run_after_a_crash_within_a_block_is_as_the_first(family, pipe, cache, late):
+def test_a_run_after_a_crash_within_a_block_is_as_the_first(family, pipe, made, cache):
+    """Half way, and at the end."""
     norm = part(blocks(pipe)[-1], "norm", "norm1", "img_norm1", "attention_norm1")
     calls, fatal = [0], [0]
 
@@ -141,27 +151,29 @@ def test_a_run_after_a_crash_within_a_block_is_as_the_first(family, pipe, cache,
             raise ArithmeticError("in a block")
 
     hook = norm.register_forward_pre_hook(count)
-    first = run(family, cache, PROMPTS, pipe=pipe)
-    fatal[0] = calls[0] if late else 1 + calls[0] // 2
-    calls[0] = 0
-    with pytest.raises(ArithmeticError, match="in a block"):
-        run(family, cache, PROMPTS, pipe=pipe)
+    first = made(cache, 3).x
+    for late in (False, True):
+        calls[0] = fatal[0] = 0
+        assert torch.equal(run(family, cache, PROMPTS, pipe=pipe).x, first)
+        fatal[0] = calls[0] if late else 1 + calls[0] // 2
+        calls[0] = 0
+        with pytest.raises(ArithmeticError, match="in a block"):
+            run(family, cache, PROMPTS, pipe=pipe)
+        assert not [name for name, module in pipe.transformer.named_modules() if "forward" in vars(module)]
     hook.remove()
-    assert not [name for name, module in pipe.transformer.named_modules() if "forward" in vars(module)]
-    assert torch.equal(run(family, cache, PROMPTS, pipe=pipe).x, first.x)
+    assert torch.equal(run(family, cache, PROMPTS, pipe=pipe).x, first)
 
 
-def test_a_forward_that_a_module_had_before_stays(family, cache):
+def test_a_forward_that_a_module_had_before_stays(family, made, cache):
     """A hook of the user's: accelerate's, diffusers', LoRA's."""
     pipe = PIPELINES[family]()
     modules = [
         m for m in pipe.transformer.modules() if type(m).__name__ in ("FeedForward", "LuminaFeedForward")
     ]
-    expected = run(family, cache, pipe=pipe).x
     own = [m.forward for m in modules]
     for module, forward in zip(modules, own, strict=True):
         module.forward = forward
-    assert torch.equal(run(family, cache, pipe=pipe).x, expected)
+    assert torch.equal(run(family, cache, pipe=pipe).x, made(cache).x)
     assert all(vars(m)["forward"] is forward for m, forward in zip(modules, own, strict=True))
 
 
