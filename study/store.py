@@ -30,8 +30,7 @@ import numpy as np
 from fovea.study import segments
 from fovea.study.config.errors import Refused
 from fovea.study.files import UNFINISHED, flush_folder, read_json, write, write_json
-from fovea.study.finished import Finished
-from fovea.study.records import VERSION, BatchRecord, CellRecord, Record
+from fovea.study.records import VERSION, BatchRecord, CellRecord, Finished, Record
 from fovea.study.workers import Worker, joined
 
 TIME = "%Y%m%dT%H%M%S%f"
@@ -123,7 +122,8 @@ class Store:
         """All that was recorded, whether or not the images are there."""
         self._noted[cell] = segments.read(self.cell(cell), cell, self._noted.get(cell))
         self._broken[cell] = self._noted[cell].broken
-        return Finished.of(self._noted[cell])
+        noted = self._noted[cell]
+        return Finished.of(noted.batches, noted.others)
 
     def forget(self, cell: str) -> None:
         """What was read of a cell whose files were changed."""

@@ -23,8 +23,8 @@ from torch import Tensor
 from fovea.eval.rows import Rows
 from fovea.eval.samples import PerImage, computed_by, signature
 from fovea.study.files import write
-from fovea.study.finished import Finished
 from fovea.study.picture import Damaged, pixels
+from fovea.study.records import Finished
 from fovea.study.store import Store
 
 PART = 1024  # rows of a file

@@ -12,8 +12,8 @@ from fovea.eval.decisions import Verdict
 from fovea.eval.interval import Interval, Worse, Z, median_interval
 from fovea.eval.statistics import mean_interval
 from fovea.study.analysis.speed import Speed, pairs
-from fovea.study.finished import Finished
 from fovea.study.plan.cells import Cell
+from fovea.study.records import Finished
 
 Cost = Literal["time", "flops"]
 

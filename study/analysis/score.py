@@ -18,9 +18,9 @@ from fovea.study.analysis.speed import batches, seconds, speed
 from fovea.study.analysis.verdict import with_verdicts
 from fovea.study.config.instantiate import instantiate
 from fovea.study.files import read_json, write_json
-from fovea.study.finished import Finished
 from fovea.study.plan.cells import FITTED, Cell
 from fovea.study.plan.plan import Plan, remedied
+from fovea.study.records import Finished
 from fovea.study.store import Store
 
 Metrics = Mapping[str, Callable[[Samples], list[Score]]]

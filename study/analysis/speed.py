@@ -8,8 +8,7 @@ from typing import Any
 from fovea.eval.interval import Interval, median_interval
 from fovea.eval.speed import break_even
 from fovea.eval.statistics import mean_interval
-from fovea.study.finished import Finished
-from fovea.study.records import BatchRecord, WarmUpRecord
+from fovea.study.records import BatchRecord, Finished, WarmUpRecord
 
 
 @dataclass(frozen=True)

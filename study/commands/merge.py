@@ -21,11 +21,10 @@ from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import validated
 from fovea.study.config.schema import Settings
 from fovea.study.files import write_json
-from fovea.study.finished import Finished
 from fovea.study.picture import Damaged, same
 from fovea.study.plan.plan import cell_of, planned
 from fovea.study.presence import at_work
-from fovea.study.records import CellRecord
+from fovea.study.records import CellRecord, Finished
 from fovea.study.run.progress import Progress
 from fovea.study.store import Store
 from fovea.study.stored import Record, Stored, find
