@@ -3,11 +3,13 @@
 # and goes on where it was killed; finished parts are skipped. 40 GB are plenty.
 #
 #   scripts/gpu.sh                     # all parts
-#   scripts/gpu.sh smoke timing        # some of: smoke timing compile papers data vae clip lumina sd3 flux
+#   scripts/gpu.sh smoke timing        # some of: short smoke timing compile papers data vae clip lumina sd3 flux
 #   MODELS=flux scripts/gpu.sh smoke   # of some models
 #   scripts/gpu.sh pack gpu.tar.gz     # what travels to another machine: the commit without tiny models and results
 #   scripts/gpu.sh --dry-run smoke     # without a GPU: the same studies of the embedded models, a few small images
 #
+# short    where minutes are all there is (BUDGET=180 seconds, shared out among MODELS): what they are worth most for, timed;
+#          not among all parts
 # smoke    every method and cache once, at full size with random weights
 # timing   each method's time beside its forecast, and the losses of this GPU fitted: results/gpu-timing-*/forecast.json
 # compile  dense and sparse steps with compiled blocks: results/gpu-compile-*.json
@@ -105,6 +107,12 @@ for wanted in ${*:-smoke timing compile papers data vae clip lumina sd3 flux}; d
         of=(model=$model$SUFFIX "${SIZE[@]}" n=1 sweep=none "sweep.curve=[0.5]")
         study "smoke-$model" "${of[@]}" method="$(methods)"
         study "smoke-$model-caches" "${of[@]}" method=caching cache="$(caches $model$SUFFIX)"
+      done
+      ;;
+    short)
+      for model in $MODELS; do
+        study "short-$model" model=$model$SUFFIX "${SIZE[@]}" n=2 sweep=short traces=0 \
+          "time_limit=$((${BUDGET:-180} / $(wc -w <<<"$MODELS")))"
       done
       ;;
     timing)
