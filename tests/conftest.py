@@ -13,3 +13,9 @@ def pytest_addoption(parser):
         default=5,
         help="at how many moments, drawn from a seed, each signal stops a study",
     )
+
+
+def pytest_configure(config):
+    """Files are handed out by their paths: the last are short. xdist would keep those with the fewest
+    tests for last, the longest among them, and leave a worker without work."""
+    config.option.loadscopereorder = False
