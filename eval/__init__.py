@@ -67,8 +67,10 @@ class Score:
     def __post_init__(self):
         if (self.value is None) != (self.unavailable is not None):
             raise ValueError(f"{self.name}: either a value or the reason why there is none")
-        if self.value is not None and math.isnan(self.value):
-            raise ValueError(f"{self.name}: not a number is no score")
+        if self.value is None or math.isfinite(self.value) or self.value == self.facts.reference:
+            return
+        what = "not a number" if math.isnan(self.value) else self.value
+        raise ValueError(f"{self.name}: {what} is no score")
 
     @property
     def better(self) -> Better:

@@ -42,6 +42,8 @@ class Fake:
             mine, dense = ([x * len(each) for x in each] for each in (mine, dense))
         if self.mistake == "memory" and samples.n > 4:
             raise MemoryError("of the large study only")
+        if samples.n > 4 and self.mistake in ("nan", "inf", "-inf"):
+            mine[-1] = float(self.mistake)
         if self.mistake == "crash":
             raise IndexError("out of range")
         difference = paired_difference(mine, dense) if samples.n > 1 else None
@@ -81,11 +83,28 @@ def test_each_mistake_is_caught_and_disables(mistake, says, samples):
     assert says in score.unavailable
 
 
-def test_what_raises_over_the_study_alone_costs_its_own_score_only(samples):
-    metric = selftest.trusted(Fake("memory"))
+@pytest.mark.parametrize(
+    ("mistake", "says"),
+    [
+        ("memory", "MemoryError: of the large study only"),
+        ("nan", "no difference to what is not finite"),
+        ("inf", "no difference to what is not finite"),
+        ("-inf", "no difference to what is not finite"),
+    ],
+)
+def test_what_fails_over_the_study_alone_costs_its_own_score_only(mistake, says, samples):
+    metric = selftest.trusted(Fake(mistake))
     (score,) = selftest.scored(metric, samples)
     assert (score.name, score.value, score.n) == ("brightness", None, 10)
-    assert "MemoryError: of the large study only" in score.unavailable
+    assert says in score.unavailable
+
+
+def test_only_what_is_identical_to_the_dense_images_has_an_infinite_score():
+    psnr, infinite = PSNR.scores["psnr"], float("inf")
+    for facts, value in ((BRIGHTNESS, float("nan")), (BRIGHTNESS, infinite), (psnr, -infinite)):
+        with pytest.raises(ValueError, match="is no score"):
+            Score("x", facts, value, None, 3)
+    assert Score("psnr", psnr, infinite, 0.0, 3).value == infinite
 
 
 def test_what_its_check_says_is_missing_has_no_number(samples):

@@ -10,6 +10,7 @@ import torch
 
 import run
 from fovea.methods import RAS
+from fovea.study.commands import run as commands
 from fovea.study.run import execute
 from fovea.study.run.generate import NotFinite, make
 from fovea.study.store import Store
@@ -101,6 +102,17 @@ def test_plan_prints_and_makes_nothing(small, finished, tmp_path, capsys):
     _, summary, _, _ = go(capsys, *small, f"results={finished.parent}", "name=other", "plan=true")
     assert summary["images_left"] == 12
     assert summary["seconds_left"] > 0
+
+
+def test_a_study_whose_images_are_lost_while_it_runs_does_not_end_well(
+    small, finished, tmp_path, capsys, monkeypatch
+):
+    shutil.copytree(finished, tmp_path / "whole")
+    next(tmp_path.glob("whole/cells/*/images/*/*.png")).unlink()
+    monkeypatch.setattr(commands, "lacks", lambda *_: False)  # it was there when the work began
+    code, summary, out, _ = go(capsys, *small, f"results={tmp_path}", "name=whole")
+    assert (code, summary["failed"], summary["done"]) == (3, 1, 3)
+    assert "incomplete: 2 of 3 images are there" in " ".join(out.split())
 
 
 def test_a_report_of_other_weights_is_told_before_it_is_written_over(small, finished, tmp_path, capsys):
