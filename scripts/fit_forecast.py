@@ -77,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     if len(known) < 3:
         raise Refused(f"{args.study}: {len(known)} timed cells; a fit needs three at least")
     forecast = forecasts(replace(plan, gpu=gpu, cells=known))
+    known = [cell for cell in known if not forecast[cell.id].guessed]  # what skips by values has no one cost
     size = len(plan.samples[: plan.settings.batch])
     runs = [(forecast[cell.id].operations, seconds[cell.id] * size) for cell in known]
     fitted = fit(gpu, runs)
