@@ -1,5 +1,6 @@
 """What is found of images: in one pass, batch by batch, once, and by content."""
 
+import weakref
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -51,6 +52,30 @@ class Reading(InMemory):
     def read(self, places):
         self.reads.append(len(places))
         return super().read(places)
+
+
+class Held(InMemory):
+    """Counts how many of the batches that were read are in memory at once."""
+
+    def __init__(self, x):
+        super().__init__(x)
+        self.batches, self.most = [], 0
+
+    def read(self, places):
+        found = super().read(places).clone()
+        self.batches.append(weakref.ref(found))
+        self.most = max(self.most, sum(batch() is not None for batch in self.batches))
+        return found
+
+
+def test_memory_does_not_grow_with_the_number_of_images():
+    most = []
+    for batches in (4, 16):
+        held, dense = Held(images(batches * BATCH)), Held(images(batches * BATCH))
+        made(held, dense).compute([PSNR(), Brightness()])
+        assert len(held.batches) == len(dense.batches) == batches
+        most += [held.most, dense.most]
+    assert max(most) <= 3  # what is looked at, what is read ahead, and what is about to go
 
 
 @pytest.mark.parametrize("n", [1, BATCH, 2 * BATCH + 3])
