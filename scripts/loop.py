@@ -101,7 +101,8 @@ class Average:
         keep = min(self.decay, (1 + step) / (10 + step))
         own = module.state_dict()
         real = [k for k, v in own.items() if v.is_floating_point()]
-        torch._foreach_lerp_([self.weights[k] for k in real], [own[k] for k in real], 1 - keep)
+        lerp_ = torch._foreach_lerp_  # pyright: ignore[reportPrivateImportUsage]  all tensors at once
+        lerp_([self.weights[k] for k in real], [own[k] for k in real], 1 - keep)
         for k in own.keys() - set(real):
             self.weights[k].copy_(own[k])
 
