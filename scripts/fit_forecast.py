@@ -4,7 +4,8 @@
 
 Writes forecast.json into the study's folder: of each cell what was measured, what the data sheet's defaults
 forecast, and what the fitted losses do, in seconds per image; with the device, its driver and clocks, and the
-commit. The fit takes the logarithms of the times, so that a short run counts as much as a long one.
+commit. The fit takes the logarithms of the times, so that a short run counts as much as a long one; it needs
+three timed cells. What was only warmed up, before its time was over, stands there by its first call.
 """
 
 import argparse
@@ -22,10 +23,10 @@ from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import instantiate
 from fovea.study.files import write_json
-from fovea.study.plan.plan import Plan, planned
+from fovea.study.plan.plan import planned
 from fovea.study.run.forecast import forecasts
 from fovea.study.store import Store
-from fovea.study.stored import find
+from fovea.study.stored import Stored, find
 
 OF_STUDY = ("machine", "commit", "dirty", "command", "time")
 CLOCKS = ("clock_sm_mhz", "clock_memory_mhz", "throttled")
@@ -51,51 +52,68 @@ def fit(gpu: Gpu, runs: Sequence[tuple[Mapping[Operation, int], float]]) -> Gpu:
     return replace(gpu, compute=compute, traffic=traffic, launch=launch)
 
 
-def measured(plan: Plan, store: Store) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Seconds per image of each cell, the median over its full batches; and how the clocks were."""
-    found, states = {}, []
-    for cell in plan.cells:
-        batches = store.samples(cell.id).batches.values()
-        size = max((batch.size for batch in batches), default=0)
-        full = [batch for batch in batches if batch.size == size]
-        states += [{key: batch.state[key] for key in CLOCKS if key in batch.state} for batch in full]
-        if full:
-            found[cell.id] = float(np.median([batch.seconds / batch.size for batch in full]))
-    return found, states
+def measured(study: Stored) -> dict[str, float]:
+    """Seconds per image of each cell by its label, the median over its full batches: of the report, since a
+    cell has another number on another machine."""
+    found: dict[str, dict[str, float]] = {}
+    size = max((sample["batch_size"] for sample in study.samples), default=0)
+    for sample in study.samples:
+        if sample["batch_size"] == size:
+            found.setdefault(sample["label"], {})[sample["batch"]] = sample["seconds"]
+    return {label: float(np.median([*batches.values()])) for label, batches in found.items()}
+
+
+def first_calls(study: Stored) -> dict[str, float]:
+    """Seconds per image of each cell's warm-up, by its label, where its records are there."""
+    store, cells = Store(study.folder), study.provenance["cells"]
+    found = {known["label"]: store.samples(cell).warm_up for cell, known in cells.items()}
+    return {label: call.seconds / call.size for label, call in found.items() if call}
+
+
+def clocks(study: Stored) -> list[dict[str, Any]]:
+    """Of the batches whose records and images are there."""
+    store = Store(study.folder)
+    batches = (b for cell in study.provenance["cells"] for b in store.samples(cell).batches.values())
+    return [{key: batch.state[key] for key in CLOCKS if key in batch.state} for batch in batches]
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("study", help="folder of a finished study")
+    parser.add_argument("study", help="folder of a study, of this machine or another")
     parser.add_argument("--on", required=True, help="its GPU: a file of conf/on")
     args = parser.parse_args(arguments)
-    record = find(args.study, args.study).provenance
+    study = find(args.study, args.study)
+    record = study.provenance
     plan = planned(Path(args.study), record, record["config"])
     gpu = instantiate(whole(load([f"on={args.on}"]))["on"], "on", "fovea.models")
-    seconds, states = measured(plan, Store(plan.folder))
-    known = [cell for cell in plan.cells if cell.id in seconds]
-    if len(known) < 3:
-        raise Refused(f"{args.study}: {len(known)} timed cells; a fit needs three at least")
+    seconds, first = measured(study), first_calls(study)
+    known = [cell for cell in plan.cells if cell.label in seconds or cell.label in first]
+    if not known:
+        raise Refused(f"{args.study}: no cell of it was timed")
     forecast = forecasts(replace(plan, gpu=gpu, cells=known))
     known = [cell for cell in known if not forecast[cell.id].guessed]  # what skips by values has no one cost
     size = len(plan.samples[: plan.settings.batch])
-    runs = [(forecast[cell.id].operations, seconds[cell.id] * size) for cell in known]
-    fitted = fit(gpu, runs)
+    timed = [cell for cell in known if cell.label in seconds]
+    fitted = None
+    if len(timed) > 2:
+        fitted = fit(gpu, [(forecast[c.id].operations, seconds[c.label] * size) for c in timed])
     rows = [
         {
             "label": cell.label,
-            "measured": time / size,
-            "forecast": gpu.seconds(operations) / size,
-            "fitted": fitted.seconds(operations) / size,
+            "measured": seconds.get(cell.label),
+            "first call": first.get(cell.label),
+            "forecast": gpu.seconds(forecast[cell.id].operations) / size,
+            "fitted": fitted and fitted.seconds(forecast[cell.id].operations) / size,
         }
-        for cell, (operations, time) in zip(known, runs, strict=True)
+        for cell in known
     ]
-    losses = {name: getattr(fitted, name) for name in ("compute", "traffic", "launch")}
-    found = {"on": args.on, "losses": losses, "rows": rows, "states": states}
-    write_json(plan.folder / "forecast.json", found | {key: record.get(key) for key in OF_STUDY})
+    losses = {name: getattr(fitted, name) for name in ("compute", "traffic", "launch")} if fitted else None
+    found = {"on": args.on, "losses": losses, "rows": rows, "states": clocks(study)}
+    write_json(Path(args.study) / "forecast.json", found | {key: record.get(key) for key in OF_STUDY})
     for row in rows:
-        print(f"{row['label']:30} " + "  ".join(f"{key} {row[key]:.4g} s" for key in [*row][1:]))
-    print(" ".join(f"on.{name}={value:.3g}" for name, value in losses.items()))
+        told = (f"{key} {value:.4g} s" for key, value in row.items() if isinstance(value, float))
+        print(f"{row['label']:30} " + "  ".join(told))
+    print(" ".join(f"on.{name}={value:.3g}" for name, value in (losses or {}).items()) or "too few for a fit")
     return found
 
 

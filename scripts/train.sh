@@ -43,7 +43,7 @@ generator() { # FAMILY [ARGUMENTS...]
   part "$family" "$PYTHON" -m scripts.train_dit "$family" --steps 60000 --first 0.5 --data "$STATE" --out "$STATE/${family}_tiny" "$@"
 }
 
-on_a_gpu() { # SECONDS: 80 of autoencoders, the rest of generators; the judge beside both
+on_a_gpu() { # SECONDS: 80 of autoencoders, the rest of generators; the judge beside both. To compile takes minutes
   local end=$((SECONDS + $1)) painters=$((($(env -u OMP_NUM_THREADS nproc) + 1) / 2)) vaes=() channels family
   for channels in 4 16; do
     autoencoder $channels "$PYTHON" -m scripts.train_vae --minutes 1.3 --batch 128 --lr 1e-3 --workers $painters \
@@ -57,7 +57,7 @@ on_a_gpu() { # SECONDS: 80 of autoencoders, the rest of generators; the judge be
     mkdir -p "$STATE/$family.data" # of its own: two that encode the same scenes would wait for each other
     cp -r "$STATE/drawings.npz" "$STATE/vae4" "$STATE/vae16" "$STATE/$family.data/"
     "$PYTHON" -m scripts.train_dit $family --minutes "$(((end - SECONDS - 30) * 100 / 60))e-2" --batch 8 --first 0.4 \
-      --ema 0.999 --scenes 5 --workers $((painters / 2)) --data "$STATE/$family.data" --out "$STATE/${family}_tiny" \
+      --ema 0.999 --eager --scenes 5 --workers $((painters / 2)) --data "$STATE/$family.data" --out "$STATE/${family}_tiny" \
       > "$STATE/$family.log" 2>&1 &
   done
   wait

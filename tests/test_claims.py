@@ -1,5 +1,6 @@
 """What docs/results.md and the CHANGELOG say of pairs of cells, held to the stored studies."""
 
+import json
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -147,3 +148,30 @@ def test_drift_is_where_the_stored_study_has_it():
         assert float(drift) > max(map(float, (forecast, ras, steps)))
         assert float(shown[3]) < float(drift)
         assert float(shown[9]) > max(float(shown[11]), float(shown[12]))
+
+
+def test_the_h100_beside_its_forecasts():
+    said = (ROOT / "docs" / "papers.md").read_text("utf-8")
+    told = said.split("<!-- h100 -->")[1].split("<!-- end h100 -->")[0].strip().splitlines()[2:]
+    files = (ROOT / "results" / "h100" / model / "forecast.json" for model in ("sd3", "flux"))
+    sd3, flux = ({row["label"]: row for row in json.loads(file.read_text())["rows"]} for file in files)
+
+    def seconds(row: dict, *keys: str) -> list[str]:
+        return ["" if row[key] is None else f"{row[key]:.2f}" for key in keys]
+
+    assert [[part.strip() for part in line.split("|")[1:-1]] for line in told] == [
+        [
+            label,
+            *seconds(row, "measured", "forecast"),
+            *seconds(flux[label], "measured", "first call", "forecast"),
+        ]
+        for label, row in sd3.items()
+    ]
+    full = [flux[label] for label in ("dense", "14 steps") if label in flux]
+    assert all(abs(row["first call"] / row["forecast"] - 1) < 0.05 for row in full)
+    half = flux["ras ratio=0.5"]
+    assert flux["dense"]["measured"] / half["measured"] == pytest.approx(1.47, abs=0.005)
+    gains = [
+        sd3["dense"]["measured"] / row["measured"] for label, row in sd3.items() if label.startswith("ras")
+    ]
+    assert 0.95 < min(gains) < max(gains) < 1.25
