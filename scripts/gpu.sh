@@ -3,9 +3,9 @@
 # and goes on where it was killed; finished parts are skipped. 40 GB are plenty.
 #
 #   scripts/gpu.sh                     # all parts
-#   scripts/gpu.sh smoke timing        # some of: short smoke timing compile papers data vae clip lumina sd3 flux
+#   scripts/gpu.sh smoke timing        # some of: short smoke timing compile papers train
 #   MODELS=flux scripts/gpu.sh smoke   # of some models
-#   scripts/gpu.sh pack gpu.tar.gz     # what travels to another machine: the commit without tiny models and results
+#   scripts/gpu.sh pack gpu.tar.gz     # what travels to another machine: the commit without results and tiny models
 #   scripts/gpu.sh --dry-run smoke     # without a GPU: the same studies of the embedded models, a few small images
 #
 # short    where minutes are all there is (BUDGET=180 seconds, shared out among MODELS): what they are worth most for, timed;
@@ -14,18 +14,18 @@
 # timing   each method's time beside its forecast, and the losses of this GPU fitted: results/gpu-timing-*/forecast.json
 # compile  dense and sparse steps with compiled blocks: results/gpu-compile-*.json
 # papers   the speed columns of the papers' tables beside what they print
-# data ... the embedded models trained for longer than a CPU can
+# train    the embedded models, all at once, for the ten minutes of a part; without a network it needs data/drawings.npz
 #
 # Every study's records have the device, its driver and clocks, and the commit.
 set -euo pipefail
 HERE=$PWD
 cd "$(dirname "$0")/.."
 
-pack() { # FILE: the last commit, without what no part needs at full size; COMMIT says which it is
+pack() { # FILE: the last commit, without results and, of tiny models, all but autoencoders; COMMIT says which it is
   local file
   file=$(cd "$HERE" && realpath -m "$1")
   git archive --format=tar.gz --add-virtual-file="COMMIT:$(git rev-parse HEAD)" -o "$file" HEAD -- . \
-    ':(exclude)results' ':(exclude)assets/*_tiny/*'
+    ':(exclude)results' ':(exclude)assets/flux_tiny' ':(exclude)assets/*_tiny/*.png' ':(exclude)assets/*_tiny/t*/*'
   [ -z "$(git status --porcelain --untracked-files=no)" ] || echo "changes that are not committed are left out"
   echo "$file: $(($(wc -c <"$file") / 1000000)) MB; there: tar -xzf ${file##*/}; pip install -e .; scripts/gpu.sh"
 }
@@ -46,7 +46,7 @@ if [ "${1:-}" = --dry-run ]; then
   DRY=yes DONE=$(mktemp -d) SUFFIX=_tiny ON=${ON:-h100} HARDWARE="no GPU"
   SIZE=(model.height=64 model.width=64)
   for model in $MODELS; do
-    [ -d "assets/${model}_tiny" ] || { echo "--dry-run: needs assets/${model}_tiny, which a pack leaves out" && exit 2; }
+    [ -d "assets/${model}_tiny/transformer" ] || { echo "--dry-run: needs assets/${model}_tiny, which a pack leaves out" && exit 2; }
   done
 fi
 if [ -z "$DRY" ]; then
@@ -95,12 +95,7 @@ caches() { # MODEL: all, but what was measured on others alone
   done | paste -sd, -
 }
 
-dit() { # FAMILY: longer and in larger batches than on a CPU; 64, 128 and 256 px
-  part "$1" "$PYTHON" -m scripts.train_dit "$1" --steps 30000 --batch 8 --first 0.3
-  part "$1.card" "$PYTHON" -m scripts.card "$1" --hardware "$HARDWARE"
-}
-
-for wanted in ${*:-smoke timing compile papers data vae clip lumina sd3 flux}; do
+for wanted in ${*:-smoke timing compile papers train}; do
   case $wanted in
     smoke)
       for model in $MODELS; do
@@ -132,16 +127,7 @@ for wanted in ${*:-smoke timing compile papers data vae clip lumina sd3 flux}; d
         if [ -n "$DRY" ]; then study "papers-$name" experiment=$name scale=tiny n=1; else study "papers-$name" experiment=$name model.weights=random n=4; fi
       done
       ;;
-    data) part data "$PYTHON" -m scripts.drawings ;;
-    vae)
-      part vae4 "$PYTHON" -m scripts.train_vae --channels 4 --steps 20000 --batch 64
-      part vae16 "$PYTHON" -m scripts.train_vae --channels 16 --steps 20000 --batch 64 --start data/vae4
-      ;;
-    clip)
-      part clip "$PYTHON" -m scripts.train_clip --batch 512
-      part clip.card "$PYTHON" -m scripts.clip_card --hardware "$HARDWARE"
-      ;;
-    lumina | sd3 | flux) dit "$wanted" ;;
+    train) STATE=${STATE:-data} PYTHON=$PYTHON part train bash scripts/train.sh gpu 570 ;;
     *) echo "unknown part: $wanted" && exit 2 ;;
   esac
 done

@@ -45,6 +45,7 @@ generator() { # FAMILY [ARGUMENTS...]
 
 on_a_gpu() { # SECONDS: 80 of autoencoders, the rest of generators; the judge beside both. To compile takes minutes
   local end=$((SECONDS + $1)) painters=$((($(env -u OMP_NUM_THREADS nproc) + 1) / 2)) vaes=() channels family
+  part drawings "$PYTHON" -m scripts.drawings --folder "$STATE"
   for channels in 4 16; do
     autoencoder $channels "$PYTHON" -m scripts.train_vae --minutes 1.3 --batch 128 --lr 1e-3 --workers $painters \
       --data "$STATE" > "$STATE/vae$channels.log" 2>&1 &
