@@ -175,3 +175,15 @@ def test_the_h100_beside_its_forecasts():
         sd3["dense"]["measured"] / row["measured"] for label, row in sd3.items() if label.startswith("ras")
     ]
     assert 0.95 < min(gains) < max(gains) < 1.25
+
+
+def test_the_readme_says_of_the_h100_what_the_tables_say():
+    said = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    speedup, flops = [], []
+    for model in ("flux", "sd3"):
+        table = pd.read_parquet(ROOT / "results" / "h100" / model / "table.parquet").set_index("label")
+        assert table.random_weights.all()
+        speedup.append(f"{table.speedup['ras ratio=0.5']:.2f}×")
+        flops.append(f"{table.flops_ratio['ras ratio=0.5']:.2f}×")
+    assert "RAS makes FLUX.1 {} and SD3 {} as fast".format(*speedup) in said
+    assert "where its FLOPs would allow {} and {}".format(*flops) in said
