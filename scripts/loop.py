@@ -1,7 +1,7 @@
 """What the training scripts share: a loop that may be killed at any moment and goes on bit for bit.
 
 Data and noise are functions of the step's number, so the state is weights, optimisers, average and step.
-Training ends after a number of steps or, on a machine that is lent, after some minutes.
+Training ends after a number of steps or, on a rented machine, after some minutes.
 """
 
 import itertools
