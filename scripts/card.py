@@ -6,6 +6,7 @@ python -m scripts.card lumina --hardware "2 cores of an Intel Xeon with AMX"
 import argparse
 import csv
 import inspect
+import itertools
 import json
 import time
 from pathlib import Path
@@ -18,8 +19,10 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from PIL import Image
 
 from scripts import drawings, emoji, loop, tiny, train_dit, train_vae, words
+from scripts.judge import Judge, both, named
 
 STEPS, GUIDANCE = 20, 4.0
+SEED = 5  # of the scenes that are judged; those of assets/emoji have others
 AUTOENCODER = {4: "--channels 4", 16: "--channels 16 --steps 450 --start data/vae4"}  # how they were trained
 RECIPE = {
     "lumina": """\
@@ -107,21 +110,6 @@ def curve(rows: list[dict], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-@torch.no_grad()
-def judge(images: list[Image.Image], concepts: list[str]) -> float:
-    """Share of images that clip_emoji gives the name of their concept."""
-    import open_clip
-
-    loaded: Any = open_clip.create_model_and_transforms("local-dir:assets/clip_emoji")
-    model, _, preprocess = loaded
-    tokenize = open_clip.get_tokenizer("local-dir:assets/clip_emoji")
-    names = list(emoji.CONCEPTS.values())
-    image = model.eval().encode_image(torch.stack([preprocess(i) for i in images]), normalize=True)
-    text = model.encode_text(tokenize([emoji.article(name) for name in names]), normalize=True)
-    found = (image @ text.T).argmax(1).tolist()
-    return sum(names[k] == c for k, c in zip(found, concepts, strict=True)) / len(concepts)
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -129,6 +117,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("family", choices=list(tiny.PIPELINES))
     parser.add_argument("--hardware", required=True, help="in words")
     parser.add_argument("--story", default="They are an exponential moving average.", help="about this run")
+    parser.add_argument("--n", type=int, default=100, help="prompts of each kind that the judge is shown")
     parser.add_argument("--data", type=Path, default=Path("data"))
     return parser.parse_args()
 
@@ -141,23 +130,50 @@ def trained_with(folder: Path) -> tuple[list[dict], str]:
     return loop.read_log(folder), "".join(f" --{k} {settings[k]}" for k in given)
 
 
+def held_out(count: int, kind: str, n: int) -> list[emoji.Scene]:
+    """The first n scenes of `count` drawings that are held out for that reason."""
+    scenes = (emoji.scene("test", SEED, i) for i in itertools.count())
+    return list(itertools.islice((s for s in scenes if (len(s.items), s.kind) == (count, kind)), n))
+
+
+def many(pipe: Any, scenes: list[emoji.Scene], size: int = 128) -> list[Image.Image]:
+    groups = (scenes[k : k + 20] for k in range(0, len(scenes), 20))
+    return [image for group in groups for image in sample(pipe, [s.caption for s in group], size=size)]
+
+
+def judged(pipe: Any, eye: Judge, n: int) -> tuple[dict, Image.Image]:
+    """What the judge makes of held-out prompts of one and of two drawings, and of the drawings themselves;
+    and the first pictures that it does not know."""
+    single, couple = held_out(1, "pair-held-out", n), held_out(2, "composition", n)
+    images = many(pipe, single)
+    right = named(eye, images, single)
+    wrong = [image for image, known in zip(images, right[:, 0].tolist(), strict=True) if not known][:8]
+    drawn = [[eye.paint(scene) for scene in scenes] for scenes in (single, couple)]
+    found = {
+        "judged": n,
+        "concept": right[:, 0],
+        "concept_style": right.all(1),
+        "concept_small": named(eye, many(pipe, single, 64), single)[:, 0],
+        "couples": both(eye, many(pipe, couple), couple),
+        "drawn": named(eye, drawn[0], single)[:, 0],
+        "drawn_couples": both(eye, drawn[1], couple),
+    }
+    means = {k: x.float().mean().item() if isinstance(x, torch.Tensor) else x for k, x in found.items()}
+    wrong += [Image.new("RGB", (128, 128), "white")] * (8 - len(wrong))
+    return means, sheet(wrong, 8)
+
+
 def sampled(pipe: Any, out: Path) -> dict:
     """Writes samples.png; what the samples look like, and what they cost, in numbers."""
     with open("assets/emoji/prompts.csv") as file:
-        rows = list(csv.DictReader(file))
-    first = [row["prompt"] for row in rows[:16]]
+        first = [row["prompt"] for row in itertools.islice(csv.DictReader(file), 16)]
     sheet(sample(pipe, first), 4).save(out / "samples.png", optimize=True)
-    singles = [row for row in rows if row["kind"] == "pair-held-out" and "+" not in row["concepts"]][:32]
-    groups = (singles[k : k + 16] for k in range(0, len(singles), 16))
-    images = [image for group in groups for image in sample(pipe, [row["prompt"] for row in group])]
     start = time.perf_counter()
     sample(pipe, first[:1], output_type="latent")
     return {
         "seconds": time.perf_counter() - start,
         "count": len(first),
         "prompts": "\n".join(f"{i + 1}. {prompt}" for i, prompt in enumerate(first)),
-        "concept": judge(images, [row["concepts"] for row in singles]),
-        "judged": len(singles),
     }
 
 
@@ -169,7 +185,11 @@ def main() -> None:
     curve(log, out / "loss.png")
     parts = {k: v for k, v in pipe.components.items() if hasattr(v, "parameters")}
     size = {k: sum(p.numel() for p in v.parameters()) / 1e6 for k, v in parts.items()}
-    facts = sampled(pipe, out) | {
+    pictures = drawings.load(args.data)
+    found, unknown = judged(pipe, Judge.load(Path("assets/clip_emoji"), pictures), args.n)
+    unknown.save(out / "errors.png", optimize=True)
+    facts = sampled(pipe, out) | found
+    facts |= {
         "family": args.family,
         "pipeline": type(pipe).__name__,
         "recipe": RECIPE[args.family],
@@ -189,14 +209,14 @@ def main() -> None:
         "dit": size["transformer"],
         "text": sum(v for k, v in size.items() if k.startswith("text")),
         "vae": size["vae"],
-        "psnr": train_vae.measure(pipe.vae, drawings.load(args.data))["psnr"],
+        "psnr": train_vae.measure(pipe.vae, pictures)["psnr"],
         "steps": log[-1]["step"],
         "minutes": log[-1]["seconds"] / 60,
         "images": log[-1]["images"],
         "loss": float(np.mean([row["loss"] for row in log[-20:]])),
     }
     (out / "README.md").write_text(Path(__file__).with_suffix(".md").read_text().format(**facts))
-    print({k: facts[k] for k in ("dit", "text", "psnr", "minutes", "loss", "seconds", "concept")})
+    print({k: facts[k] for k in ("dit", "text", "psnr", "minutes", "loss", "seconds", *found)})
 
 
 if __name__ == "__main__":

@@ -8,56 +8,19 @@ On scenes that it was not trained on (split "clip", another seed), through open_
 import argparse
 import json
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
 from PIL import Image
 
 from scripts import drawings, emoji, loop, words
 from scripts.card import sheet
+from scripts.judge import Judge, both
 from scripts.train_clip import DRAWN, NAMES, SIZE, held_out, shares, turned
 
 KINDS = ("pair-held-out", "concept-held-out", "composition")
 SHOWN, COLUMNS = 24, 8  # pictures in errors.png
-
-
-@dataclass(frozen=True)
-class Judge:
-    """The model as its users load it, and the drawings of the scenes it is shown."""
-
-    model: Any
-    preprocess: Callable[[Image.Image], torch.Tensor]
-    tokenize: Callable[[list[str]], torch.Tensor]
-    pictures: dict[str, Image.Image]
-
-    @classmethod
-    def load(cls, folder: Path, pictures: dict[str, Image.Image]) -> "Judge":
-        loaded: Any = open_clip.create_model_and_transforms(f"local-dir:{folder}", device=loop.device())
-        tokenize: Any = open_clip.get_tokenizer(f"local-dir:{folder}")
-        return cls(loaded[0].eval(), loaded[2], tokenize, pictures)
-
-    def paint(self, scene: emoji.Scene, size: int = SIZE) -> Image.Image:
-        return Image.fromarray(emoji.paint(scene, self.pictures, size))
-
-    @torch.no_grad()
-    def see(self, scenes: list[emoji.Scene], size: int = SIZE) -> torch.Tensor:
-        """Unit vectors (n, 64) of the scenes painted at `size` px."""
-        images = [self.paint(scene, size) for scene in scenes]
-        blocks = (images[i : i + 50] for i in range(0, len(images), 50))
-        tensors = (torch.stack([self.preprocess(image) for image in block]) for block in blocks)
-        return torch.cat(
-            [self.model.encode_image(x.to(loop.device()), normalize=True).cpu() for x in tensors]
-        )
-
-    @torch.no_grad()
-    def read(self, texts: list[str]) -> torch.Tensor:
-        """Unit vectors (n, 64) of the texts."""
-        blocks = self.tokenize(texts).to(loop.device()).split(256)
-        return torch.cat([self.model.encode_text(ids, normalize=True).cpu() for ids in blocks])
 
 
 def groups(scenes: list[emoji.Scene]) -> dict[str, list[int]]:
@@ -101,7 +64,8 @@ def singles(judge: Judge, scenes: list[emoji.Scene]) -> dict[str, Any]:
 
 
 def couples(judge: Judge, scenes: list[emoji.Scene]) -> dict[str, float]:
-    """How often the names of two drawings fit best, and their caption better than turned round."""
+    """How often the names of two drawings fit best, the whole picture and its windows, and their caption
+    better than turned round."""
     found = judge.see(scenes)
     wanted = shares(scenes)[0] > 0
     two = torch.zeros_like(wanted).scatter(1, (found @ judge.read(NAMES).T).topk(2).indices, True)
@@ -109,6 +73,7 @@ def couples(judge: Judge, scenes: list[emoji.Scene]) -> dict[str, float]:
     own, other = (judge.read([f(scenes[i].caption) for i in related]) for f in (str, turned))
     return {
         "two": (two == wanted).all(1).float().mean().item(),
+        "windows": both(judge, [judge.paint(scene) for scene in scenes], scenes).float().mean().item(),
         "relation": ((found[related] * (own - other)).sum(1) > 0).float().mean().item(),
         "related": len(related),
     }

@@ -7,8 +7,9 @@ import open_clip
 import pytest
 import torch
 from open_clip.loss import ClipLoss
+from PIL import Image
 
-from scripts import clip_card, emoji, train_clip, words
+from scripts import clip_card, emoji, judge, train_clip, words
 
 CAPTIONS = ["a fox left of a cat, noto style", "an owl on a blue ground"]
 
@@ -110,13 +111,13 @@ def test_open_clip_loads_what_is_exported(model, tmp_path, drawings):
     train_clip.export(model, tokenizer, tmp_path)
     saved = json.loads((tmp_path / "tokenizer.json").read_text())
     assert saved["padding"] is saved["truncation"] is None
-    judge = clip_card.Judge.load(tmp_path, drawings)
+    loaded = judge.Judge.load(tmp_path, drawings)
     torch.testing.assert_close(
-        judge.read(CAPTIONS), train_clip.read(model, tokenize(CAPTIONS)), atol=2e-3, rtol=0
+        loaded.read(CAPTIONS), train_clip.read(model, tokenize(CAPTIONS)), atol=2e-3, rtol=0
     )
     scenes = train_clip.held_out(2, 3)
     x = train_clip.tensor([emoji.paint(scene, drawings, train_clip.SIZE) for scene in scenes])
-    torch.testing.assert_close(judge.see(scenes), train_clip.see(model, x), atol=2e-3, rtol=0)
+    torch.testing.assert_close(loaded.see(scenes), train_clip.see(model, x), atol=2e-3, rtol=0)
 
 
 def reader(mistaken: dict[emoji.Scene, str]) -> SimpleNamespace:
@@ -132,7 +133,10 @@ def reader(mistaken: dict[emoji.Scene, str]) -> SimpleNamespace:
         pairs = zip(scenes, names, strict=True)
         return read([mistaken.get(scene, f"{name}, {scene.style} style") for scene, name in pairs])
 
-    return SimpleNamespace(read=read, see=see)
+    def windows(scenes: list[emoji.Scene]) -> torch.Tensor:
+        return see(scenes) @ read(train_clip.NAMES).T
+
+    return SimpleNamespace(read=read, see=see, look=see, windows=windows, paint=lambda scene: scene)
 
 
 def test_the_card_counts_what_is_named_right_and_lists_what_is_not():
@@ -147,5 +151,27 @@ def test_the_card_counts_what_is_named_right_and_lists_what_is_not():
     assert found["both"] == pytest.approx(38 / 40)
     assert found["table"].startswith("| all | 40 | 97.5% | 95.0% |\n| all, at 64 px | 40 | 97.5% | 95.0% |")
     both = clip_card.couples(reader({}), train_clip.held_out(2, 40))
-    assert both["two"] > 0.9  # words that two names share may hide one
+    assert both["two"] == both["windows"] > 0.9  # words that two names share may hide one
     assert both["relation"] == 0  # a set of words tells no relation
+
+
+def test_one_drawing_is_named_by_the_whole_picture():
+    scenes = train_clip.held_out(1, 3)
+    style = next(s for s in emoji.STYLES if s != scenes[1].style)
+    name = emoji.article(emoji.CONCEPTS[scenes[1].items[0].concept])
+    other = "a cactus, noto style" if scenes[2].items[0].concept != "cactus" else "a fox, noto style"
+    seen = reader({scenes[1]: f"{name}, {style} style", scenes[2]: other})
+    assert judge.named(seen, scenes, scenes).tolist() == [[True, True], [True, False], [False, False]]
+
+
+def test_windows_cover_a_picture_and_tell_where_a_drawing_is(tmp_path, model, drawings):
+    picture = Image.new("RGB", (128, 128))
+    picture.putpixel((127, 127), (255, 0, 0))
+    crops = judge.windows(picture)
+    assert {crop.size for crop in crops} == {(72, 72)}
+    assert [crop.getpixel((71, 71)) == (255, 0, 0) for crop in crops] == [False] * 8 + [True]
+    train_clip.export(model, words.clip_tokenizer(pad="<pad>"), tmp_path)
+    loaded = judge.Judge.load(tmp_path, drawings)
+    shares = loaded.windows([picture, picture])
+    assert shares.shape == (2, len(train_clip.NAMES))
+    torch.testing.assert_close(shares.sum(1), torch.full((2,), 9.0))

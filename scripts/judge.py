@@ -1,0 +1,87 @@
+"""clip_emoji as a judge of pictures: what is drawn in them, by its own view.
+
+One drawing is named by the whole picture. Of two, the whole picture mostly shows the larger: nine windows
+of it are looked at, and the shares that each gives the names are added up.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from PIL import Image
+
+from scripts import emoji, loop
+from scripts.train_clip import DRAWN, NAMES, SIZE, shares
+
+WINDOW = 72 / 128  # of the side; with 3 x 3 places it tells couples of drawings best
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The model as its users load it, and the drawings of the scenes it is shown."""
+
+    model: Any
+    preprocess: Callable[[Image.Image], torch.Tensor]
+    tokenize: Callable[[list[str]], torch.Tensor]
+    pictures: dict[str, Image.Image]
+
+    @classmethod
+    def load(cls, folder: Path, pictures: dict[str, Image.Image]) -> "Judge":
+        loaded: Any = open_clip.create_model_and_transforms(f"local-dir:{folder}", device=loop.device())
+        tokenize: Any = open_clip.get_tokenizer(f"local-dir:{folder}")
+        return cls(loaded[0].eval(), loaded[2], tokenize, pictures)
+
+    def paint(self, scene: emoji.Scene, size: int = SIZE) -> Image.Image:
+        return Image.fromarray(emoji.paint(scene, self.pictures, size))
+
+    @torch.no_grad()
+    def look(self, images: list[Image.Image]) -> torch.Tensor:
+        """Unit vectors (n, 64) of the pictures."""
+        blocks = (images[i : i + 50] for i in range(0, len(images), 50))
+        tensors = (torch.stack([self.preprocess(image) for image in block]) for block in blocks)
+        return torch.cat(
+            [self.model.encode_image(x.to(loop.device()), normalize=True).cpu() for x in tensors]
+        )
+
+    def see(self, scenes: list[emoji.Scene], size: int = SIZE) -> torch.Tensor:
+        """Unit vectors (n, 64) of the scenes painted at `size` px."""
+        return self.look([self.paint(scene, size) for scene in scenes])
+
+    @torch.no_grad()
+    def read(self, texts: list[str]) -> torch.Tensor:
+        """Unit vectors (n, 64) of the texts."""
+        blocks = self.tokenize(texts).to(loop.device()).split(256)
+        return torch.cat([self.model.encode_text(ids, normalize=True).cpu() for ids in blocks])
+
+    def windows(self, images: list[Image.Image]) -> torch.Tensor:
+        """The share (n, 60) that nine windows of each picture give each name, added up."""
+        crops = [crop for image in images for crop in windows(image)]
+        scale = self.model.logit_scale.exp().item()
+        fits = (scale * self.look(crops) @ self.read(NAMES).T).softmax(1)
+        return fits.unflatten(0, (len(images), -1)).sum(1)
+
+
+def windows(image: Image.Image) -> list[Image.Image]:
+    side = round(WINDOW * image.width)
+    places = np.linspace(0, image.width - side, 3).round().astype(int).tolist()
+    return [image.crop((x, y, x + side, y + side)) for y in places for x in places]
+
+
+def named(judge: Judge, images: list[Image.Image], scenes: list[emoji.Scene]) -> torch.Tensor:
+    """Of pictures of one drawing (n, 2): is it told for its concept among 60, and for its concept and style
+    among 240?"""
+    found = judge.look(images)
+    wanted = [share.argmax(1) for share in shares(scenes)]
+    said = [(found @ judge.read(texts).T).argmax(1) for texts in (NAMES, DRAWN)]
+    return torch.stack([a == b for a, b in zip(said, wanted, strict=True)], 1)
+
+
+def both(judge: Judge, images: list[Image.Image], scenes: list[emoji.Scene]) -> torch.Tensor:
+    """Of pictures of two drawings (n): are the two names that fit their windows best those of the scene?"""
+    wanted = shares(scenes)[0] > 0
+    best = judge.windows(images).topk(2).indices
+    return (torch.zeros_like(wanted).scatter(1, best, True) == wanted).all(1)
