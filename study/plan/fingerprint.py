@@ -32,6 +32,7 @@ FAMILIES = "fovea.models.families"
 MADE_OF = ("packages", "code", "weights", "files")
 RANDOM, QUANTISED = "fovea.models.random_weights", "fovea.models.quantize"
 SMALL, BLOCK, PIECE = 64 << 20, 1 << 20, 4 << 10
+HEADER = 100_000_000  # bytes, at most, of a safetensors file, by its format
 
 
 def digest(value: Any) -> str:
@@ -135,7 +136,7 @@ def folder(path: Path) -> str:
 @cache
 def _contents(file: Path, size: int) -> str:
     """Hash of a file; of a large one its size, its end, a block in each 64th and the middle of every tensor,
-    so that no other tensor goes unseen. In the hub's cache the link's goal is the hash already."""
+    so that one that was replaced is seen. In the hub's cache the link's goal is the hash already."""
     goal = file.resolve().name
     if file.is_symlink() and len(goal) in (40, 64):
         return goal
@@ -155,14 +156,15 @@ def _middles(stream: IO[bytes], size: int) -> list[int]:
     """Where the middle of each tensor of a safetensors file is; none of any other file."""
     stream.seek(0)
     length = int.from_bytes(stream.read(8), "little")
-    if length > size:
+    if length > min(size, HEADER):
         return []
     try:
         header = json.loads(stream.read(length))
         ends = [tensor["data_offsets"] for name, tensor in header.items() if name != "__metadata__"]
+        found = [8 + length + (start + end) // 2 for start, end in sorted(ends)]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return []
-    return [8 + length + (start + end) // 2 for start, end in sorted(ends)]
+    return [place for place in found if 0 <= place < size]
 
 
 def threads() -> int:

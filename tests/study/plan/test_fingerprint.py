@@ -122,7 +122,21 @@ def test_no_tensor_of_a_large_file_changes_unseen(tmp_path, monkeypatch):
     assert len(set(hashes.values())) == 1 + len(tensors)
 
 
-@pytest.mark.parametrize("start", [b"\xff" * 8, b"\x05" + b"\x00" * 7 + b"[[[[[", b"PK", b""])
+def header(text):
+    return len(text).to_bytes(8, "little") + text
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        *(b"\xff" * 8, b"PK", b""),
+        header(b"[[[[["),
+        header(b'{"x": {"data_offsets": [1]}}'),
+        header(b'{"x": {"data_offsets": "ab"}}'),
+        header(b'{"x": {"data_offsets": [-900, -900]}}'),
+        header(b'{"x": {"data_offsets": [900, 900]}}'),
+    ],
+)
 def test_a_large_file_that_is_no_safetensors_has_no_tensors(tmp_path, start):
     file = tmp_path / "x.bin"
     file.write_bytes(start)
