@@ -41,7 +41,8 @@ class Batches(Dataset):
 
 
 def ahead(make: Callable[[int], Any], workers: int, end: int = 10**9) -> Callable[[int], Any]:
-    """`make` of one step after the other, made ahead by `workers` processes; with none, when asked for."""
+    """`make` of one step after the other, before `end`, made ahead by `workers` processes; by none of them,
+    when asked for."""
     if not workers:
         return make
     running: list[Any] = []
@@ -49,9 +50,8 @@ def ahead(make: Callable[[int], Any], workers: int, end: int = 10**9) -> Callabl
     def take(step: int) -> Any:
         if not running:
             steps: Any = range(step, end)
-            running.append(
-                iter(DataLoader(Batches(make), sampler=steps, batch_size=None, num_workers=workers))
-            )
+            how = {"num_workers": workers, "multiprocessing_context": "fork"}  # nothing need be pickled
+            running.append(iter(DataLoader(Batches(make), sampler=steps, batch_size=None, **how)))
         return next(running[0])
 
     return take
@@ -128,8 +128,11 @@ def train(
     """Minimise `loss` over the parameters of `module`; goes on from `folder`/state.pt if there is one.
 
     It takes `steps` or, if they are given, `minutes`, however many steps that makes. `stop` ends early, as a
-    kill would. Writes log.jsonl (step, loss, images, seconds). Returns the averaged weights.
+    kill would. Writes log.jsonl (step, loss, images, seconds). Returns the averaged weights. ValueError for
+    minutes that are none.
     """
+    if minutes is not None and minutes <= 0:
+        raise ValueError(f"minutes={minutes:g}: more than 0 are needed")
     optims = optimisers(module, lr, decay, muon)
     average = Average(module, 0.0 if ema is None else ema)
     path = folder / "state.pt"
@@ -143,7 +146,7 @@ def train(
 
     for step in itertools.count(first):
         part = spent / (60 * minutes) if minutes else step / steps
-        if part >= 1 or step == stop:
+        if part >= 1 or (stop is not None and step >= stop):
             break
         for group in (g for o in optims for g in o.param_groups):
             group["lr"] = group["peak"] * rate(step, part, warmup, hold)

@@ -27,6 +27,7 @@ from PIL import Image
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fovea.study.files import write
 from scripts import drawings, emoji, loop, tiny, words
 
 SCENES = {64: 16000, 128: 8000, 256: 400}  # px: how many are painted and encoded, times --scenes
@@ -50,12 +51,12 @@ def encoded(vae: AutoencoderKL, folder: Path, size: int, n: int, workers: int = 
     """The first n scenes of a size, painted by `workers` processes; made once, in `folder`."""
     path, captions = folder / f"latents{size}.npy", folder / f"captions{size}.json"
     where = next(vae.parameters()).device
-    if not path.exists() or len(json.loads(captions.read_text())) < n:
+    if not captions.exists() or len(json.loads(captions.read_text())) < n:
         known = _encode(vae, drawings.load(folder.parent), size, n, workers)
-        captions.write_text(json.dumps(known.captions))
         beside = path.with_suffix(f".{os.getpid()}.npy")
         np.save(beside, known.latents.numpy())
         beside.rename(path)
+        write(captions, json.dumps(known.captions))  # last: where they are, the latents are
     return Scenes(torch.from_numpy(np.load(path)[:n]).to(where), json.loads(captions.read_text())[:n])
 
 
@@ -136,9 +137,10 @@ def _flux(pipe) -> Velocity:
 
 def sigmas(generator: torch.Generator, n: int, shift: float) -> torch.Tensor:
     """Logit-normal (one in ten uniform, so that both ends are seen), then the scheduler's shift."""
-    normal = torch.sigmoid(torch.randn(n, generator=generator))
-    flat = torch.rand(n, generator=generator)
-    s = torch.where(torch.rand(n, generator=generator) < 0.1, flat, normal)
+    drawn: Any = {"generator": generator, "device": generator.device}
+    normal = torch.sigmoid(torch.randn(n, **drawn))
+    flat = torch.rand(n, **drawn)
+    s = torch.where(torch.rand(n, **drawn) < 0.1, flat, normal)
     return shift * s / (1 + (shift - 1) * s)
 
 
@@ -213,9 +215,10 @@ def objective(pipe: Any, args: argparse.Namespace) -> loop.Loss:
         known = stores[size]
         rows = np.sort(rng.choice(len(known.captions), args.batch * BATCH[size], replace=False))
         prompts = [known.captions[i] if rng.random() > 0.1 else "" for i in rows]
-        sigma = sigmas(torch.Generator().manual_seed(step), len(rows), shift).to(where)
+        generator = torch.Generator(where).manual_seed(step)
         x0 = known.latents[torch.from_numpy(rows).to(where)].float()
-        noise = torch.randn(x0.shape, generator=torch.Generator(where).manual_seed(step), device=where)
+        noise = torch.randn(x0.shape, generator=generator, device=where)
+        sigma = sigmas(generator, len(rows), shift)
         x = torch.lerp(x0, noise, sigma[:, None, None, None])
         # on a CPU, plain matrix products: torch's flash attention is slow backwards there
         kernels = sdpa_kernel(SDPBackend.MATH) if where.type == "cpu" else nullcontext()
@@ -279,7 +282,7 @@ def main() -> None:
     }
     loss = objective(pipe, args)
     weights = loop.train(modules, loss, folder=folder, ema=args.ema, warmup=100, hold=0.7, **options)
-    if args.stop is None or args.stop >= args.steps or args.minutes:
+    if args.stop is None or (args.stop >= args.steps and not args.minutes):
         export(pipe, weights, out)
 
 

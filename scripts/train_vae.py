@@ -122,8 +122,10 @@ def main() -> None:
     def watch(step: int) -> None:
         print(step, measure(vae, pictures), flush=True)
 
-    length: Any = {"steps": args.steps, "minutes": args.minutes}
-    vae.load_state_dict(loop.train(vae, loss, lr=args.lr, folder=folder, watch=watch, **length))
+    averaged = loop.train(
+        vae, loss, steps=args.steps, minutes=args.minutes, lr=args.lr, folder=folder, watch=watch
+    )
+    vae.load_state_dict(averaged)
     found = measure(vae.eval(), pictures)
     vae.register_to_config(scaling_factor=1 / found["std"])
     if args.channels == 16:

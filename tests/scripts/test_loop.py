@@ -50,6 +50,13 @@ def test_minutes_end_a_training_at_whatever_step_it_is(tmp_path):
     assert parts == sorted(parts)
     assert parts[-1] < 1
     assert torch.load(tmp_path / "state.pt", weights_only=True)["images"] == len(parts)
+    with pytest.raises(ValueError, match="more than 0"):
+        loop.train(net, loss, steps=1, minutes=-0.1, lr=0.0, folder=tmp_path)
+
+
+def test_what_has_gone_on_beyond_a_stop_does_not_go_on(tmp_path):
+    fit(tmp_path, 9, 5)
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 9
 
 
 def test_batches_made_ahead_are_those_of_their_steps():
