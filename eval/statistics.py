@@ -226,7 +226,7 @@ def paired_difference(
         alone = len(x if groups is None else set(groups)) < 2
         return Interval(0.0, 0.0, 0.0, 0.0, None) if alone else Interval(0.0, 0.0, 0.0, level, 1.0)
     if not np.isfinite([pooled(x, pool=pool), pooled(y, pool=pool)]).all():
-        identical = "in decibels to images that are all identical to the dense ones"
-        raise ValueError(f"no difference {identical if pool == 'decibel' else 'to what is not finite'}")
+        identical = "no difference in decibels to images that are all identical to the dense ones"
+        raise ValueError(identical if pool == "decibel" else "no difference to what is not finite")
     both = Resampled(np.stack([x, y], 1), pool, groups, seed)
     return both.interval([1, -1], level, worse if pool == "mean" else None)

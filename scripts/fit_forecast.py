@@ -12,7 +12,6 @@ import argparse
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     args = parser.parse_args(arguments)
     study = find(args.study, args.study)
     record = study.provenance
-    plan = planned(Path(args.study), record, record["config"])
+    plan = planned(study.folder, record, record["config"])
     gpu = instantiate(whole(load([f"on={args.on}"]))["on"], "on", "fovea.models")
     seconds, first = measured(study), first_calls(study)
     known = [cell for cell in plan.cells if cell.label in seconds or cell.label in first]
@@ -109,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     ]
     losses = {name: getattr(fitted, name) for name in ("compute", "traffic", "launch")} if fitted else None
     found = {"on": args.on, "losses": losses, "rows": rows, "states": clocks(study)}
-    write_json(Path(args.study) / "forecast.json", found | {key: record.get(key) for key in OF_STUDY})
+    write_json(study.folder / "forecast.json", found | {key: record.get(key) for key in OF_STUDY})
     for row in rows:
         told = (f"{key} {value:.4g} s" for key, value in row.items() if isinstance(value, float))
         print(f"{row['label']:30} " + "  ".join(told))

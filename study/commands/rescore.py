@@ -33,7 +33,6 @@ KEYS = ("eval", "metric", "cost", "versus", "logger")
 
 
 def run(command: Command) -> int:
-
     study = find(command.text, command.value, command.results).folder
     made, stored = plan(study, command.arguments)
     store = Store(study)

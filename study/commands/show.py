@@ -34,10 +34,8 @@ def run(command: Command) -> int:
 
 
 def _against(study: Stored, versus: str) -> Table | None:
-    from fovea.study.analysis.contrasts import (
-        against,  # seconds, only where they are asked for
-        of_study,
-    )
+    # seconds, only where they are asked for
+    from fovea.study.analysis.contrasts import against, of_study
     from fovea.study.report.comparisons import contrast_table
 
     if not study.samples:

@@ -68,7 +68,7 @@ def struck_fresh(study: Path, arguments: list[str], log: Path, number: int, phas
     process = Fresh(arguments, log)
     while process.exitcode is None and (seen.phase() or 0) < PHASES.index(phase):
         time.sleep(0.002)
-    os.kill(process.pid, number)
+    process.process.send_signal(number)
     return _all_ended(process)
 
 
@@ -170,7 +170,7 @@ class Steps:
 
         def step(name: str, _: Any) -> None:
             if not name.startswith(("open", "os.")) or not counting.acquire(blocking=False):
-                return  # the counting's own
+                return  # the counting's own, or at the same time as another
             try:
                 self._step(self._seen.phase())
             finally:
