@@ -177,6 +177,18 @@ def test_the_h100_beside_its_forecasts():
     assert 0.95 < min(gains) < max(gains) < 1.25
 
 
+def test_on_sd3_whole_steps_are_saved_and_cheaper_ones_are_not():
+    """Speedup over FLOPs ratio, as docs/papers.md has it of the H100."""
+    table = pd.read_parquet(ROOT / "results" / "h100" / "sd3" / "table.parquet").set_index("label")
+    share = table.speedup / table.flops_ratio
+    assert table.flops_ratio.filter(like="ras ").agg(["min", "max"]).round(2).tolist() == [1.57, 2.75]
+    assert share.filter(regex="steps$|^taylor_output").min() > 0.95
+    cheaper = share.filter(regex="^ralu|^taylorseer")
+    assert 0.55 < cheaper.min() < cheaper.max() < 0.75
+    assert table.speedup[cheaper.index].agg(["min", "max"]).round(1).tolist() == [1.6, 3.1]
+    assert table.flops_ratio["dbcache"] == 1
+
+
 def test_the_readme_says_of_the_h100_what_the_tables_say():
     said = " ".join((ROOT / "README.md").read_text("utf-8").split())
     speedup, flops = [], []
