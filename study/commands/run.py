@@ -132,7 +132,7 @@ def other_report(plan: Plan) -> list[str]:
         return []
     changed = [_changed(left[label], named[label].identity) for label in left.keys() & named.keys()]
     what = ", ".join(sorted({key for keys in changed for key in keys}))
-    report = f"another study's report, with {', '.join(left)}{what and f' (of other {what})'}"
+    report = f"another study's report, with {', '.join(left)}{what and f' (changed since: {what})'}"
     return [f"{plan.folder} has {report}: a run writes over it, the images stay; name=NEW keeps both"]
 
 

@@ -16,7 +16,6 @@ from fovea.study.config.schema import COMMANDS, Settings, Suite, Sweep
 from fovea.study.files import read_json
 from fovea.study.plan import fingerprint
 from fovea.study.plan.cells import GENERATION, Cell, Node, cells, full_model
-from fovea.study.plan.fingerprint import digest
 
 OF_RUN = {"name", "plan", *COMMANDS}  # keys that say what to do, not what the study is
 # and how, which may differ
@@ -218,9 +217,9 @@ def shards(plan: Plan) -> list[Shard]:
     keys, size = [s.key for s in plan.samples], plan.settings.batch
     batches = math.ceil(len(keys) / size)
     block = size * 2 * math.ceil(batches / (2 * MOST))
-    parts = [keys[first : first + block] for first in range(0, len(keys), block)]
-    groups = [[cell.id for cell in cells] for cells in by_loading(plan.cells)]
-    return [Shard(tuple(ids), tuple(part), digest([ids, part])) for ids in groups for part in parts]
+    parts = [tuple(keys[first : first + block]) for first in range(0, len(keys), block)]
+    groups = [tuple(cell.id for cell in cells) for cells in by_loading(plan.cells)]
+    return [Shard(ids, part, fingerprint.digest([ids, part])) for ids in groups for part in parts]
 
 
 def by_loading(cells: Iterable[Cell]) -> list[list[Cell]]:
@@ -233,4 +232,4 @@ def by_loading(cells: Iterable[Cell]) -> list[list[Cell]]:
 
 def loading(cell: Cell) -> str:
     """Digest of what a pipeline is loaded by."""
-    return digest({key: value for key, value in cell.model.items() if key not in GENERATION})
+    return fingerprint.digest({k: value for k, value in cell.model.items() if k not in GENERATION})

@@ -125,8 +125,8 @@ def test_a_report_of_other_weights_is_told_before_it_is_written_over(small, fini
     file.write_text(json.dumps(before))
     other = ["batch=1" if word.startswith("batch=") else word for word in small]
     _, _, out, _ = go(capsys, *other, f"results={tmp_path}", "name=whole", "plan=true")
-    told = "has another study's report, with dense, ras ratio=0.5, ras ratio=0.25, 3 steps (of other"
-    assert f"{told} batch, weights): a run writes over it" in " ".join(out.split())
+    told = "has another study's report, with dense, ras ratio=0.5, ras ratio=0.25, 3 steps"
+    assert f"{told} (changed since: batch, weights): a run writes over it" in " ".join(out.split())
 
 
 def test_killed_within_a_batch_its_images_are_the_same_to_the_bit(small, finished, tmp_path, capsys):
