@@ -5,7 +5,8 @@
 Writes forecast.json into the study's folder: of each cell what was measured, what the data sheet's defaults
 forecast, and what the fitted losses do, in seconds per image; with the device, its driver and clocks, and the
 commit. The fit takes the logarithms of the times, so that a short run counts as much as a long one; it needs
-three timed cells. What was only warmed up, before its time was over, stands there by its first call.
+three timed cells. A share of 1 is at its bound: these runs tell nothing of that loss. What was only warmed
+up, before its time was over, stands there by its first call.
 """
 
 import argparse

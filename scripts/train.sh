@@ -55,10 +55,8 @@ on_a_gpu() { # SECONDS: 80 of autoencoders, the rest of generators; the judge be
     --out "$STATE/clip_emoji" > "$STATE/clip.log" 2>&1 &
   wait "${vaes[@]}"
   for family in lumina sd3 flux; do
-    mkdir -p "$STATE/$family.data" # of its own: two that encode the same scenes would wait for each other
-    cp -r "$STATE/drawings.npz" "$STATE/vae4" "$STATE/vae16" "$STATE/$family.data/"
     "$PYTHON" -m scripts.train_dit $family --minutes "$(((end - SECONDS - 30) * 100 / 60))e-2" --batch 8 --first 0.4 \
-      --ema 0.999 --eager --scenes 5 --workers $((painters / 2)) --data "$STATE/$family.data" --out "$STATE/${family}_tiny" \
+      --ema 0.999 --eager --scenes 5 --workers $((painters / 2)) --data "$STATE" --out "$STATE/${family}_tiny" \
       > "$STATE/$family.log" 2>&1 &
   done
   wait
@@ -71,7 +69,7 @@ fi
 if [ "${1:-}" = adopt ]; then
   case $2 in
     clip) cp "$STATE"/clip_emoji/* assets/clip_emoji/ ;;
-    lumina | sd3 | flux) cp -r "$STATE/${2}_tiny/." "assets/${2}_tiny/" && "$PYTHON" -m scripts.card "$2" --hardware "$HARDWARE" ;;
+    lumina | sd3 | flux) cp -r "$STATE/${2}_tiny/." "assets/${2}_tiny/" && "$PYTHON" -m scripts.card "$2" --data "$STATE" --hardware "$HARDWARE" ;;
     *) echo "unknown part: $2 (clip, lumina, sd3, flux)" >&2 && exit 2 ;;
   esac
   exit
