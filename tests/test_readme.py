@@ -4,14 +4,21 @@ import json
 import re
 import shlex
 from pathlib import Path
+from textwrap import dedent
+from types import ModuleType
 
 import pandas as pd
 import pytest
+import torch
 
 from fovea.eval.decisions import holm
+from fovea.eval.speed import count_flops
 from fovea.eval.statistics import paired_difference
+from fovea.methods import Baseline
+from fovea.models import adapt, generator
 from fovea.study.commands.command import command as asked
 from fovea.study.config.compose import load
+from tests.pipelines import PIPELINES
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,6 +38,28 @@ def test_every_command_is_understood(command):
     arguments = shlex.split(command)[2:]
     if asked(arguments) is None and "--help" not in arguments:
         load(arguments)
+
+
+def test_the_method_that_is_written_out_runs_and_switches_off():
+    text = (ROOT / "docs/methods.md").read_text()
+    code = re.findall(r"^   ```python\n(.*?)^   ```$", text, re.MULTILINE | re.DOTALL)
+    assert len(code) == 1
+    mine = ModuleType("mine")
+    exec(dedent(code[0]), vars(mine))  # of this repository's own page
+
+    def made(method) -> tuple[torch.Tensor, int]:
+        with adapt(PIPELINES["lumina"]()) as model:
+            flow = model.flow(
+                ["a fox"], generators=[generator("a fox", 0)], height=64, width=96, guidance=4.0
+            )
+            return count_flops(lambda: method(flow))
+
+    (dense, all_of_it), (off, as_much) = made(Baseline(6)), made(mine.Mine(6, ratio=1.0))
+    assert torch.equal(dense, off)
+    assert all_of_it == as_much
+    some, less = made(mine.Mine(6, ratio=0.5))
+    assert less < all_of_it
+    assert not torch.equal(dense, some)
 
 
 def test_the_default_study_was_made_by_the_default_command():
