@@ -26,11 +26,11 @@ class Settings:
     Raising n, or adding seeds, goes on where the study stands. cost: what a method has to be cheaper in than
     step reduction at the same quality; gains and plots are by it. cell_timeout: seconds that one call of a
     cell may take, its warm-up or a batch; more is its failure. time_limit: seconds after which a worker
-    begins no further batch. traces: images of a cell, at most, that are traced and whose FLOPs torch counts,
-    beside the closed form that all have; 0 for none. retry: "failed" makes nothing but what has failed.
-    sibling: names of models, rivals of the methods with few steps of their own. versus: label of a cell that
-    all others are compared with, in pairs; null for the natural pairs. The last five ask for other things
-    than a study: COMMANDS."""
+    begins no further batch, but for the dense one beside what it has made. traces: images of a cell, at most,
+    that are traced and whose FLOPs torch counts, beside the closed form that all have; 0 for none. retry:
+    "failed" makes nothing but what has failed. sibling: names of models, rivals of the methods with few steps
+    of their own. versus: label of a cell that all others are compared with, in pairs; null for the natural
+    pairs. The last five ask for other things than a study: COMMANDS."""
 
     prompts: str
     name: str | None = None

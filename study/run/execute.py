@@ -112,11 +112,13 @@ class Runner:
         for i, batch in enumerate(self.rounds(todo)):
             missing = {c: keys & {s.key for s in batch} for c, keys in todo.items()}
             timed = {cell.dense for cell in lacking if missing[cell.id]}
+            compared: set[str] = set()  # baselines of what was made of this batch, which time_limit waits for
             for cell in turn(cells, i):
                 own = missing.get(cell.id, set())
-                if self.over:
-                    return
+                if self.over and cell.id not in compared:
+                    continue
                 if (own or cell.id in timed) and cell.id not in self.failed:
+                    compared.add(cell.dense)
                     yield from self.guarded(cell, partial(self.batch, self.loaded, cell, batch, own))
 
     def _load(self, cells: Sequence[Cell]) -> Iterator[Event]:
