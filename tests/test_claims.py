@@ -175,6 +175,8 @@ def test_the_h100_beside_its_forecasts():
         sd3["dense"]["measured"] / row["measured"] for label, row in sd3.items() if label.startswith("ras")
     ]
     assert 0.95 < min(gains) < max(gains) < 1.25
+    launch = json.loads((ROOT / "results/h100/sd3/forecast.json").read_text())["losses"]["launch"]
+    assert f"`on.launch={launch:.0f}`" in said
 
 
 def test_on_sd3_whole_steps_are_saved_and_cheaper_ones_are_not():
