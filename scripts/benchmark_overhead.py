@@ -5,7 +5,8 @@ works and gives images of 1024 px that are as hard to pack as photographs.
 
 SD3-medium takes some 3 s per image of 28 steps on an A100, 12 s for a batch of 4. All but the model is real:
 drawing and hashing noise, noting what ran, rounding the images, packing, writing and flushing them, records,
-checksums. The overhead is the wall time over what was slept, less one. On a machine that is busy otherwise
+checksums. The overhead is the wall time over what was slept, less one; a batch is written beside the next,
+the last one alone. On a machine that is busy otherwise
 the processor's seconds tell more: those between two batches, of which three quarters round the images, as a
 device does in no time; and all of them, of which the rest is beside the next batch."""
 
@@ -60,7 +61,9 @@ class Sleeping:
     def flow(self, prompts: Sequence[str], *, generators: Sequence[torch.Generator], **_: Any) -> Any:
         counted = {name: lambda *_: 1 for name in ("tokens", "blocks", "flops")}
         transformer = SimpleNamespace(blocks=range(BLOCKS))
-        return SimpleNamespace(generators=generators, grid=GRID, work=[], transformer=transformer, **counted)
+        return SimpleNamespace(
+            generators=generators, grid=GRID, block_runs=[], transformer=transformer, **counted
+        )
 
     def method(self, flow: Any, on_step: Any) -> Tensor:
         rows = torch.arange(RUN).expand(len(flow.generators), RUN)
@@ -76,9 +79,9 @@ class Sleeping:
         pass
 
 
-def overhead(seconds: float, batches: int, folder: Path) -> tuple[float, float, float]:
-    """Wall time as a share of what was slept, and the processor's seconds of a batch: of the thread that
-    makes images, and of all."""
+def overhead(seconds: float, batches: int, folder: Path) -> tuple[float, float, float, float]:
+    """Wall time until the last batch was made as a share of what was slept, less one; seconds until it was
+    written, too; and the processor's seconds of a batch: of the thread that makes images, and of all."""
     speed.CLOCKS["meta"] = speed.by_clock
     plan = planned(["sweep=none", f"batch={BATCH}", f"results={folder}", "name=overhead"])
     drawn = range(BATCH * batches)
@@ -90,10 +93,10 @@ def overhead(seconds: float, batches: int, folder: Path) -> tuple[float, float, 
         began, own, every = time.perf_counter(), time.thread_time(), time.process_time()
         for batch in runner.rounds({plan.cells[0].id: {s.key for s in samples}}):
             runner.batch(loaded, plan.cells[0], batch, {s.key for s in batch})
-        own = time.thread_time() - own
+        made, own = time.perf_counter(), time.thread_time() - own
         runner.writing.wait()
-        whole, every = time.perf_counter() - began, time.process_time() - every
-    return whole / (seconds * batches) - 1, own / batches, every / batches
+        written, every = time.perf_counter(), time.process_time() - every
+    return (made - began) / (seconds * batches) - 1, written - made, own / batches, every / batches
 
 
 def main() -> None:
@@ -102,8 +105,8 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=8)
     parser.add_argument("--folder", type=Path, required=True)
     given = parser.parse_args()
-    share, own, every = overhead(given.seconds, given.batches, given.folder)
-    print(f"overhead: {share:.2%} of the wall time")
+    share, last, own, every = overhead(given.seconds, given.batches, given.folder)
+    print(f"overhead: {share:.2%} of the wall time; once, at the end, {last:.2f} s to write the last batch")
     print(
         f"processor: {own:.3f} s between batches of {BATCH}, {own / given.seconds:.2%}; "
         f"{every:.2f} s with what is done beside the next one"
