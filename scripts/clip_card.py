@@ -16,7 +16,7 @@ from PIL import Image
 
 from scripts import drawings, emoji, loop, words
 from scripts.card import sheet
-from scripts.judge import Judge, both
+from scripts.judge import Judge, best_two, both
 from scripts.train_clip import DRAWN, NAMES, SIZE, held_out, shares, turned
 
 KINDS = ("pair-held-out", "concept-held-out", "composition")
@@ -67,12 +67,10 @@ def couples(judge: Judge, scenes: list[emoji.Scene]) -> dict[str, float]:
     """How often the names of two drawings fit best, the whole picture and its windows, and their caption
     better than turned round."""
     found = judge.see(scenes)
-    wanted = shares(scenes)[0] > 0
-    two = torch.zeros_like(wanted).scatter(1, (found @ judge.read(NAMES).T).topk(2).indices, True)
     related = [i for i, s in enumerate(scenes) if turned(s.caption) != s.caption]
     own, other = (judge.read([f(scenes[i].caption) for i in related]) for f in (str, turned))
     return {
-        "two": (two == wanted).all(1).float().mean().item(),
+        "two": best_two(found @ judge.read(NAMES).T, scenes).float().mean().item(),
         "windows": both(judge, [judge.paint(scene) for scene in scenes], scenes).float().mean().item(),
         "relation": ((found[related] * (own - other)).sum(1) > 0).float().mean().item(),
         "related": len(related),

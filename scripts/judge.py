@@ -80,8 +80,12 @@ def named(judge: Judge, images: list[Image.Image], scenes: list[emoji.Scene]) ->
     return torch.stack([a == b for a, b in zip(said, wanted, strict=True)], 1)
 
 
+def best_two(fits: torch.Tensor, scenes: list[emoji.Scene]) -> torch.Tensor:
+    """(n): are the two names of the best fits (n, 60) those of the scene?"""
+    wanted = shares(scenes)[0] > 0
+    return (torch.zeros_like(wanted).scatter(1, fits.topk(2).indices, True) == wanted).all(1)
+
+
 def both(judge: Judge, images: list[Image.Image], scenes: list[emoji.Scene]) -> torch.Tensor:
     """Of pictures of two drawings (n): are the two names that fit their windows best those of the scene?"""
-    wanted = shares(scenes)[0] > 0
-    best = judge.windows(images).topk(2).indices
-    return (torch.zeros_like(wanted).scatter(1, best, True) == wanted).all(1)
+    return best_two(judge.windows(images), scenes)
