@@ -132,8 +132,7 @@ def trained_with(folder: Path) -> tuple[list[dict], str]:
 
 def held_out(count: int, kind: str, n: int) -> list[emoji.Scene]:
     """The first n scenes of `count` drawings that are held out for that reason."""
-    scenes = (emoji.scene("test", SEED, i) for i in itertools.count())
-    return list(itertools.islice((s for s in scenes if (len(s.items), s.kind) == (count, kind)), n))
+    return emoji.first(n, "test", SEED, lambda scene: (len(scene.items), scene.kind) == (count, kind))
 
 
 def many(pipe: Any, scenes: list[emoji.Scene], size: int = 128) -> list[Image.Image]:

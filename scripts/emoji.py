@@ -8,6 +8,8 @@ of concepts of `held_couple`. "test" has only those; "clip" (the model that scor
 """
 
 import hashlib
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -160,6 +162,12 @@ def scene(split: str, seed: int, index: int) -> Scene:
     jitter = rng.integers(-5, 6, 3)
     r, g, b = np.clip(np.array(GROUNDS[ground]) + jitter, 0, 255).tolist()
     return Scene(_caption(rng, _subject(rng, items), style, ground), style, (r, g, b), items, found)
+
+
+def first(n: int, split: str, seed: int, wanted: Callable[[Scene], bool]) -> list[Scene]:
+    """The first n scenes of a split that are wanted."""
+    scenes = (scene(split, seed, i) for i in itertools.count())
+    return list(itertools.islice(filter(wanted, scenes), n))
 
 
 def paint(scene: Scene, drawings: dict[str, Image.Image], size: int) -> np.ndarray:

@@ -16,7 +16,6 @@ The first `--first` of the steps are painted at half the side, which costs a qua
 """
 
 import argparse
-import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -168,8 +167,7 @@ def losses(
 
 def held_out(count: int, n: int) -> list[emoji.Scene]:
     """The first n scenes of `count` drawings that it is not trained on."""
-    scenes = (emoji.scene("clip", SEED + 1, i) for i in itertools.count())
-    return list(itertools.islice((s for s in scenes if len(s.items) == count), n))
+    return emoji.first(n, "clip", SEED + 1, lambda scene: len(scene.items) == count)
 
 
 def export(model: CLIP, tokenizer, folder: Path) -> None:
