@@ -1,6 +1,5 @@
 """Figures as parts of a page: SVG without styles of its own, which the page forbids, in its colours."""
 
-import io
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,18 @@ from matplotlib.figure import Figure
 from fovea.study.analysis.row import Cost, Row
 from fovea.study.analysis.speed import batches, contended, throttled
 from fovea.study.report.pareto import Panel, bounds, described, draw, size
-from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, WARNING, bar_colour, drawable, figure
+from fovea.study.report.style import (
+    COLOURS,
+    FAINT,
+    INK,
+    MUTED,
+    WARNING,
+    bar_colour,
+    drawable,
+    drawn,
+    figure,
+    lay_out,
+)
 from fovea.study.report.table import visible
 from fovea.study.store import Store
 
@@ -128,9 +138,10 @@ def _times(axis: Axes, i: int, row: Row, calls: Sequence[tuple[float, str]]) -> 
 
 def inlined(made: Figure, prefix: str, **attributes: str) -> Markup:
     """A figure as a part of a page. prefix: of the ids in it; attributes: of the svg itself."""
-    stream = io.StringIO()
-    made.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-    root = ET.fromstring(stream.getvalue())
+    for part in (made, *made.axes):
+        part.patch.set_visible(False)  # the page's own ground is behind it
+    lay_out(made)
+    root = ET.fromstring(drawn(made, "svg"))
     _own(root, prefix)
     for name in ("width", "height"):
         root.attrib.pop(name, None)

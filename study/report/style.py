@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from textwrap import fill, shorten
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.typing import ColorType
 
@@ -18,6 +20,8 @@ from fovea.study.files import write
 from fovea.study.picture import pixels
 from fovea.study.store import Store
 
+Kind = Literal["png", "svg"]
+DPI = 200  # of PNG
 INK, MUTED, FAINT = "#222222", "#767676", "#d9d9d9"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 WARNING = "#B00020"
@@ -32,6 +36,7 @@ LOOK: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.titlesize": 9,
     "axes.titlelocation": "left",
+    "axes.titley": 1.0,  # above the axes, where ticks are never: not looked for anew at each drawing
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "xtick.labelcolor": INK,
@@ -55,22 +60,34 @@ LONGEST = 40  # characters of such a name
 def figure(width: float, height: float, random_weights: bool = False) -> Iterator[Figure]:
     """A figure in inches, free of pyplot's global state."""
     with mpl.rc_context(LOOK):
-        made = Figure(figsize=(width, height), layout="constrained")
+        made = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
         if random_weights:
             made.suptitle(RANDOM, color=WARNING, weight="bold", size=9)
         yield made
 
 
-def save(figure: Figure, path: Path, *kinds: str) -> None:
-    """path without its ending, once per kind, laid out once. No dates inside: the same study gives the same
-    file."""
+def save(figure: Figure, path: Path, *kinds: Kind) -> None:
+    """path without its ending, once per kind."""
+    lay_out(figure)
     for kind in kinds:
-        stream = BytesIO()
-        figure.savefig(
-            stream, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else {"Software": None}
-        )
+        write(path.with_suffix(f".{kind}"), drawn(figure, kind))
+
+
+def lay_out(figure: Figure) -> None:
+    """Gives each part its place, once: `Figure.savefig` would do so twice a file."""
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
         figure.set_layout_engine("none")
-        write(path.with_suffix(f".{kind}"), stream.getvalue())
+
+
+def drawn(figure: Figure, kind: Kind) -> bytes:
+    """A figure that is laid out, as a file. No dates inside: the same study gives the same file."""
+    stream = BytesIO()
+    if kind == "svg":
+        FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None})
+    else:
+        FigureCanvasAgg(figure).print_png(stream, metadata={"Software": None})
+    return stream.getvalue()
 
 
 def bar_colour(role: str) -> str:

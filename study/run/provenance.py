@@ -125,7 +125,8 @@ def _git(*arguments: str) -> str | None:
 
 def packages() -> dict[str, str]:
     """Every installed package, the ones that touch results first."""
-    found = {d.metadata["Name"]: d.version for d in distributions() if d.metadata["Name"]}
+    known = (d.metadata for d in distributions())  # read from the disk at each look
+    found = {about["Name"]: about["Version"] for about in known if about["Name"]}
     first = {name: found[name] for name in SHOWN if name in found}
     return first | dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
