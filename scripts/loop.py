@@ -1,7 +1,8 @@
 """What the training scripts share: a loop that may be killed at any moment and goes on bit for bit.
 
 Data and noise are functions of the step's number, so the state is weights, optimisers, average and step.
-Training ends after a number of steps or, on a rented machine, after some minutes.
+Training ends after a number of steps or, on a rented machine, after some minutes. On a GPU a step can be one
+CUDA graph: models this small spend most of it on launching some 3,000 kernels one by one.
 """
 
 import itertools
@@ -17,8 +18,13 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-Loss = Callable[[int, float], tuple[torch.Tensor, int]]
-"""Of a step's number and the part of the training that is done: the loss, and of how many images."""
+from scripts.muon import Muon
+
+Batch = dict[str, torch.Tensor]
+Data = Callable[[int, float], Batch]
+"""What a step learns from, of its number and the part of the training that is done. Rows are images."""
+Loss = Callable[..., torch.Tensor]
+"""The loss of a batch, whose tensors are its arguments."""
 
 
 def device() -> torch.device:
@@ -66,11 +72,16 @@ def optimisers(module: nn.Module, lr: float, decay: float, muon: float | None) -
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": decay},
         {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    found: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.99), fused=True)]
+    where = rest[0].device
+    how: Any = {"fused": True, "capturable": where.type == "cuda"}
+    found: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, lr=torch.tensor(lr, device=where), betas=(0.9, 0.99), **how)
+    ]
     if muon:
-        found.append(torch.optim.Muon(inside, lr=muon, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
-    for group in (g for o in found for g in o.param_groups):
-        group["peak"] = group["lr"]
+        found.append(Muon(inside, torch.tensor(muon, device=where), weight_decay=decay))
+    for optim in found:
+        for group in optim.param_groups:
+            group |= {"lr": group["lr"].clone(), "peak": group["lr"].item()}
     return found
 
 
@@ -94,21 +105,77 @@ class Average:
 
     def __init__(self, module: nn.Module, decay: float):
         self.decay = decay
-        self.weights = {k: v.detach().clone() for k, v in module.state_dict().items()}
+        self.own = module.state_dict()  # the module's tensors, which steps change in place
+        self.weights = {k: v.detach().clone() for k, v in self.own.items()}
 
     @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
+    def update(self, step: int) -> None:
         keep = min(self.decay, (1 + step) / (10 + step))
-        own = module.state_dict()
-        real = [k for k, v in own.items() if v.is_floating_point()]
+        real = [k for k, v in self.own.items() if v.is_floating_point()]
         lerp_ = torch._foreach_lerp_  # pyright: ignore[reportPrivateImportUsage]  all tensors at once
-        lerp_([self.weights[k] for k in real], [own[k] for k in real], 1 - keep)
-        for k in own.keys() - set(real):
-            self.weights[k].copy_(own[k])
+        lerp_([self.weights[k] for k in real], [self.own[k] for k in real], 1 - keep)
+        for k in self.own.keys() - set(real):
+            self.weights[k].copy_(self.own[k])
+
+
+class Step:
+    """Forward, backward and update of a module on one batch; gives the loss."""
+
+    def __init__(self, module: nn.Module, loss: Loss, optims: list[torch.optim.Optimizer], clip: float):
+        self.module, self.loss, self.optims, self.clip = module, loss, optims, clip
+
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        value = self.loss(**batch)
+        value.backward()
+        nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)
+        for optim in self.optims:
+            optim.step()
+        self.module.zero_grad(set_to_none=True)
+        return value.detach()
+
+
+class Graphed:
+    """The same step, from the third batch of each shape on as one CUDA graph.
+
+    The first two run as they are, on a stream of their own, and make the optimisers' state. Graphs share
+    their memory: one at a time runs, and keeps nothing there but its loss.
+    """
+
+    def __init__(self, step: Step):
+        self.step, self.stream, self.pool = step, torch.cuda.Stream(), torch.cuda.graph_pool_handle()
+        self.seen: dict[Any, int] = {}
+        self.graphs: dict[Any, tuple[torch.cuda.CUDAGraph, Batch, torch.Tensor]] = {}
+
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        shape = tuple(x.shape for x in batch.values())
+        self.seen[shape] = self.seen.get(shape, 0) + 1
+        if self.seen[shape] <= 2:
+            return self.apart(batch)
+        if shape not in self.graphs:
+            self.graphs[shape] = self.captured(batch)
+        graph, inputs, value = self.graphs[shape]
+        for name, x in batch.items():
+            inputs[name].copy_(x)
+        graph.replay()
+        return value
+
+    def apart(self, batch: Batch) -> torch.Tensor:
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            value = self.step(batch)
+        torch.cuda.current_stream().wait_stream(self.stream)
+        return value
+
+    def captured(self, batch: Batch) -> tuple[torch.cuda.CUDAGraph, Batch, torch.Tensor]:
+        inputs, graph = {name: x.clone() for name, x in batch.items()}, torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self.pool):
+            value = self.step(inputs)
+        return graph, inputs, value
 
 
 def train(
     module: nn.Module,
+    data: Data,
     loss: Loss,
     *,
     steps: int,
@@ -122,14 +189,15 @@ def train(
     hold: float = 0.0,
     clip: float = 1.0,
     stop: int | None = None,
+    graphs: bool = False,
     minutes_between: float = 2.0,
     watch: Callable[[int], None] | None = None,
 ) -> dict:
-    """Minimise `loss` over the parameters of `module`; goes on from `folder`/state.pt if there is one.
+    """Minimise `loss` of `data` over the parameters of `module`; goes on from `folder`/state.pt, if there.
 
     It takes `steps` or, if they are given, `minutes`, however many steps that makes. `stop` ends early, as a
-    kill would. Writes log.jsonl (step, loss, images, seconds). Returns the averaged weights. ValueError for
-    minutes that are none.
+    kill would. `graphs` makes CUDA graphs of the steps. Writes log.jsonl (step, loss, images, seconds).
+    Returns the averaged weights. ValueError for minutes that are none.
     """
     if minutes is not None and minutes <= 0:
         raise ValueError(f"minutes={minutes:g}: more than 0 are needed")
@@ -137,6 +205,8 @@ def train(
     average = Average(module, 0.0 if ema is None else ema)
     path = folder / "state.pt"
     first, images, spent = resumed(path, module, optims, average)
+    one: Any = Step(module, loss, optims, clip)
+    one = Graphed(one) if graphs else one
     start, saved, before = time.perf_counter(), spent, spent
 
     def keep(step: int) -> None:
@@ -149,15 +219,12 @@ def train(
         if part >= 1 or (stop is not None and step >= stop):
             break
         for group in (g for o in optims for g in o.param_groups):
-            group["lr"] = group["peak"] * rate(step, part, warmup, hold)
-        value, n = loss(step, part)
-        value.backward()
-        nn.utils.clip_grad_norm_(module.parameters(), clip)
-        for optim in optims:
-            optim.step()
-        module.zero_grad(set_to_none=True)
-        average.update(module, step)
-        images, spent = images + n, before + time.perf_counter() - start
+            group["lr"].fill_(group["peak"] * rate(step, part, warmup, hold))
+        batch = data(step, part)
+        value = one(batch)
+        average.update(step)
+        images += len(next(iter(batch.values())))
+        spent = before + time.perf_counter() - start
         if step % 10 == 9 or step == steps - 1:
             _log(folder, step=step + 1, loss=value.item(), images=images, seconds=round(spent, 1))
         if spent - saved > 60 * minutes_between:

@@ -4,7 +4,7 @@
 #
 #   scripts/train.sh                        # all parts, one thread each, as many at a time as there are cores
 #   STATE=FOLDER HARDWARE="..." scripts/train.sh
-#   scripts/train.sh gpu 540                # on a GPU: everything in so many seconds, the generators at the same time
+#   scripts/train.sh gpu 540                # on a GPU: what is not done, in so many seconds, the generators at the same time
 #
 # A part that is finished leaves STATE/done/PART. Nothing is written into assets/: `scripts/train.sh adopt PART` copies a
 # finished part there, once its card says that it is better than what is there.
@@ -21,6 +21,10 @@ part() { # NAME COMMAND...: once
   shift
   [ -e "$STATE/done/$name" ] && return
   nice -n 19 "$@" >> "$STATE/$name.log" 2>&1 && touch "$STATE/done/$name"
+}
+
+shared() { # NAME COMMAND...: a part that two may ask for at the same time: the second waits for the first
+  (flock 9 && part "$@") 9> "$STATE/$1.lock"
 }
 
 judge() {
@@ -43,21 +47,21 @@ generator() { # FAMILY [ARGUMENTS...]
   part "$family" "$PYTHON" -m scripts.train_dit "$family" --steps 60000 --first 0.5 --data "$STATE" --out "$STATE/${family}_tiny" "$@"
 }
 
-on_a_gpu() { # SECONDS: 80 of autoencoders, the rest of generators; the judge beside both. To compile takes minutes
-  local end=$((SECONDS + $1)) painters=$((($(env -u OMP_NUM_THREADS nproc) + 1) / 2)) vaes=() channels family
+on_a_gpu() { # SECONDS: what is not done yet; 80 of autoencoders, the rest of generators, the judge beside them
+  local end=$((SECONDS + $1)) painters=$((($(env -u OMP_NUM_THREADS nproc) + 1) / 2)) channels family
   part drawings "$PYTHON" -m scripts.drawings --folder "$STATE"
-  for channels in 4 16; do
-    autoencoder $channels "$PYTHON" -m scripts.train_vae --minutes 1.3 --batch 128 --lr 1e-3 --workers $painters \
-      --data "$STATE" > "$STATE/vae$channels.log" 2>&1 &
-    vaes+=($!)
-  done
-  "$PYTHON" -m scripts.train_clip --steps 3000 --batch 256 --workers $((painters / 2)) --data "$STATE" \
-    --out "$STATE/clip_emoji" > "$STATE/clip.log" 2>&1 &
-  wait "${vaes[@]}"
-  for family in lumina sd3 flux; do
-    "$PYTHON" -m scripts.train_dit $family --minutes "$(((end - SECONDS - 30) * 100 / 60))e-2" --batch 8 --first 0.4 \
-      --ema 0.999 --eager --scenes 5 --workers $((painters / 2)) --data "$STATE" --out "$STATE/${family}_tiny" \
-      > "$STATE/$family.log" 2>&1 &
+  env -u OMP_NUM_THREADS "$PYTHON" -m scripts.scenes --folder "$STATE" --scale 5 > "$STATE/scenes.log" 2>&1 &
+  part clip "$PYTHON" -m scripts.train_clip --steps 3000 --batch 256 --workers $((painters / 2)) --data "$STATE" \
+    --out "$STATE/clip_emoji" &
+  for family in sd3 flux lumina; do
+    channels=16
+    [ $family = lumina ] && channels=4
+    {
+      autoencoder $channels shared "vae$channels" "$PYTHON" -m scripts.train_vae --minutes 1.3 --batch 128 --lr 1e-3 \
+        --workers $painters --data "$STATE" &&
+        part $family "$PYTHON" -m scripts.train_dit $family --minutes "$(((end - SECONDS - 45) * 100 / 60))e-2" --batch 8 \
+          --first 0.4 --ema 0.999 --eager --graphs --scenes 5 --data "$STATE" --out "$STATE/${family}_tiny"
+    } &
   done
   wait
 }

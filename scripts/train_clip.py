@@ -134,10 +134,10 @@ def read(model: CLIP, ids: torch.Tensor) -> torch.Tensor:
     return F.normalize(x.float(), dim=-1)
 
 
-def losses(
+def objective(
     model: CLIP, tokenize: Callable, pictures: dict, n: int, small: int, workers: int = 0
-) -> loop.Loss:
-    """The loss of a step, a function of its number: `small` steps at half the side, then whole ones."""
+) -> tuple[loop.Data, loop.Loss]:
+    """What a step learns from, and the loss of it: `small` steps at half the side, then whole ones."""
     where = next(model.parameters()).device
     names, drawn = tokenize(NAMES).to(where), tokenize(DRAWN).to(where)
     halved = {name: picture.reduce(2) for name, picture in pictures.items()}
@@ -147,22 +147,27 @@ def losses(
 
     batches = loop.ahead(painted, workers)
 
-    def loss(step: int, part: float) -> tuple[torch.Tensor, int]:
+    def data(step: int, part: float) -> loop.Batch:
         x, scenes = batches(step)
         captions = [scene.caption for scene in scenes]
-        ids = tokenize(captions + [turned(c) for c in captions if turned(c) != c]).to(where)
+        ids = tokenize(captions + [turned(c) for c in captions if turned(c) != c])
+        named, both = shares(scenes)
+        found = {"x": x.to(memory_format=torch.channels_last), "ids": ids, "named": named, "both": both}
+        return {name: value.to(where) for name, value in found.items()}
+
+    def loss(x, ids, named, both) -> torch.Tensor:
         # a query of one token, or texts of ten: the flash kernel takes several times as long
         with loop.autocast(where), sdpa_kernel(SDPBackend.MATH):
-            image = see(model, x.to(where, memory_format=torch.channels_last))
+            image = see(model, x)
             texts = [read(model, tokens) for tokens in (ids, names, drawn)]
         scale = model.logit_scale.exp().clamp(max=100)
-        named = [
-            F.cross_entropy(scale * image @ text.T, share.to(where))
-            for text, share in zip(texts[1:], shares(scenes), strict=True)
+        right = [
+            F.cross_entropy(scale * image @ text.T, share)
+            for text, share in zip(texts[1:], (named, both), strict=True)
         ]
-        return contrast(image, texts[0], scale) + sum(named), n
+        return contrast(image, texts[0], scale) + sum(right)
 
-    return loss
+    return data, loss
 
 
 def held_out(count: int, n: int) -> list[emoji.Scene]:
@@ -231,9 +236,9 @@ def main() -> None:
     settings = {k: str(x) if isinstance(x, Path) else x for k, x in vars(args).items()}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "settings.json").write_text(json.dumps(settings) + "\n")
-    loss = losses(model, tokenize, pictures, args.batch, small, args.workers)
+    data, loss = objective(model, tokenize, pictures, args.batch, small, args.workers)
     rate = {"lr": args.lr, "warmup": args.warmup, "hold": args.hold}
-    loop.train(model, loss, steps=args.steps, folder=folder, decay=0.05, watch=watch, **rate)
+    loop.train(model, data, loss, steps=args.steps, folder=folder, decay=0.05, watch=watch, **rate)
     export(model.eval(), tokenizer, args.out)
 
 

@@ -9,9 +9,10 @@ the model is trained on exactly what it will be given; one in ten is empty, for 
 """
 
 import argparse
+import copy
+import functools
 import json
 import math
-import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,14 +24,12 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.embeddings import get_2d_rotary_pos_embed_lumina
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from PIL import Image
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import BatchEncoding
 
-from fovea.study.files import write
-from scripts import drawings, emoji, loop, tiny, words
+from scripts import loop, scenes, tiny, words
 
-SCENES = {64: 16000, 128: 8000, 256: 400}  # px: how many are painted and encoded, times --scenes
 BATCH = {64: 64, 128: 24, 256: 6}  # images per step, times --batch
 Velocity = Callable[[torch.Tensor, torch.Tensor, list[str]], torch.Tensor]
 
@@ -46,39 +45,29 @@ class Scenes:
     captions: list[str]
 
 
+def encoded(vae: AutoencoderKL, folder: Path, size: int, n: int, workers: int = 1) -> Scenes:
+    """The first n scenes of a size, painted by `workers` processes; encoded once, into `folder`."""
+    images, captions = scenes.painted(folder.parent, size, n, workers)
+    path = folder / f"latents{size}.npy"
+    with scenes.alone(path.with_suffix(".lock")):
+        if not path.exists() or len(np.load(path, mmap_mode="r")) < n:
+            beside = path.with_suffix(".partial.npy")
+            np.save(beside, _encode(vae, images).numpy())
+            beside.rename(path)
+    return Scenes(torch.from_numpy(np.load(path)[:n]).to(vae.device), captions)
+
+
 @torch.no_grad()
-def encoded(vae: AutoencoderKL, folder: Path, size: int, n: int, workers: int = 0) -> Scenes:
-    """The first n scenes of a size, painted by `workers` processes; made once, in `folder`."""
-    path, captions = folder / f"latents{size}.npy", folder / f"captions{size}.json"
-    where = next(vae.parameters()).device
-    if not captions.exists() or len(json.loads(captions.read_text())) < n:
-        known = _encode(vae, drawings.load(folder.parent), size, n, workers)
-        beside = path.with_suffix(f".{os.getpid()}.npy")
-        np.save(beside, known.latents.numpy())
-        beside.rename(path)
-        write(captions, json.dumps(known.captions))  # last: where they are, the latents are
-    return Scenes(torch.from_numpy(np.load(path)[:n]).to(where), json.loads(captions.read_text())[:n])
-
-
-def _encode(vae: AutoencoderKL, pictures: dict[str, Image.Image], size: int, n: int, workers: int) -> Scenes:
+def _encode(vae: AutoencoderKL, images: np.ndarray) -> torch.Tensor:
     config: Any = vae.config
-    shift, some, where = config.shift_factor or 0.0, 2**20 // size**2, next(vae.parameters()).device
-
-    def painted(part: int) -> tuple[torch.Tensor, list[str]]:
-        scenes = [emoji.scene("train", size, i) for i in range(part * some, min(n, (part + 1) * some))]
-        images = np.stack([emoji.paint(scene, pictures, size) for scene in scenes])
-        return torch.from_numpy(images).permute(0, 3, 1, 2), [scene.caption for scene in scenes]
-
-    found, captions = [], []
-    batches = loop.ahead(painted, workers, -(-n // some))
-    for part in range(-(-n // some)):
-        x, said = batches(part)
-        x = (x.to(where).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-        with loop.autocast(where):
+    shift, some, found = config.shift_factor or 0.0, 2**20 // images.shape[1] ** 2, []
+    for first in range(0, len(images), some):
+        x = torch.from_numpy(images[first : first + some]).to(vae.device).permute(0, 3, 1, 2)
+        x = (x.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        with loop.autocast(vae.device):
             z = vae.encode(x, return_dict=False)[0].mean
         found.append(((z.float() - shift) * config.scaling_factor).half().cpu())
-        captions += said
-    return Scenes(torch.cat(found), captions)
+    return torch.cat(found)
 
 
 def resolution(progress: float, draw: float, first: float) -> int:
@@ -89,6 +78,40 @@ def resolution(progress: float, draw: float, first: float) -> int:
 
 
 # -------------------------------------------------------------------------------------------- velocities
+
+
+class Read:
+    """A tokenizer that has read all captions before: asked for anything, it gives the ids of `rows`.
+
+    They lie on the device, padded as for the longest caption. The last row is the empty prompt.
+    """
+
+    def __init__(self, tokenizer: Any, captions: list[str], where: torch.device):
+        self.tokenizer, self.captions, self.where = tokenizer, [*captions, ""], where
+        self.tables: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.rows = torch.tensor([len(captions)], device=where)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tokenizer, name)
+
+    def __call__(self, prompts: list[str], **how: Any) -> BatchEncoding:
+        if how["padding"] == "longest":  # asked whether something was cut off, which nothing is
+            return BatchEncoding({"input_ids": torch.empty(len(prompts), 0, device=self.where)})
+        known = repr(sorted(how.items()))
+        if known not in self.tables:
+            found = self.tokenizer(self.captions, **how)
+            self.tables[known] = found.input_ids.to(self.where), found.attention_mask.to(self.where)
+        ids, mask = self.tables[known]
+        return BatchEncoding({"input_ids": ids[self.rows], "attention_mask": mask[self.rows]})
+
+
+def reading(pipe: Any, captions: list[str]) -> tuple[Any, list[Read]]:
+    """The pipeline, its modules shared, with tokenizers that have read the captions."""
+    other = copy.copy(pipe)
+    names = [name for name in pipe.components if name.startswith("tokenizer")]
+    for name in names:
+        setattr(other, name, Read(getattr(pipe, name), captions, pipe.transformer.device))
+    return other, [getattr(other, name) for name in names]
 
 
 def velocity(pipe: Any, family: str) -> Velocity:
@@ -124,12 +147,17 @@ def _sd3(pipe) -> Velocity:
 
 
 def _flux(pipe) -> Velocity:
+    where = pipe.transformer.device
+    places = {n: pipe._prepare_latent_image_ids(1, n, n, where, torch.float32) for n in (8, 16, 32)}
+    none = torch.zeros(words.LENGTH, 3, device=where)
+
     def v(x, sigma, prompts):
         b, c, h, w = x.shape
-        text, pooled, text_ids = pipe.encode_prompt(prompts, None, max_sequence_length=words.LENGTH)
-        ids = pipe._prepare_latent_image_ids(b, h // 2, w // 2, x.device, x.dtype)
+        # encode_prompt, but for the places of the text, which it would copy to the device every time
+        pooled = pipe._get_clip_prompt_embeds(prompts)
+        text = pipe._get_t5_prompt_embeds(prompts, max_sequence_length=words.LENGTH)
         tokens = pipe._pack_latents(x, b, c, h, w)
-        out = pipe.transformer(tokens, text, pooled, sigma, ids, text_ids, return_dict=False)[0]
+        out = pipe.transformer(tokens, text, pooled, sigma, places[h // 2], none, return_dict=False)[0]
         return pipe._unpack_latents(out, 4 * h, 4 * w, pipe.vae_scale_factor)
 
     return v
@@ -200,33 +228,48 @@ def adopt(modules: nn.ModuleDict, sd3: dict[str, torch.Tensor]) -> int:
     return len(found)
 
 
-def objective(pipe: Any, args: argparse.Namespace) -> loop.Loss:
-    """The loss of a step: a function of the weights, its number and the part of the training that is done."""
-    where, v = loop.device(), velocity(pipe, args.family)
-    folder = args.data / f"vae{tiny.CHANNELS[args.family]}"
-    stores: dict[int, Scenes] = {}
+def objective(pipe: Any, args: argparse.Namespace) -> tuple[loop.Data, loop.Loss]:
+    """What a step learns from, scenes and noise, and the loss of it. Nothing of the loss waits for a GPU."""
+    where, folder = pipe.transformer.device, args.data / f"vae{tiny.CHANNELS[args.family]}"
     shift = pipe.scheduler.config.shift if args.family != "flux" else math.exp(0.5)
 
-    def loss(step: int, part: float) -> tuple[torch.Tensor, int]:
+    @functools.cache
+    def known(size: int) -> Scenes:
+        return encoded(pipe.vae, folder, size, round(args.scenes * scenes.COUNTS[size]), args.workers)
+
+    @functools.cache
+    def read(size: int) -> tuple[Velocity, list[Read]]:
+        reader, tokenizers = reading(pipe, known(size).captions)
+        return velocity(reader, args.family), tokenizers
+
+    def data(step: int, part: float) -> loop.Batch:
         rng = np.random.default_rng([13, step])
         size = resolution(part, rng.random(), args.first)
-        if size not in stores:
-            stores[size] = encoded(pipe.vae, folder, size, round(args.scenes * SCENES[size]), args.workers)
-        known = stores[size]
-        rows = np.sort(rng.choice(len(known.captions), args.batch * BATCH[size], replace=False))
-        prompts = [known.captions[i] if rng.random() > 0.1 else "" for i in rows]
+        n, of = args.batch * BATCH[size], known(size)
+        rows = np.sort(rng.choice(len(of.captions), n, replace=False))
+        said = np.where(rng.random(n) > 0.1, rows, len(of.captions))  # or nothing
         generator = torch.Generator(where).manual_seed(step)
-        x0 = known.latents[torch.from_numpy(rows).to(where)].float()
-        noise = torch.randn(x0.shape, generator=generator, device=where)
-        sigma = sigmas(generator, len(rows), shift)
-        x = torch.lerp(x0, noise, sigma[:, None, None, None])
+        latents = of.latents[torch.from_numpy(rows).to(where)].float()
+        noise = torch.randn(latents.shape, generator=generator, device=where)
+        return {
+            "latents": latents,
+            "noise": noise,
+            "sigma": sigmas(generator, n, shift),
+            "captions": torch.from_numpy(said).to(where),
+        }
+
+    def loss(latents, noise, sigma, captions) -> torch.Tensor:
+        v, tokenizers = read(4 * latents.shape[-1])
+        for tokenizer in tokenizers:
+            tokenizer.rows = captions
+        x = torch.lerp(latents, noise, sigma[:, None, None, None])
         # on a CPU, plain matrix products: torch's flash attention is slow backwards there
         kernels = sdpa_kernel(SDPBackend.MATH) if where.type == "cpu" else nullcontext()
         with loop.autocast(where), kernels:
-            found = v(x, sigma, prompts)
-        return (found.float() - (noise - x0)).pow(2).mean(), len(rows)
+            found = v(x, sigma, [""] * len(x))
+        return (found.float() - (noise - latents)).pow(2).mean()
 
-    return loss
+    return data, loss
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -243,10 +286,11 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--ema", type=float, default=0.99, help="decay of the average of the weights")
     parser.add_argument("--batch", type=int, default=1, help="factor on the images per step")
     parser.add_argument("--scenes", type=float, default=1, help="factor on the scenes that are encoded")
-    parser.add_argument("--workers", type=int, default=0, help="processes that paint them")
+    parser.add_argument("--workers", type=int, default=1, help="processes that paint them")
     parser.add_argument("--start", type=Path, help="FLUX: begin from this state.pt of an SD3")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--graphs", action="store_true", help="steps as CUDA graphs")
     parser.add_argument(
         "--eager", action="store_true", help="do not compile (no C++ compiler, or a few steps only)"
     )
@@ -280,8 +324,9 @@ def main() -> None:
         "muon": args.muon or None,
         "decay": 0.01,
     }
-    loss = objective(pipe, args)
-    weights = loop.train(modules, loss, folder=folder, ema=args.ema, warmup=100, hold=0.7, **options)
+    data, loss = objective(pipe, args)
+    options |= {"ema": args.ema, "warmup": 100, "hold": 0.7, "graphs": args.graphs}
+    weights = loop.train(modules, data, loss, folder=folder, **options)
     if args.stop is None or (args.stop >= args.steps and not args.minutes):
         export(pipe, weights, out)
 

@@ -65,11 +65,13 @@ def crops(
     return torch.from_numpy(out).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def objective(vae: Any, x: torch.Tensor, generator: torch.Generator, kl: float) -> torch.Tensor:
-    """L1 on values and on their differences between neighbours (edges), a little MSE, and KL."""
+def objective(vae: Any, x: torch.Tensor, noise: torch.Tensor, kl: float) -> torch.Tensor:
+    """L1 on values and on their differences between neighbours (edges), a little MSE, and KL.
+
+    x (n, 3, h, w) in [-1, 1], noise (n, channels, h / 4, w / 4) of the latents.
+    """
     with loop.autocast(x.device):
         posterior = vae.encode(x, return_dict=False)[0]
-        noise = torch.randn(posterior.mean.shape, generator=generator, device=x.device)
         z = posterior.mean.float() + posterior.std.float() * noise
         y = vae.decode(z, return_dict=False)[0].float()
     mean, logvar = posterior.mean.float(), posterior.logvar.float()
@@ -99,6 +101,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="as many steps as they allow, instead of --steps")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--workers", type=int, default=0, help="processes that paint ahead")
+    parser.add_argument("--graphs", action="store_true", help="steps as CUDA graphs")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--kl", type=float, default=2e-4)
     parser.add_argument(
@@ -115,22 +118,28 @@ def main() -> None:
 
     painted = loop.ahead(lambda step: crops(pictures, step, args.batch), args.workers)
 
-    def loss(step: int, part: float) -> tuple[torch.Tensor, int]:
+    def data(step: int, part: float) -> loop.Batch:
         x = painted(step).to(where, memory_format=torch.channels_last)
-        return objective(vae, x, torch.Generator(where).manual_seed(step), args.kl), len(x)
+        generator = torch.Generator(where).manual_seed(step)
+        shape = (len(x), args.channels, x.shape[2] // 4, x.shape[3] // 4)
+        return {"x": x, "noise": torch.randn(shape, generator=generator, device=where)}
+
+    def loss(x: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        return objective(vae, x, noise, args.kl)
 
     def watch(step: int) -> None:
         print(step, measure(vae, pictures), flush=True)
 
-    averaged = loop.train(
-        vae, loss, steps=args.steps, minutes=args.minutes, lr=args.lr, folder=folder, watch=watch
-    )
+    options = {"steps": args.steps, "minutes": args.minutes, "lr": args.lr, "graphs": args.graphs}
+    averaged = loop.train(vae, data, loss, folder=folder, watch=watch, **options)
     vae.load_state_dict(averaged)
     found = measure(vae.eval(), pictures)
     vae.register_to_config(scaling_factor=1 / found["std"])
     if args.channels == 16:
         vae.register_to_config(shift_factor=found["mean"])
     vae.save_pretrained(folder)
+    for old in folder.glob("latents*.npy"):  # another autoencoder's
+        old.unlink()
     print(found, f"{sum(p.numel() for p in vae.parameters()):,} parameters")
 
 

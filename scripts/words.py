@@ -127,5 +127,6 @@ def gemma_text(tokenizer: GemmaTokenizer, *, dim: int = GEMMA, layers: int = 3) 
             pad_token_id=0,
             eos_token_id=1,
             bos_token_id=2,
+            use_cache=False,  # nothing is generated
         )
     )

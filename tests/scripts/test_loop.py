@@ -18,12 +18,24 @@ def fit(folder, *stops: int | None, muon: float | None = None) -> tuple[dict, di
     for stop in stops:
         net = network()
 
-        def loss(step: int, part: float, net=net) -> tuple[torch.Tensor, int]:
-            x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
-            return (net["last"](torch.tanh(net["blocks"][0](x))) - x[:, :2]).pow(2).mean(), len(x)
+        def data(step: int, part: float) -> loop.Batch:
+            return {"x": torch.randn(8, 4, generator=torch.Generator().manual_seed(step))}
+
+        def loss(x: torch.Tensor, net=net) -> torch.Tensor:
+            return (net["last"](torch.tanh(net["blocks"].get_submodule("0")(x))) - x[:, :2]).pow(2).mean()
 
         averaged = loop.train(
-            net, loss, steps=12, lr=1e-2, folder=folder, decay=0.01, muon=muon, ema=0.9, warmup=3, stop=stop
+            net,
+            data,
+            loss,
+            steps=12,
+            lr=1e-2,
+            folder=folder,
+            decay=0.01,
+            muon=muon,
+            ema=0.9,
+            warmup=3,
+            stop=stop,
         )
     return averaged, net.state_dict()
 
@@ -41,17 +53,20 @@ def test_resumed_training_is_bit_for_bit_the_same(tmp_path, muon):
 def test_minutes_end_a_training_at_whatever_step_it_is(tmp_path):
     net, parts = network(), []
 
-    def loss(step: int, part: float) -> tuple[torch.Tensor, int]:
+    def data(step: int, part: float) -> loop.Batch:
         parts.append(part)
-        return net["last"](torch.ones(1, 4)).sum(), 1
+        return {"x": torch.ones(1, 4)}
 
-    loop.train(net, loss, steps=1, minutes=1e-3, lr=0.0, folder=tmp_path)
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return net["last"](x).sum()
+
+    loop.train(net, data, loss, steps=1, minutes=1e-3, lr=0.0, folder=tmp_path)
     assert parts[0] == 0
     assert parts == sorted(parts)
     assert parts[-1] < 1
     assert torch.load(tmp_path / "state.pt", weights_only=True)["images"] == len(parts)
     with pytest.raises(ValueError, match="more than 0"):
-        loop.train(net, loss, steps=1, minutes=-0.1, lr=0.0, folder=tmp_path)
+        loop.train(net, data, loss, steps=1, minutes=-0.1, lr=0.0, folder=tmp_path)
 
 
 def test_what_has_gone_on_beyond_a_stop_does_not_go_on(tmp_path):

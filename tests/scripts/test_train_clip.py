@@ -95,10 +95,10 @@ def test_batches_are_functions_of_the_step_at_either_side(drawings):
 
 
 def test_every_weight_learns_at_either_side(model, drawings):
-    loss = train_clip.losses(model.train(), tokenize, drawings, 4, small=1)
+    data, loss = train_clip.objective(model.train(), tokenize, drawings, 4, small=1)
     for step in (0, 1):
         model.zero_grad()
-        loss(step, 0.0)[0].backward()
+        loss(**data(step, 0.0)).backward()
         still = [k for k, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
         assert not still
     model.eval()

@@ -1,16 +1,19 @@
 """Training speaks the pipelines' language: same signs, same times, same prompts."""
 
+from typing import Any
+
 import pytest
 import torch
 
-from scripts import tiny, train_dit, train_vae
+from fovea.models.pretend import pretend
+from scripts import loop, tiny, train_dit, train_vae
 
 PROMPT = ["a fox, noto style, on a blue ground", "a banana and a cat"]
 NARROW = {"lumina": {"hidden": 128, "layers": 1}, "sd3": {"heads": 1, "layers": 2},
           "flux": {"heads": 1, "double": 1, "single": 1}}  # fmt: skip
 
 
-def pipeline(family: str):
+def pipeline(family: str) -> Any:
     """A narrow pipeline whose every weight matters (zero at the start, some would not)."""
     torch.manual_seed(0)
     pipe = tiny.PIPELINES[family](train_vae.build(tiny.CHANNELS[family], (8, 8, 8)), **NARROW[family])
@@ -81,3 +84,41 @@ def test_flux_can_begin_from_sd3():
     unpatched = out.permute(0, 5, 1, 3, 2, 4).flatten(2, 3).flatten(3)
     found = flux._unpack_latents(flux.transformer.proj_out(image), 16, 16, 4)
     torch.testing.assert_close(found, unpatched)
+
+
+@pytest.mark.parametrize("family", tiny.PIPELINES)
+@torch.no_grad()
+def test_captions_that_were_read_before_are_as_the_pipeline_reads_them(family):
+    pipe = pipeline(family)
+    reader, tokenizers = train_dit.reading(pipe, PROMPT)
+    x, sigma = torch.randn(3, tiny.CHANNELS[family], 16, 16), torch.tensor([0.3, 0.8, 0.5])
+    expected = train_dit.velocity(pipe, family)(x, sigma, [PROMPT[1], PROMPT[0], ""])
+    for tokenizer in tokenizers:
+        tokenizer.rows = torch.tensor([1, 0, 2])
+    found = train_dit.velocity(reader, family)(x, sigma, [""] * 3)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    assert type(pipe.tokenizer) is not type(reader.tokenizer)
+
+
+@pytest.mark.parametrize("family", tiny.PIPELINES)
+def test_a_step_never_waits_for_a_gpu(family, tmp_path):
+    """Else it could not be a CUDA graph."""
+    pipeline(family).save_pretrained(tmp_path)
+    with pretend() as gpu:
+        pipe = gpu.load(tmp_path, type(pipeline(family)).__name__, torch.float32)
+        modules = train_dit.trained(pipe)
+        reader, tokenizers = train_dit.reading(pipe, PROMPT)
+        v = train_dit.velocity(reader, family)
+
+        _, muon = loop.optimisers(modules, 1e-3, 0.01, 3e-3)
+        x, sigma = torch.randn(2, tiny.CHANNELS[family], 16, 16, device="cuda"), torch.rand(2, device="cuda")
+        for tokenizer in tokenizers:
+            tokenizer.rows = torch.tensor([0, 1], device="cuda")
+        for _ in range(2):
+            gpu.waits.clear()
+            v(x, sigma, [""] * len(x))  # backwards, autograd's own engine runs what this recorded
+            for parameter in modules.parameters():
+                parameter.grad = torch.zeros_like(parameter)
+            torch.nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
+            muon.step()  # AdamW is one kernel
+        assert gpu.waits == [], gpu.waits
