@@ -1,6 +1,6 @@
 """Muon for many matrices at once: those of one shape are orthogonalised as one batch.
 
-torch.optim.Muon goes from matrix to matrix, 16 launches each: with some 80 small ones, half of the launches of a
+torch.optim.Muon goes from matrix to matrix, 16 launches each: with some 80 small ones, half of those of a
 training step. Nor can its learning rate change inside a CUDA graph. The algorithm is the same.
 """
 
