@@ -10,7 +10,7 @@ Prints lines for conf/model/NAME.yaml, under each method's name, and beside them
 
 import sys
 from bisect import bisect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import fields, replace
 from functools import partial
@@ -20,19 +20,28 @@ import torch
 import yaml
 
 from fovea.methods import Baseline
-from fovea.models import Flow, adapt, generator
+from fovea.models import Flow, Model, adapt, generator
 from fovea.models.pipeline import Pipeline
 from fovea.models.tokens import take
 from fovea.models.transformer import Transformer
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import instantiate
+from fovea.study.config.prompts import Sample
 from fovea.study.plan.cells import GENERATION
 from scripts import thresholds
-from scripts.measuring import chosen, program
+from scripts.measuring import Entry, chosen, program
 from scripts.thresholds import TARGETS
 
-CACHES = ("teacache", "seacache", "easycache", "magcache", "fbcache", "dbcache")  # with a threshold
+# Those with a threshold, and the settings that they have in sweep=matrix.
+CACHES: dict[str, Sequence[str]] = {
+    "teacache": (),
+    "seacache": (),
+    "easycache": (),
+    "magcache": ("method.cache.max_skips=9", "method.cache.retention=0.1"),
+    "fbcache": (),
+    "dbcache": ("method.cache.warmup=2",),
+}
 NEAR = 0.01  # what comes so near is taken
 Settings = dict[str, Any]
 
@@ -75,6 +84,11 @@ def ras_caching(times: float) -> Sequence[str]:
     return ["method=ras_caching", "method.cache.interval=3"]
 
 
+def delta_dit(times: float) -> Sequence[str]:
+    share = [] if times < 3 else ["method.cache.share=0.9"]
+    return ["method=caching", "cache=delta_dit", *share]
+
+
 SEARCHES = {
     "ras": Search(lambda _: ["method=ras"], sparse, ratio),
     "ras_caching": Search(
@@ -88,13 +102,25 @@ SEARCHES = {
         lambda _: ["method=ralu_caching", "cache=taylor_output", "method.carry=true"], None, ratio
     ),
     "ralu_ras": Search(lambda _: ["method=ralu_ras"], None, ratio),
+    "delta_dit": Search(delta_dit, lambda steps, times: [{"interval": n} for n in range(2, steps // 2 + 1)]),
     "mrflow": Search(lambda _: ["method=mrflow"], lifted_whole),
     "selflift": Search(lambda _: ["method=selflift"], lifted_within),
 }
 
 
 class IdleTransformer(Transformer):
-    """Knows what it would cost and computes nothing."""
+    """Knows what it would cost and computes none of its blocks. counted: what was asked for before."""
+
+    counted: dict[Any, int]
+
+    def flops(self, run, *, text, guided):
+        key = run._replace(images=()), text, guided
+        if key not in self.counted:
+            self.counted[key] = super().flops(run, text=text, guided=guided)
+        return self.counted[key]
+
+    def step(self, block, hidden, context):
+        return hidden
 
     def velocity(self, x, sigma, cond, encodings, kv=None, rows=None):
         return torch.zeros_like(x if rows is None else take(x, rows))
@@ -122,14 +148,19 @@ def idle(part: Any, kind: type) -> Any:
 
 def flops(flow: Flow, method: Any) -> int:
     """Of the method on one image, by the closed form."""
-    parts = {
-        "transformer": idle(flow.transformer, IdleTransformer),
-        "pipeline": idle(flow.pipeline, IdlePipeline),
-    }
-    one = {"generators": [generator("", 0)], "block_runs": [], "decoded": [], "encoded": [], "beside": []}
-    counted = replace(flow, **parts, **one)
+    fresh = {"generators": [generator("", 0)], "block_runs": [], "decoded": [], "encoded": [], "beside": []}
+    counted = replace(idled(flow), **fresh)
     method(counted)
     return counted.flops()
+
+
+def idled(flow: Flow) -> Flow:
+    """The same, that computes nothing."""
+    if isinstance(flow.transformer, IdleTransformer):
+        return flow
+    transformer = idle(flow.transformer, IdleTransformer)
+    transformer.counted = {}
+    return replace(flow, transformer=transformer, pipeline=idle(flow.pipeline, IdlePipeline))
 
 
 def found(times: Callable[[Settings], float], search: Search, steps: int, target: float) -> Settings:
@@ -155,12 +186,23 @@ def found(times: Callable[[Settings], float], search: Search, steps: int, target
 
 
 def varied(made: Any, settings: Settings) -> Any:
-    """The method with other settings."""
-    return type(made)(**{f.name: getattr(made, f.name) for f in fields(made)} | settings)
+    """The method with other settings, its own or those of its cache."""
+    own = {f.name: getattr(made, f.name) for f in fields(made)}
+    of_cache = {key: value for key, value in settings.items() if key not in own}
+    if of_cache:
+        own["cache"] = varied(own["cache"], of_cache)
+    return type(made)(**own | {key: value for key, value in settings.items() if key not in of_cache})
 
 
 def line(name: str, flow: Flow, search: Search, arguments: Sequence[str]) -> str:
     """YAML of one method."""
+    settings, remark = entry(flow, search, arguments)
+    text = yaml.safe_dump({name: settings}, default_flow_style=True, width=1000, sort_keys=False)
+    return f"{text.strip()[1:-1]}  # {remark}\n"
+
+
+def entry(flow: Flow, search: Search, arguments: Sequence[str]) -> Entry:
+    """The settings of one method that come near the targets."""
     dense, settings, reached = flops(flow, Baseline()), {}, []
     for key, target in TARGETS.items():
         config = whole(load([*arguments, *search.files(target)]))
@@ -174,8 +216,7 @@ def line(name: str, flow: Flow, search: Search, arguments: Sequence[str]) -> str
 
         settings[key] = found(times, search, flow.steps, target)
         reached.append(f"{times(settings[key]):.2f}")
-    text = yaml.safe_dump({name: settings}, default_flow_style=True, width=1000, sort_keys=False)
-    return f"{text.strip()[1:-1]}  # {', '.join(reached)} times fewer FLOPs\n"
+    return Entry(settings, f"{', '.join(reached)} times fewer FLOPs")
 
 
 def budgets(arguments: Sequence[str]) -> str:
@@ -188,7 +229,7 @@ def budgets(arguments: Sequence[str]) -> str:
         raise Refused(f"methods={','.join(unknown)}: must be of {', '.join((*SEARCHES, *CACHES))}")
     lines = counted([name for name in names if name in SEARCHES], rest)
     return lines + "".join(
-        thresholds.thresholds([*rest, f"cache={name}"]) for name in names if name in CACHES
+        thresholds.thresholds([*rest, f"cache={name}", *CACHES[name]]) for name in names if name in CACHES
     )
 
 
@@ -199,9 +240,14 @@ def counted(names: Sequence[str], arguments: Sequence[str]) -> str:
     config = whole(load(arguments))
     node, drawn, checkpoint = chosen(config)
     with adapt(checkpoint.load()) as model:
-        options = {key: node[key] for key in GENERATION if node[key] is not None}
-        flow = model.flow([drawn[0].prompt.text], generators=[generator("", 0)], **options)
+        flow = one(model, node, drawn)
         return "".join(line(name, flow, SEARCHES[name], arguments) for name in names)
+
+
+def one(model: Model, node: Mapping[str, Any], drawn: Sequence[Sample]) -> Flow:
+    """Of the first prompt, with the settings of the model's config node. It computes nothing."""
+    options = {key: node[key] for key in GENERATION if node[key] is not None}
+    return idled(model.flow([drawn[0].prompt.text], generators=[generator("", 0)], **options))
 
 
 main = partial(program, budgets)

@@ -38,7 +38,7 @@ from fovea.study.config.errors import Refused
 from fovea.study.config.prompts import Sample
 from fovea.study.plan.cells import GENERATION
 from scripts import forecasts
-from scripts.measuring import chosen, few, program
+from scripts.measuring import Entry, chosen, command, few, program, source, written
 
 DEGREE = 4
 
@@ -131,38 +131,42 @@ def measure(model: Model, node: Mapping[str, Any], drawn: Sequence[Sample], batc
     return Seen(changes, ratios, near, torch.stack([s.gram for s in seen]).sum(0), seen[0].levels)
 
 
-def fragment(seen: Seen, command: str) -> str:
-    """YAML for the model's file."""
+def entries(seen: Seen) -> dict[str, Entry]:
+    """Of the model's file."""
     coefficients, explained = fit(seen.changes)
     ratios = [1.0, *(round(r, 5) for r in seen.ratios.mean(1).tolist())]
-    steps, n = len(ratios), seen.ratios.shape[1]
-    return (
-        f"# measured by `{command}`: {n} images of {steps} steps\n"
-        f"teacache:  # {explained:.0%} of the variance of {len(seen.changes)} changes\n"
-        f"  coefficients: {coefficients}\n"
-        f"magcache:\n  ratios: {ratios}\n{forecast(seen)}{focus(seen.nearer)}"
-    )
+    remark = f"{explained:.0%} of the variance of {len(seen.changes)} changes"
+    found = {
+        "teacache": Entry({"coefficients": coefficients}, remark),
+        "magcache": Entry({"ratios": ratios}),
+        "forecast": forecast(seen),
+        "ras": focus(seen.nearer),
+    }
+    return {name: entry for name, entry in found.items() if entry}
 
 
-def forecast(seen: Seen) -> str:
+def forecast(seen: Seen) -> Entry | None:
     """Steps to run and weights of forecasts; nothing where there is no quarter of the steps."""
     gram, steps = seen.gram.numpy(), len(seen.gram)
     if steps < 8:
-        return ""
+        return None
     half, quarter = (forecasts.cheapest(gram, seen.levels, steps // part) for part in (2, 4))
-    rows = ",\n    ".join(str([round(w, 3) for w in row]) for row in forecasts.table(gram))
-    return f"forecast:\n  of: {steps}\n  twofold: {half}\n  fourfold: {quarter}\n  table: [\n    {rows}]\n"
+    rows = [[round(w, 3) for w in row] for row in forecasts.table(gram)]
+    return Entry(
+        {"of": steps, "twofold": half, "fourfold": quarter, "table": rows},
+        "the steps of schedule=dp, and the weights of basis=fitted",
+    )
 
 
-def focus(nearer: Tensor) -> str:
+def focus(nearer: Tensor) -> Entry | None:
     """RAS's end of the ranking; nothing where it has no sparse step."""
     if nearer.isnan().any():
-        return ""
+        return None
     mean = nearer.mean().item()
     error = nearer.std().item() / len(nearer) ** 0.5 if len(nearer) > 1 else inf
-    return (
-        f"ras:  # {mean:+.1f} dB nearer to dense where the lowest run, standard error {error:.1f}\n"
-        f"  high_ratio: {int(mean > -2 * error)}\n"
+    return Entry(
+        {"high_ratio": int(mean > -2 * error)},
+        f"{mean:+.1f} dB nearer to dense where the lowest run, standard error {error:.1f}",
     )
 
 
@@ -172,11 +176,9 @@ def calibrate(arguments: Sequence[str]) -> str:
     node, drawn, checkpoint = chosen(config)
     if len(drawn) * (checkpoint.steps - 1) <= DEGREE:
         raise Refused(f"n={config['n']}: too few images for a polynomial of degree {DEGREE}; raise n")
-    shown = [f"n={config['n']}", f"seeds={config['seeds']}".replace(" ", "")]
-    rest = [a for a in arguments if not a.startswith(("n=", "seeds="))]
-    command = " ".join(["python -m scripts.calibrate", *rest, *shown])
     with adapt(checkpoint.load()) as model:
-        return fragment(measure(model, node, drawn, config["batch"]), command)
+        found = entries(measure(model, node, drawn, config["batch"]))
+    return source(command("calibrate", arguments, config), drawn, checkpoint.steps) + written(found)
 
 
 main = partial(program, calibrate)

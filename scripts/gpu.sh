@@ -3,13 +3,16 @@
 # and goes on where it was killed; finished parts are skipped. 40 GB are plenty.
 #
 #   scripts/gpu.sh                     # all parts
-#   scripts/gpu.sh smoke timing        # some of: short smoke timing compile papers train
+#   scripts/gpu.sh smoke timing        # some of: short matrix smoke timing compile papers train
 #   MODELS=flux scripts/gpu.sh smoke   # of some models
 #   scripts/gpu.sh pack gpu.tar.gz     # what travels to another machine: the commit without results and tiny models
+#   scripts/gpu.sh pack gpu.tar.gz tiny  # with them, for matrix
 #   scripts/gpu.sh --dry-run smoke     # without a GPU: the same studies of the embedded models, a few small images
 #
 # short    where minutes are all there is (BUDGET=180 seconds, shared out among MODELS): what they are worth most for, timed;
 #          not among all parts
+# matrix   sweep=matrix of the embedded models, scored, all at once, and their table: 100 prompts in about BUDGET=240 seconds and
+#          a minute for the scores; not among all parts, since it needs assets/*_tiny and assets/clip_emoji
 # smoke    every method and cache once, at full size with random weights
 # timing   each method's time beside its forecast, and the losses of this GPU fitted: results/gpu-timing-*/forecast.json
 # compile  dense and sparse steps with compiled blocks: results/gpu-compile-*.json
@@ -21,17 +24,18 @@ set -euo pipefail
 HERE=$PWD
 cd "$(dirname "$0")/.."
 
-pack() { # FILE: the last commit, without results and, of tiny models, all but autoencoders; COMMIT says which it is
-  local file
+pack() { # FILE [tiny]: the last commit, without results and, of tiny models, all but autoencoders; COMMIT says which it is
+  local file tiny=(':(exclude)assets/flux_tiny' ':(exclude)assets/*_tiny/t*/*')
+  [ "${2:-}" != tiny ] || tiny=()
   file=$(cd "$HERE" && realpath -m "$1")
   git archive --format=tar.gz --add-virtual-file="COMMIT:$(git rev-parse HEAD)" -o "$file" HEAD -- . \
-    ':(exclude)results' ':(exclude)assets/flux_tiny' ':(exclude)assets/*_tiny/*.png' ':(exclude)assets/*_tiny/t*/*'
+    ':(exclude)results' ':(exclude)assets/*_tiny/*.png' "${tiny[@]}"
   [ -z "$(git status --porcelain --untracked-files=no)" ] || echo "changes that are not committed are left out"
   echo "$file: $(($(wc -c <"$file") / 1000000)) MB; there: tar -xzf ${file##*/}; pip install -e .; scripts/gpu.sh"
 }
 if [ "${1:-}" = pack ]; then
-  [ $# -eq 2 ] || { echo "pack: needs the archive's name: scripts/gpu.sh pack gpu.tar.gz" && exit 2; }
-  pack "$2" && exit
+  [ $# -ge 2 ] || { echo "pack: needs the archive's name: scripts/gpu.sh pack gpu.tar.gz" && exit 2; }
+  pack "${@:2}" && exit
 fi
 
 PYTHON=${PYTHON:-python}
@@ -70,10 +74,10 @@ part() { # NAME COMMAND...: at most 10 minutes, once; what fails of itself does 
   shift
   [ -e "$DONE/$name" ] && return
   echo "$name: $*"
-  timeout --signal=INT 590 "$@" || code=$?
+  timeout --signal=INT --kill-after=10 590 "$@" || code=$? # what runs beside others does not hear of INT
   case $code in
     0) touch "$DONE/$name" ;;
-    124 | 130) echo "$name: not finished, run again" && exit 3 ;;
+    124 | 130 | 137) echo "$name: not finished, run again" && exit 3 ;;
     *) echo "$name: failed with $code" && FAILED="$FAILED $name" ;;
   esac
 }
@@ -86,6 +90,13 @@ study() { # NAME KEY=VALUE...: one study of it, without scores
 
 methods() { # as a sweep takes them, but for the dense run and its steps, which every study has
   basename -s .yaml -a conf/method/*.yaml | grep -vx -e baseline -e steps | paste -sd, -
+}
+
+matrix() { # MODEL: its matrix, scored
+  local size=(n=100 batch=50)
+  [ -z "$DRY" ] || size=("${SIZE[@]}" n=2 batch=2)
+  part "matrix-$1" "$PYTHON" run.py "name=gpu-matrix-$1" "results=$RESULTS" "model=$1_tiny" sweep=matrix cost=flops traces=0 \
+    "${size[@]}" "time_limit=${BUDGET:-240}"
 }
 
 caches() { # MODEL: all, but what was measured on others alone
@@ -109,6 +120,16 @@ for wanted in ${*:-smoke timing compile papers train}; do
         study "short-$model" model=$model$SUFFIX "${SIZE[@]}" n=2 sweep=short traces=0 \
           "time_limit=$((${BUDGET:-180} / $(wc -w <<<"$MODELS")))"
       done
+      ;;
+    matrix)
+      jobs=()
+      for model in $MODELS; do
+        (matrix "$model" && [ -z "$FAILED" ]) &
+        jobs+=($!)
+      done
+      for job in "${jobs[@]}"; do wait "$job" || FAILED="$FAILED matrix"; done
+      part matrix "$PYTHON" -m scripts.matrix "$RESULTS" gpu-matrix
+      [ -z "$FAILED" ] || rm -f "$DONE/matrix" # a table of what there is
       ;;
     timing)
       for model in $MODELS; do

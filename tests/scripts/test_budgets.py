@@ -1,10 +1,13 @@
 """scripts/budgets.py: nearest settings on costs made up; the points of sweep=matrix lie where they say."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import yaml
 
-from fovea.methods import JiT, Lift
+from fovea.methods import Caching, JiT, Lift
+from fovea.methods.caches import DeltaDiT
 from fovea.models import adapt, generator
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import instantiate
@@ -70,6 +73,32 @@ def test_a_command_line_gives_lines_for_the_models_file():
     assert found["ras"]["fourfold"]["steps"] == 8
     assert found["mrflow"]["twofold"]["low"] >= 12
     assert "2.00, 4.00 times fewer FLOPs" in text
+
+
+def test_thresholds_are_of_the_caches_of_the_matrix():
+    """With the settings that they have there, the threshold aside."""
+    points = yaml.safe_load(Path("conf/sweep/matrix.yaml").read_text())["points"]
+    for name, settings in budgets.CACHES.items():
+        own = [point for point in points if point.get("cache") == name]
+        assert len(own) == len(budgets.TARGETS)
+        for point in own:
+            target = next(
+                t for t in budgets.TARGETS if f"model.{name}.{t}" in point["method.cache.threshold"]
+            )
+            other = {"method", "cache", "method.cache.threshold"}
+            assert [f"{key}={value}" for key, value in point.items() if key not in other] == [*settings]
+            assert target in budgets.TARGETS
+
+
+def test_what_blocks_cost_is_counted_without_them():
+    """Delta-DiT on a flow that runs and on one that does not."""
+    with adapt(PIPELINES["sd3"]()) as model:
+        limits = {"max_sequence_length": 16}
+        flow = model.flow(["a fox"], generators=[generator("", 0)], steps=6, height=64, width=96, **limits)
+        method = budgets.varied(Caching(DeltaDiT(share=0.5), steps=6), {"interval": 3})
+        counted = budgets.flops(flow, method)
+        method(flow)
+        assert flow.flops() == counted < budgets.flops(flow, Caching(DeltaDiT(interval=1), steps=6))
 
 
 def test_an_unknown_method_is_refused():

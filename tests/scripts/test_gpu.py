@@ -4,6 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tarfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -21,17 +22,22 @@ ROOT = Path(run.__file__).resolve().parent
 GPU = Gpu("made up", tflops=300, float32=20, memory=80, bandwidth=2000, source="none")
 
 
-def commands(folder, *arguments, root=ROOT):
-    """What the script would have Python do: it is given `echo` for it."""
+def script(folder, *arguments, python="echo", models="sd3", root=ROOT):
+    """scripts/gpu.sh with another program for Python."""
     env = os.environ | {
-        "PYTHON": "echo",
+        "PYTHON": python,
         "DONE": str(folder),
-        "MODELS": "sd3",
+        "MODELS": models,
         "NAME": "NVIDIA A100-SXM4-80GB, 81920",
     }
-    told = subprocess.run(
-        ["bash", "scripts/gpu.sh", *arguments], cwd=root, env=env, capture_output=True, text=True, check=True
-    )
+    command = ["bash", "scripts/gpu.sh", *arguments]
+    return subprocess.run(command, cwd=root, env=env, capture_output=True, text=True)
+
+
+def commands(folder, *arguments, models="sd3", root=ROOT):
+    """What the script would have Python do."""
+    told = script(folder, *arguments, models=models, root=root)
+    assert told.returncode == 0
     return [shlex.split(line) for line in told.stdout.splitlines() if line.startswith(("run.py", "-m"))]
 
 
@@ -54,6 +60,28 @@ def test_a_dry_run_needs_no_gpu(tmp_path):
         assert not make([*words, "plan=true"]).random_weights
 
 
+def test_the_matrix_is_of_the_embedded_models_and_scored(tmp_path):
+    *studies, table = commands(tmp_path, "matrix", models="sd3 flux")
+    assert table == ["-m", "scripts.matrix", "results", "gpu-matrix"]
+    assert len(studies) == 2
+    for words in studies:
+        plan = make([*words[1:], "plan=true"])
+        assert plan.name in ("gpu-matrix-sd3", "gpu-matrix-flux")
+        assert (len(plan.samples), plan.settings.batch, plan.settings.cost) == (100, 50, "flops")
+        assert plan.settings.time_limit == 240
+        assert {"psnr", "fd_emoji", "clip_score_emoji"} <= plan.metrics.keys()
+        assert not plan.random_weights
+        assert not plan.unavailable
+    assert not commands(tmp_path, "matrix", models="sd3 flux")  # all is done
+
+
+def test_a_matrix_that_fails_leaves_its_table_to_be_made_again(tmp_path):
+    told = script(tmp_path, "matrix", python="false")
+    assert told.returncode == 1
+    assert "matrix-sd3: failed with 1" in told.stdout
+    assert not [*tmp_path.iterdir()]
+
+
 def test_what_travels_is_small_and_says_its_commit(tmp_path):
     """The archive, unpacked, plans the studies of a GPU and knows its commit; a dry run misses the models."""
     pack = ["bash", str(ROOT / "scripts" / "gpu.sh"), "pack", "gpu.tar.gz"]
@@ -68,6 +96,11 @@ def test_what_travels_is_small_and_says_its_commit(tmp_path):
         [sys.executable, "-c", ask], cwd=tmp_path, check=True, capture_output=True, text=True
     )
     assert told.stdout == head.stdout
+    with_models = ["bash", str(ROOT / "scripts" / "gpu.sh"), "pack", "tiny.tar.gz", "tiny"]
+    subprocess.run(with_models, cwd=tmp_path, check=True, capture_output=True)
+    with tarfile.open(tmp_path / "tiny.tar.gz") as tiny:
+        names = tiny.getnames()
+    assert {f"assets/{model}_tiny/transformer/config.json" for model in ("sd3", "flux")} < {*names}
     assert commands(tmp_path / "done", "smoke", root=tmp_path) == commands(tmp_path / "done2", "smoke")
     dry = ["bash", "scripts/gpu.sh", "--dry-run", "smoke"]
     refused = subprocess.run(dry, cwd=tmp_path, capture_output=True, text=True)

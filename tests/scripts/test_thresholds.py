@@ -21,19 +21,46 @@ def test_the_smallest_threshold_is_found_to_three_digits(target, expected):
     assert thresholds.reached(lambda t: stairs(t).times, target) == pytest.approx(expected)
 
 
-def test_what_is_out_of_reach_is_told():
+@pytest.mark.parametrize(("target", "times"), [(2.0, 2.0), (3.0, 3.1), (3.7, 3.1), (3.9, 4.4)])
+def test_the_nearer_side_of_a_jump_is_found(target, times):
+    found = thresholds.nearest(lambda t: stairs(t).times, target, 0.0517)
+    assert stairs(found).times == times
+
+
+def test_a_smooth_rise_is_met_within_a_hundredth_in_a_few_runs():
+    tried = []
+
+    def times(threshold):
+        tried.append(threshold)
+        return 1 + threshold**0.7
+
+    assert times(thresholds.nearest(times, 4.0, 0.03)) == pytest.approx(4, rel=0.01)
+    assert len(set(tried)) < 12
+
+
+def test_out_of_reach_is_the_smallest_with_the_most():
     assert thresholds.reached(lambda t: stairs(t).times, 4.5) is None
     found, tried = thresholds.search(lambda t: Tried(min(stairs(t).times, 3.1), 20.0))
-    text = thresholds.fragment("seacache", found, tried, "command")
-    assert yaml.safe_load(text) == {"seacache": {"twofold": 0.223}}
-    assert "fourfold is out of reach: 3.10 times at most" in text
-    assert "below 0.0517 nothing is skipped" in text
+    assert tried[found["twofold"]].times == 2.0
+    assert tried[found["fourfold"]].times == 3.1
+    assert found["fourfold"] < 2
+    settings, remark = thresholds.entry(found, tried)
+    assert [*settings] == ["twofold", "fourfold"]
+    assert remark == (
+        "2.00, 3.10 times fewer FLOPs, latents 20.0, 20.0 dB near to dense; below 0.0517 nothing is skipped"
+    )
+
+
+def test_the_dense_run_tells_the_smallest_that_skips():
+    """It has to exceed what was compared, to three digits."""
+    assert [thresholds.above(least) for least in (0.05165, 0.051, 9.997)] == [0.0517, 0.0511, 10.0]
+    found, _ = thresholds.search(lambda t: Tried(stairs(t).times, 30.0, 0.05165 if t == 0 else None))
+    assert found["smallest"] == 0.0517
 
 
 def test_a_cache_that_never_skips_is_told():
-    text = thresholds.fragment("seacache", *thresholds.search(lambda t: Tried(1.0, 99.0)), "command")
-    assert "nothing is skipped at any threshold" in text
-    assert yaml.safe_load(text) is None
+    settings, remark = thresholds.entry(*thresholds.search(lambda t: Tried(1.0, 99.0)))
+    assert (settings, remark) == ({}, "nothing is skipped at any threshold up to 16")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +74,9 @@ def saved(tmp_path_factory):
 def test_a_command_line_gives_lines_for_the_models_file(saved):
     text = thresholds.thresholds([*saved, "cache=seacache"])
     assert 0 < yaml.safe_load(text)["seacache"]["twofold"] < 2
-    assert "below" in text
+    smallest = float(text.partition("below ")[2].partition(" nothing")[0])
+    lines = [line.split()[1:3] for line in text.splitlines() if line.startswith("#   ")]
+    assert {float(times) for threshold, times in lines if float(threshold) < smallest} <= {1.0}
 
 
 @pytest.mark.parametrize(("cache", "message"), [("fora", "no threshold"), ("seacach", "seacache")])
