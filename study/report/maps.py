@@ -120,7 +120,7 @@ def _totals(
             shown = axis.imshow(share, cmap=HEAT, vmin=0, vmax=1, alpha=0.62)
     for axis, name in zip(axes[0], ["dense image", *(cell.label for cell in cells)], strict=True):
         axis.set_title(folded(name), size=8, loc="center", color=INK)
-    bar = panel.colorbar(shown, ax=axes, shrink=0.8, aspect=30, pad=0.01)
+    bar = panel.colorbar(shown, ax=axes[:, -1], shrink=0.8, aspect=30, pad=0.01)
     bar.outline.set_visible(False)
     bar.set_ticks([0, 0.5, 1], labels=["never", "half", "every step"], size=7.5)
 

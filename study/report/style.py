@@ -86,7 +86,9 @@ def drawn(figure: Figure, kind: Kind) -> bytes:
     if kind == "svg":
         FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None})
     else:
-        FigureCanvasAgg(figure).print_png(stream, metadata={"Software": None})
+        FigureCanvasAgg(figure).print_png(
+            stream, metadata={"Software": None}, pil_kwargs={"compress_level": 4}
+        )
     return stream.getvalue()
 
 

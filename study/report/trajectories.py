@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.figure import SubFigure
+from matplotlib.ticker import LogFormatter
 
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan
@@ -192,6 +193,14 @@ def departure(plan: Plan, store: Store, traces: Sequence[Traced], folder: Path) 
     return True
 
 
+class Plain(LogFormatter):
+    """Labels where matplotlib would have them on a log axis, in digits: its own are mathematics, which the
+    figures' text is not read as."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
 def _departures(panel: SubFigure, shown: Sequence[Traced]) -> None:
     axis, looks, ends = panel.subplots(), look([one.cell for one in shown]), []
     for one in shown:
@@ -205,6 +214,7 @@ def _departures(panel: SubFigure, shown: Sequence[Traced]) -> None:
         ends.append(End(0.0, float(error[-1]), one.cell.label, looks[one.cell.id]["color"]))
     axis.set_yscale("log")
     axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(Plain())
     axis.set_ylabel("relative error")
     by_sigma(axis)
     axis.set_ylim(*axis.get_ylim())
@@ -226,7 +236,7 @@ def _where(panel: SubFigure, store: Store, shown: Sequence[Traced], key: str) ->
             axis.imshow(np.maximum(error[step], low), cmap="magma", norm=LogNorm(low, high))
             over(axis, f"{step + 1}: σ {trace.sigma[step]:.2f}")
     bar = panel.colorbar(
-        ScalarMappable(LogNorm(low, high), "magma"), ax=axes, shrink=0.8, aspect=30, pad=0.01
+        ScalarMappable(LogNorm(low, high), "magma"), ax=axes[:, -1], shrink=0.8, aspect=30, pad=0.01
     )
     bar.outline.set_visible(False)
     bar.ax.yaxis.set_major_formatter("{x:g}")

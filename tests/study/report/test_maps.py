@@ -71,6 +71,7 @@ def test_every_figure_is_there_and_says_what_it_shows(kinds):
     for name in FIGURES:
         assert drawn(kinds / f"{name}.png").shape[1] > 600
         assert "dense" in text(kinds / f"{name}.svg")
+        assert "mathdefault" not in text(kinds / f"{name}.svg")
     assert "ras ratio=0.5" in text(kinds / "scores.svg")
     for label in ("ras ratio=0.5", "fora interval=2", "ralu steps=6", "3 steps"):
         assert label in text(kinds / "departure.svg")
