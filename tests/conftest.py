@@ -1,5 +1,6 @@
 """What all tests know."""
 
+import gc
 import os
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: one thread each, in what they start, too
@@ -19,3 +20,13 @@ def pytest_configure(config):
     """Files are handed out by their paths: the last are short. xdist would keep those with the fewest
     tests for last, the longest among them, and leave a worker without work."""
     config.option.loadscopereorder = False
+
+
+def pytest_collection_finish():
+    """What is imported stays: no study, when it has garbage collected, has that looked at again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish():
+    gc.unfreeze()

@@ -52,8 +52,12 @@ def part(finished, folder, labels=None, samples=slice(None)):
 
 @pytest.fixture
 def halves(finished, tmp_path):
+    """Without traces: drawing these takes most of a report's time."""
     first = part(finished, tmp_path / "a", ["dense", "ras ratio=0.25", "3 steps"])
-    return first, part(finished, tmp_path / "b", ["dense", "ras ratio=0.5"])
+    second = part(finished, tmp_path / "b", ["dense", "ras ratio=0.5"])
+    for traces in [*first.glob("cells/*/traces"), *second.glob("cells/*/traces")]:
+        shutil.rmtree(traces)
+    return first, second
 
 
 def merge(capsys, folder, *studies):
@@ -103,6 +107,8 @@ def test_what_was_split_by_samples_is_whole_again(finished, tmp_path, capsys):
     second = part(finished, tmp_path / "b", samples=slice(2, None))
     assert merge(capsys, tmp_path, second, first)[0] == 0
     pd.testing.assert_frame_equal(table(tmp_path / "one"), table(finished))
+    one, whole = (pd.read_parquet(study / "traces.parquet") for study in (tmp_path / "one", finished))
+    pd.testing.assert_frame_equal(one, whole)
 
 
 def test_the_record_holds_all_sources(finished, halves, tmp_path, capsys):

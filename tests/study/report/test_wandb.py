@@ -129,7 +129,7 @@ def test_a_server_that_never_answers_is_given_up(study, monkeypatch, capsys):
 def test_online_without_an_account_or_a_network_is_kept_offline(study, monkeypatch, capsys):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    Wandb(mode="online", timeout=40)(study)
+    Wandb(mode="online", timeout=6)(study)
     err = capsys.readouterr().err
     assert err.startswith("wandb: not sent (")
     assert "; kept offline, to be sent by: wandb sync " in err
