@@ -14,7 +14,6 @@ import functools
 import json
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,8 @@ from transformers import BatchEncoding
 
 from scripts import loop, scenes, tiny, words
 
+# on a CPU they are slow backwards; cuDNN's is left out: FLUX's 96 tokens ended in an error on an H100
+FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
 BATCH = {64: 64, 128: 24, 256: 6}  # images per step, times --batch
 Velocity = Callable[[torch.Tensor, torch.Tensor, list[str]], torch.Tensor]
 
@@ -232,6 +233,7 @@ def objective(pipe: Any, args: argparse.Namespace) -> tuple[loop.Data, loop.Loss
     """What a step learns from, scenes and noise, and the loss of it. Nothing of the loss waits for a GPU."""
     where, folder = pipe.transformer.device, args.data / f"vae{tiny.CHANNELS[args.family]}"
     shift = pipe.scheduler.config.shift if args.family != "flux" else math.exp(0.5)
+    kernels = [SDPBackend.MATH] if where.type == "cpu" or args.plain else FUSED
 
     @functools.cache
     def known(size: int) -> Scenes:
@@ -263,9 +265,7 @@ def objective(pipe: Any, args: argparse.Namespace) -> tuple[loop.Data, loop.Loss
         for tokenizer in tokenizers:
             tokenizer.rows = captions
         x = torch.lerp(latents, noise, sigma[:, None, None, None])
-        # on a CPU, plain matrix products: torch's flash attention is slow backwards there
-        kernels = sdpa_kernel(SDPBackend.MATH) if where.type == "cpu" else nullcontext()
-        with loop.autocast(where), kernels:
+        with loop.autocast(where), sdpa_kernel(kernels):
             found = v(x, sigma, [""] * len(x))
         return (found.float() - (noise - latents)).pow(2).mean()
 
@@ -290,6 +290,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--start", type=Path, help="FLUX: begin from this state.pt of an SD3")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--plain", action="store_true", help="attention by matrix products, on a GPU too")
     parser.add_argument("--graphs", action="store_true", help="steps as CUDA graphs")
     parser.add_argument(
         "--eager", action="store_true", help="do not compile (no C++ compiler, or a few steps only)"
