@@ -34,17 +34,17 @@ def report(plan: Plan, store: Store, origin: dict[str, Any]) -> tuple[list[Table
     formats.save(table, folder / "table")
     write(folder / "samples.parquet", formats.packed(samples))
     write(folder / "hypervolume.csv", formats.csv(volumes(found)))
-    pareto(found, folder, plan.random_weights)
-    draw_maps(plan, store, folder)
-    sheet(plan, store, folder)
     scores = {name: score.facts.plain() for row in found for name, score in row.scores.items()}
     keys, noise = (samples[name].to_pylist() for name in ("key", "noise"))
     origin = origin | {"noise": dict(zip(keys, noise, strict=True)), "scores": scores}
-    write_json(folder / "provenance.json", origin)
+    write_json(folder / "provenance.json", origin)  # with the table all that is read again
     results = published.results(plan, found)
     beside = published.save(plan, results, folder) if results else None
     pairs = contrast_table(of_rows(found, plan.settings.versus), plan.random_weights)
     formats.replace_all(pairs, folder / "contrasts")
+    pareto(found, folder, plan.random_weights)
+    draw_maps(plan, store, folder)
+    sheet(plan, store, folder)
     page(plan, store, found, table, origin, beside, pairs)
     tables = [table, *([in_short(pairs)] if pairs else []), *([beside] if beside else [])]
     return tables, summary(plan, found, table, folder, origin)
