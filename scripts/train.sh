@@ -87,4 +87,4 @@ done
 generator sd3 &
 generator lumina
 wait
-generator flux --start "$STATE/sd3/state.pt"
+generator flux --start "$STATE/sd3_tiny"

@@ -22,7 +22,9 @@ import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.embeddings import get_2d_rotary_pos_embed_lumina
+from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import StableDiffusion3Pipeline
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import BatchEncoding
@@ -30,7 +32,7 @@ from transformers import BatchEncoding
 from scripts import loop, scenes, tiny, words
 
 # on a CPU they are slow backwards; cuDNN's is left out: FLUX's 96 tokens ended in an error on an H100
-FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
+FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 BATCH = {64: 64, 128: 24, 256: 6}  # images per step, times --batch
 Velocity = Callable[[torch.Tensor, torch.Tensor, list[str]], torch.Tensor]
 
@@ -209,8 +211,8 @@ def compiled(transformer: nn.Module) -> None:
             block.compile(dynamic=False)
 
 
-def adopt(modules: nn.ModuleDict, sd3: dict[str, torch.Tensor]) -> int:
-    """Begin FLUX from the weights of a trained SD3, where names and shapes agree; returns how many did.
+def as_flux(sd3: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """SD3's weights by FLUX's names.
 
     T5 is SD3's third encoder and FLUX's second. Patches leave SD3 as (row, column, channel) and FLUX as
     (channel, row, column).
@@ -223,8 +225,34 @@ def adopt(modules: nn.ModuleDict, sd3: dict[str, torch.Tensor]) -> int:
     renamed["transformer.x_embedder.bias"] = renamed.pop("transformer.pos_embed.proj.bias")
     for name in ("transformer.proj_out.weight", "transformer.proj_out.bias"):
         renamed[name] = renamed[name].unflatten(0, (2, 2, -1)).movedim(2, 0).flatten(0, 2)
+    return renamed
+
+
+def as_sd3(flux: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The other way round; both CLIP encoders become FLUX's."""
+    renamed = {k.replace("text_encoder_2.", "text_encoder_3."): v for k, v in flux.items()}
+    for k, v in flux.items():
+        if k.startswith("text_encoder."):
+            for name in ("text_encoder", "text_encoder_2"):
+                renamed[k.replace("text_encoder.", f"{name}.text_model.")] = v
+    patch = renamed.pop("transformer.x_embedder.weight")  # (d, c * 2 * 2)
+    renamed["transformer.pos_embed.proj.weight"] = patch.unflatten(1, (-1, 2, 2))
+    renamed["transformer.pos_embed.proj.bias"] = renamed.pop("transformer.x_embedder.bias")
+    for name in ("transformer.proj_out.weight", "transformer.proj_out.bias"):
+        renamed[name] = renamed[name].unflatten(0, (-1, 2, 2)).movedim(0, 2).flatten(0, 2)
+    return renamed
+
+
+def adopt(modules: nn.ModuleDict, family: str, other: DiffusionPipeline) -> int:
+    """Begin from a trained pipeline of the family, or SD3 from FLUX and the other way round, where names and
+    shapes agree; returns how many weights did."""
+    weights = trained(other).state_dict()
+    if family == "flux" and isinstance(other, StableDiffusion3Pipeline):
+        weights = as_flux(weights)
+    if family == "sd3" and isinstance(other, FluxPipeline):
+        weights = as_sd3(weights)
     own = modules.state_dict()
-    found = {k: v for k, v in renamed.items() if k in own and own[k].shape == v.shape}
+    found = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
     modules.load_state_dict(own | found)
     return len(found)
 
@@ -287,7 +315,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=1, help="factor on the images per step")
     parser.add_argument("--scenes", type=float, default=1, help="factor on the scenes that are encoded")
     parser.add_argument("--workers", type=int, default=1, help="processes that paint them")
-    parser.add_argument("--start", type=Path, help="FLUX: begin from this state.pt of an SD3")
+    parser.add_argument("--start", type=Path, help="a trained pipeline to begin from")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path)
     parser.add_argument("--plain", action="store_true", help="attention by matrix products, on a GPU too")
@@ -310,8 +338,8 @@ def main() -> None:
         return export(pipe, state["average"], out)
     modules = trained(pipe).train()
     if args.start:
-        other = torch.load(args.start, map_location=loop.device(), weights_only=True)["average"]
-        print(f"{adopt(modules, other)} weights begin as {args.start}'s")
+        other = DiffusionPipeline.from_pretrained(args.start, dtype=torch.float32)
+        print(f"{adopt(modules, args.family, other)} weights begin as {args.start}'s")
     if not args.eager:
         compiled(pipe.transformer)
     folder.mkdir(parents=True, exist_ok=True)

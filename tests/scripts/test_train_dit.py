@@ -71,11 +71,16 @@ def test_sigmas_cover_both_ends_and_shift():
 
 
 @torch.no_grad()
-def test_flux_can_begin_from_sd3():
+@pytest.mark.parametrize("to", ["flux", "sd3"])
+def test_flux_and_sd3_can_begin_from_each_other(to):
     """Patches are permuted as the families pack them: without blocks, SD3 and FLUX are then the same."""
-    sd3, flux = pipeline("sd3"), pipeline("flux")
-    taken = train_dit.adopt(train_dit.trained(flux), train_dit.trained(sd3).state_dict())
-    assert taken > 60
+    pipes = {family: pipeline(family) for family in ("sd3", "flux")}
+    sd3, flux = pipes.values()
+    modules, other = train_dit.trained(pipes[to]), pipes["sd3" if to == "flux" else "flux"]
+    with torch.no_grad():
+        for parameter in modules.parameters():
+            parameter.zero_()
+    assert train_dit.adopt(modules, to, other) > 60
     x = torch.randn(1, 16, 4, 4)
     image = sd3.transformer.pos_embed.proj(x).flatten(2).transpose(1, 2)
     tokens = flux._pack_latents(x, *x.shape)
@@ -84,6 +89,22 @@ def test_flux_can_begin_from_sd3():
     unpatched = out.permute(0, 5, 1, 3, 2, 4).flatten(2, 3).flatten(3)
     found = flux._unpack_latents(flux.transformer.proj_out(image), 16, 16, 4)
     torch.testing.assert_close(found, unpatched)
+    ids = torch.randint(0, 50, (1, 8))
+    torch.testing.assert_close(sd3.text_encoder_3(ids)[0], flux.text_encoder_2(ids)[0])
+    clip = sd3.text_encoder(ids, output_hidden_states=True)
+    torch.testing.assert_close(
+        clip.hidden_states[-1], flux.text_encoder(ids, output_hidden_states=True).hidden_states[-1]
+    )
+
+
+def test_a_pipeline_can_go_on_from_its_own_kind():
+    one, other = pipeline("lumina"), pipeline("lumina")
+    for parameter in train_dit.trained(one).parameters():
+        parameter.data.zero_()
+    taken = train_dit.adopt(train_dit.trained(one), "lumina", other)
+    expected = train_dit.trained(other).state_dict()
+    assert taken == len(expected)
+    assert all(torch.equal(v, expected[k]) for k, v in train_dit.trained(one).state_dict().items())
 
 
 @pytest.mark.parametrize("family", tiny.PIPELINES)
