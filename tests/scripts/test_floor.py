@@ -22,7 +22,7 @@ def arguments(study):
     prompts = study.parent / "prompts.txt"
     prompts.write_text("a fox\ntwo red apples\na map")
     size = ["model.steps=6", "model.height=64", "model.width=64", "method.start=2", "n=3", "batch=2"]
-    sweep = ["sweep.grid.method.ratio=[0.5]", "sweep.curve=[0.5]", "metric=[psnr,ssim]"]
+    sweep = ["traces=0", "sweep.grid.method.ratio=[0.5]", "sweep.curve=[0.5]", "metric=[psnr,ssim]"]
     places = [f"model.path={folder}", f"prompts={prompts}", f"results={study.parent}", f"name={study.name}"]
     return [*size, *sweep, *places]
 

@@ -22,6 +22,7 @@ def words(small, tmp_path_factory):
         "method.steps=3",
         "n=2",
         "batch=1",
+        "traces=0",
     ]
     return [*kept, *own, f"results={tmp_path_factory.mktemp('fitted')}", "name=x"]
 
