@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -34,6 +35,12 @@ def device() -> torch.device:
 def autocast(where: torch.device) -> torch.autocast:
     """bfloat16 matrix products over float32 weights."""
     return torch.autocast(where.type, dtype=torch.bfloat16)
+
+
+def sent(x: np.ndarray, where: torch.device) -> torch.Tensor:
+    """The array on the device, which is not waited for."""
+    here = torch.from_numpy(x)
+    return here.pin_memory().to(where, non_blocking=True) if where.type == "cuda" else here
 
 
 class Batches(Dataset):

@@ -279,13 +279,13 @@ def objective(pipe: Any, args: argparse.Namespace) -> tuple[loop.Data, loop.Loss
         rows = np.sort(rng.choice(len(of.captions), n, replace=False))
         said = np.where(rng.random(n) > 0.1, rows, len(of.captions))  # or nothing
         generator = torch.Generator(where).manual_seed(step)
-        latents = of.latents[torch.from_numpy(rows).to(where)].float()
+        latents = of.latents[loop.sent(rows, where)].float()
         noise = torch.randn(latents.shape, generator=generator, device=where)
         return {
             "latents": latents,
             "noise": noise,
             "sigma": sigmas(generator, n, shift),
-            "captions": torch.from_numpy(said).to(where),
+            "captions": loop.sent(said, where),
         }
 
     def loss(latents, noise, sigma, captions) -> torch.Tensor:

@@ -91,10 +91,8 @@ def test_flux_and_sd3_can_begin_from_each_other(to):
     torch.testing.assert_close(found, unpatched)
     ids = torch.randint(0, 50, (1, 8))
     torch.testing.assert_close(sd3.text_encoder_3(ids)[0], flux.text_encoder_2(ids)[0])
-    clip = sd3.text_encoder(ids, output_hidden_states=True)
-    torch.testing.assert_close(
-        clip.hidden_states[-1], flux.text_encoder(ids, output_hidden_states=True).hidden_states[-1]
-    )
+    clips = [pipe.text_encoder(ids, output_hidden_states=True).hidden_states[-1] for pipe in (sd3, flux)]
+    torch.testing.assert_close(*clips)
 
 
 def test_a_pipeline_can_go_on_from_its_own_kind():
