@@ -5,6 +5,7 @@ blocks of one kind is their weights. `test_full_depth` has them all.
 """
 
 from copy import deepcopy
+from functools import cache
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fovea.methods import RALU, Baseline, JiT, Lift, Random
 from fovea.models import adapt
 from fovea.models.families import SIZES
+from fovea.models.flow import Flow
 from fovea.models.pretend import pretend
 from tests.methods.test_contract import METHODS
 
@@ -43,6 +45,19 @@ def gpu(request):
         pipe = device.build(shallow(request.param))
         with adapt(pipe) as model:
             yield device, model
+
+
+@pytest.fixture(scope="module")
+def encoded(gpu):
+    """A batch of that size, its prompts encoded: what comes before any method."""
+    _, model = gpu
+
+    @cache
+    def encoded(b, height, width):
+        generators = [torch.Generator() for _ in range(b)]
+        return model.flow(PROMPTS[:b], generators=generators, height=height, width=width)
+
+    return encoded
 
 
 def waits_in_the_loop(device, method, flow):
@@ -76,11 +91,12 @@ def bound(name, method, flow):
 
 @pytest.mark.parametrize("size", IMAGES, ids=["square", "wide"])
 @pytest.mark.parametrize("name", METHODS)
-def test_from_noise_to_image(gpu, name, size):
+def test_from_noise_to_image(gpu, encoded, name, size):
     device, model = gpu
     b, height, width = size
     generators = [torch.Generator().manual_seed(i) for i in range(b)]
-    flow = model.flow(PROMPTS[:b], generators=generators, height=height, width=width)
+    whole = encoded(*size)
+    flow = Flow(whole.transformer, whole.pipeline, whole.cond, whole.grid, generators, whole.steps)
     with FlopCounterMode(display=False) as counter:
         x, waits = waits_in_the_loop(device, METHODS[name], flow)
     assert (x.shape[:2], x.dtype, x.device.type) == ((b, flow.grid.n), model.transformer.state, "cuda")
