@@ -65,7 +65,7 @@ def _encode(vae: AutoencoderKL, images: np.ndarray) -> torch.Tensor:
     config: Any = vae.config
     shift, some, found = config.shift_factor or 0.0, 2**20 // images.shape[1] ** 2, []
     for first in range(0, len(images), some):
-        x = torch.from_numpy(images[first : first + some]).to(vae.device).permute(0, 3, 1, 2)
+        x = torch.from_numpy(np.array(images[first : first + some])).to(vae.device).permute(0, 3, 1, 2)
         x = (x.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
         with loop.autocast(vae.device):
             z = vae.encode(x, return_dict=False)[0].mean
@@ -189,6 +189,10 @@ def export(pipe: DiffusionPipeline, weights: dict[str, torch.Tensor], folder: Pa
     modules = trained(pipe)
     own = {k: v.clone() for k, v in modules.state_dict().items()}
     modules.load_state_dict(weights)
+    for name, tokenizer in pipe.components.items():
+        if name.startswith("tokenizer"):  # of the last call, which it would save
+            tokenizer.backend_tokenizer.no_padding()
+            tokenizer.backend_tokenizer.no_truncation()
     pipe.to(torch.float16).save_pretrained(folder, safe_serialization=True)
     pipe.to(torch.float32)
     modules.load_state_dict(own)
@@ -197,7 +201,9 @@ def export(pipe: DiffusionPipeline, weights: dict[str, torch.Tensor], folder: Pa
 def make(family: str, data: Path) -> DiffusionPipeline:
     """The untrained pipeline around the trained autoencoder."""
     torch.manual_seed(0)
-    vae = AutoencoderKL.from_pretrained(data / f"vae{tiny.CHANNELS[family]}")
+    name = f"vae{tiny.CHANNELS[family]}"
+    vae = AutoencoderKL.from_pretrained(data / name)
+    vae.register_to_config(_name_or_path=f"data/{name}")  # wherever it lay
     pipe = tiny.PIPELINES[family](vae).to(loop.device())
     pipe.vae.requires_grad_(False)
     return pipe
