@@ -31,7 +31,7 @@ from transformers import BatchEncoding
 
 from scripts import loop, scenes, tiny, words
 
-# on a CPU they are slow backwards; cuDNN's is left out: FLUX's 96 tokens ended in an error on an H100
+# without cuDNN's, which torch may prefer on an H100: with it FLUX's 96 tokens ended in an error backwards
 FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 BATCH = {64: 64, 128: 24, 256: 6}  # images per step, times --batch
 Velocity = Callable[[torch.Tensor, torch.Tensor, list[str]], torch.Tensor]
@@ -267,7 +267,7 @@ def objective(pipe: Any, args: argparse.Namespace) -> tuple[loop.Data, loop.Loss
     """What a step learns from, scenes and noise, and the loss of it. Nothing of the loss waits for a GPU."""
     where, folder = pipe.transformer.device, args.data / f"vae{tiny.CHANNELS[args.family]}"
     shift = pipe.scheduler.config.shift if args.family != "flux" else math.exp(0.5)
-    kernels = [SDPBackend.MATH] if where.type == "cpu" or args.plain else FUSED
+    kernels = [SDPBackend.MATH] if where.type == "cpu" or args.plain else FUSED  # slow on a CPU, backwards
 
     @functools.cache
     def known(size: int) -> Scenes:

@@ -1,6 +1,7 @@
 """What docs/results.md and the CHANGELOG say of pairs of cells, held to the stored studies."""
 
 import json
+import re
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -201,3 +202,19 @@ def test_the_readme_says_of_the_h100_what_the_tables_say():
         flops.append(f"{table.flops_ratio['ras ratio=0.5']:.2f}×")
     assert "RAS makes FLUX.1 {} and SD3 {} as fast".format(*speedup) in said
     assert "where its FLOPs would allow {} and {}".format(*flops) in said
+
+
+def test_what_the_embedded_models_draw_is_what_their_cards_say():
+    rows = ("one drawing, 128 px", "one drawing, 64 px", "two drawings, 128 px")
+    cards = [(ROOT / f"assets/{m}_tiny/README.md").read_text("utf-8") for m in ("lumina", "sd3", "flux")]
+    found = [[re.findall(rf"\| {row} \| (\d+%) \| (\d*%?)", card)[0] for card in cards] for row in rows]
+    (one, _), (two, _), (three, _) = found[0]
+    assert f"names {one} of [lumina_tiny]" in RESULTS
+    assert f"{two} of [sd3_tiny]" in RESULTS
+    assert f"{three} of [flux_tiny]" in RESULTS
+    one, two, three = (share for share, _ in found[1])
+    assert f"at 64 px {one}, {two} and {three};" in RESULTS
+    one, two, three = (share for share, _ in found[2])
+    assert f"both in {one}, {two} and {three}." in RESULTS
+    assert {drawn for _, drawn in found[0]} == {"97%"}
+    assert {drawn for _, drawn in found[2]} == {"76%"}
