@@ -35,7 +35,7 @@ import torch
 from diffusers import LuminaPipeline
 
 pipe = LuminaPipeline.from_pretrained("assets/lumina_tiny", dtype=torch.float32)
-pipe.vae_scale_factor = 4          # LuminaPipeline assumes 8
+pipe.vae_scale_factor = 4  # LuminaPipeline assumes 8
 prompt = "a fox, twemoji style, on a blue ground"
 pipe(prompt, height=128, width=128, num_inference_steps=20, guidance_scale=4.0)""",
     "sd3": """\
@@ -44,16 +44,22 @@ from diffusers import StableDiffusion3Pipeline
 
 pipe = StableDiffusion3Pipeline.from_pretrained("assets/sd3_tiny", dtype=torch.float32)
 prompt = "a fox, twemoji style, on a blue ground"
-pipe(prompt, height=128, width=128, num_inference_steps=20, guidance_scale=4.0,
-     max_sequence_length=32)""",
+pipe(prompt, height=128, width=128, num_inference_steps=20, guidance_scale=4.0, max_sequence_length=32)""",
     "flux": """\
 import torch
 from diffusers import FluxPipeline
 
 pipe = FluxPipeline.from_pretrained("assets/flux_tiny", dtype=torch.float32)
 prompt = "a fox, twemoji style, on a blue ground"
-pipe(prompt, negative_prompt="", true_cfg_scale=4.0, height=128, width=128,
-     num_inference_steps=20, max_sequence_length=32)""",
+pipe(
+    prompt,
+    negative_prompt="",
+    true_cfg_scale=4.0,
+    height=128,
+    width=128,
+    num_inference_steps=20,
+    max_sequence_length=32,
+)""",
 }
 NOTE = {
     "lumina": "Guidance acts on three of the four latent channels, as in the stock pipeline. Half of the "
