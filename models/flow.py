@@ -1,6 +1,7 @@
 """One batch of images to be made, as a velocity field on tokens: all that an acceleration method sees."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,8 +27,7 @@ class Flow:
     column). generators: one per image; every random number of an image comes from its own. steps: the number
     of steps asked for. block_runs: what ran so far; decoded, encoded: grids of the images that were on the
     way; beside: FLOPs per image of whatever else ran on it, each to be counted when asked for. compared: what
-    a cache set against its threshold where it might have answered, of each image. counted: FLOPs of an image
-    in such a run, with so many text tokens, guided or not.
+    a cache set against its threshold where it might have answered, of each image.
     """
 
     transformer: Transformer
@@ -41,7 +41,6 @@ class Flow:
     encoded: list[Grid] = field(default_factory=list)
     beside: list[Callable[[], int]] = field(default_factory=list)
     compared: list[Sequence[float] | Tensor] = field(default_factory=list)
-    counted: dict[tuple[BlockRun, int, bool], int] = field(default_factory=dict)
 
     @cached_property
     def _encodings(self) -> Encodings:
@@ -154,18 +153,12 @@ class Flow:
 
     def flops(self, image: int = 0) -> int:
         """FLOPs of the transformer for one image so far, by the closed form, and of what ran on the way."""
+        alike = Counter(run._replace(images=()) for run in self.of(image))  # of many steps, few runs differ
         evaluated = sum(
-            self._evaluated(run._replace(images=()), half.text, half.guided)
-            for run in self.of(image)
+            times * self.transformer.flops(run, text=half.text, guided=half.guided)
+            for run, times in alike.items()
             for half in self.cond.passes
         )
         decoded = sum(map(self.pipeline.decode_flops, self.decoded))
         encoded = sum(map(self.pipeline.encode_flops, self.encoded))
         return evaluated + decoded + encoded + sum(counted() for counted in self.beside)
-
-    def _evaluated(self, run: BlockRun, text: int, guided: bool) -> int:
-        """FLOPs of a run for one image: worked out once for all images and steps of which it is the same."""
-        key = run, text, guided
-        if key not in self.counted:
-            self.counted[key] = self.transformer.flops(run, text=text, guided=guided)
-        return self.counted[key]
