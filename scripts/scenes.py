@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fovea.study.files import write
 from scripts import drawings, emoji
 
 COUNTS = {64: 16000, 128: 8000, 256: 400}  # px: how many, times --scale
@@ -33,14 +34,18 @@ def painted(folder: Path, size: int, n: int, workers: int = 1) -> tuple[np.ndarr
     """The first n scenes, uint8 (n, size, size, 3) on disk, and their captions; painted if missing."""
     path, captions = folder / f"scenes{size}.npy", folder / f"captions{size}.json"
     with alone(folder / f"scenes{size}.lock"):
-        if not captions.exists() or len(json.loads(captions.read_text())) < n:
-            said = _paint(folder, path, size, n, workers)
-            captions.write_text(json.dumps(said))  # last: where they are, the scenes are
-    return np.load(path, mmap_mode="r")[:n], json.loads(captions.read_text())[:n]
+        said = json.loads(captions.read_text()) if captions.exists() else []
+        if len(said) < n:
+            beside = path.with_suffix(".partial.npy")
+            said = _paint(folder, beside, size, n, workers)
+            beside.rename(path)
+            write(captions, json.dumps(said))  # last: where they are, the scenes are
+    return np.load(path, mmap_mode="r")[:n], said[:n]
 
 
 def _paint(folder: Path, path: Path, size: int, n: int, workers: int) -> list[str]:
-    """Every worker paints into the file and tells the captions; forked, so that nothing is sent to it."""
+    """Every worker paints into the file and tells the captions; forked, so that nothing is sent to it. Not by
+    `loop.ahead`: on a rented GPU it would wait for torch to be imported."""
     pictures, context = drawings.load(folder), get_context("fork")
     images = np.lib.format.open_memmap(path, "w+", np.uint8, (n, size, size, 3))
 

@@ -1,8 +1,10 @@
 """Painted scenes are those of their numbers, by however many processes."""
 
 import json
+import os
 
 import numpy as np
+import pytest
 
 from scripts import emoji, scenes
 
@@ -18,5 +20,10 @@ def test_scenes_are_painted_once_and_in_order(tmp_path, drawings, monkeypatch):
     assert (tmp_path / "scenes32.npy").stat().st_mtime_ns == before
     assert np.array_equal(fewer, images[:5])
     assert said == captions[:5]
+    with monkeypatch.context() as context:
+        context.setattr(scenes.emoji, "paint", lambda *_: os._exit(1))
+        with pytest.raises(EOFError):
+            scenes.painted(tmp_path, 32, 9)
+    assert np.array_equal(scenes.painted(tmp_path, 32, 7)[0], images)  # nothing is lost
     more, _ = scenes.painted(tmp_path, 32, 9)
     assert len(more) == len(json.loads((tmp_path / "captions32.json").read_text())) == 9
