@@ -10,6 +10,7 @@ import json
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from scripts.muon import Muon
+
+CLIP = 1.0  # the largest norm of all gradients
+SAVED = 120.0  # seconds between checkpoints
 
 Batch = dict[str, torch.Tensor]
 Data = Callable[[int, float], Batch]
@@ -128,13 +132,13 @@ class Average:
 class Step:
     """Forward, backward and update of a module on one batch; gives the loss."""
 
-    def __init__(self, module: nn.Module, loss: Loss, optims: list[torch.optim.Optimizer], clip: float):
-        self.module, self.loss, self.optims, self.clip = module, loss, optims, clip
+    def __init__(self, module: nn.Module, loss: Loss, optims: list[torch.optim.Optimizer]):
+        self.module, self.loss, self.optims = module, loss, optims
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         value = self.loss(**batch)
         value.backward()
-        nn.utils.clip_grad_norm_(self.module.parameters(), self.clip)
+        nn.utils.clip_grad_norm_(self.module.parameters(), CLIP)
         for optim in self.optims:
             optim.step()
         self.module.zero_grad(set_to_none=True)
@@ -150,12 +154,12 @@ class Graphed:
 
     def __init__(self, step: Step):
         self.step, self.stream, self.pool = step, torch.cuda.Stream(), torch.cuda.graph_pool_handle()
-        self.seen: dict[Any, int] = {}
+        self.seen: Counter[Any] = Counter()
         self.graphs: dict[Any, tuple[torch.cuda.CUDAGraph, Batch, torch.Tensor]] = {}
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         shape = tuple(x.shape for x in batch.values())
-        self.seen[shape] = self.seen.get(shape, 0) + 1
+        self.seen[shape] += 1
         if self.seen[shape] <= 2:
             return self.apart(batch)
         if shape not in self.graphs:
@@ -194,10 +198,8 @@ def train(
     ema: float | None = None,
     warmup: int = 100,
     hold: float = 0.0,
-    clip: float = 1.0,
     stop: int | None = None,
     graphs: bool = False,
-    minutes_between: float = 2.0,
     watch: Callable[[int], None] | None = None,
 ) -> dict:
     """Minimise `loss` of `data` over the parameters of `module`; goes on from `folder`/state.pt, if there.
@@ -212,7 +214,7 @@ def train(
     average = Average(module, 0.0 if ema is None else ema)
     path = folder / "state.pt"
     first, images, spent = resumed(path, module, optims, average)
-    one: Any = Step(module, loss, optims, clip)
+    one: Any = Step(module, loss, optims)
     one = Graphed(one) if graphs else one
     start, saved, before = time.perf_counter(), spent, spent
 
@@ -234,7 +236,7 @@ def train(
         spent = before + time.perf_counter() - start
         if step % 10 == 9 or step == steps - 1:
             _log(folder, step=step + 1, loss=value.item(), images=images, seconds=round(spent, 1))
-        if spent - saved > 60 * minutes_between:
+        if spent - saved > SAVED:
             saved = spent
             keep(step + 1)
     keep(step)

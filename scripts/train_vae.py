@@ -101,7 +101,6 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="as many steps as they allow, instead of --steps")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--workers", type=int, default=0, help="processes that paint ahead")
-    parser.add_argument("--graphs", action="store_true", help="steps as CUDA graphs")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--kl", type=float, default=2e-4)
     parser.add_argument(
@@ -130,7 +129,7 @@ def main() -> None:
     def watch(step: int) -> None:
         print(step, measure(vae, pictures), flush=True)
 
-    options = {"steps": args.steps, "minutes": args.minutes, "lr": args.lr, "graphs": args.graphs}
+    options = {"steps": args.steps, "minutes": args.minutes, "lr": args.lr}
     averaged = loop.train(vae, data, loss, folder=folder, watch=watch, **options)
     vae.load_state_dict(averaged)
     found = measure(vae.eval(), pictures)
