@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fovea.models.pretend import pretend
-from scripts import loop, tiny, train_dit, train_vae
+from scripts import loop, tiny, train_dit, train_vae, velocities
 
 PROMPT = ["a fox, noto style, on a blue ground", "a banana and a cat"]
 NARROW = {"lumina": {"hidden": 128, "layers": 1}, "sd3": {"heads": 1, "layers": 2},
@@ -29,7 +29,7 @@ def pipeline(family: str) -> Any:
 def test_one_step_of_the_pipeline_follows_the_trained_velocity(family):
     pipe = pipeline(family)
     noise = torch.randn(2, tiny.CHANNELS[family], 16, 16)
-    v = train_dit.velocity(pipe, family)(noise, torch.ones(2), PROMPT)
+    v = velocities.velocity(pipe, family)(noise, torch.ones(2), PROMPT)
     given = pipe._pack_latents(noise, *noise.shape) if family == "flux" else noise
     more = {"clean_caption": False} if family == "lumina" else {"max_sequence_length": 32}
     found = pipe(PROMPT, height=64, width=64, num_inference_steps=1, guidance_scale=1.0, latents=given,
@@ -43,7 +43,7 @@ def test_one_step_of_the_pipeline_follows_the_trained_velocity(family):
 def test_text_encoders_learn_with_the_transformer(family):
     pipe = pipeline(family)
     x = torch.randn(2, tiny.CHANNELS[family], 16, 16)
-    train_dit.velocity(pipe, family)(x, torch.tensor([0.3, 0.8]), PROMPT).pow(2).mean().backward()
+    velocities.velocity(pipe, family)(x, torch.tensor([0.3, 0.8]), PROMPT).pow(2).mean().backward()
     modules = train_dit.trained(pipe)
     assert set(modules) == {k for k in pipe.components if k.startswith("text_encoder")} | {"transformer"}
     for name, module in modules.items():
@@ -109,12 +109,12 @@ def test_a_pipeline_can_go_on_from_its_own_kind():
 @torch.no_grad()
 def test_captions_that_were_read_before_are_as_the_pipeline_reads_them(family):
     pipe = pipeline(family)
-    reader, tokenizers = train_dit.reading(pipe, PROMPT)
+    reader, tokenizers = velocities.reading(pipe, PROMPT)
     x, sigma = torch.randn(3, tiny.CHANNELS[family], 16, 16), torch.tensor([0.3, 0.8, 0.5])
-    expected = train_dit.velocity(pipe, family)(x, sigma, [PROMPT[1], PROMPT[0], ""])
+    expected = velocities.velocity(pipe, family)(x, sigma, [PROMPT[1], PROMPT[0], ""])
     for tokenizer in tokenizers:
         tokenizer.rows = torch.tensor([1, 0, 2])
-    found = train_dit.velocity(reader, family)(x, sigma, [""] * 3)
+    found = velocities.velocity(reader, family)(x, sigma, [""] * 3)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
     assert type(pipe.tokenizer) is not type(reader.tokenizer)
 
@@ -126,8 +126,8 @@ def test_a_step_never_waits_for_a_gpu(family, tmp_path):
     with pretend() as gpu:
         pipe = gpu.load(tmp_path, type(pipeline(family)).__name__, torch.float32)
         modules = train_dit.trained(pipe)
-        reader, tokenizers = train_dit.reading(pipe, PROMPT)
-        v = train_dit.velocity(reader, family)
+        reader, tokenizers = velocities.reading(pipe, PROMPT)
+        v = velocities.velocity(reader, family)
 
         _, muon = loop.optimisers(modules, 1e-3, 0.01, 3e-3)
         x, sigma = torch.randn(2, tiny.CHANNELS[family], 16, 16, device="cuda"), torch.rand(2, device="cuda")
