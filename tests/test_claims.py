@@ -218,3 +218,16 @@ def test_what_the_embedded_models_draw_is_what_their_cards_say():
     assert f"both in {one}, {two} and {three}." in RESULTS
     assert {drawn for _, drawn in found[0]} == {"97%"}
     assert {drawn for _, drawn in found[2]} == {"76%"}
+
+
+def test_how_steady_the_ranking_is_and_how_far_ras_departs_is_what_the_traces_say():
+    traces = pd.read_parquet(ROOT / "results/embedded/ras-lumina_tiny-ratio/traces.parquet")
+    mean = traces.groupby(["label", "step"])[["rank_correlation", "error_mean"]].mean()
+    ranks = mean.loc["dense"].rank_correlation.dropna()
+    steady = ranks.loc[4 : ranks.index[-2]]  # the fifth step is the first that is sparse elsewhere
+    told = f"dense steps {steady.min():.2f} to {steady.max():.2f}, {ranks.iloc[-1]:.2f} at the last"
+    assert told in RESULTS
+    error = mean.loc["ras ratio=0.25"].error_mean
+    first, second = (f"from {error[i - 1]:.2f} to {error[i]:.2f}" for i in (9, 14))
+    assert f"take it back {first} of the latent, and {second}; it ends at {error.iloc[-1]:.2f}" in RESULTS
+    assert f"ten steps at {mean.loc['10 steps'].error_mean.iloc[-1]:.2f}" in RESULTS
