@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and what is said where none can be written."""
+"""Write files atomically, and report clearly when a file cannot be written."""
 
 import errno
 import json
@@ -10,13 +10,13 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-UNFINISHED = ".{}.unfinished"  # of a file, until it is whole
+UNFINISHED = ".{}.unfinished"  # name of a file until it is complete
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
 
 class Unwritable(OSError):
-    """The results cannot be written: the disk is full, or may not be written to."""
+    """The results cannot be written, for example because the disk is full or read-only."""
 
 
 def unwritable(path: Path, error: OSError) -> Unwritable:
@@ -27,7 +27,7 @@ def unwritable(path: Path, error: OSError) -> Unwritable:
 
 
 def write(path: Path, data: str | bytes, unfinished: str | None = None) -> None:
-    """Puts data at path in one stroke. unfinished: name of the file until then, else one of its own."""
+    """Write data to path atomically. unfinished: name of the temporary file; a unique one by default."""
     part = path.with_name(unfinished or UNFINISHED.format(f"{path.name}.{token_hex(4)}"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,13 +43,13 @@ def write(path: Path, data: str | bytes, unfinished: str | None = None) -> None:
 
 
 def remove(path: Path, *endings: str) -> None:
-    """What an earlier report left and this one has not. path: whatever it ends in."""
+    """Delete the files that differ from path only in one of these endings, left by an earlier report."""
     for ending in endings:
         path.with_suffix(ending).unlink(missing_ok=True)
 
 
 def flush(handle: int) -> None:
-    """fsync, where the file system knows it: some over a network or in user space do not."""
+    """Call fsync, and ignore it where unsupported, as on some network and user-space file systems."""
     try:
         os.fsync(handle)
     except OSError as error:
@@ -58,7 +58,7 @@ def flush(handle: int) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Renames are on the disk once their folder is."""
+    """Flush a folder to disk, which makes the renames in it durable."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         flush(handle)
@@ -71,7 +71,7 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The record, or None where there is none or it is not whole."""
+    """Return the record, or None if the file is missing, incomplete or not a JSON object."""
     try:
         record = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -80,8 +80,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def storable(text: str, most: int) -> str:
-    """As it can be stored and shown: what UTF-8 cannot hold and what steers a terminal is spelt out, the
-    middle of what is too long left out. most: characters."""
+    """Return text that can be stored and shown: characters that UTF-8 cannot encode and control characters
+    are escaped, and the middle is cut out if the text is longer than `most` characters."""
     if len(text) > most:
         half = most // 2
         text = f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"

@@ -1,4 +1,4 @@
-"""Images as PNG."""
+"""Read and write images as PNG."""
 
 import io
 from pathlib import Path
@@ -26,7 +26,7 @@ def png(image: np.ndarray, random_weights: bool) -> bytes:
 
 
 def pixels(path: Path, mode: str = "RGB") -> np.ndarray:
-    """uint8 (h, w, 3), or (h, w) for mode "L". Raises Damaged."""
+    """Return the image as uint8 (h, w, 3), or (h, w) for mode "L". Raises Damaged."""
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert(mode))
@@ -35,7 +35,7 @@ def pixels(path: Path, mode: str = "RGB") -> np.ndarray:
 
 
 def same(a: Path, b: Path) -> bool:
-    """To the last pixel, however they are packed."""
+    """True if the pixels are identical, however the files are compressed."""
     if a.read_bytes() == b.read_bytes():
         return True
     x, y = pixels(a), pixels(b)

@@ -1,16 +1,17 @@
-"""Who works on a study, as its folder tells: any number of processes with the same plan, each with some of
-the work on lease.
+"""The processes at work on a study, as recorded in its folder. Processes with the same plan share the work
+through leases.
 
-    .workers/ID.worker     one per process: who it is and what it makes, as JSON; touched every BEAT seconds,
-                           and locked for as long as the process lives where the file system has locks
-    .workers/ID.waiting    the same before it was let in
-    .workers/NAME.lease    a symbolic link to the ID of who has NAME: made in one stroke, over a network too
-    .workers/ID~ID         a worker that is gone, and the one who takes its leases away
+    .workers/ID.worker     one per process: who it is and what it makes, as JSON. Touched every BEAT
+                           seconds, and locked (flock) while the process lives, where locks are supported
+    .workers/ID.waiting    the same file before the process is admitted
+    .workers/NAME.lease    a symbolic link to the ID of the holder: created atomically, also over a network
+    .workers/ID~ID         a lost worker, and the worker that is removing its leases
 
-A worker is gone if it ran under this very kernel and nothing locks its file any more, or if its file was not
-touched for PATIENCE seconds by the steady clock of whoever waits: no time of day is compared, so that a clock
-that jumps takes no work from anybody. Who renames the file of one that is gone, which only one can, takes its
-leases away; an ID is never used again. Leases need no flock: it only tells at once what patience tells later.
+A worker counts as lost if it ran under this kernel (same boot) and its file is no longer locked, or if its
+file has not been touched for PATIENCE seconds. The observer measures that time with its own monotonic clock
+and compares no wall-clock times, so a clock that jumps takes no work from anyone. Renaming the file of a lost
+worker succeeds for only one process, and that one removes its leases. IDs are never reused. Leases do not
+need flock; it only shows at once what would otherwise be known after PATIENCE seconds.
 """
 
 import fcntl
@@ -23,54 +24,59 @@ from pathlib import Path
 from typing import IO, Any
 
 BEAT, PATIENCE = 5.0, 60.0  # seconds
-DOOR, REPORT = "door", "report"  # the leases that are no shards: of who joins, and of who reports
+DOOR, REPORT = "door", "report"  # leases that are not shards: to join, and to write the report
 
 
 @dataclass(frozen=True)
-class Known:
-    """What a worker says of itself. plan: digest of what it makes, which others of the same may join in; None
-    if it works alone. session: what its records go by. heard: when its file was last touched, in seconds.
-    has: names of its leases."""
+class WorkerInfo:
+    """What a worker's file says about it.
+
+    id: random id of the worker.
+    plan: digest of what it makes. Other processes with the same digest may join; None if it works alone.
+    session: name of its records.
+    last_seen: when its file was last touched, in seconds since the epoch.
+    leases: names of its leases.
+    """
 
     id: str
     host: str
     process: int
     plan: str | None
     session: str
-    heard: float
-    has: tuple[str, ...]
+    last_seen: float
+    leases: tuple[str, ...]
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host}"
 
     @property
     def shards(self) -> list[str]:
-        """Of its leases."""
-        return [name for name in self.has if name not in (DOOR, REPORT)]
+        """The leases that are shards."""
+        return [name for name in self.leases if name not in (DOOR, REPORT)]
 
 
-def at_work(study: Path) -> list[Known]:
-    """Who works on a study, as far as can be seen at once: one on another machine that was killed is among
-    them until somebody's patience ends."""
+def at_work(study: Path) -> list[WorkerInfo]:
+    """Return the workers on a study, as far as the folder shows: a worker killed on another machine is still
+    listed until someone has waited PATIENCE seconds."""
     held = leases(study / ".workers")
     found = []
     for file in sorted((study / ".workers").glob("*.worker")):
-        about, touched = read(file)
-        if about and not ended(file, about):
-            has = tuple(sorted(name for name, owner in held.items() if owner == file.stem))
-            host, process = about.get("host", "unknown"), about.get("process", 0)
-            plan, session = about.get("plan"), about.get("session", "")
-            found.append(Known(file.stem, host, process, plan, session, touched / 1e9, has))
+        info, touched = read(file)
+        if info and not lock_released(file, info):
+            own = tuple(sorted(name for name, owner in held.items() if owner == file.stem))
+            host, process = info.get("host", "unknown"), info.get("process", 0)
+            plan, session = info.get("plan"), info.get("session", "")
+            found.append(WorkerInfo(file.stem, host, process, plan, session, touched / 1e9, own))
     return found
 
 
-def there(folder: Path, who: str) -> bool:
-    """Whether it has a file, be it let in meanwhile."""
+def is_registered(folder: Path, who: str) -> bool:
+    """True if the worker has a file, whether waiting or admitted."""
     return (folder / f"{who}.waiting").exists() or (folder / f"{who}.worker").exists()
 
 
 def leases(folder: Path) -> dict[str, str]:
-    """Name to the ID of who has it."""
+    """Return the holder's ID for each lease name."""
     owners = {lease.stem: owner_of(lease) for lease in folder.glob("*.lease")}
     return {name: owner for name, owner in owners.items() if owner}
 
@@ -83,20 +89,21 @@ def owner_of(lease: Path) -> str | None:
 
 
 def read(file: Path) -> tuple[dict[str, Any], int]:
-    """What a worker's file says, nothing where it is not there, and when it was touched, in nanoseconds."""
+    """Return the content of a worker's file and its modification time in nanoseconds; ({}, 0) if it does not
+    exist."""
     try:
         with open(file) as stream:
-            touched, about = os.fstat(stream.fileno()).st_mtime_ns, json.load(stream)
+            touched, info = os.fstat(stream.fileno()).st_mtime_ns, json.load(stream)
     except FileNotFoundError:
         return {}, 0
     except (OSError, ValueError):
         return {}, 1
-    return (about if isinstance(about, dict) else {}), touched
+    return (info if isinstance(info, dict) else {}), touched
 
 
-def ended(file: Path, about: dict[str, Any]) -> bool:
-    """Whether it is known to be gone: of this kernel, and its lock free."""
-    if not locks_here(about):
+def lock_released(file: Path, info: dict[str, Any]) -> bool:
+    """True if the worker is certainly gone: it ran under this kernel, and its lock is free."""
+    if not lock_visible(info):
         return False
     with suppress(OSError), open(file) as stream:
         fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -104,13 +111,13 @@ def ended(file: Path, about: dict[str, Any]) -> bool:
     return False
 
 
-def locks_here(about: dict[str, Any]) -> bool:
-    """Whether its lock can be seen."""
-    return bool(about.get("locked")) and about.get("kernel") == kernel()
+def lock_visible(info: dict[str, Any]) -> bool:
+    """True if the worker's lock can be checked from this process."""
+    return bool(info.get("locked")) and info.get("kernel") == boot_id()
 
 
 def lock(stream: IO[str], study: Path) -> list[str]:
-    """What there is to say where the file system has no locks."""
+    """Lock the file, and return a note for the user if the file system has no locks."""
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -122,8 +129,8 @@ def lock(stream: IO[str], study: Path) -> list[str]:
     return []
 
 
-def kernel() -> str:
-    """Of this start of this machine: one process may see another's lock."""
+def boot_id() -> str:
+    """Identify this boot of this machine: processes with the same id see each other's locks."""
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return socket.gethostname()

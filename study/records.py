@@ -1,8 +1,9 @@
-"""What a study keeps, typed: a start of it, its cells, their timed batches and images; and the
-images of a cell in columns, as they are read (`Finished`).
+"""The typed records of a study: its starts, cells, timed batches and images; and the images of a cell in
+columns (`Finished`).
 
-`VERSION` is that of the whole layout (study/store.py). It stands in the records of studies and cells; one of
-another version is refused by name, never guessed at."""
+`VERSION` is the version of the whole layout (study/store.py) and is stored in the records of studies and
+cells. Records of another version are refused by name, never guessed at.
+"""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,7 +29,8 @@ Kind = TypeVar("Kind", bound=Record)
 
 
 class StudyRecord(BaseModel):
-    """A start of a study, or of a worker of it: runs/SESSION.json. What a reviewer needs to run it again."""
+    """One start of a study or of one of its workers, runs/SESSION.json: what a reviewer needs to repeat
+    it."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -47,7 +49,7 @@ class StudyRecord(BaseModel):
 
 
 class CellRecord(Record):
-    """cell.json: what a cell is. identity: all that its id is the hash of."""
+    """The definition of a cell, cell.json. identity: everything that its id is the hash of."""
 
     version: int
     id: str
@@ -61,15 +63,20 @@ class CellRecord(Record):
 
     @classmethod
     def of(cls, cell: Any) -> "CellRecord":
-        """Of a study.plan.cells.Cell."""
+        """Make the record of a study.plan.cells.Cell."""
         known = {name: getattr(cell, name) for name in cls.model_fields if name != "version"}
         return cls(version=VERSION, **known)
 
 
 class ImageRecord(Record):
-    """noise: hash of its initial noise. sha256, bytes, modified: of its file; modified in nanoseconds.
-    tokens: how many went through the transformer, in all steps; blocks: how many were executed; flops: by the
-    closed form."""
+    """One image.
+
+    noise: hash of the initial noise.
+    sha256, bytes, modified: of the image file; modified in nanoseconds.
+    tokens: tokens processed by the transformer, summed over steps.
+    blocks: transformer blocks executed.
+    flops: FLOPs by the closed form.
+    """
 
     key: str
     prompt_id: str
@@ -85,10 +92,18 @@ class ImageRecord(Record):
 
 
 class BatchRecord(Record):
-    """One timed call. id: hash of the keys it was made of, size: how many. session: the start that it is of;
-    device: what it ran on. seconds: of the method alone. memory: peak in bytes, of torch's allocator on CUDA,
-    else of the process; memory_process: of the process, since it began if memory_since_start. state: what
-    else went on (eval/telemetry.py). images: those that were kept of it; none where it was timed again."""
+    """One timed call.
+
+    id: hash of the batch's sample keys.
+    size: number of images.
+    session: the start that it belongs to.
+    device: device it ran on.
+    seconds: time of the method alone.
+    memory: peak in bytes, of torch's allocator on CUDA, else of the process.
+    memory_process: peak of the process; since the process started if memory_since_start.
+    state: what else went on (eval/telemetry.py).
+    images: the images kept from this call; empty if it only repeated a timing.
+    """
 
     cell: str
     id: str
@@ -108,8 +123,11 @@ class BatchRecord(Record):
 
 
 class WarmUpRecord(Record):
-    """The first call of a session: the cold start. cut: how many of the study's prompts are longer than the
-    text encoders read, as a sentence; None for none. graphs: that torch compiled in it."""
+    """The first call of a session: the cold start.
+
+    cut: a sentence on how many of the study's prompts exceed the text encoders' limit; None if none does.
+    graphs: number of graphs that torch compiled during the call.
+    """
 
     cell: str
     session: str
@@ -121,8 +139,12 @@ class WarmUpRecord(Record):
 
 
 class FlopsRecord(Record):
-    """FLOPs of `images` images: as torch counts them, and by the closed form. least: of what a cache compared
-    with its threshold; None where there was nothing."""
+    """FLOPs of `images` images.
+
+    counted: as counted by torch.
+    closed: by the closed form.
+    least: the smallest value that a cache compared with its threshold; None if there was none.
+    """
 
     cell: str
     images: Annotated[int, Field(ge=1)]
@@ -149,17 +171,17 @@ NAMES = {kind: name for name, kind in KINDS.items()}
 
 
 class Finished(Mapping[str, ImageRecord]):
-    """Key to record, in the order in which they were made, or in that of the keys that were asked for. A
-    record is made of the columns when it is asked for: what many images have, `column` gives at once."""
+    """A mapping from key to image record, in the order of creation or, after `only`, of the requested keys.
+    Records are built from the columns on access; `column` returns one field of all images at once."""
 
     def __init__(self, batches: "pa.Table", images: "pa.Table", others: Sequence[Record] = ()):
-        """images: with their row in `batches` as `batch`."""
+        """images: each with its row number in `batches` as column `batch`."""
         self._batches, self._images, self.others = batches, images, others
 
     @classmethod
     def of(cls, tables: "Sequence[pa.Table]", others: Sequence[Record]) -> "Finished":
-        """All that was noted; of two records of one key the later one. tables: of batches, images a list in
-        each row (study/segments.py)."""
+        """Combine all stored records; the last record of a key wins. tables: of batches, each row with a list
+        of images (study/segments.py)."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -190,7 +212,7 @@ class Finished(Mapping[str, ImageRecord]):
         return {key: i for i, key in enumerate(keys)}
 
     def only(self, keys: Iterable[str]) -> "Finished":
-        """Those of these keys that are there, in their order."""
+        """Return the images among these keys that exist, in the order of the keys."""
         rows = [self._place[key] for key in keys if key in self._place]
         return self if rows == list(range(len(self))) else self._take(rows)
 
@@ -198,17 +220,17 @@ class Finished(Mapping[str, ImageRecord]):
         return Finished(self._batches, self._images.take(np.array(rows, np.int64)), self.others)
 
     def column(self, name: str) -> np.ndarray:
-        """A field of every image's record."""
+        """Return one field of every image's record."""
         return self._images[name].to_numpy()
 
     def of_batch(self, name: str) -> np.ndarray:
-        """A field of the batch that each image was made in."""
+        """Return one field of the batch that each image was made in."""
         rows = self._images["batch"].to_numpy()
         return self._batches[name].to_numpy()[rows]
 
     @cached_property
     def timings(self) -> list[BatchRecord]:
-        """Every timed call of the batches that these images are of, in the order in which they were made."""
+        """Every timed call of the batches that these images belong to, in order of creation."""
         import pyarrow.compute as pc
 
         own = set(self._batches["id"].take(pc.unique(self._images["batch"])).to_pylist())  # type: ignore[attr-defined]
@@ -218,11 +240,11 @@ class Finished(Mapping[str, ImageRecord]):
 
     @cached_property
     def batches(self) -> dict[str, BatchRecord]:
-        """The last timed call of each batch, by its id."""
+        """The last timed call of each batch, by batch id."""
         return {batch.id: batch for batch in self.timings}
 
     def noted(self, kind: type[Kind]) -> list[Kind]:
-        """What else was noted of the cell, in order."""
+        """Return the cell's other records of one kind, in order."""
         return [record for record in self.others if isinstance(record, kind)]
 
     @property

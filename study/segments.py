@@ -1,10 +1,11 @@
-"""The records of a cell on disk: lines appended, each with its checksum, read in one pass.
+"""The records of a cell on disk: appended lines, each with its checksum.
 
     cells/ID/records/SESSION.jsonl   {"check":"1a2b3c4d","batch":{...}}, one file per process that wrote
-    cells/ID/records.parquet         an index where they are long: the same batches in columns, of as many
-                                     bytes of each file as it says; made anew where it is lost or does not fit
+    cells/ID/records.parquet         an index of long records: the same batches in columns, with the number of
+                                     bytes of each file that it covers; rebuilt if missing or outdated
 
-A line that is torn, was changed or is another cell's is none: what it told of is made again."""
+A line that is torn, was changed or belongs to another cell is not a record: what it described is made again.
+"""
 
 import json
 import os
@@ -26,15 +27,20 @@ if TYPE_CHECKING:
 
 LINE = re.compile(rb'\{"check":"([0-9a-f]{8})","(\w+)":(.*)\}')
 INDEX = "records.parquet"
-CHUNK = 10_000  # batches that become columns at a time
-PIECES = 100  # tables that are kept apart
-LONG = 1 << 20  # bytes of lines, from which on they are worth an index
+CHUNK = 10_000  # batches converted to columns at a time
+PIECES = 100  # tables above which they are concatenated
+LONG = 1 << 20  # bytes of lines from which an index is worthwhile
 
 
 @dataclass
-class Noted:
-    """All that stands in a cell's lines. batches: tables of `BatchRecord`, images a list in each row, state
-    as JSON; others: the rest, in order. read: bytes of each file; broken: lines that are none."""
+class ParsedRecords:
+    """All records of a cell.
+
+    batches: tables of `BatchRecord`, each row with a list of images and the state as JSON.
+    others: the remaining records, in order.
+    read: number of bytes read of each file.
+    broken: number of lines that are not records.
+    """
 
     batches: "list[pa.Table]" = field(default_factory=list)
     others: list[Record] = field(default_factory=list)
@@ -48,7 +54,7 @@ def line(record: Record) -> bytes:
 
 
 def parsed(text: bytes, cell: str) -> Record | None:
-    """None of what is no such line, or another cell's."""
+    """Parse one line; None if it is not a valid record of this cell."""
     found = LINE.fullmatch(text)
     if found is None or int(found[1], 16) != zlib.crc32(found[3]):
         return None
@@ -60,7 +66,7 @@ def parsed(text: bytes, cell: str) -> Record | None:
 
 
 def append(file: Path, record: Record) -> None:
-    """On the disk when this returns. What a full disk left of a line is taken back."""
+    """Append a record; it is on disk when this returns. A partial line left by a full disk is truncated."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with open(file, "ab", buffering=0) as stream:
@@ -78,47 +84,48 @@ def append(file: Path, record: Record) -> None:
         raise unwritable(file, error) from error
 
 
-def read(folder: Path, cell: str, known: Noted | None = None) -> Noted:
-    """Of a cell's folder: its index, and what was written since; or what was written since what is known,
-    which then is known, too."""
-    noted = known or _indexed(folder, cell) or Noted()
+def read(folder: Path, cell: str, known: ParsedRecords | None = None) -> ParsedRecords:
+    """Read the records in a cell's folder: the index and the lines after it, or only the lines added since
+    `known`, which is updated in place."""
+    records = known or _read_index(folder, cell) or ParsedRecords()
     fresh: list[BatchRecord] = []
     for file in sorted((folder / "records").glob("[!.]*.jsonl")):
-        for record in _fresh(file, cell, noted):
+        for record in _read_new(file, cell, records):
             if isinstance(record, BatchRecord):
                 fresh.append(record)
             elif record is not None:
-                noted.others.append(record)
+                records.others.append(record)
             if len(fresh) == CHUNK:
-                noted.batches.append(table(fresh))
+                records.batches.append(table(fresh))
                 fresh = []
-    if fresh or not noted.batches:
-        noted.batches.append(table(fresh))
-    if len(noted.batches) > PIECES:
+    if fresh or not records.batches:
+        records.batches.append(table(fresh))
+    if len(records.batches) > PIECES:
         import pyarrow as pa
 
-        noted.batches = [pa.concat_tables(noted.batches).combine_chunks()]
-    return noted
+        records.batches = [pa.concat_tables(records.batches).combine_chunks()]
+    return records
 
 
-def _fresh(file: Path, cell: str, noted: Noted) -> Iterator[Record | None]:
-    """From where the index ends. The last line is only one once it ends: a process may be writing it."""
+def _read_new(file: Path, cell: str, records: ParsedRecords) -> Iterator[Record | None]:
+    """Yield the records after those already read. An unterminated last line is left for later: a process may
+    be writing it."""
     with suppress(FileNotFoundError), open(file, "rb") as stream:
-        stream.seek(noted.read.get(file.name, 0))
+        stream.seek(records.read.get(file.name, 0))
         for text in stream:
             if text.endswith(b"\n"):
-                noted.read[file.name] = noted.read.get(file.name, 0) + len(text)
+                records.read[file.name] = records.read.get(file.name, 0) + len(text)
                 record = parsed(text[:-1], cell)
-                noted.broken += record is None
+                records.broken += record is None
                 yield record
 
 
 def table(records: Sequence[BatchRecord]) -> "pa.Table":
-    """One row per batch, its images a list in it."""
+    """Return one row per batch, with its images as a list."""
     import pyarrow as pa
 
     rows = [r.model_dump() | {"state": json.dumps(r.state)} for r in records]
-    # pyarrow imports pandas, in most of a second, to see whether a list is one of its own
+    # for a list, pyarrow imports pandas (most of a second) to check for a pandas type
     return pa.Table.from_pylist(rows, schema()) if rows else schema().empty_table()
 
 
@@ -145,25 +152,27 @@ def schema() -> "pa.Schema":
 
 
 def index(folder: Path, cell: str) -> None:
-    """Written where the lines that no index has are long: a study is opened in the time that its columns
-    take."""
+    """Write the index if the lines not yet in one are long, so that opening a study takes only the time to
+    read columns."""
     import pyarrow.parquet as parquet
 
-    known = _indexed(folder, cell) or Noted()
+    known = _read_index(folder, cell) or ParsedRecords()
     files = list((folder / "records").glob("[!.]*.jsonl"))
     if sum(file.stat().st_size for file in files) - sum(known.read.values()) < LONG:
         return
-    noted = read(folder, cell)
+    records = read(folder, cell)
     about = {
         "version": VERSION,
-        "files": {name: [size, *_seen(folder / "records" / name, size)] for name, size in noted.read.items()},
-        "others": [line(record).decode() for record in noted.others],
-        "broken": noted.broken,
+        "files": {
+            name: [size, *_stamp(folder / "records" / name, size)] for name, size in records.read.items()
+        },
+        "others": [line(record).decode() for record in records.others],
+        "broken": records.broken,
     }
     part = folder / UNFINISHED.format(INDEX)
     try:
         with parquet.ParquetWriter(part, schema(), compression="zstd") as writer:
-            for found in noted.batches:
+            for found in records.batches:
                 writer.write_table(found)
             writer.add_key_value_metadata({cell: json.dumps(about)})
         os.replace(part, folder / INDEX)
@@ -173,8 +182,8 @@ def index(folder: Path, cell: str) -> None:
         raise unwritable(folder / INDEX, error) from error
 
 
-def _indexed(folder: Path, cell: str) -> Noted | None:
-    """None where there is no index, or one of other files than these."""
+def _read_index(folder: Path, cell: str) -> ParsedRecords | None:
+    """Return the indexed records; None if there is no index or it does not match the files."""
     if not (folder / INDEX).is_file():
         return None
     import pyarrow as pa
@@ -184,7 +193,7 @@ def _indexed(folder: Path, cell: str) -> Noted | None:
         with parquet.ParquetFile(folder / INDEX) as file:
             about = json.loads((file.metadata.metadata or {})[cell.encode()])
             if about["version"] != VERSION or not all(
-                _same(folder / "records" / name, *seen) for name, seen in about["files"].items()
+                _unchanged(folder / "records" / name, *seen) for name, seen in about["files"].items()
             ):
                 return None
             batches = [file.read_row_group(i) for i in range(file.num_row_groups)]
@@ -192,11 +201,11 @@ def _indexed(folder: Path, cell: str) -> Noted | None:
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
         return None
     sizes = {name: seen[0] for name, seen in about["files"].items()}
-    return Noted(batches, [record for record in others if record], sizes, about["broken"])
+    return ParsedRecords(batches, [record for record in others if record], sizes, about["broken"])
 
 
-def _seen(file: Path, size: int) -> tuple[int, int]:
-    """When it was changed, and the checksum of its first bytes."""
+def _stamp(file: Path, size: int) -> tuple[int, int]:
+    """Return the modification time, and the checksum of the first `size` bytes."""
     total, modified = 0, file.stat().st_mtime_ns
     with open(file, "rb") as stream:
         while size > 0 and (block := stream.read(min(size, 8 << 20))):
@@ -204,9 +213,9 @@ def _seen(file: Path, size: int) -> tuple[int, int]:
     return modified, total
 
 
-def _same(file: Path, size: int, modified: int, checksum: int) -> bool:
-    """Unchanged, or the same in its first bytes."""
+def _unchanged(file: Path, size: int, modified: int, checksum: int) -> bool:
+    """True if the file is unchanged, or only longer with the same first `size` bytes."""
     now = file.stat()
     if now.st_size == size and now.st_mtime_ns == modified:
         return True
-    return now.st_size >= size and _seen(file, size)[1] == checksum
+    return now.st_size >= size and _stamp(file, size)[1] == checksum

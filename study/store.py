@@ -1,17 +1,17 @@
-"""A study's folder: records that are only ever appended, safe against a kill at any moment.
+"""A study's folder: append-only records, safe against a kill at any moment.
 
     results/NAME/
       runs/SESSION.json             one per start: command, provenance (StudyRecord)
-      cells/ID/cell.json            what the cell is (CellRecord)
+      cells/ID/cell.json            the cell's definition (CellRecord)
       cells/ID/records/             its batches with their images, failures and the rest: study/segments.py
-      cells/ID/images/KE/KEY.png    one image; it counts if it is the one that its record holds the sha256 of
-      cells/ID/focus/BA/BATCH.npz   key to (steps, rows, columns): how much of the model each token had, in
-                                    255ths; of batches in which not every token had all
+      cells/ID/images/KE/KEY.png    one image; it counts only if its sha256 matches its record
+      cells/ID/focus/BA/BATCH.npz   key to (steps, rows, columns): share of the model that each token used, in
+                                    255ths; only for batches in which some token used less than all
       cells/ID/traces/              study/run/trace.py
-      cells/ID/found/               what metrics found in the images: study/analysis/cache.py
+      cells/ID/found/               what metrics computed from the images: study/analysis/cache.py
 
-Every file but the appended ones is written beside its place, flushed to the disk and renamed into it, so it
-is there whole or not at all."""
+Every other file is written under a temporary name, flushed to disk and renamed, so it is complete or absent.
+"""
 
 import hashlib
 import io
@@ -35,26 +35,26 @@ from fovea.study.workers import Worker, joined
 
 TIME = "%Y%m%dT%H%M%S%f"
 PLACES = ("", ".workers/", "runs/", "cells/*/", "cells/*/traces/", "cells/*/focus/*/", "cells/*/found/*/")
-IMAGES = 300_000  # whose records are kept at hand, at most, beside those of the last cell
+IMAGES = 300_000  # images whose records are cached, at most, beside those of the last cell
 
 
 class Store:
-    """One study's folder. Keys and cell ids are hashes; nothing that a user wrote becomes a file name. It
-    pickles as its folder alone: in another process it is another session, with files of its own."""
+    """One study's folder. Keys and cell ids are hashes; no user text becomes a file name. It pickles as its
+    path alone: in another process it is a new session that writes files of its own."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._known: dict[str, Finished] = {}
-        self._noted: dict[str, segments.Noted] = {}  # of the same cells, and of those to be read further
-        self._broken: dict[str, int] = {}  # lines of those that were read
-        self._damaged: dict[str, dict[str, int]] = {}  # of cells: key to when the file was last changed
+        self._finished: dict[str, Finished] = {}
+        self._parsed: dict[str, segments.ParsedRecords] = {}  # may include cells not in _finished
+        self._broken: dict[str, int] = {}  # invalid lines per cell
+        self._damaged: dict[str, dict[str, int]] = {}  # per cell: key to modification time
 
     def __reduce__(self) -> Any:
         return Store, (self.folder,)
 
     @cached_property
     def session(self) -> str:
-        """Of this process: a name that sorts behind all earlier ones, also where the clock was set back."""
+        """Name of this process's session. It sorts after all earlier ones, even if the clock was set back."""
         now = datetime.now(UTC).replace(tzinfo=None)
         for file in (self.folder / "runs").glob("*.json"):
             with suppress(ValueError):
@@ -63,20 +63,21 @@ class Store:
 
     @contextmanager
     def at_work(self, plan: str | None = None) -> Iterator[Worker]:
-        """This process at work on the study: alone, or with others that make the same plan, by its digest."""
+        """Work on the study with this process: alone, or with others whose plan has the same digest."""
         self.check()
         with joined(self.folder, plan, self._clear, self.session) as worker:
             yield worker
 
     def _clear(self) -> None:
-        """What a kill has left, but for images: they are made again under their names."""
+        """Delete the temporary files of killed processes, except those of images, which a repeated run
+        overwrites."""
         for place in PLACES:
             for unfinished in self.folder.glob(place + UNFINISHED.format("*")):
                 if unfinished.is_file():
                     unfinished.unlink(missing_ok=True)
 
     def check(self) -> None:
-        """Refused where a study cannot be, or where it is of another version."""
+        """Raise Refused if the folder cannot hold a study or its records have another version."""
         for place in (self.folder, *self.folder.parents):
             if place.is_dir():
                 break
@@ -86,7 +87,7 @@ class Store:
                     f"{self.folder}: {place} is {what}, where a folder must be; another results=..."
                 )
         for cell in self.folder.glob("cells/*"):
-            version = _version(cell)
+            version = _layout_version(cell)
             if version is not None and version != VERSION:
                 made = "an older" if version < VERSION else "a newer"
                 raise Refused(
@@ -102,83 +103,83 @@ class Store:
         return self.cell(cell) / "images" / key[:2] / f"{key}.png"
 
     def finished(self, cell: str, key: str) -> Path | None:
-        """The file of an image, if it counts."""
+        """Return an image's file if the image counts."""
         return self.image(cell, key) if key in self.samples(cell) else None
 
     def samples(self, cell: str) -> Finished:
-        """The finished samples of a cell by key: those whose record is whole and whose image is there and not
-        known to be damaged (`verify`)."""
-        if cell not in self._known:
+        """Return a cell's finished samples by key: the record is valid, and the image exists and is not known
+        to be damaged (`verify`)."""
+        if cell not in self._finished:
             found = self.records(cell)
-            there = self._files(cell)
-            found = found.only([key for key in found if key in there])
+            present = self._image_keys(cell)
+            found = found.only([key for key in found if key in present])
             rows = len(found)
-            while self._known and rows + sum(map(len, self._known.values())) > IMAGES:
-                self.forget(next(iter(self._known)))
-            self._known[cell] = found
-        return self._known[cell]
+            while self._finished and rows + sum(map(len, self._finished.values())) > IMAGES:
+                self.forget(next(iter(self._finished)))
+            self._finished[cell] = found
+        return self._finished[cell]
 
     def records(self, cell: str) -> Finished:
-        """All that was recorded, whether or not the images are there."""
-        self._noted[cell] = segments.read(self.cell(cell), cell, self._noted.get(cell))
-        self._broken[cell] = self._noted[cell].broken
-        noted = self._noted[cell]
-        return Finished.of(noted.batches, noted.others)
+        """Return everything recorded of a cell, whether or not the images exist."""
+        records = self._parsed[cell] = segments.read(self.cell(cell), cell, self._parsed.get(cell))
+        self._broken[cell] = records.broken
+        return Finished.of(records.batches, records.others)
 
     def forget(self, cell: str) -> None:
-        """What was read of a cell whose files were changed."""
-        self._known.pop(cell, None)
-        self._noted.pop(cell, None)
+        """Drop what was read of a cell whose files were changed."""
+        self._finished.pop(cell, None)
+        self._parsed.pop(cell, None)
 
-    def _files(self, cell: str) -> set[str]:
-        """The images that are there, by key."""
+    def _image_keys(self, cell: str) -> set[str]:
+        """Return the keys of the images on disk that are not known to be damaged."""
         found: set[str] = set()
         for shard in (self.cell(cell) / "images").glob("[!.]*/"):
             found.update(name[:-4] for name in os.listdir(shard) if name.endswith(".png"))
         return found - self._damaged.get(cell, {}).keys()
 
     def verify(self, cells: Iterable[str]) -> list[Path]:
-        """Images that are there and are not what was recorded of them: they count as missing from now on.
-        Only a file that was changed since is read again."""
+        """Return the images that differ from their records; they count as missing from now on. Only files
+        changed since they were recorded are read again."""
         found = []
         for cell in cells:
-            noted = self.samples(cell)
-            facts = zip(noted, *map(noted.column, ("bytes", "modified", "sha256")), strict=True)
+            records = self.samples(cell)
+            facts = zip(records, *map(records.column, ("bytes", "modified", "sha256")), strict=True)
             for key, size, modified, digest in facts:
-                if not _same(self.image(cell, key), size, modified, digest):
+                if not _matches(self.image(cell, key), size, modified, digest):
                     found.append(self.image(cell, key))
         for file in found:
             self.distrust(file)
         return found
 
     def broken(self, cells: Iterable[str]) -> dict[Path, int]:
-        """Lines of records that are none, by folder, of the cells that were read: torn, changed or another
-        cell's."""
+        """Return the number of invalid lines (torn, changed or another cell's) per records folder, for cells
+        already read."""
         counts = {self.cell(cell) / "records": self._broken.get(cell, 0) for cell in cells}
         return {folder: count for folder, count in counts.items() if count}
 
     def distrust(self, file: Path) -> None:
-        """An image that could not be read counts as missing."""
+        """Count an image that could not be read as missing."""
         cell = file.parents[2].name
         self._damaged.setdefault(cell, {})[file.stem] = _modified(file)
         self.forget(cell)
 
     def refresh(self, cells: Iterable[str]) -> None:
-        """What other processes have made since counts, too: also of the images that were damaged."""
+        """Include what other processes have made since, damaged images that were replaced among it."""
         for cell in cells:
-            self._known.pop(cell, None)
+            self._finished.pop(cell, None)
             damaged = self._damaged.get(cell, {})
-            if mended := [key for key, at in damaged.items() if _modified(self.image(cell, key)) != at]:
-                for key in mended:
+            if repaired := [key for key, at in damaged.items() if _modified(self.image(cell, key)) != at]:
+                for key in repaired:
                     del damaged[key]
                 self.verify([cell])
 
     def write_images(self, cell: str, pngs: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
-        """Puts them on the disk. Gives what `ImageRecord` holds of each file, by key."""
+        """Write images to disk, and return by key the file fields of `ImageRecord`."""
         found = {}
         for key, png in pngs.items():
             file = self.image(cell, key)
-            write(file, png, UNFINISHED.format(file.name))  # the same after a kill, so that none is left
+            # a name that a repeated run reuses, so that a kill leaves no temporary file behind
+            write(file, png, UNFINISHED.format(file.name))
             found[key] = {
                 "sha256": hashlib.sha256(png).hexdigest(),
                 "bytes": len(png),
@@ -189,7 +190,7 @@ class Store:
         return found
 
     def write_focus(self, cell: str, batch: str, focus: Mapping[str, np.ndarray]) -> None:
-        """Key to shares from 0 to 1, (steps, rows, columns)."""
+        """Store shares from 0 to 1, (steps, rows, columns), by key."""
         stream = io.BytesIO()
         levels: dict[str, Any] = {key: (had * 255).round().astype(np.uint8) for key, had in focus.items()}
         np.savez_compressed(stream, **levels)
@@ -199,8 +200,8 @@ class Store:
         return self.cell(cell) / "focus" / batch[:2] / f"{batch}.npz"
 
     def focus(self, cell: str, keys: Iterable[str]) -> dict[str, np.ndarray]:
-        """Of these images: shares from 0 to 1, (steps, rows, columns). Without those whose every token had
-        all."""
+        """Return the shares from 0 to 1, (steps, rows, columns), by key; images in which every token used the
+        whole model are omitted."""
         finished = self.samples(cell).only(keys)
         files = {
             key: self._focus(cell, batch)
@@ -213,34 +214,35 @@ class Store:
         return found
 
     def append(self, record: Record) -> None:
-        """A batch counts with its images from now on: those are on the disk already."""
+        """Append a record. A batch's images count from now on; they must be on disk already."""
         cell: str = record.cell  # type: ignore[attr-defined]
         segments.append(self.cell(cell) / "records" / f"{self.session}.jsonl", record)
         if isinstance(record, BatchRecord) and cell in self._damaged:
             for image in record.images:
                 self._damaged[cell].pop(image.key, None)
-        self._known.pop(cell, None)
+        self._finished.pop(cell, None)
 
     def describe(self, record: CellRecord) -> None:
-        """What a cell is; written again where that is lost or another's."""
+        """Write a cell's definition unless it is stored already."""
         if read_json(self.cell(record.id) / "cell.json") != record.model_dump(mode="json"):
             write_json(self.cell(record.id) / "cell.json", record.model_dump(mode="json"))
 
     def index(self, cells: Iterable[str]) -> None:
-        """Long records are put in columns, so that they open fast."""
+        """Convert long records to columns, which open faster."""
         for cell in cells:
             segments.index(self.cell(cell), cell)
 
 
 def _modified(file: Path) -> int:
-    """In nanoseconds; 0 where there is none."""
+    """Return the modification time in nanoseconds; 0 if the file does not exist."""
     try:
         return file.stat().st_mtime_ns
     except OSError:
         return 0
 
 
-def _same(file: Path, size: int, modified: int, digest: str) -> bool:
+def _matches(file: Path, size: int, modified: int, digest: str) -> bool:
+    """True if the file has the recorded size and content."""
     try:
         now = file.stat()
         if now.st_size != size:
@@ -251,13 +253,13 @@ def _same(file: Path, size: int, modified: int, digest: str) -> bool:
             return False
     except OSError:
         return False
-    with suppress(OSError):  # a copy: known from now on
+    with suppress(OSError):  # a copy with another time: skip hashing it next time
         os.utime(file, ns=(int(modified), int(modified)))
     return True
 
 
-def _version(cell: Path) -> int | None:
-    """Of its records; None where there are none, or only what says nothing."""
+def _layout_version(cell: Path) -> int | None:
+    """Return the version of a cell's records; None if there are none or it cannot be read."""
     if any((cell / "samples").glob("*.json")):
         return 0
     version = (read_json(cell / "cell.json") or {}).get("version")

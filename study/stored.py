@@ -1,4 +1,4 @@
-"""A study as it lies in its folder: what was written of it, readable without its images and in no time."""
+"""A stored study, read from its records and tables without its images."""
 
 import math
 import subprocess
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fovea.eval.facts import Facts
 
 Record = dict[str, Any]
-COLUMNS = {  # without which a table is none of ours
+COLUMNS = {  # required of each table
     "table.parquet": {"cell", "label", "n", "planned"},
     "samples.parquet": {"cell", "key", "label", "prompt", "noise", "batch", "batch_size", "seconds"},
     "traces.parquet": {"label", "step"},
@@ -31,7 +31,7 @@ COLUMNS = {  # without which a table is none of ours
 
 
 class Cell(TypedDict):
-    """What any study's provenance says of a cell, whatever else it says."""
+    """The cell fields that every study's provenance has; there may be more."""
 
     label: str
     role: str
@@ -66,8 +66,14 @@ KNOWN = TypeAdapter(Provenance)
 
 @dataclass(frozen=True)
 class Stored:
-    """records: the table, a record per cell; samples: one per image and cell; traces: one per step of some
-    images. Empty where there are none."""
+    """A study's folder.
+
+    records: the table, one record per cell.
+    samples: one record per image and cell.
+    traces: one record per step of some images.
+
+    Each is empty if its file does not exist.
+    """
 
     folder: Path
 
@@ -77,7 +83,7 @@ class Stored:
 
     @cached_property
     def provenance(self) -> Record:
-        """Of the last report, or else of the last start."""
+        """The provenance of the last report, or else of the last start."""
         starts = sorted((self.folder / "runs").glob("*.json"), reverse=True)
         return self.reported or next(filter(None, map(_provenance, starts)), {})
 
@@ -88,15 +94,15 @@ class Stored:
 
     @cached_property
     def records(self) -> list[Record]:
-        return _parquet(self.folder / "table.parquet")
+        return _rows(self.folder / "table.parquet")
 
     @cached_property
     def samples(self) -> list[Record]:
-        return _parquet(self.folder / "samples.parquet")
+        return _rows(self.folder / "samples.parquet")
 
     @cached_property
     def traces(self) -> list[Record]:
-        return _parquet(self.folder / "traces.parquet")
+        return _rows(self.folder / "traces.parquet")
 
     @cached_property
     def scores(self) -> list[str]:
@@ -105,14 +111,16 @@ class Stored:
 
     @cached_property
     def facts(self) -> "dict[str, Facts]":
-        """What is known of each score by its name; of a study that was written before they were stored, what
-        its metrics say of themselves today."""
+        """The facts of each score by name; for studies written before these were stored, as today's metrics
+        define them."""
         from fovea.eval.facts import Facts
 
         if stored := self.provenance.get("scores"):
             return {name: Facts(**known) for name, known in stored.items()}
         nodes = self.provenance["config"]["metric"].items()
-        scores = [instantiate(_within(node), f"metric.{name}", "fovea.eval").scores for name, node in nodes]
+        scores = [
+            instantiate(_qualified(node), f"metric.{name}", "fovea.eval").scores for name, node in nodes
+        ]
         return {name: facts for given in scores for name, facts in given.items()}
 
     @cached_property
@@ -125,7 +133,7 @@ class Stored:
 
     @cached_property
     def fault(self) -> str:
-        """What of it cannot be read, and what to do; empty where all can."""
+        """What cannot be read, and the remedy; empty if everything can."""
         file = self.folder / "provenance.json"
         if not self.reported and file.is_file():
             return f"{file} {_unreadable(file)}"
@@ -145,7 +153,7 @@ class Stored:
 
     @cached_property
     def done(self) -> tuple[int, int]:
-        """Cells finished and planned: by the table, or else by the images that are there."""
+        """The numbers of finished and of planned cells, by the table or else by the images on disk."""
         if self.records:
             return sum(r["n"] == r["planned"] for r in self.records), len(self.records)
         wanted, store = set(self.provenance["samples"]), Store(self.folder)
@@ -155,7 +163,7 @@ class Stored:
 
     @cached_property
     def made(self) -> str:
-        """When: as recorded; of older studies when they were last started, or committed."""
+        """The recorded time; for older studies, when they were last started or committed."""
         if time := self.provenance.get("time"):
             return str(time)
         if starts := sorted((self.folder / "runs").glob("*.json")):
@@ -165,15 +173,15 @@ class Stored:
 
     @property
     def commit(self) -> str:
-        """Short, with a mark where the working tree was another."""
+        """The short commit, marked if the working tree had changes."""
         commit, dirty = self.provenance.get("commit"), self.provenance.get("dirty")
         short = " / ".join(part[:7] for part in str(commit).split(" / ")) if commit else "unknown"
         return f"{short}, changed" if dirty else short
 
 
 def find(argument: str, value: str, results: str = "results") -> Stored:
-    """The study in this folder, or of this name below `results`. Refused with those that there are. argument:
-    as it was given, for the message."""
+    """Return the study in this folder, or with this name below `results`. Raises Refused with the studies
+    that exist. argument: quoted in the message."""
     for folder in (Path(expanduser(value)), Path(expanduser(results)) / value):
         if value and isdir(folder) and (stored := Stored(folder)).provenance:
             return stored
@@ -187,12 +195,12 @@ def find(argument: str, value: str, results: str = "results") -> Stored:
 
 
 def studies(results: Path) -> list[Stored]:
-    """Those in the folder, and one step below."""
+    """Return the studies in the folder and in its subfolders."""
     return [found for found in _folders(results) if found.provenance]
 
 
 def unreadable(results: Path) -> list[Stored]:
-    """Folders there whose provenance is not what it should be."""
+    """Return the folders there whose provenance cannot be read."""
     return [found for found in _folders(results) if not found.provenance and found.fault]
 
 
@@ -202,8 +210,7 @@ def _folders(results: Path) -> list[Stored]:
 
 
 def brief(record: Mapping[str, Any], scores: Iterable[str]) -> Record:
-    """A line of the table as the last line of stdout has it: five digits; infinity, which JSON cannot say, as
-    text."""
+    """Return a table row as in the JSON summary: five digits, infinity as text, which JSON lacks."""
     keys = ["label", "n", "seconds", "speedup", "flops_ratio", *scores]
     failure = {"failure": record["failure"]} if record.get("failure") else {}
     return {key: rounded(record.get(key)) for key in keys} | failure
@@ -216,7 +223,7 @@ def rounded(value: Any) -> Any:
 
 
 def _provenance(file: Path) -> Record:
-    """Nothing where it is not there, not whole, or of something else."""
+    """Return the provenance; empty if the file is missing, incomplete or something else."""
     record = read_json(file) or {}
     try:
         KNOWN.validate_python(record)
@@ -225,15 +232,16 @@ def _provenance(file: Path) -> Record:
     return record
 
 
-def _within(node: Record) -> Record:
-    """Classes by their names of today: the packages of older studies were not within fovea yet."""
-    inner = {key: _within(value) if isinstance(value, dict) else value for key, value in node.items()}
+def _qualified(node: Record) -> Record:
+    """Prefix class names with `fovea.`, which older studies lack."""
+    inner = {key: _qualified(value) if isinstance(value, dict) else value for key, value in node.items()}
     target = node.get("_target_")
     return inner | ({"_target_": f"fovea.{target.removeprefix('fovea.')}"} if target else {})
 
 
-def _parquet(file: Path) -> list[Record]:
-    """Its lines, None where there is nothing. Refused where it is not whole, or no table of ours."""
+def _rows(file: Path) -> list[Record]:
+    """Return the table's rows, NaN as None; empty if the file does not exist. Raises Refused if it is
+    incomplete or has other columns."""
     if not file.is_file():
         return []
     from pyarrow import ArrowException
@@ -249,7 +257,7 @@ def _parquet(file: Path) -> list[Record]:
 
 
 def _unreadable(file: Path) -> str:
-    """Why, and what to do."""
+    """Return why a file cannot be read, and the remedy."""
     try:
         start = file.read_bytes()[:40]
     except OSError as error:

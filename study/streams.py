@@ -1,5 +1,5 @@
-"""What is written to the terminal: whatever its encoding, closed, full or cut off, a stream ends no study;
-and no stored text steers a terminal."""
+"""Terminal output that cannot end a study, whatever the encoding and even if the stream is closed, full or
+cut off; stored text cannot send control sequences to the terminal."""
 
 import codecs
 import errno
@@ -12,40 +12,40 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 from unicodedata import normalize
 
-# Escapes and other controls but for the line's end and the tab, and marks that turn the direction of writing.
+# Escape and other control characters except newline and tab, and marks that change the text direction.
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 STAND_INS = {"–": "-", "—": "-", "−": "-", "×": "x", "±": "+-", "†": "+", "‡": "++", "↑": "^", "↓": "v"}
 STAND_INS |= {"∞": "inf", "Δ": "d", "σ": "sigma", "…": "...", "’": "'", "“": '"', "”": '"'}
 
 
-class Lasting(io.FileIO):
-    """A descriptor that takes everything: from the first failure on, a pipe that has ended or a disk that is
-    full, what is written is dropped."""
+class TolerantFile(io.FileIO):
+    """A file descriptor whose writes never fail: after the first error (a closed pipe, a full disk), data are
+    dropped."""
 
-    lost: OSError | None = None
+    error: OSError | None = None
 
     def write(self, data: Any) -> int:
-        if self.lost is None:
+        if self.error is None:
             try:
                 return super().write(data)
             except OSError as error:
-                self.lost = error
+                self.error = error
         return len(data)
 
 
 def lasting() -> None:
-    """Puts standard streams in place that a study cannot fail by."""
-    for number in range(3):  # a descriptor that is closed would be given to the next file that is opened
+    """Replace stdout and stderr with streams whose errors cannot end a study."""
+    for number in range(3):  # the next file opened would get the number of a closed descriptor
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    sys.stdout, sys.stderr = _lasting(1, sys.stdout), _lasting(2, sys.stderr)
+    sys.stdout, sys.stderr = _tolerant(1, sys.stdout), _tolerant(2, sys.stderr)
 
 
-def _lasting(number: int, given: TextIO | None) -> TextIO:
-    """given: the stream as the interpreter opened it, None where the descriptor was closed."""
-    raw = Lasting(number, "w", closefd=False)
+def _tolerant(number: int, given: TextIO | None) -> TextIO:
+    """given: the stream as the interpreter opened it; None if the descriptor was closed."""
+    raw = TolerantFile(number, "w", closefd=False)
     encoding = given.encoding if given else "utf-8"
     lines, through = raw.isatty() or number == 2, bool(getattr(given, "write_through", False))
     buffer = io.BufferedWriter(raw)
@@ -53,30 +53,30 @@ def _lasting(number: int, given: TextIO | None) -> TextIO:
 
 
 def flush() -> None:
-    """At the end: what could not be printed is told where that says something new."""
+    """Flush both streams at exit, and report a write error on stdout unless the reader closed the pipe."""
     sys.stdout.flush()
-    lost = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    if isinstance(lost, Lasting) and lost.lost and lost.lost.errno != errno.EPIPE:
-        print(f"not all of it could be printed: {lost.lost.strerror}", file=sys.stderr)
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if isinstance(raw, TolerantFile) and raw.error and raw.error.errno != errno.EPIPE:
+        print(f"not all of it could be printed: {raw.error.strerror}", file=sys.stderr)
     sys.stderr.flush()
 
 
 def printable(text: str, encoding: str) -> str:
-    """What the encoding cannot say stands in other letters: × as x, é as e, else a question mark."""
-    return "".join(sign if _known(sign, encoding) else _stand_in(sign, encoding) for sign in text)
+    """Replace characters that the encoding lacks: × by x, é by e, any other by a question mark."""
+    return "".join(char if _encodable(char, encoding) else _stand_in(char, encoding) for char in text)
 
 
-def _known(sign: str, encoding: str) -> bool:
+def _encodable(char: str, encoding: str) -> bool:
     try:
-        sign.encode(encoding)
+        char.encode(encoding)
     except UnicodeEncodeError:
         return False
     return True
 
 
-def _stand_in(sign: str, encoding: str) -> str:
-    bare = "".join(part for part in normalize("NFKD", sign) if _known(part, encoding))
-    return STAND_INS.get(sign) or bare or "?"
+def _stand_in(char: str, encoding: str) -> str:
+    bare = "".join(part for part in normalize("NFKD", char) if _encodable(part, encoding))
+    return STAND_INS.get(char) or bare or "?"
 
 
 def _unencodable(error: UnicodeError) -> tuple[str, int]:
@@ -89,17 +89,18 @@ codecs.register_error("stand-ins", _unencodable)
 
 
 def plain(text: str) -> str:
-    """Text of a user, a method or a library as it may be printed: signs for what steers a terminal."""
-    return STEERING.sub(lambda found: _sign(ord(found[0])), text)
+    """Return text from a user, a method or a library with terminal control characters replaced by visible
+    symbols."""
+    return STEERING.sub(lambda found: _control_picture(ord(found[0])), text)
 
 
-def _sign(code: int) -> str:
-    """Of a control character; fonts have one for each of ASCII's."""
+def _control_picture(code: int) -> str:
+    """Return the visible symbol of a control character; Unicode has one for each in ASCII."""
     return chr(0x2400 + code) if code < 0x20 else "\u2421" if code == 0x7F else "\ufffd"
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:
-    """The last line of standard output: one JSON object, escaped as far as the stream's encoding needs it."""
+    """Print the last line of stdout: one JSON object, escaped as far as the stream's encoding requires."""
     text = json.dumps(summary, ensure_ascii=False, allow_nan=False, default=str)
     text = STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     try:

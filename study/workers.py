@@ -1,5 +1,5 @@
-"""Take part in a study: join those at work on it, have some of the work on lease, and clear away after who is
-gone. What lies in the folder, and when one is gone, is in presence.py."""
+"""Take part in a study: join the processes at work on it, lease parts of the work, and clean up after lost
+workers. presence.py defines the files in the folder and when a worker counts as lost."""
 
 import json
 import os
@@ -18,65 +18,68 @@ from fovea.study.presence import (
     BEAT,
     DOOR,
     PATIENCE,
-    Known,
+    WorkerInfo,
     at_work,
-    ended,
-    kernel,
+    boot_id,
+    is_registered,
     leases,
     lock,
-    locks_here,
+    lock_released,
+    lock_visible,
     owner_of,
     read,
-    there,
 )
 
 POLL = 0.05  # seconds between tries at a lease that is held for moments
-TRIES = 100  # at a folder that others make and remove
+TRIES = 100  # attempts to write into a folder that other processes create and remove
 
 
 @contextmanager
 def joined(study: Path, plan: str | None, alone: Callable[[], None], session: str = "") -> Iterator["Worker"]:
-    """This process at work on a study. plan, session: see `Known`. alone: what is done first where nobody
-    else is at work, and nobody joins meanwhile. Refused where one of the others makes something else."""
+    """Join the work on a study. Raises Refused if another live process makes something else.
+
+    plan, session: see `WorkerInfo`.
+    alone: called first if no other process is at work; nobody can join while it runs.
+    """
     worker = Worker(study, plan, session)
     with worker.registered():
-        with worker.having(DOOR):
+        with worker.holding(DOOR):
             for other in worker.others():
-                if (plan is None or other.plan != plan) and worker.hears(other):
+                if (plan is None or other.plan != plan) and worker.is_alive(other):
                     raise Refused(
                         f"{study}: another process ({other}) works on this study; wait for it, or give this "
                         "run another name=..."
                     )
             if not worker.others():
                 alone()
-            worker.let_in()
+            worker.admit()
         yield worker
 
 
 class Worker:
-    """This process among those that work on a study. notes: what there is to say of the place."""
+    """This process among those at work on a study. notes: remarks on the file system, for the user."""
 
     def __init__(self, study: Path, plan: str | None, session: str):
         self.study, self.folder, self.id = study, study / ".workers", token_hex(8)
-        self.about = {"host": socket.gethostname(), "process": os.getpid(), "kernel": kernel()}
-        self.about |= {"plan": plan, "session": session}
+        self.info = {"host": socket.gethostname(), "process": os.getpid(), "kernel": boot_id()}
+        self.info |= {"plan": plan, "session": session}
         self.notes: list[str] = []
         self._file, self._waiting = (self.folder / f"{self.id}.{what}" for what in ("worker", "waiting"))
-        self._seen: dict[
-            str, tuple[int, float]
-        ] = {}  # when others were touched, and when that was first seen
-        self._left, self._lost = threading.Event(), False
+        # per file of another worker: its modification time, and when that was first observed (monotonic)
+        self._last_touch: dict[str, tuple[int, float]] = {}
+        self._leaving, self._lost = threading.Event(), False
 
     @contextmanager
     def registered(self) -> Iterator[None]:
-        """With a file of its own, locked and touched. It goes last: no lease is ever without its owner's."""
+        """Register this process with a locked file that is touched regularly. The file is deleted last, so
+        that no lease is ever without its owner's file."""
         with self._open() as stream:
             beating = threading.Thread(target=self._beat, args=(stream.fileno(),), daemon=True)
             beating.start()
             try:
                 yield
             finally:
-                self._left.set()
+                self._leaving.set()
                 beating.join()
                 with suppress(OSError):
                     self.clear()
@@ -84,14 +87,14 @@ class Worker:
                     self.release(name)
                 for file in (self._file, self._waiting):
                     file.unlink(missing_ok=True)
-                with suppress(OSError):  # others are there
+                with suppress(OSError):  # not empty: other workers are there
                     self.folder.rmdir()
 
-    def let_in(self) -> None:
+    def admit(self) -> None:
         self._waiting.rename(self._file)
 
     def check(self) -> None:
-        """Raises Unwritable where others think that this process is gone: nothing of it would count."""
+        """Raise Unwritable if other processes took this one for lost: its further work would not count."""
         if self._lost:
             raise Unwritable(
                 f"{self.study}: nothing was heard of this process for {PATIENCE:.0f} s, so that others took "
@@ -99,12 +102,14 @@ class Worker:
             )
 
     def take(self, name: str) -> bool:
-        """Whether this process has the lease now. One of a worker that is gone is free after `clear`."""
+        """Try to take a lease; True if this process holds it now. The lease of a lost worker becomes free
+        after `clear`."""
         lease = self.folder / f"{name}.lease"
         try:
             lease.symlink_to(self.id)
         except FileExistsError:
-            return owner_of(lease) == self.id  # a network's answer may be lost, and asked again
+            # over a network, the reply to a successful call may be lost and the call repeated
+            return owner_of(lease) == self.id
         except OSError as error:
             raise unwritable(lease, error) from error
         return True
@@ -115,8 +120,8 @@ class Worker:
             lease.unlink(missing_ok=True)
 
     @contextmanager
-    def having(self, name: str) -> Iterator[None]:
-        """Waits for a lease and gives it back."""
+    def holding(self, name: str) -> Iterator[None]:
+        """Wait for a lease, hold it, and release it."""
         while not self.take(name):
             self.clear()
             time.sleep(POLL)
@@ -125,60 +130,61 @@ class Worker:
         finally:
             self.release(name)
 
-    def others(self) -> list[Known]:
-        """Those who were let in and are not gone."""
+    def others(self) -> list[WorkerInfo]:
+        """Return the other admitted workers that are not lost."""
         self.clear()
         return [known for known in at_work(self.study) if known.id != self.id]
 
-    def hears(self, other: Known) -> bool:
-        """Whether another one lives: its lock says so at once, else it is heard of, or patience ends."""
+    def is_alive(self, other: WorkerInfo) -> bool:
+        """True if another worker lives, as soon as that is known: from its lock, from a new touch of its
+        file, or after PATIENCE seconds."""
         file = self.folder / f"{other.id}.worker"
         before = read(file)[1]
-        while not self._gone(file):
-            about, touched = read(file)
-            if touched != before or locks_here(about):
-                return bool(about)
+        while not self._is_gone(file):
+            info, touched = read(file)
+            if touched != before or lock_visible(info):
+                return bool(info)
             time.sleep(POLL)
-        self._bury(file, other.id)
+        self._remove(file, other.id)
         return False
 
     def clear(self) -> None:
-        """Takes their leases away from those who are gone."""
+        """Remove the files and leases of lost workers."""
         for file in [*self.folder.glob("*.worker"), *self.folder.glob("*.waiting")]:
-            if file.stem != self.id and self._gone(file):
-                self._bury(file, file.stem)
-        for file in self.folder.glob("*~*"):  # of one who was buried by one who is gone, too
+            if file.stem != self.id and self._is_gone(file):
+                self._remove(file, file.stem)
+        for file in self.folder.glob("*~*"):  # the process that was removing a lost worker may be lost itself
             who, _, by = file.name.partition("~")
-            if by != self.id and not there(self.folder, by):
-                self._bury(file, who)
+            if by != self.id and not is_registered(self.folder, by):
+                self._remove(file, who)
 
-    def bury(self, who: str) -> None:
-        """One that is known to be gone."""
-        self._bury(self.folder / f"{who}.worker", who)
+    def remove_lost(self, who: str) -> None:
+        """Remove a worker that is known to be lost."""
+        self._remove(self.folder / f"{who}.worker", who)
 
-    def _bury(self, file: Path, who: str) -> None:
+    def _remove(self, file: Path, who: str) -> None:
         grave = self.folder / f"{who}~{self.id}"
         try:
             file.rename(grave)
         except FileNotFoundError:
-            return  # another one does
+            return  # another process removes it
         for name, owner in leases(self.folder).items():
             if owner == who:
                 (self.folder / f"{name}.lease").unlink(missing_ok=True)
         grave.unlink(missing_ok=True)
 
-    def _gone(self, file: Path) -> bool:
-        about, touched = read(file)
-        if about and ended(file, about):
+    def _is_gone(self, file: Path) -> bool:
+        info, touched = read(file)
+        if info and lock_released(file, info):
             return True
-        before, since = self._seen.get(file.name, (None, 0.0))
+        before, since = self._last_touch.get(file.name, (None, 0.0))
         if touched != before:
-            self._seen[file.name] = touched, time.monotonic()
+            self._last_touch[file.name] = touched, time.monotonic()
             return False
         return time.monotonic() - since > PATIENCE
 
     def _open(self) -> IO[str]:
-        """Its file: locked, then whole, then there."""
+        """Create this worker's file. It is locked and complete before it appears under its name."""
         part = self.folder / UNFINISHED.format(self.id)
         for _ in range(TRIES):
             try:
@@ -189,12 +195,11 @@ class Worker:
                 try:
                     stream = held.enter_context(open(part, "w"))
                     self.notes = lock(stream, self.study)
-                    stream.write(json.dumps(self.about | {"locked": not self.notes}))
+                    stream.write(json.dumps(self.info | {"locked": not self.notes}))
                     stream.flush()
                     part.rename(self._waiting)
-                except (
-                    FileNotFoundError
-                ):  # the folder went with who left last, or the file with who cleared it
+                except FileNotFoundError:
+                    # the last worker to leave removed the folder, or a worker alone in it this file
                     time.sleep(POLL)
                     continue
                 except OSError as error:
@@ -206,7 +211,7 @@ class Worker:
         raise Unwritable(f"{part} cannot be written: {self.folder} is removed again and again")
 
     def _beat(self, handle: int) -> None:
-        while not self._left.wait(BEAT):
-            with suppress(OSError):  # a network that is away for a while
+        while not self._leaving.wait(BEAT):
+            with suppress(OSError):  # a network file system may be unreachable for a while
                 os.utime(handle)
-                self._lost = not there(self.folder, self.id)
+                self._lost = not is_registered(self.folder, self.id)

@@ -79,7 +79,7 @@ def _private(folder: Path) -> Iterator[Path]:
 def _remove_abandoned(part: Path) -> None:
     """What a merge that was killed has left; at one that is under way somebody works."""
     with suppress(OSError):
-        last = max([part.stat().st_mtime, *(worker.heard for worker in at_work(part))])
+        last = max([part.stat().st_mtime, *(worker.last_seen for worker in at_work(part))])
         if time() - last > ABANDONED:
             shutil.rmtree(part)
 

@@ -51,7 +51,7 @@ def _make_and_report(plan: Plan, store: Store, arguments: list[str], worker: Wor
                 store.refresh(cell.id for cell in plan.cells)  # others made of it, too
             from fovea.study.report.report import report  # as late as this: it takes seconds
 
-            with worker.having(REPORT):
+            with worker.holding(REPORT):
                 progress.say("scoring and reporting")
                 store.index(cell.id for cell in plan.cells)
                 return report(plan, store, provenance(plan, arguments, store.session))

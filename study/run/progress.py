@@ -135,9 +135,9 @@ class Maker:
     silent: float
 
     def __str__(self) -> str:
-        heard = f"; not heard of for {clock(self.silent)}" if self.silent > 3 * BEAT else ""
-        has = "writes the report" if self.reports else f"{self.shards} shards on lease"
-        return f"at work: {self.who}: {self.images} images made, {has}{heard}"
+        silence = f"; not heard of for {clock(self.silent)}" if self.silent > 3 * BEAT else ""
+        task = "writes the report" if self.reports else f"{self.shards} shards on lease"
+        return f"at work: {self.who}: {self.images} images made, {task}{silence}"
 
 
 def makers(store: Store, cells: Iterable[str]) -> list[Maker]:
@@ -152,8 +152,8 @@ def makers(store: Store, cells: Iterable[str]) -> list[Maker]:
             one.session,
             made[one.session],
             len(one.shards),
-            REPORT in one.has,
-            max(0.0, time.time() - one.heard),
+            REPORT in one.leases,
+            max(0.0, time.time() - one.last_seen),
         )
         for one in there
     ]

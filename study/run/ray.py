@@ -116,7 +116,7 @@ class Cluster:
         except self.ray.exceptions.RayError as error:
             del self.streams[stream]
             if stream in self.joined:
-                worker.bury(self.joined.pop(stream))
+                worker.remove_lost(self.joined.pop(stream))
             yield Said(f"a worker was lost, {self.retries} starts left: {first_line(error)}")
             if self.retries:
                 self.retries -= 1

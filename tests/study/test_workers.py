@@ -17,7 +17,7 @@ import pytest
 from fovea.study import workers
 from fovea.study.config.errors import Refused
 from fovea.study.files import Unwritable
-from fovea.study.presence import PATIENCE, at_work, kernel
+from fovea.study.presence import PATIENCE, at_work, boot_id
 from fovea.study.workers import joined
 
 
@@ -99,7 +99,7 @@ def test_who_is_killed_has_nothing_at_once(tmp_path):
     with elsewhere(tmp_path, "plan") as other, joined(tmp_path, "plan", alone) as worker:
         assert not worker.take("x")
         (known,) = worker.others()
-        assert (known.process, known.has) == (other.pid, ("x",))
+        assert (known.process, known.leases) == (other.pid, ("x",))
         other.send_signal(signal.SIGSTOP)  # one that is slow is not gone
         worker.clear()
         assert not worker.take("x")
@@ -126,7 +126,7 @@ def foreign(study, plan, **about):
     return folder / "far.worker"
 
 
-@pytest.mark.parametrize("about", [{}, {"kernel": kernel(), "locked": False}])
+@pytest.mark.parametrize("about", [{}, {"kernel": boot_id(), "locked": False}])
 def test_another_machines_is_gone_when_it_was_silent_for_long_enough(tmp_path, monkeypatch, about):
     """By the steady clock of who waits: stamps may be of any year. So it is where there are no locks."""
     now = [1000.0]
@@ -185,7 +185,7 @@ def test_who_is_taken_for_gone_counts_no_more(tmp_path, monkeypatch):
     with joined(tmp_path, "plan", alone) as slow, joined(tmp_path, "plan", alone) as other:
         assert slow.take("x")
         slow.check()
-        other.bury(slow.id)
+        other.remove_lost(slow.id)
         assert other.take("x")
         deadline = time.monotonic() + 60
         while not slow._lost and time.monotonic() < deadline:
