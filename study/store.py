@@ -113,8 +113,7 @@ class Store:
             found = self.records(cell)
             present = self._image_keys(cell)
             found = found.only([key for key in found if key in present])
-            rows = len(found)
-            while self._finished and rows + sum(map(len, self._finished.values())) > IMAGES:
+            while self._finished and len(found) + sum(map(len, self._finished.values())) > IMAGES:
                 self.forget(next(iter(self._finished)))
             self._finished[cell] = found
         return self._finished[cell]
@@ -126,7 +125,7 @@ class Store:
         return Finished.of(records.batches, records.others)
 
     def forget(self, cell: str) -> None:
-        """Drop what was read of a cell whose files were changed."""
+        """Drop the cached records of a cell."""
         self._finished.pop(cell, None)
         self._parsed.pop(cell, None)
 

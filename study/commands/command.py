@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from os.path import expanduser
 
-from fovea.study.config.errors import Refused, shown
+from fovea.study.config.errors import Refused, as_text
 from fovea.study.config.overrides import listed, text
 from fovea.study.config.schema import COMMANDS
 
@@ -22,7 +22,7 @@ class Command:
     @property
     def text(self) -> str:
         """As a message repeats it."""
-        return shown(f"{self.name}={self.value}")
+        return as_text(f"{self.name}={self.value}")
 
     @property
     def rest(self) -> list[str]:

@@ -1,5 +1,5 @@
-"""One config from the files of conf/ and a command line's overrides, by Hydra; what does not belong in it is
-refused."""
+"""Compose one config with Hydra from the files of conf/ and the command line's overrides, and reject keys
+that do not exist."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,21 +12,25 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fovea.study.config.errors import Refused, first_line, nearest, shown
+from fovea.study.config.errors import Refused, as_text, first_line, nearest
 from fovea.study.config.groups import CONF, NESTED, SHORT, groups, options, suite
-from fovea.study.config.overrides import Overrides, are_options, parse, quoted
+from fovea.study.config.overrides import Overrides, check_options, parse, quoted
 
 
 @dataclass(frozen=True)
 class Composed:
-    """config: with nothing filled in. picked: the file in use of each group."""
+    """A composed config.
+
+    config: the config, with interpolations (${...}) unresolved.
+    picked: the file in use of each group.
+    """
 
     config: DictConfig
     picked: dict[str, str]
 
     @property
     def model(self) -> str:
-        """What the model goes by: with the scale's name where that puts another in its place."""
+        """Name of the model, with the scale's name if the scale replaces the model."""
         name, scale = self.picked["model"], self.config.scale
         return f"{name} ({scale.name})" if name in scale.models else name
 
@@ -36,29 +40,30 @@ def load(
     chosen: Mapping[str, Any] | None = None,
     known: Mapping[str, Any] | None = None,
 ) -> Composed:
-    """The config of conf/config.yaml with what the command line says.
+    """Return the config of conf/config.yaml with the command line applied.
 
-    chosen: files of groups, at a point of the sweep, in place of those that the command line names. known:
-    nodes of metrics that take the place of their files."""
+    chosen: group files set by a point of the sweep; they replace those on the command line.
+    known: nodes of metrics that replace their files.
+    """
     given = parse(tuple(overrides))
     for group, name in (chosen or {}).items():
-        are_options(group, [name])
+        check_options(group, [name])
     first = {key: values[0] for key, values in given.axes.items() if key in groups()}
     named = first | given.groups | dict(chosen or {})
     if "eval" in named:
         named = {"metric": suite(named["eval"])} | named
-    config, picked = _composed(named)
+    config, picked = _compose(named)
     files = config.get("metric") or {}
     config.metric = {name: (known or {}).get(name, node) for name, node in files.items()}
     for key, override in given.keys.items():
-        _set(config, key, override)
+        _apply(config, key, override)
     config.sweep.grid = _grid(config, given)
     return Composed(config, picked)
 
 
 def whole(composed: Composed) -> dict[str, Any]:
-    """Its config as plain data, with every ${...} filled in, but for those of the sweep's points: they are
-    filled in each at its own model."""
+    """Return the config as plain data with every ${...} resolved, except in the sweep's points, which are
+    resolved later, each with its own model."""
     config = composed.config.copy()
     points = config.sweep.pop("points", [])
     found = resolved(config)
@@ -67,24 +72,24 @@ def whole(composed: Composed) -> dict[str, Any]:
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
-    """A node as plain data, with every ${...} filled in."""
+    """Return a node as plain data with every ${...} resolved."""
     try:
         return {str(k): v for k, v in OmegaConf.to_container(config, resolve=True).items()}  # type: ignore[union-attr]
     except (OmegaConfBaseException, ValueError) as error:
         raise Refused(f"the config cannot be filled in: {first_line(error)}") from None
 
 
-def put(config: DictConfig, key: str, value: Any) -> None:
-    """Sets a key of the config. Refused where it leads nowhere."""
-    _leads_somewhere(config, key, value)
+def set_key(config: DictConfig, key: str, value: Any) -> None:
+    """Set a key of the config. Raises Refused if it does not exist."""
+    _check_key(config, key, value)
     try:
         OmegaConf.update(config, key, value, merge=False, force_add=True)
     except (OmegaConfBaseException, ValueError) as error:
-        raise Refused(f"{key}={shown(value)}: {first_line(error)}") from None
+        raise Refused(f"{key}={as_text(value)}: {first_line(error)}") from None
 
 
 def flat(grid: Mapping, prefix: str = "") -> dict[str, Any]:
-    """{method: {ratio: [1]}} and {method.ratio: [1]} are the same grid."""
+    """Return the grid with dotted keys: {method: {ratio: [1]}} and {method.ratio: [1]} are the same grid."""
     found = {}
     for key, value in grid.items():
         name = f"{prefix}{key}"
@@ -95,22 +100,24 @@ def flat(grid: Mapping, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _choice(group: str, value: Any) -> str:
-    """As Hydra takes it."""
-    word = "null" if value is None else f"[{','.join(value)}]" if isinstance(value, list) else value
-    return f"{NESTED.get(group, group)}={word}"
+def _hydra_arguments(named: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the chosen files of groups in Hydra's syntax."""
+    words = {
+        group: "null" if value is None else f"[{','.join(value)}]" if isinstance(value, list) else value
+        for group, value in named.items()
+    }
+    return tuple(f"{NESTED.get(group, group)}={word}" for group, word in words.items())
 
 
-def _composed(named: Mapping[str, Any]) -> tuple[DictConfig, dict[str, str]]:
-    """The files of a config. A method's are read by themselves, so that a sweep over methods reads the others
-    once; but for experiments, which may say more of a method."""
+def _compose(named: Mapping[str, Any]) -> tuple[DictConfig, dict[str, str]]:
+    """Compose the files of a config. The method's files are composed separately, so that a sweep over methods
+    reads the others only once; not with an experiment, which may set keys of the method."""
     of_method = {key: named[key] for key in ("method", *NESTED) if key in named}
     if "method" not in of_method or named.get("experiment"):
-        config, picked = _at_scale(tuple(_choice(key, value) for key, value in named.items()))
+        config, picked = _at_scale(_hydra_arguments(named))
         return config.copy(), picked
-    others = tuple(_choice(key, value) for key, value in named.items() if key not in of_method)
-    config, picked = _at_scale(others)
-    config, (own, chosen) = config.copy(), _of_method(tuple(_choice(k, v) for k, v in of_method.items()))
+    config, picked = _at_scale(_hydra_arguments({k: v for k, v in named.items() if k not in of_method}))
+    config, (own, chosen) = config.copy(), _of_method(_hydra_arguments(of_method))
     config.method = own.method
     picked = {key: name for key, name in picked.items() if key not in ("method", *NESTED)} | chosen
     return config, {key: picked[key] for key in groups() if key in picked}
@@ -123,7 +130,8 @@ def _of_method(named: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
 
 @cache
 def _at_scale(named: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
-    """The config at its scale. What the scale keeps of the model that was asked for, it takes from there."""
+    """Return the config with the scale's model in place of the requested one, whose keys in scale.kept are
+    preserved."""
     config, picked = _hydra(named)
     small = config.scale.models.get(picked["model"])
     if small is None:
@@ -136,7 +144,7 @@ def _at_scale(named: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
 
 @cache
 def _hydra(named: tuple[str, ...], file: str | None = "config") -> tuple[DictConfig, dict[str, str]]:
-    """file: of conf/, that the others are laid over; None for none."""
+    """file: the file of conf/ to start from; None for no file."""
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config = compose(file, list(named), return_hydra_config=True)
@@ -154,12 +162,12 @@ def _hydra(named: tuple[str, ...], file: str | None = "config") -> tuple[DictCon
 
 
 def _takes_a_cache(method: str) -> bool:
-    """Whether the defaults list of a method's file has one."""
+    """True if the defaults list of the method's file contains a cache."""
     node: Any = OmegaConf.to_container(OmegaConf.load(CONF / "method" / f"{method}.yaml"))
     return "cache" in str(node.get("defaults"))
 
 
-def _set(config: DictConfig, key: str, override: Override) -> None:
+def _apply(config: DictConfig, key: str, override: Override) -> None:
     root, *parts = key.split(".")
     if root == "metric":
         used = keys(config.metric)
@@ -172,15 +180,16 @@ def _set(config: DictConfig, key: str, override: Override) -> None:
             raise Refused(f"{quoted(override)}: {parts[0]} is not used; add it, metric=[{listed}]")
         if parts[0] not in used:
             raise Refused(f"{quoted(override)}: there is no metric {parts[0]}; {nearest(parts[0], used)}")
-    put(config, key, override.value())
+    set_key(config, key, override.value())
 
 
 def _grid(config: DictConfig, given: Overrides) -> dict[str, list]:
-    """The sweep's, with the command line's axes. A value given there is the one that runs."""
+    """Return the sweep's grid with the command line's axes. A single value on the command line replaces the
+    list."""
     grid = config.sweep.get("grid")
     if not isinstance(grid, DictConfig | None):
         raise Refused(
-            f"sweep.grid={shown(grid)}: must be lists of values by key, sweep.grid.method.ratio=[0.5,0.25]"
+            f"sweep.grid={as_text(grid)}: must be lists of values by key, sweep.grid.method.ratio=[0.5,0.25]"
         )
     fixed: dict[str, Any] = {key: [override.value()] for key, override in given.keys.items()}
     fixed |= {key: [name] for key, name in given.groups.items()}
@@ -188,9 +197,9 @@ def _grid(config: DictConfig, given: Overrides) -> dict[str, list]:
     return {key: fixed.get(key, values) for key, values in listed.items()} | given.axes
 
 
-def _leads_somewhere(config: DictConfig, key: str, value: Any) -> None:
-    """A key that a class may know but its file does not list is let through: the class refuses it, with the
-    names it does know."""
+def _check_key(config: DictConfig, key: str, value: Any) -> None:
+    """Raise Refused if a key does not exist. A key of a node with a `_target_` passes: its class rejects
+    unknown keys and lists the valid ones."""
     *parents, leaf = key.split(".")
     node, path = config, []
     for part in parents:
@@ -198,14 +207,16 @@ def _leads_somewhere(config: DictConfig, key: str, value: Any) -> None:
         if not isinstance(node, DictConfig) or not isinstance(node.get(part), DictConfig):
             place = ".".join(path)
             if part in keys(node) and place.replace(".", "/") not in SHORT:
-                raise Refused(f"{key}={shown(value)}: {place} is one value, {place}=...; it has no keys here")
-            there = f"{key}={shown(value)}: there is no {place}"
-            raise Refused(f"{there}; {nearest(part, keys(node))}")
+                raise Refused(
+                    f"{key}={as_text(value)}: {place} is one value, {place}=...; it has no keys here"
+                )
+            missing = f"{key}={as_text(value)}: there is no {place}"
+            raise Refused(f"{missing}; {nearest(part, keys(node))}")
         node = node[part]
     if leaf in node or (parents and not node) or "_target_" in node:
         return
     inner = [] if parents else [*groups(), *(f"eval.{name}" for name in keys(node.get("eval")))]
-    raise Refused(f"{key}={shown(value)}: unknown key; {nearest(leaf, {*keys(node), *inner})}")
+    raise Refused(f"{key}={as_text(value)}: unknown key; {nearest(leaf, {*keys(node), *inner})}")
 
 
 def keys(node: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""Refusing an input: one message that quotes the value, says what is allowed and names the nearest
+"""Reject an input with one message that quotes the value, states what is allowed and suggests the nearest
 spelling."""
 
 import re
@@ -12,15 +12,16 @@ LONGEST_LINE = 3000
 
 
 class Refused(ValueError):
-    """An input that cannot run as it stands. run.py prints the message, the middle of what is long in it left
-    out, and exits with 2."""
+    """An invalid input. run.py prints the message, with long parts shortened in the middle, and exits with
+    status 2."""
 
     def __init__(self, message: str):
         super().__init__("\n".join(map(_abridged, message.split("\n"))))
 
 
 def nearest(word: object, allowed: Iterable[str]) -> str:
-    """The allowed words, led by the one closest in spelling: "did you mean ratio? allowed: ratio, start"."""
+    """Return the allowed words after the one closest in spelling: "did you mean ratio? allowed: ratio,
+    start"."""
     allowed = sorted(allowed)
     close = get_close_matches(str(word).lower(), [a.lower() for a in allowed], n=1, cutoff=0.5)
     hint = next((f"did you mean {a}? " for a in allowed if close and a.lower() == close[0]), "")
@@ -28,16 +29,16 @@ def nearest(word: object, allowed: Iterable[str]) -> str:
 
 
 def _abridged(line: str) -> str:
-    line = LONG_WORD.sub(lambda word: _middle_out(word[0], LONGEST), line)
-    return line if len(line) <= LONGEST_LINE else _middle_out(line, LONGEST_LINE)
+    line = LONG_WORD.sub(lambda word: _shortened_middle(word[0], LONGEST), line)
+    return line if len(line) <= LONGEST_LINE else _shortened_middle(line, LONGEST_LINE)
 
 
-def _middle_out(text: str, most: int) -> str:
+def _shortened_middle(text: str, most: int) -> str:
     return f"{text[: most * 3 // 4]}...{text[-most // 4 :]}"
 
 
-def shown(value: Any) -> str:
-    """A value as a message repeats it."""
+def as_text(value: Any) -> str:
+    """Return a value as messages quote it: YAML's null, true and false, and at most LONGEST characters."""
     words = [word for one, word in ((None, "null"), (True, "true"), (False, "false")) if value is one]
     text = words[0] if words else str(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

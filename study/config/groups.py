@@ -1,4 +1,4 @@
-"""The files of conf/: the groups of options that a command line may name."""
+"""The option groups of conf/ that a command line may name."""
 
 from pathlib import Path
 from typing import Any
@@ -7,14 +7,14 @@ from omegaconf import OmegaConf
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
-NESTED = {"cache": "method/cache"}  # groups inside a group, by the name that the command line knows
+NESTED = {"cache": "method/cache"}  # command-line name of a group inside another group
 SHORT = {folder: name for name, folder in NESTED.items()}
 OPTIONAL = (*NESTED, "experiment", "on")  # groups that may be null
-NAMED = {"prompt", "paper"}  # no choices: named by prompts=... and by an experiment
+NAMED = {"prompt", "paper"}  # folders that are not groups: used by prompts=... and by experiments
 
 
 def options(group: str) -> list[str]:
-    """The names that `group=NAME` accepts: the files of conf/group."""
+    """Return the names that `group=NAME` accepts: the files of conf/group."""
     return sorted(path.stem for path in (CONF / NESTED.get(group, group)).glob("*.yaml"))
 
 
@@ -24,6 +24,6 @@ def groups() -> list[str]:
 
 
 def suite(name: str) -> list[str]:
-    """The metrics of a file of conf/eval."""
+    """Return the metrics of a file of conf/eval."""
     node: Any = OmegaConf.to_container(OmegaConf.load(CONF / "eval" / f"{name}.yaml"))
     return next(item["override /metric"] for item in node["defaults"] if "override /metric" in item)

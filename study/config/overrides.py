@@ -1,7 +1,9 @@
-"""The overrides of a command line in Hydra's grammar. What cannot be read, or contradicts itself, is refused.
+"""Parse the command line's overrides in Hydra's grammar, and reject what cannot be parsed or is
+contradictory.
 
-They name files of groups (`model=lumina`, `metric=[psnr,fid]`), set keys (`n=48`), and give the model, the
-method and their keys several values (`method.ratio=0.5,0.25`): the axes of the sweep."""
+Overrides name group files (`model=lumina`, `metric=[psnr,fid]`), set keys (`n=48`), and give the model, the
+method and their keys several values (`method.ratio=0.5,0.25`): the axes of the sweep.
+"""
 
 import re
 import shlex
@@ -22,16 +24,16 @@ from hydra.core.override_parser.types import (
 )
 from hydra.errors import HydraException
 
-from fovea.study.config.errors import Refused, first_line, nearest, shown
+from fovea.study.config.errors import Refused, as_text, first_line, nearest
 from fovea.study.config.groups import OPTIONAL, SHORT, groups, options
 
 GRID = "sweep.grid."
-OF_CELLS = ("model", "method", "cache")  # what may differ between the cells of a study
-LONGEST_WORD = 20_000  # characters of an argument; Hydra reads 100,000 in half a minute
-DEEPEST = 20  # lists and nodes in one another
-MOST_VALUES = 10_000  # of a key in a sweep
+OF_CELLS = ("model", "method", "cache")  # groups that may differ between a study's cells
+LONGEST_WORD = 20_000  # characters of an argument; Hydra needs half a minute for 100,000
+DEEPEST = 20  # nested lists and nodes
+MOST_VALUES = 10_000  # of one key in a sweep
 QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
-PLAIN = re.compile(r"[\w/\-+.$%*@?|: ]*", re.ASCII)  # what Hydra takes without quotes
+PLAIN = re.compile(r"[\w/\-+.$%*@?|: ]*", re.ASCII)  # text that Hydra accepts without quotes
 TEXTS = ("name", "prompts", "results")
 ONE_LIST = {
     "seeds": "seeds are one list, seeds=[0,1]",
@@ -43,8 +45,12 @@ ONE_LIST = {
 
 @dataclass(frozen=True)
 class Overrides:
-    """What a command line sets. groups: the files named. keys: what is set. axes: what takes several values,
-    keys and groups."""
+    """What a command line sets.
+
+    groups: the files chosen.
+    keys: the keys set to one value.
+    axes: the keys and groups with several values.
+    """
 
     groups: dict[str, Any]
     keys: dict[str, Override]
@@ -53,85 +59,86 @@ class Overrides:
 
 @cache
 def parse(overrides: tuple[str, ...]) -> Overrides:
-    """What the arguments say. Refused where two say the same or contradict one another, and where a key of
-    which every cell has the same is given several values."""
+    """Parse the arguments. Raises Refused if two of them set the same key, or if a key that must be equal in
+    every cell is given several values."""
     found = Overrides({}, {}, {})
     before: dict[str, Override] = {}
     for override in map(parse_one, overrides):
         key = key_of(override)
-        _belongs(override)
-        place = override.key_or_group if key == "model.steps" else key  # once for dense, and once as an axis
+        _reject_unsupported(override)
+        # model.steps may be given twice: for the dense run, and as an axis
+        place = override.key_or_group if key == "model.steps" else key
         if place in before:
             raise Refused(f"{quoted(before[place])} and {quoted(override)}: say {key} once")
         before[place] = override
         if override.is_sweep_override() or override.key_or_group.startswith(GRID):
             found.axes[key] = _values(override)
         elif key in groups():
-            found.groups[key] = _names(override) if key == "metric" else override.value()
-            are_options(key, found.groups[key])
+            found.groups[key] = _metric_names(override) if key == "metric" else override.value()
+            check_options(key, found.groups[key])
         else:
             found.keys[key] = override
     return found
 
 
 def parse_one(text: str) -> Override:
-    """One argument. Refused, with how to write it, where Hydra cannot read it, and unread where it is too
-    long."""
+    """Parse one argument. Raises Refused, with the correct syntax, if Hydra cannot parse it; overlong
+    arguments are rejected unparsed."""
     if len(text) > LONGEST_WORD:
-        raise Refused(f"{shown(text)}: an argument of {len(text):,} characters; allowed: {LONGEST_WORD:,}")
+        raise Refused(f"{as_text(text)}: an argument of {len(text):,} characters; allowed: {LONGEST_WORD:,}")
     if _depth(text) > DEEPEST:
-        raise Refused(f"{shown(text)}: lists and nodes deeper than {DEEPEST} in one another")
-    if (key := _twice(text)) is not None:
-        raise Refused(f"{shown(text)}: {shown(key)} is there twice in one node")
+        raise Refused(f"{as_text(text)}: lists and nodes deeper than {DEEPEST} in one another")
+    if (key := _duplicate_key(text)) is not None:
+        raise Refused(f"{as_text(text)}: {as_text(key)} is there twice in one node")
     try:
         found = OverridesParser.create().parse_override(text)
     except (HydraException, ValueError, RecursionError, OverflowError):
-        raise Refused(_advice(text)) from None  # too deep, too long, or no value at all
-    if _several_within(found.value()):
-        raise Refused(f"{shown(text)}: several values, method.ratio=0.5,0.25, are no part of another one")
+        raise Refused(_advice(text)) from None  # nested too deeply, too long, or not a value
+    if _contains_sweep(found.value()):
+        raise Refused(f"{as_text(text)}: several values, method.ratio=0.5,0.25, are no part of another one")
     return found
 
 
 def _advice(text: str) -> str:
-    """How to write what cannot be read."""
+    """Return the message for an argument that cannot be parsed."""
     key, equals, value = text.partition("=")
     advice = "write key=value, for example method.ratio=0.5 or seeds=[0,1]"
     odd = "".join(dict.fromkeys(PLAIN.sub("", value)))
-    if equals and odd and value[0] not in "[{'\"" and value == shown(value):
+    if equals and odd and value[0] not in "[{'\"" and value == as_text(value):
         mark = '"' if "'" in value else "'"
         quoted = shlex.quote(f"{key}={mark}{value}{mark}") if mark == '"' else f"\"{key}='{value}'\""
         advice += f"; text that holds {' '.join(odd)} stands in quotes: {quoted}"
-    return f"{shown(text)!r} is not understood: {advice}"
+    return f"{as_text(text)!r} is not understood: {advice}"
 
 
 def text(argument: str) -> str:
-    """The value of `key=value` as text, without the quotes in which it may stand; null is none."""
+    """Return the value of `key=value` as text without its quotes; empty for null."""
     override = parse_one(argument)
     if override.is_sweep_override():
-        _belongs(override)
+        _reject_unsupported(override)
     value = override.value()
     return value if isinstance(value, str) else "" if value is None else argument.partition("=")[2]
 
 
 def listed(argument: str) -> list[str]:
-    """The values of `key=[a,b]`, of `key=a,b` or of `key=a` as text."""
+    """Return the values of `key=[a,b]`, `key=a,b` or `key=a` as text."""
     override = parse_one(argument)
     value = _values(override) if override.is_sweep_override() else override.value()
     return [str(one) for one in (value if isinstance(value, list) else [value])]
 
 
 def key_of(override: Override) -> str:
-    """The key or group that it is about, by its short name."""
+    """Return the short name of the key or group that an override sets."""
     key = override.key_or_group.removeprefix(GRID)
     return SHORT.get(key, key)
 
 
 def quoted(override: Override) -> str:
-    return shown(override.input_line)
+    return as_text(override.input_line)
 
 
-def may_vary(key: str) -> str | None:
-    """Why a key cannot differ between cells; None where it can."""
+def why_fixed(key: str) -> str | None:
+    """Return why a key cannot differ between cells; None if it can."""
     root = key.split(".")[0]
     if root in OF_CELLS:
         return None
@@ -141,8 +148,8 @@ def may_vary(key: str) -> str | None:
     return f"every cell has the same {root}, only {', '.join(OF_CELLS)} and their keys can differ{hint}"
 
 
-def _belongs(override: Override) -> None:
-    """Refuses what is no argument of ours, and several values of what has one."""
+def _reject_unsupported(override: Override) -> None:
+    """Reject overrides that a study does not support, and several values for a key that takes one."""
     key = key_of(override)
     if re.split(r"[./]", key)[0] == "hydra":
         raise Refused(
@@ -156,7 +163,7 @@ def _belongs(override: Override) -> None:
         needed = f"; allowed: {', '.join(options(key))}" if key in groups() else ""
         raise Refused(f"{quoted(override)}: a study needs one, nothing can be left out{needed}")
     several = override.is_sweep_override() or override.key_or_group.startswith(GRID)
-    if several and (why := may_vary(key)):
+    if several and (why := why_fixed(key)):
         raise Refused(f"{quoted(override)}: {why}")
 
 
@@ -167,29 +174,29 @@ def _values(override: Override) -> list:
         values = [_plain(value) for value in islice(override.sweep_iterator(), MOST_VALUES + 1)]
     except (HydraException, ValueError, OverflowError) as error:
         raise Refused(f"{quoted(override)}: {first_line(error)}") from None
-    if isinstance(override.value(), RangeSweep):  # of range(0.1,0.5,0.1) the third is 0.3
+    if isinstance(override.value(), RangeSweep):  # rounded: the third of range(0.1,0.5,0.1) is 0.3
         values = [float(f"{value:.12g}") if isinstance(value, float) else value for value in values]
     if not values:
         raise Refused(f"{quoted(override)}: gives no value")
     if len(values) > MOST_VALUES:
         raise Refused(f"{quoted(override)}: a key takes at most {MOST_VALUES:,} values")
     if key_of(override) in groups():
-        are_options(key_of(override), values)
+        check_options(key_of(override), values)
     return values
 
 
 def _grid_values(override: Override) -> list:
-    """Of sweep.grid.KEY=[...]."""
+    """Return the values of sweep.grid.KEY=[...]."""
     values: Any = override.value()
     if key_of(override) in groups():
         if not (isinstance(values, list) and values):
             raise Refused(f"{quoted(override)}: must be a list of at least one value")
-        are_options(key_of(override), values)
+        check_options(key_of(override), values)
     return values
 
 
 def _plain(value: Any) -> Any:
-    """Without Hydra's own class for what stood in quotes."""
+    """Replace Hydra's QuotedString by plain text."""
     if isinstance(value, list):
         return [_plain(inner) for inner in value]
     if isinstance(value, dict):
@@ -197,8 +204,8 @@ def _plain(value: Any) -> Any:
     return value.text if isinstance(value, QuotedString) else value
 
 
-def _names(override: Override) -> list[str]:
-    """`metric=[psnr,ssim]`, `metric=psnr`, `metric=null`."""
+def _metric_names(override: Override) -> list[str]:
+    """Return the names in `metric=[psnr,ssim]`, `metric=psnr` or `metric=null`."""
     value = override.value()
     names = [str(name) for name in (value if isinstance(value, list) else [] if value is None else [value])]
     if twice := [name for name in names if names.count(name) > 1]:
@@ -206,43 +213,43 @@ def _names(override: Override) -> list[str]:
     return names
 
 
-def are_options(group: str, given: Any) -> None:
-    """Refused unless it is the name of one of the group's files, or a list of such."""
+def check_options(group: str, given: Any) -> None:
+    """Raise Refused unless the value is a file of the group, or a list of such files."""
     allowed = options(group)
     for value in given if isinstance(given, list) else [given]:
         if value not in allowed and not (value is None and group in OPTIONAL):
-            raise Refused(f"{group}={shown(value)}: no such {group}; {nearest(value, allowed)}")
+            raise Refused(f"{group}={as_text(value)}: no such {group}; {nearest(value, allowed)}")
 
 
-def _several_within(value: Any, outermost: bool = True) -> bool:
-    """Whether a range or a choice is a part of a value: Hydra reads it, and has no use for it."""
+def _contains_sweep(value: Any, outermost: bool = True) -> bool:
+    """True if a range or choice is nested inside a value: Hydra parses it but cannot use it."""
     if isinstance(value, Sweep | Glob) and not outermost:
         return True
     parts = value.list if isinstance(value, ChoiceSweep) else value
     parts = list(parts.values()) if isinstance(parts, dict) else parts
-    return isinstance(parts, list) and any(_several_within(part, False) for part in parts)
+    return isinstance(parts, list) and any(_contains_sweep(part, False) for part in parts)
 
 
-def _twice(text: str) -> str | None:
-    """A key that a node {key: value, ...} has twice, of which Hydra would take the last without a word."""
-    within: list[set[str] | None] = []  # of a node that is open its keys, None of a list
-    word, named = "", False  # what stands since the last sign; whether its entry has had its key
-    for sign in QUOTED.sub(lambda quoted: re.sub(r"[\[\]{},:]", "_", quoted[0]), text):
-        if sign == ":" and within and (keys := within[-1]) is not None and not named:
+def _duplicate_key(text: str) -> str | None:
+    """Return a key that occurs twice in one node {key: value, ...}; Hydra would silently keep the last."""
+    within: list[set[str] | None] = []  # per open bracket: a node's keys so far, None for a list
+    word, named = "", False  # text since the last delimiter; whether the entry's key was read
+    for char in QUOTED.sub(lambda quoted: re.sub(r"[\[\]{},:]", "_", quoted[0]), text):
+        if char == ":" and within and (keys := within[-1]) is not None and not named:
             if (key := word.strip().strip("'\"")) in keys:
                 return key
             keys.add(key)
             named = True
-        elif sign in "[{":
-            within.append(set() if sign == "{" else None)
-        elif sign in "]}" and within:
+        elif char in "[{":
+            within.append(set() if char == "{" else None)
+        elif char in "]}" and within:
             within.pop()
-        word = word + sign if sign not in "[]{},:" else ""
-        named = named and sign not in "{,"
+        word = word + char if char not in "[]{},:" else ""
+        named = named and char not in "{,"
     return None
 
 
 def _depth(text: str) -> int:
-    """The most brackets that are open at once, without those in quotes."""
+    """Return the maximum nesting depth of brackets outside quotes."""
     plain = QUOTED.sub("", text)
-    return max(accumulate((sign in "[{") - (sign in "]}") for sign in plain), default=0)
+    return max(accumulate((char in "[{") - (char in "]}") for char in plain), default=0)

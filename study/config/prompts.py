@@ -1,5 +1,5 @@
-"""Prompts of a published set (a file of conf/prompt), or of one's own file (prompt_files.py). They are data:
-no file name, command or markup is ever made of one."""
+"""Prompts of a published set (a file of conf/prompt) or of the user's own file (prompt_files.py). Prompts are
+only data: no file name, command or markup is made from one."""
 
 import hashlib
 from collections.abc import Iterable
@@ -11,10 +11,10 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 from pydantic import dataclasses as pydantic
 
-from fovea.study.config.errors import Refused, nearest, shown
+from fovea.study.config.errors import Refused, as_text, nearest
 from fovea.study.config.groups import CONF, ROOT
 from fovea.study.config.instantiate import instantiate
-from fovea.study.config.prompt_files import LAYOUTS, Faulty, Row, decoded
+from fovea.study.config.prompt_files import LAYOUTS, InvalidFile, Row, decode
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Sample:
-    """One image to be made: `key` names its files, and pairs it between cells."""
+    """One image to be made. key: names its files and pairs it across cells."""
 
     key: str
     prompt: Prompt
@@ -34,7 +34,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Prompts:
-    """A whole set, without doubles, in its order. source: as asked for; files: their sha256 by name."""
+    """A whole prompt set, in order, without duplicates.
+
+    source: the set or file that was requested.
+    files: sha256 of each file by name.
+    """
 
     source: str
     all: tuple[Prompt, ...]
@@ -42,7 +46,7 @@ class Prompts:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """What a record says of it. hash: sha256 of every id and text, in order."""
+        """The record of the set. hash: sha256 of all ids and texts, in order."""
         lines = "\n".join(f"{p.id}\t{p.text}" for p in self.all)
         digest = hashlib.sha256(lines.encode()).hexdigest()
         return {"source": self.source, "size": len(self.all), "hash": digest, "files": self.files}
@@ -50,9 +54,13 @@ class Prompts:
 
 @pydantic.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Published:
-    """A set as its authors publish it. files: their names, in the order in which they are read. place: where
-    they are looked for, or a folder below it; hub: the data set of the Hugging Face hub that has them too;
-    fetch: where to get them."""
+    """A prompt set as its authors publish it.
+
+    files: file names, in reading order.
+    fetch: where to download them.
+    place: folder that is searched, with its subfolders.
+    hub: data set on the Hugging Face hub that also contains them.
+    """
 
     files: Annotated[tuple[str, ...], Field(min_length=1)]
     fetch: str
@@ -60,8 +68,8 @@ class Published:
     hub: str | None = None
 
     def found(self, name: str) -> list[Path]:
-        """Refused if any is not on this machine."""
-        places = [_here(self.place, file) or self._cached(file) for file in self.files]
+        """Return the files. Raises Refused if any is not on this machine."""
+        places = [_find(self.place, file) or self._cached(file) for file in self.files]
         missing = [file for file, place in zip(self.files, places, strict=True) if place is None]
         if missing:
             cache = f", `hf download --repo-type dataset {self.hub}`," if self.hub else ""
@@ -81,14 +89,14 @@ class Published:
 
 
 def samples(prompts: Iterable[Prompt], seeds: Iterable[int]) -> list[Sample]:
-    """All prompts at the first seed, then at the next. The key is a hash of prompt and seed: it outlives
-    their order."""
+    """Return all prompts at the first seed, then all at the next. The key is a hash of prompt and seed,
+    independent of the order."""
     prompts = list(prompts)
     return [Sample(_key(p.text, seed), p, seed) for seed in seeds for p in prompts]
 
 
 def read(source: str) -> Prompts:
-    """The set of this name, or of this file. Of equal prompts the first stays."""
+    """Read the prompt set with this name, or this file. Of equal prompts the first is kept."""
     files = _files(source)
     found: dict[str, Prompt] = {}
     digests = {}
@@ -122,18 +130,19 @@ def _files(source: str) -> list[Path]:
         if place.suffix.lower() in LAYOUTS and _is_file(place):
             return [place]
     kinds = ", ".join(LAYOUTS)
-    raise Refused(f"prompts={shown(source)}: no such file ({kinds}), nor a set; {nearest(source, sets)}")
+    raise Refused(f"prompts={as_text(source)}: no such file ({kinds}), nor a set; {nearest(source, sets)}")
 
 
 def _is_file(place: Path) -> bool:
     try:
         return place.is_file()
-    except (OSError, ValueError):  # a name that no file system takes
+    except (OSError, ValueError):  # not a valid file name
         return False
 
 
-def _here(place: str, file: str) -> Path | None:
-    """In a folder of the working directory, or else of the repository, or one step below."""
+def _find(place: str, file: str) -> Path | None:
+    """Look for a file in the folder, then in its subfolders: first below the working directory, then below
+    the repository."""
     for folder in (Path(place).expanduser(), ROOT / place):
         for found in (folder / file, *sorted(folder.glob(f"*/{file}"))):
             if found.is_file():
@@ -142,26 +151,28 @@ def _here(place: str, file: str) -> Path | None:
 
 
 def _rows(source: str, file: Path, data: bytes) -> list[Row]:
-    """The prompts of a file without empty ones. Two of one id are refused: a record could not say which."""
+    """Return the non-empty prompts of a file. Raises Refused if two have the same id, which would be
+    ambiguous in records."""
     try:
-        rows = [row._replace(text=row.text.strip()) for row in LAYOUTS[file.suffix.lower()](decoded(data))]
+        rows = [row._replace(text=row.text.strip()) for row in LAYOUTS[file.suffix.lower()](decode(data))]
         named: dict[str, Row] = {}
         for row in rows:
-            _is_text(row)
+            _check_text(row)
             first = named.setdefault(row.id, row)
             if first.text != row.text:
-                raise Faulty(f"{row.place}: the id {row.id} is that of {first.place} too")
-    except Faulty as error:
+                raise InvalidFile(f"{row.place}: the id {row.id} is that of {first.place} too")
+    except InvalidFile as error:
         raise Refused(f"prompts={source}: {file.name} {error}") from None
     return [row for row in rows if row.text]
 
 
-def _is_text(row: Row) -> None:
-    """JSON can write half of a surrogate pair, which no encoding of Unicode can, and a zero."""
+def _check_text(row: Row) -> None:
+    """Raise InvalidFile for a lone surrogate, which JSON can express but no Unicode encoding can, and for a
+    null character."""
     if "\0" in f"{row.id}{row.text}":
-        raise Faulty(f"{row.place}: \\u0000 is no sign of a prompt; leave it out")
+        raise InvalidFile(f"{row.place}: \\u0000 is no sign of a prompt; leave it out")
     try:
         f"{row.id}{row.text}".encode()
     except UnicodeEncodeError as error:
         half = f"\\u{ord(error.object[error.start]):04x}"
-        raise Faulty(f"{row.place}: {half} is half of a character; write both halves, or none") from None
+        raise InvalidFile(f"{row.place}: {half} is half of a character; write both halves, or none") from None

@@ -1,4 +1,4 @@
-"""The plain keys of conf/config.yaml and the sweep's own, with their limits."""
+"""Types and limits of the plain keys of conf/config.yaml and of the sweep."""
 
 import re
 from os.path import expanduser
@@ -8,29 +8,36 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from fovea.study.config.errors import shown
+from fovea.study.config.errors import as_text
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-COMMANDS = ("list", "show", "merge", "compare", "rescore")  # keys that ask for something else than a study
+COMMANDS = ("list", "show", "merge", "compare", "rescore")  # keys that run another command than a study
 FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def listed(value: Any) -> Any:
-    """One name is a list of one."""
+    """Convert a single name to a list."""
     return (value,) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Settings:
-    """name: folder under `results`; null makes it from the choices. n: the first n prompts of the set.
-    Raising n, or adding seeds, goes on where the study stands. cost: what a method has to be cheaper in than
-    step reduction at the same quality; gains and plots are by it. cell_timeout: seconds that one call of a
-    cell may take, its warm-up or a batch; more is its failure. time_limit: seconds after which a worker
-    begins no further batch, but for the dense one beside what it has made. traces: images of a cell, at most,
-    that are traced and whose FLOPs torch counts, beside the closed form that all have; 0 for none. retry:
-    "failed" makes nothing but what has failed. sibling: names of models, rivals of the methods with few steps
-    of their own. versus: label of a cell that all others are compared with, in pairs; null for the natural
-    pairs. The last five ask for other things than a study: COMMANDS."""
+    """The plain keys of conf/config.yaml.
+
+    name: folder under `results`; null derives it from the chosen options.
+    n: use the first n prompts of the set. Raising n or adding seeds continues an existing study.
+    cost: the cost in which a method must beat step reduction at equal quality; used for gains and plots.
+    cell_timeout: limit in seconds for one call of a cell (warm-up or batch); exceeding it is a failure.
+    time_limit: seconds after which a worker starts no further batch, except the dense one that completes a
+        comparison.
+    traces: number of images per cell, at most, that are traced and whose FLOPs torch counts, in addition to
+        the closed form computed for every image; 0 for none.
+    retry: "failed" runs only the cells that have failed.
+    sibling: model names; few-step models that compete with the methods.
+    versus: label of the cell that all others are compared with, in pairs; null for the default pairs.
+
+    The last five keys, COMMANDS, ask for something other than running a study.
+    """
 
     prompts: str
     name: str | None = None
@@ -55,19 +62,22 @@ class Settings:
     def __post_init__(self):
         if self.name is not None and not FOLDER.fullmatch(self.name):
             raise ValueError(
-                f"name={shown(self.name)}: must be letters, digits, '.', '_' and '-', at most 100 of them"
+                f"name={as_text(self.name)}: must be letters, digits, '.', '_' and '-', at most 100 of them"
             )
         if any(len(part.encode()) > 255 for part in Path(self.results).parts) or len(self.results) > 4000:
-            raise ValueError(f"results={shown(self.results)}: is longer than a file system takes")
+            raise ValueError(f"results={as_text(self.results)}: is longer than a file system takes")
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds={shown(list(self.seeds))}: a seed is there twice")
+            raise ValueError(f"seeds={as_text(list(self.seeds))}: a seed is there twice")
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Suite:
-    """strict: refuse to start when a metric cannot give a number. margin:
-    by score, `clip_score` or `clip_score[emoji]`, the loss to the dense images that is accepted; of a
-    likeness to them, psnr, ssim, lpips, the worst value that is."""
+    """Evaluation settings.
+
+    strict: refuse to start if a metric cannot be computed.
+    margin: by score, `clip_score` or `clip_score[emoji]`, the accepted loss relative to the dense images; for
+        a similarity to them (psnr, ssim, lpips) the worst accepted value.
+    """
 
     strict: bool = False
     margin: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = None
@@ -75,10 +85,14 @@ class Suite:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Sweep:
-    """grid: config keys to lists of values; several keys make the product. points: cells written out, config
-    keys to values each; a grid beside them multiplies them. curve: step reduction to compare with, as
-    fractions of the model's steps, or numbers of steps from 2 on; null for none. solver, schedule: of the
-    curve; see `methods.Steps`."""
+    """Settings of the sweep.
+
+    grid: config keys to lists of values; several keys form their product.
+    points: explicit cells, config keys to values each; a grid multiplies them.
+    curve: the step-reduction baseline, as fractions of the model's steps or as numbers of steps from 2; null
+        for none.
+    solver, schedule: of the curve; see `methods.Steps`.
+    """
 
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     points: tuple[dict[str, Any], ...] = ()
@@ -98,10 +112,10 @@ class Sweep:
 
     @property
     def of_models(self) -> bool:
-        """Whether cells differ in their model or in a key of it."""
+        """True if cells differ in their model or in one of its keys."""
         return any(key.split(".")[0] == "model" for keys in (self.grid, *self.points) for key in keys)
 
     def curve_steps(self, steps: int) -> list[int]:
-        """Numbers of steps, falling, without those that reduce nothing: 0.5 of 30 is 15."""
+        """Return the numbers of steps in descending order, only those below `steps`: 0.5 of 30 is 15."""
         points = (int(p) if p > 1 else max(1, round(p * steps)) for p in self.curve or ())
         return sorted({p for p in points if p < steps}, reverse=True)

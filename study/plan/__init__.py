@@ -1,1 +1,1 @@
-"""From settings to cells, their fingerprints and what is still to be made."""
+"""From settings to cells, their fingerprints, and the work left to do."""

@@ -1,4 +1,4 @@
-"""A study's cells: the dense baselines, every point of the sweep, and step reduction beside them."""
+"""The cells of a study: the dense baselines, every point of the sweep, and the step-reduction curve."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -7,29 +7,38 @@ from typing import Any, Literal
 
 from omegaconf import OmegaConf
 
-from fovea.study.config.compose import Composed, load, put, resolved
+from fovea.study.config.compose import Composed, load, resolved, set_key
 from fovea.study.config.errors import Refused
 from fovea.study.config.groups import options
-from fovea.study.config.instantiate import instantiate, varied
+from fovea.study.config.instantiate import instantiate, with_changes
 from fovea.study.config.overrides import parse
 from fovea.study.config.schema import Settings, Sweep
 from fovea.study.plan import fingerprint
-from fovea.study.plan.points import Baseline, Names, Point, points, spelled
+from fovea.study.plan.points import Baseline, Names, Point, assignments, points
 
-# of the model's settings: one loading serves all values of these
+# model settings that do not require loading the model again
 GENERATION = ("height", "width", "steps", "guidance", "negative", "max_sequence_length")
-# and how it is made to fit and to run, with their defaults
+# settings of how the model is fitted into memory and run, with their defaults
 FITTED = {"offload": "none", "compile": "none", "quantize": "none", "attention": "auto"}
-OF_MODEL = re.compile(r"\$\{(oc\.select:)?model\.[\w.]+(,[^${}]*)?\}")  # filled in by the model's keys alone
+OF_MODEL = re.compile(r"\$\{(oc\.select:)?model\.[\w.]+(,[^${}]*)?\}")  # resolved from the model's keys alone
 Node = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of the table. id: see fingerprint.py. role: what it is for; a "diagnosis" says what a method
-    could do and is none, and is not ranked; a "sibling" is another model, with images of its own. axes: the
-    keys of the sweep that tell it apart. dense: id of the baseline that it is compared with. series: the name
-    that it shares with cells of other settings. another_image: no likeness to the dense images judges it."""
+    """One row of the table.
+
+    id: fingerprint, see fingerprint.py.
+    role: purpose of the cell. A "diagnosis" shows what a method could achieve; it is not a usable method and
+        is not ranked. A "sibling" is another model, which generates different images.
+    series: name shared by cells that differ only in their settings.
+    axes: the keys of the sweep that distinguish the cell.
+    dense: id of the baseline that it is compared with.
+    off: the settings disable the method, so it should reproduce the baseline.
+    identity: everything that the id is the hash of.
+    unlike_card: for a baseline, how its settings differ from the model card.
+    another_image: similarity to the dense images is not a criterion.
+    """
 
     id: str
     label: str
@@ -39,16 +48,20 @@ class Cell:
     method: Node
     axes: dict[str, Any]
     dense: str
-    off: bool  # the settings switch the method off: it is meant to do what the baseline does
+    off: bool
     identity: dict[str, Any] = field(repr=False, compare=False)
-    unlike_card: str = ""  # of a baseline: what its model card has otherwise
+    unlike_card: str = ""
     another_image: bool = False
 
 
 @dataclass(frozen=True)
 class Variant:
-    """The files and the model's settings that several points share, checked once. steps: of the dense run.
-    made: the method before a point sets its keys; None where it cannot be had without."""
+    """The files and model settings shared by several points, validated once.
+
+    steps: of the dense run.
+    made: the method before a point sets its keys; None if it needs them.
+    fault: why the method cannot be made without them.
+    """
 
     composed: Composed
     config: Any
@@ -57,41 +70,42 @@ class Variant:
     model: Node
     method: Node
     made: Any
-    fault: str = ""  # why it cannot
+    fault: str = ""
 
     def at(self, point: Point) -> tuple[Any, Node, dict[str, Any]]:
-        """The method there, its node, and the values of the point's keys with every ${...} filled in."""
-        if self.made is not None and not any(map(_is_filled_in, point.method.items())):
+        """Return the method at a point, its node, and the values of the point's keys with every ${...}
+        resolved."""
+        if self.made is not None and not any(map(_needs_config, point.method.items())):
             keys = {key.removeprefix("method."): value for key, value in point.method.items()}
-            return varied(self.made, keys, "method") if keys else self.made, self.method, point.values
+            return with_changes(self.made, keys, "method") if keys else self.made, self.method, point.values
         config = self.config.copy()
         for key, value in point.method.items():
-            put(config, key, value)
+            set_key(config, key, value)
         node = resolved(config.method)
         filled = {key: _plain(OmegaConf.select(config, key)) for key in point.method}
         return instantiate(node, "method", "fovea.methods"), node, point.values | filled
 
 
 def _plain(value: Any) -> Any:
-    """A value of the config as data, a list of its own too."""
+    """Return a config value as plain data, lists included."""
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def cells(overrides: Sequence[str], sweep: Sweep, settings: Settings) -> list[Cell]:
-    """Each identity once: a value listed twice is one cell, a baseline among the methods is the baseline.
-    Refused where two would go by one name."""
+    """Return the study's cells, each identity once: a value listed twice is one cell, and a baseline among
+    the methods is the baseline. Raises Refused if two cells would have the same name."""
     found = unique(_cells(overrides, sweep, settings))
     named: dict[str, Cell] = {}
     for cell in found:
         other = named.setdefault(cell.label, cell)
         if other is not cell:
-            both = " and ".join(spelled(c.axes) or c.role for c in (other, cell))
+            both = " and ".join(assignments(c.axes) or c.role for c in (other, cell))
             raise Refused(f"two cells would be called {cell.label!r}: {both}; give each point its own label")
     return found
 
 
 def unique(cells: Iterable[Cell]) -> list[Cell]:
-    """The first of each identity."""
+    """Return the first cell of each identity."""
     found: dict[str, Cell] = {}
     for cell in cells:
         found.setdefault(cell.id, cell)
@@ -99,19 +113,20 @@ def unique(cells: Iterable[Cell]) -> list[Cell]:
 
 
 def checked(model: Node, method: Node) -> tuple[Node, Node]:
-    """Both with every default filled in, so that saying a default and leaving it out are the same cell."""
+    """Return both nodes with all defaults filled in, so that stating a default and omitting it give the same
+    cell. Raises Refused if the method does not fit the model."""
     known, checkpoint = full_model(model)
     made = instantiate(method, "method", "fovea.methods")
-    _fits(made, checkpoint)
-    return known, _full(method, made)
+    _check_fits(made, checkpoint)
+    return known, _with_defaults(method, made)
 
 
 def _cells(overrides: Sequence[str], sweep: Sweep, settings: Settings) -> Iterator[Cell]:
-    every = points(sweep)
-    _all_given_is_used(overrides, every)
-    names, variants = Names(every), {}
+    all_points = points(sweep)
+    _reject_overridden(overrides, all_points)
+    names, variants = Names(all_points), {}
     found, baselines = [], {}
-    for point in every:
+    for point in all_points:
         if point.variant not in variants:
             with names.at(point, point.files | point.model):
                 variant = _variant(overrides, point)
@@ -129,48 +144,49 @@ def _cells(overrides: Sequence[str], sweep: Sweep, settings: Settings) -> Iterat
         yield from _siblings(dense, called, settings)
 
 
-def _all_given_is_used(overrides: Sequence[str], every: Sequence[Point]) -> None:
-    """Refuses what the command line says of the model or the method and every point says otherwise."""
+def _reject_overridden(overrides: Sequence[str], all_points: Sequence[Point]) -> None:
+    """Raise Refused if every point of the sweep overrides a setting of the command line."""
     given = parse(tuple(overrides))
     for key in (*given.groups, *given.keys):
-        if all(key in point.values and key not in point.grid for point in every):
+        if all(key in point.values and key not in point.grid for point in all_points):
             raise Refused(f"{key}: every point of the sweep sets it; sweep=none, or sweep.points=[...]")
 
 
 def _variant(overrides: Sequence[str], point: Point) -> Variant:
     composed = load(overrides, point.files)
-    config = composed.config  # its own
-    del config["sweep"]  # which may be long, and is copied with the rest for each point
+    config = composed.config  # a copy that may be changed
+    del config["sweep"]  # may be long, and the config is copied for each point
     steps = resolved(config.model)["steps"]
     for key, value in point.model.items():
-        put(config, key, value)
+        set_key(config, key, value)
     model, checkpoint = full_model(resolved(config.model))
     method, made = resolved(config.method), None
     if not OF_MODEL.sub("", OmegaConf.to_yaml(config.method)).count("${"):
         try:
             made = instantiate(method, "method", "fovea.methods")
-        except Refused as error:  # unless a point mends it
+        except Refused as error:  # a point may still supply what is missing
             return Variant(composed, config, steps, checkpoint, model, method, None, str(error))
     return Variant(composed, config, steps, checkpoint, model, method, made)
 
 
-def _is_filled_in(item: tuple[str, Any]) -> bool:
-    """Whether a value is known only with the config around it, or is a node of its own."""
+def _needs_config(item: tuple[str, Any]) -> bool:
+    """True if a value can only be resolved within the config, or is a node."""
     key, value = item
     return "${" in str(value) or "_target_" in key or "_target_" in str(value)
 
 
 def full_model(node: Node) -> tuple[Node, Any]:
-    """The full node, and its checkpoint. A model's file may hold a method's settings on it under the method's
-    name, for conf/method to take up, and what its model card says: they are no model's own."""
+    """Return the full node and its checkpoint. Settings of methods in a model's file (used by conf/method)
+    and the model card's values are removed: they are not settings of the model."""
     known = {*options("method"), *options("method/cache")}
     own = {key: v for key, v in node.items() if not (isinstance(v, Mapping) and key in known | {"card"})}
     checkpoint = instantiate(own, "model", "fovea.models")
-    return _full(own, checkpoint), checkpoint
+    return _with_defaults(own, checkpoint), checkpoint
 
 
-def _fits(made: Any, checkpoint: Any) -> None:
-    """Refused where the method cannot work on the model's grid of tokens, or its cache on the blocks."""
+def _check_fits(made: Any, checkpoint: Any) -> None:
+    """Raise Refused if the method cannot run on the model's token grid, or its cache on the model's
+    blocks."""
     cache: Any = getattr(made, "cache", None)
     try:
         if hasattr(made, "check"):
@@ -182,14 +198,15 @@ def _fits(made: Any, checkpoint: Any) -> None:
         raise Refused(f"method with {size}: {error}") from None
 
 
-def _full(node: Node, made: Any) -> Node:
-    """The node with every field of its object, and of the objects in it."""
-    values = {f.name: getattr(made, f.name) for f in fields(made)}
-    inner = {
-        name for name, value in values.items() if isinstance(node.get(name), Mapping) and is_dataclass(value)
-    }
-    full = {name: _full(node[name], value) if name in inner else value for name, value in values.items()}
-    return {"_target_": node["_target_"]} | full
+def _with_defaults(node: Node, made: Any) -> Node:
+    """Return the node with every field of its object, nested objects included."""
+    full = {"_target_": node["_target_"]}
+    for f in fields(made):
+        given, value = node.get(f.name), getattr(made, f.name)
+        if isinstance(given, Mapping) and is_dataclass(value):
+            value = _with_defaults(dict(given), value)
+        full[f.name] = value
+    return full
 
 
 def _dense(variant: Variant, called: Baseline, settings: Settings) -> Cell:
@@ -201,19 +218,20 @@ def _dense(variant: Variant, called: Baseline, settings: Settings) -> Cell:
 
 
 def unlike(card: Node | None, model: Node) -> str:
-    """What the settings have otherwise than the model card, in words; nothing where no card is known."""
+    """Return in words how the settings differ from the model card; empty if they do not or there is no
+    card."""
     others = [key for key, value in (card or {}).items() if model[key] != value]
     return ", ".join(f"{key} {model[key]:g} for the card's {(card or {})[key]:g}" for key in others)
 
 
 def _method(variant: Variant, point: Point, names: Names, settings: Settings, dense: Cell) -> Cell:
     made, node, values = variant.at(point)
-    _fits(made, variant.checkpoint)
+    _check_fits(made, variant.checkpoint)
     label, series = names.method(point, variant.composed, values)
     role = "method"
     if is_diagnosis(made):
         label, role = f"{label} (diagnosis)", "diagnosis"
-    nodes, off = (variant.model, _full(node, made)), is_off(made)
+    nodes, off = (variant.model, _with_defaults(node, made)), is_off(made)
     cell = _cell(label, role, series, *nodes, settings, values, dense.id, off)
     return replace(cell, another_image=getattr(made, "another_image", False) and not off)
 
@@ -229,7 +247,7 @@ def _step_reduction(dense: Cell, called: Baseline, sweep: Sweep, settings: Setti
 
 
 def _siblings(dense: Cell, called: Baseline, settings: Settings) -> Iterator[Cell]:
-    """Rivals of the methods, as their own files have them; of the dense run's size, on the same device."""
+    """Yield the rival models with their own settings, at the dense run's size and on its device."""
     for name in settings.sibling:
         own = resolved(load([f"model={name}"]).config.model)
         same = {key: dense.model[key] for key in ("height", "width", "weights", "dtype", "device")}
@@ -265,7 +283,7 @@ def _cell(
 
 
 def is_off(made: Any) -> bool:
-    """Whether the settings are those that the class, or that of its cache, names as off."""
+    """True if the settings are those that the class, or its cache's class, declares as `off`."""
     off, inner = getattr(made, "off", None), getattr(made, "cache", None)
     if off is None:
         return inner is not None and is_off(inner)
@@ -273,7 +291,7 @@ def is_off(made: Any) -> bool:
 
 
 def is_diagnosis(made: Any) -> bool:
-    """Whether the settings are those that the class, or that of an object in it, names as no method's."""
+    """True if the settings are those that the class, or that of a nested object, declares as `diagnosis`."""
     named = getattr(made, "diagnosis", None)
     own = named is not None and all(getattr(made, key) == value for key, value in named.items())
     inner = [getattr(made, f.name) for f in fields(made)]

@@ -1,16 +1,17 @@
-"""What a cell is: the hash of all that touches its numbers.
+"""The identity of a cell: a hash of everything that affects its numbers.
 
-    the resolved settings of model and method, defaults included; the size of a batch
-    the weights (contents of small files, size and a sample of every tensor of large ones; a hub file's own
-        hash), those that a method's settings name, too
-    the versions of torch, diffusers, transformers, numpy, and of the package whose quantised layers it has
-    the source that makes and times an image, which is found by following imports: from the timed region
-    (clock, rounding to 8 bits), from the model's family and from the method
-    the device and the number of threads: a latency of another machine is another cell's
+    the resolved settings of model and method, defaults included; the batch size
+    the weights (contents of small files, size and a sample of every tensor of large ones; the hash of a hub
+        file), including those that the method's settings name
+    the versions of torch, diffusers, transformers, numpy, and of the package of its quantised layers
+    the source code that makes and times an image, found by following imports from the timed region (clock,
+        rounding to 8 bits), from the model's family and from the method
+    the device and the number of threads: a latency on another machine belongs to another cell
 
-Not part of it: prompts and seeds, which are each sample's key, so that raising n goes on; the metrics, which
-look at the stored images; where weights come from; comments, docstrings and layout of the
-source."""
+Not included: prompts and seeds, which are part of each sample's key, so that raising n continues a study; the
+metrics, which use the stored images; where weights are obtained from; comments, docstrings and layout of the
+source.
+"""
 
 import hashlib
 import json
@@ -27,12 +28,12 @@ from fovea.study.config.groups import ROOT
 
 PACKAGES = ("torch", "diffusers", "transformers", "numpy")
 TIMED = "fovea.study.run.generate"
-FOLLOWED = ("fovea.models", "fovea.methods", "fovea.eval")  # what plans and reports touches no number
+FOLLOWED = ("fovea.models", "fovea.methods", "fovea.eval")  # planning and reporting code affects no number
 FAMILIES = "fovea.models.families"
 MADE_OF = ("packages", "code", "weights", "files")
 RANDOM, QUANTISED = "fovea.models.random_weights", "fovea.models.quantize"
 SMALL, BLOCK, PIECE = 64 << 20, 1 << 20, 4 << 10
-HEADER = 100_000_000  # bytes, at most, of a safetensors file, by its format
+HEADER = 100_000_000  # maximum header size in bytes of the safetensors format
 
 
 def digest(value: Any) -> str:
@@ -40,14 +41,14 @@ def digest(value: Any) -> str:
 
 
 def packages(model: Mapping[str, Any]) -> dict[str, str]:
-    """Versions of those that touch the numbers of a model, as a node."""
+    """Return the versions of the packages that affect a model's numbers."""
     quantised = model.get("quantize", "none")
     return _packages(PACKAGES if quantised == "none" else (*PACKAGES, KINDS[quantised].package))
 
 
 def made_of(model: Mapping[str, Any], method: Mapping[str, Any]) -> dict[str, Any]:
-    """What a cell is made of here, beside its settings and the machine, each of MADE_OF; files that its
-    method names only where it names any."""
+    """Return what a cell depends on here besides its settings and the machine: the keys of MADE_OF; `files`
+    only if the method names any."""
     named = {"files": found} if (found := files(method)) else {}
     return {
         "packages": packages(model),
@@ -65,12 +66,12 @@ def _packages(names: Iterable[str]) -> dict[str, str]:
 def _version(name: str) -> str:
     try:
         return version(name)
-    except PackageNotFoundError:  # a forecast needs none
+    except PackageNotFoundError:  # not needed for a forecast
         return "not installed"
 
 
 def code(model: Mapping[str, Any], method: Mapping[str, Any]) -> str:
-    """Hash of the source that touches the numbers of a method on a model, both as nodes."""
+    """Return the hash of the source code that affects the numbers of this method on this model."""
     kinds = {RANDOM: model["weights"] == "random", QUANTISED: model.get("quantize", "none") != "none"}
     further = tuple(module for module, used in kinds.items() if used)
     return _code(model["family"], further, tuple(sorted(set(targets_of(method)))))
@@ -78,7 +79,8 @@ def code(model: Mapping[str, Any], method: Mapping[str, Any]) -> str:
 
 @cache
 def _code(family: str, further: tuple[str, ...], targets: tuple[str, ...]) -> str:
-    """Of families, the model's own and those that it is built on; what lists them all reads the others."""
+    """Of the model families, only the model's own and those it builds on are included; modules that list all
+    families would add the others."""
     found = followed(f"fovea.models.{family}", FOLLOWED)
     listed = [name for package, name in imported(source(FAMILIES)) if package == "fovea.models"]
     others = {f"fovea.models.{name}" for name in listed} - found
@@ -88,7 +90,7 @@ def _code(family: str, further: tuple[str, ...], targets: tuple[str, ...]) -> st
 
 
 def targets_of(node: Mapping[str, Any]) -> Iterator[str]:
-    """The classes of a node and of those in it."""
+    """Yield the classes of a node and of its nested nodes."""
     yield node["_target_"]
     for value in node.values():
         if isinstance(value, Mapping) and "_target_" in value:
@@ -97,7 +99,7 @@ def targets_of(node: Mapping[str, Any]) -> Iterator[str]:
 
 @cache
 def weights(path: str, kind: str) -> str:
-    """Of a local folder its contents, of a hub id the commit."""
+    """Return the hash of a local folder's contents, or the commit of a hub id."""
     if kind == "random":
         return "random"
     places = (Path(path).expanduser(), ROOT / path)
@@ -115,18 +117,18 @@ def _commit(hub_id: str) -> str:
             if isinstance(index, str)
             else str(HfApi().model_info(hub_id, timeout=5).sha)
         )
-    except Exception:  # no network, no such model: Checkpoint.check says so
+    except Exception:  # no network or no such model: Checkpoint.check reports it
         return "unknown"
 
 
 def files(method: Mapping[str, Any]) -> dict[str, str]:
-    """Hash of each file of weights among a method's settings."""
+    """Return the hash of each weight file among a method's settings."""
     named = {key: Path(value) for key, value in method.items() if str(value).endswith(".safetensors")}
     return {key: _contents(file, file.stat().st_size) for key, file in named.items() if file.is_file()}
 
 
 def folder(path: Path) -> str:
-    """Hash of a checkpoint's weights and configs."""
+    """Return the hash of a checkpoint's weights and configs."""
     files = [
         f for f in sorted(path.rglob("*")) if f.suffix in (".safetensors", ".bin", ".json", ".model", ".txt")
     ]
@@ -135,8 +137,9 @@ def folder(path: Path) -> str:
 
 @cache
 def _contents(file: Path, size: int) -> str:
-    """Hash of a file; of a large one its size, its end, a block in each 64th and the middle of every tensor,
-    so that one that was replaced is seen. In the hub's cache the link's goal is the hash already."""
+    """Return the hash of a file. A large file is sampled: its size, its end, a block in each 64th and the
+    middle of every tensor, so that a replaced tensor changes the hash. In the hub's cache, the link target's
+    name is the hash already."""
     goal = file.resolve().name
     if file.is_symlink() and len(goal) in (40, 64):
         return goal
@@ -153,7 +156,7 @@ def _contents(file: Path, size: int) -> str:
 
 
 def _middles(stream: IO[bytes], size: int) -> list[int]:
-    """Where the middle of each tensor of a safetensors file is; none of any other file."""
+    """Return the position of the middle of each tensor of a safetensors file; empty for other files."""
     stream.seek(0)
     length = int.from_bytes(stream.read(8), "little")
     if length > min(size, HEADER):
@@ -168,7 +171,7 @@ def _middles(stream: IO[bytes], size: int) -> list[int]:
 
 
 def threads() -> int:
-    """Threads for the arithmetic: OMP_NUM_THREADS, or the cores that this process may use."""
+    """Return the number of compute threads: OMP_NUM_THREADS, or the cores available to this process."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdigit() and int(asked):
         return int(asked)
@@ -176,16 +179,16 @@ def threads() -> int:
 
 
 def device(asked: str) -> str:
-    """ "auto" as "cpu" where there is no GPU, which takes no torch to tell."""
+    """Return "cpu" for "auto" if there is no GPU, which is determined without importing torch."""
     return "cpu" if asked == "auto" and not has_gpu() else asked
 
 
 @cache
 def machine(asked: str) -> str:
-    """The device by name, with the threads where those matter."""
+    """Return the name of the device; for a CPU with the number of threads."""
     if device(asked) == "cpu":
         return f"{_processor()}, {threads()} threads"
-    import torch  # as late as this: it takes seconds
+    import torch  # deferred: the import takes seconds
 
     if not torch.cuda.is_available():
         return f"{_processor()}, {threads()} threads"

@@ -1,5 +1,5 @@
-"""From a config to a plan: the cells, the samples, and what will be unavailable, all checked; and the plan in
-shards, of which a process makes one after the other."""
+"""From a config to a plan: the cells, the samples and the metrics that will be unavailable, all validated;
+and the plan's shards, which a process makes one at a time."""
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,23 +17,30 @@ from fovea.study.files import read_json
 from fovea.study.plan import fingerprint
 from fovea.study.plan.cells import GENERATION, Cell, Node, cells, full_model
 
-OF_RUN = {"name", "plan", *COMMANDS}  # keys that say what to do, not what the study is
-# and how, which may differ
+OF_RUN = {"name", "plan", *COMMANDS}  # keys that select an action and do not define the study
+# keys that may differ between the processes of a study
 OF_PROCESS = {"results", "launcher", "logger", "cell_timeout", "time_limit", "retry"}
-MOST = 128  # shards of a model, about: few enough that looking for a free one takes no time
+MOST = 128  # approximate number of shards per model: few enough to search for a free one quickly
 
 
 @dataclass(frozen=True)
 class Plan:
+    """A validated study.
+
+    prompts: the record of the prompt set that the samples are from.
+    unavailable: by metric, why it will give no score.
+    gpu: the GPU to forecast time and memory for, if any.
+    """
+
     settings: Settings
     config: Node
     name: str
     cells: list[Cell]
     samples: list[Sample]
-    prompts: dict[str, Any]  # the set that the samples are of
+    prompts: dict[str, Any]
     random_weights: bool
-    unavailable: dict[str, str]  # metric -> why it will give no number
-    gpu: Any = None  # that its time and memory are forecast on, if any
+    unavailable: dict[str, str]
+    gpu: Any = None
 
     @property
     def metrics(self) -> dict[str, Node]:
@@ -41,9 +48,9 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """The same for all who make and report the same, however they do."""
-        said = {key: value for key, value in self.config.items() if key not in OF_RUN | OF_PROCESS}
-        return fingerprint.digest([said, [c.id for c in self.cells], [s.key for s in self.samples]])
+        """Equal for all processes that make and report the same study, however they run."""
+        shared = {key: value for key, value in self.config.items() if key not in OF_RUN | OF_PROCESS}
+        return fingerprint.digest([shared, [c.id for c in self.cells], [s.key for s in self.samples]])
 
     @property
     def folder(self) -> Path:
@@ -51,7 +58,7 @@ class Plan:
 
 
 def make(overrides: Sequence[str]) -> Plan:
-    """The whole study, checked: nothing is loaded, and nothing that can be refused comes later."""
+    """Plan the whole study. Nothing is loaded, and every input is validated here."""
     composed = load(overrides)
     config = whole(composed)
     nodes = {*composed.picked, "metric", "paper"}
@@ -61,15 +68,15 @@ def make(overrides: Sequence[str]) -> Plan:
     for node in ("logger", "launcher", *(["paper"] if "paper" in config else [])):
         instantiate(config[node], node, "fovea.study")
     gpu = _forecast_on(composed.picked["on"], config, settings)
-    with _needing(config):
+    with _naming_requirements(config):
         prompts = read(settings.prompts)
-    with _needing(config):  # before the cells are made, where all are of one model
+    with _naming_requirements(config):  # early, if all cells have the same model
         obtainable([] if sweep.of_models or gpu else [full_model(config["model"])[0]])
     found = cells(overrides, sweep, settings)
     if settings.versus is not None:
         labelled(settings.versus, [cell.label for cell in found])
     models = {fingerprint.digest(cell.model): cell.model for cell in found}.values()
-    with _needing(config):
+    with _naming_requirements(config):
         obtainable(models if (sweep.of_models or settings.sibling) and not gpu else [])
     return Plan(
         settings,
@@ -85,7 +92,7 @@ def make(overrides: Sequence[str]) -> Plan:
 
 
 def _forecast_on(name: str, config: Node, settings: Settings) -> Any:
-    """The GPU that `on` names: a forecast needs its data sheet, and no weights of a model."""
+    """Return the GPU that `on` names. A forecast uses its data sheet and needs no model weights."""
     if "on" not in config:
         return None
     if not settings.plan:
@@ -97,8 +104,12 @@ def _forecast_on(name: str, config: Node, settings: Settings) -> Any:
 
 
 def planned(folder: Path, record: Mapping[str, Any], config: Node) -> Plan:
-    """The plan of a study that was made before. folder: where it lies now. record: its provenance. config:
-    with the metrics of now."""
+    """Return the plan of a study that was made before.
+
+    folder: where the study is now.
+    record: its provenance.
+    config: its config with the metrics to use now.
+    """
     names = {f.name for f in fields(Settings)} - OF_RUN
     plain = {key: value for key, value in config.items() if key in names}
     return Plan(
@@ -114,9 +125,9 @@ def planned(folder: Path, record: Mapping[str, Any], config: Node) -> Plan:
 
 
 def cell_of(name: str, record: Mapping[str, Any]) -> Cell:
-    """The cell of a record in a study's provenance."""
+    """Return the cell of a record in a study's provenance."""
     of_cell = {f.name: record[f.name] for f in fields(Cell) if f.name in record}
-    if "series" not in of_cell:  # a study of before it was recorded
+    if "series" not in of_cell:  # studies made before the series was recorded
         known = {"dense": "dense", "steps": "step reduction"}
         of_cell["series"] = known.get(record["role"], record["label"].split(" ")[0])
     rest = {key: value for key, value in record.items() if key in ("model", "method") or key not in of_cell}
@@ -124,7 +135,8 @@ def cell_of(name: str, record: Mapping[str, Any]) -> Cell:
 
 
 def name(picked: Mapping[str, str]) -> str:
-    """Of the study: the experiment's, or else method-model-sweep; with the scale where that is not full."""
+    """Return the study's name: the experiment, or else method-model-sweep; with the scale unless it is
+    full."""
     cached = [picked["cache"]] if picked["method"] == "caching" else []
     parts = [picked["method"], *cached, picked["model"], picked["sweep"]]
     if picked["experiment"] != "None":
@@ -133,10 +145,11 @@ def name(picked: Mapping[str, str]) -> str:
 
 
 def unavailable(config: Node) -> dict[str, str]:
-    """Metrics that lack their weights, and why; refused if eval.strict, or if two give one score."""
+    """Return the metrics that lack their weights, and why. Raises Refused if eval.strict is set, or if two
+    metrics give the same score."""
     nodes = config["metric"]
     made = {name: instantiate(node, f"metric.{name}", "fovea.eval") for name, node in nodes.items()}
-    _distinct(made, config["eval"].get("margin") or {})
+    _check_scores(made, config["eval"].get("margin") or {})
     missing = {name: remedied(name, why) for name, m in made.items() if (why := obstacle(m)) is not None}
     if missing and config["eval"].get("strict"):
         lines = [f"metric.{name}: {why} (eval.strict=true)" for name, why in missing.items()]
@@ -145,12 +158,12 @@ def unavailable(config: Node) -> dict[str, str]:
 
 
 def remedied(metric: str, text: str) -> str:
-    """A remedy with the metric's own name in the keys that it says to set, `metric.NAME.weights=FILE`."""
+    """Replace NAME in the keys of a remedy, `metric.NAME.weights=FILE`, by the metric's name."""
     return text.replace("metric.NAME.", f"metric.{metric}.")
 
 
 def obtainable(models: Iterable[Node]) -> None:
-    """The weights of every model can be had, or the ways out are named."""
+    """Raise Refused, with the remedies, if the weights of a model cannot be obtained."""
     for model in models:
         placed = model | {"device": fingerprint.device(model["device"])}
         why = obstacle(instantiate(placed, "model", "fovea.models"))
@@ -159,21 +172,21 @@ def obtainable(models: Iterable[Node]) -> None:
 
 
 def is_random(model: Node) -> bool:
-    """Built without training, or saved by one who says so of the checkpoint."""
+    """True if the model is built with random weights, or its checkpoint says that it was saved so."""
     folder = instantiate(model, "model", "fovea.models").folder
     index = read_json(folder / "model_index.json") if folder else None
     return "random" in (model["weights"], (index or {}).get("weights"))
 
 
 def labelled(label: str, labels: Iterable[str]) -> None:
-    """Refused unless a cell is called so."""
+    """Raise Refused unless a cell has this label."""
     if label not in (known := list(labels)):
         raise Refused(f"versus={label}: no cell of this study; {nearest(label, known)}")
 
 
 @contextmanager
-def _needing(config: Node) -> Iterator[None]:
-    """Where something is missing, all is said that an experiment needs."""
+def _naming_requirements(config: Node) -> Iterator[None]:
+    """If something is missing, state everything that the experiment needs."""
     try:
         yield
     except Refused as error:
@@ -185,8 +198,8 @@ def _needing(config: Node) -> Iterator[None]:
         ) from None
 
 
-def _distinct(made: Mapping[str, Any], margin: Mapping[str, float]) -> None:
-    """Each score is given by one metric, and each margin is of a score that is given."""
+def _check_scores(made: Mapping[str, Any], margin: Mapping[str, float]) -> None:
+    """Raise Refused if two metrics give the same score, or a margin names a score that no metric gives."""
     giving: dict[str, str] = {}
     for name, metric in made.items():
         for score in metric.scores:
@@ -200,20 +213,26 @@ def _distinct(made: Mapping[str, Any], margin: Mapping[str, float]) -> None:
 
 @dataclass(frozen=True)
 class Shard:
-    """A block of a study's batches with all cells of one model, so that every speedup is of times taken by
-    one process on one device, in turns. cells: by id. samples: by key, whole batches."""
+    """A block of batches, with all cells of one model: every speedup compares times taken alternately by one
+    process on one device.
+
+    cells: ids.
+    samples: keys, in whole batches.
+    name: name of its lease, equal in every process.
+    """
 
     cells: tuple[str, ...]
     samples: tuple[str, ...]
-    name: str  # of its lease: the same in every process
+    name: str
 
     def only(self, cells: Collection[str]) -> "Shard":
-        """With these cells of it alone."""
+        """Return the shard restricted to these cells."""
         return replace(self, cells=tuple(cell for cell in self.cells if cell in cells))
 
 
 def shards(plan: Plan) -> list[Shard]:
-    """All of a study. An even number of batches to a shard: there and back, so that no method is favoured."""
+    """Divide a study into shards. Each has an even number of batches: the order of cells alternates, so no
+    method is favoured."""
     keys, size = [s.key for s in plan.samples], plan.settings.batch
     batches = math.ceil(len(keys) / size)
     block = size * 2 * math.ceil(batches / (2 * MOST))
@@ -223,7 +242,8 @@ def shards(plan: Plan) -> list[Shard]:
 
 
 def by_loading(cells: Iterable[Cell]) -> list[list[Cell]]:
-    """Cells that one loaded pipeline serves: their models differ in size, steps or guidance at most."""
+    """Group the cells that one loaded pipeline serves: their models differ at most in size, steps or
+    guidance."""
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(loading(cell), []).append(cell)
@@ -231,5 +251,5 @@ def by_loading(cells: Iterable[Cell]) -> list[list[Cell]]:
 
 
 def loading(cell: Cell) -> str:
-    """Digest of what a pipeline is loaded by."""
+    """Return the digest of the settings that a pipeline is loaded with."""
     return fingerprint.digest({k: value for k, value in cell.model.items() if k not in GENERATION})

@@ -10,7 +10,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from fovea.study.config.errors import Refused, shown
+from fovea.study.config.errors import Refused, as_text
 from fovea.study.config.groups import ROOT
 from fovea.study.files import read_json, write_json
 from fovea.study.plan import fingerprint
@@ -65,7 +65,7 @@ def check_worker(plan: Plan) -> None:
         here, planned = fingerprint.made_of(cell.model, cell.method), cell.identity
         pairs = {what: (here.get(what), planned.get(what)) for what in fingerprint.MADE_OF}
         differing = [
-            f"{what}: {shown(own)}, planned with {shown(known)}"
+            f"{what}: {as_text(own)}, planned with {as_text(known)}"
             for what, (own, known) in pairs.items()
             if own != known
         ]

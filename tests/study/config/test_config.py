@@ -9,7 +9,7 @@ from fovea.study.commands.command import execute as study
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import validated
-from fovea.study.config.overrides import may_vary
+from fovea.study.config.overrides import why_fixed
 from fovea.study.config.schema import Settings
 from fovea.study.plan import fingerprint
 from fovea.study.plan.plan import make
@@ -104,8 +104,8 @@ def test_a_wrong_item_is_not_told_to_be_no_item():
 
 
 def test_only_text_is_told_to_stand_in_quotes():
-    assert "quotes" in str(may_vary("prompts"))
-    assert "quotes" not in str(may_vary("n"))
+    assert "quotes" in str(why_fixed("prompts"))
+    assert "quotes" not in str(why_fixed("n"))
 
 
 LABELS = {
