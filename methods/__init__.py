@@ -1,23 +1,28 @@
-"""Acceleration methods, one file each, written like the algorithm in its paper.
+"""Acceleration methods, one per file, each written to read like the algorithm in its paper.
 
-A method is a frozen dataclass whose fields are its settings and whose call is its sampler:
+A method is a frozen dataclass: its fields are its settings, and calling it samples a batch of images:
 
-    x = method(flow, on_step=None)      # (b, n, c): the tokens of b finished images
+    x = method(flow, on_step=None)      # (b, n, c): tokens of b finished images
 
-It sees a flow (`models.Flow`: noise, sigmas, velocity, decode) and nothing of the model behind it: text,
-guidance, number format and layout are the adapter's business. All its memory is local variables and the keys
-and values it asks for with `flow.new_kv()`, so nothing outlives the trajectory. After each step it reports to
-`on_step(i=, sigma=, x=, v=, rows=)`: the step's number, the noise level it started from, the new state and
-the velocity (b, n, c), and the rows that were evaluated, (b, k), None for all. A method in stages tells more
-(`methods.notes`).
+It sees only a flow (`models.Flow`: noise, sigmas, velocity, decode). Text, guidance, dtype and latent layout
+are handled by the adapter. All state lives in local variables and in the keys and values from
+`flow.new_kv()`, so nothing outlives a trajectory. After each step the method calls `on_step` with
 
-A method that takes steps of its own, never the model's, tells how many: `steps` where it is not None, or
-`own_steps`.
+i: index of the step.
+sigma: noise level at the start of the step.
+x: new state (b, n, c).
+v: velocity (b, n, c).
+rows: tokens that were evaluated, (b, k); None for all.
 
-Settings are checked when the object is made; `ValueError` names the setting, its value and the remedy. Those
-in `off`, a class variable, leave nothing of the method: the baseline bit for bit. Where `another_image` is
-there and true, a method makes other images than the dense ones, since it begins with other noise or adds some
-on the way: no likeness to these judges it.
+Methods that run in stages pass more (`methods.notes`).
+
+A method that does not take the model's number of steps exposes its own as `own_steps`, or as `steps` if that
+is not None.
+
+Settings are validated on construction; the `ValueError` names the setting, its value and the remedy. The
+class variable `off` holds settings that disable the method: the output then equals the baseline bit for bit.
+`another_image` is true for methods that start from different noise or add noise on the way: they produce a
+different image than the dense run, so similarity to the dense image does not measure their quality.
 """
 
 from typing import TYPE_CHECKING

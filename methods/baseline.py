@@ -1,4 +1,4 @@
-"""The baseline: every token at every step of the pipeline's own schedule, one Euler step each."""
+"""The baseline: all tokens at every step of the pipeline's own schedule, with one Euler step each."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ from fovea.methods.steps import Steps
 class Baseline:
     """Dense Euler sampling of the probability flow (flow matching, arXiv:2210.02747).
 
-    steps: number of steps; None for the model's own.
+    steps: number of steps; None for the model's default.
     """
 
     steps: Annotated[int, Field(ge=1, le=10_000)] | None = None

@@ -1,8 +1,8 @@
-"""Bases of a forecast: what a tensor will be from what it was, at some steps of a trajectory.
+"""Bases of a forecast: extrapolate a tensor from its values at earlier steps.
 
-Each is an object that is told values, `update(step, values)`, and asked, `at(step) -> values`, steps in
-order; of one step told or asked about twice the last counts. All but `Modes` are y(t) = sum of w_j y_j, with
-weights that no value enters, so that nothing waits for the device.
+A basis records values with `update(step, values)` and forecasts with `at(step)`, steps in ascending order. If
+a step is recorded or forecast twice, the last value counts. Except for `Modes`, every basis is a weighted sum
+y(t) = sum_j w_j y_j whose weights depend on the steps alone, so it never synchronises with the device.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,12 +16,12 @@ from torch import Tensor
 
 from fovea.methods.forecast import Differences, Values
 
-HISTORY = 6  # snapshots that modes are found in
+HISTORY = 6  # snapshots used to find modes
 
 
 @runtime_checkable
 class Basis(Protocol):
-    """The forecast of one site."""
+    """The forecast at one site: one tensor or tuple of tensors."""
 
     def update(self, step: int, values: Values) -> None: ...
 
@@ -29,21 +29,27 @@ class Basis(Protocol):
 
 
 def scaled(damping: float) -> Callable[[int, int], float]:
-    """Taylor's series, each order damped: the control that HiCache's gain over it must beat."""
+    """Taylor series with each order damped: the control that HiCache has to beat."""
     return lambda order, ahead: damping ** (2 * order) * ahead**order / factorial(order)
 
 
 def hermite(damping: float) -> Callable[[int, int], float]:
-    """HiCache (arXiv:2508.16984), eq. 9: physicists' polynomials of damped steps. At 1/2, order 1 is half
-    of Taylor's slope."""
+    """HiCache (arXiv:2508.16984), eq. 9: physicists' Hermite polynomials of damped steps.
+
+    With damping 1/2, order 1 has half the slope of Taylor's.
+    """
     return lambda order, ahead: (
         damping**order * float(hermval(damping * ahead, [0] * order + [1])) / factorial(order)
     )
 
 
 class Weighted:
-    """A weighted sum of all values kept. weights(known, step): of those at the steps `known`, the oldest
-    first. predicted: whether forecasts are kept as values are. history: how many are kept."""
+    """Weighted sum of all recorded values.
+
+    weights(known, step): weights of the values at the steps `known`, oldest first.
+    predicted: also record forecasts as values.
+    history: number of values to keep.
+    """
 
     def __init__(
         self, weights: Callable[[Sequence[int], int], Sequence[float]], predicted: bool, history: int = 10_000
@@ -65,7 +71,10 @@ class Weighted:
 
 
 def total(weights: Sequence[float], values: Sequence[Values]) -> Values:
-    """The weighted sum. Weights of 0 are left out, so that a single 1 is the value itself."""
+    """Return the weighted sum of values.
+
+    Zero weights are skipped, so that a single weight of 1 returns the value itself.
+    """
     parts = [(w, y) for w, y in zip(weights, values, strict=True) if w]
     if len(parts) == 1 and parts[0][0] == 1:
         return parts[0][1]
@@ -82,10 +91,10 @@ def total(weights: Sequence[float], values: Sequence[Values]) -> Values:
 def spectral(
     steps: int, degree: int, ridge: float, shrink_mean: bool
 ) -> Callable[[Sequence[int], int], Sequence[float]]:
-    """Spectrum (arXiv:2603.01623): ridge regression of all values known on Chebyshev polynomials of the step.
+    """Spectrum (arXiv:2603.01623): ridge regression of all known values on Chebyshev polynomials of the step.
 
-    The ridge shrinks the mean as well, by 5 to 27 %; shrink_mean=False leaves it alone, where no
-    normalisation follows that forgives it.
+    The ridge also shrinks the mean, by 5 to 27 %. Set shrink_mean=False where no normalisation follows to
+    undo this.
     """
     penalty = ridge * torch.eye(degree + 1, dtype=torch.float64)
     penalty[0, 0] *= shrink_mean
@@ -101,10 +110,13 @@ def spectral(
 
 
 def mean_velocity(levels: Sequence[float], window: int) -> Callable[[Sequence[int], int], Sequence[float]]:
-    """MeanCache (arXiv:2601.19961): the last velocity, moved by how much the first of the window differs from
-    the mean over the window; forecasts count as values. A window of 1 is reuse.
+    """MeanCache (arXiv:2601.19961): extrapolate the last velocity from the mean velocity over a window.
 
-    levels: noise levels of all steps. The mean is over the way in sigma, as Euler's method takes it.
+    The last velocity is corrected by the difference between the first velocity in the window and the mean
+    over the window. The mean is weighted by step size in sigma, as in Euler's method. Forecasts count as
+    values. A window of 1 is plain reuse.
+
+    levels: noise levels of all steps.
     """
 
     def weights(known: Sequence[int], step: int) -> list[float]:
@@ -122,21 +134,27 @@ def mean_velocity(levels: Sequence[float], window: int) -> Callable[[Sequence[in
 
 
 def fitted(table: Sequence[Sequence[float]]) -> Callable[[Sequence[int], int], Sequence[float]]:
-    """L2P (arXiv:2604.26365): each step from all before it, of which those that did not run are forecasts, by
-    the row of a table, least squares on dense runs (`python -m scripts.calibrate`)."""
+    """L2P (arXiv:2604.26365): forecast each step from all earlier ones, forecasts included.
+
+    table: weights of each step, fitted by least squares to dense runs (`python -m scripts.calibrate`).
+    """
     return lambda known, step: table[step][: len(known)]
 
 
 class Foca:
-    """FoCa in cache-dit's variant (cache_dit 1.5, FoCaCalibrator), not the paper's (arXiv:2508.16211): from
-    the last value, with the mean of two slopes, that of the last two values and that of the last two of
-    either kind, neither over its distance; beyond three steps it returns to the value."""
+    """FoCa as implemented in cache-dit (1.5, FoCaCalibrator), which differs from the paper
+    (arXiv:2508.16211).
+
+    Extrapolates the last evaluated value by the mean of two differences: between the last two evaluated
+        values, and between the last two values of either kind (evaluated or forecast). Neither is divided by
+        the number of steps it spans. Beyond three steps the correction decays towards zero.
+    """
 
     HORIZON = 3
 
     def __init__(self):
-        self.known: dict[int, Values] = {}  # the last two that ran
-        self.recent: dict[int, Values] = {}  # the last three of either kind
+        self.known: dict[int, Values] = {}  # last two evaluated values
+        self.recent: dict[int, Values] = {}  # last three values, evaluated or forecast
 
     def update(self, step: int, values: Values) -> None:
         self.known = last({**self.known, step: values}, 2)
@@ -160,22 +178,25 @@ class Foca:
 
 
 def last(values: dict[int, Values], n: int) -> dict[int, Values]:
-    """Those of the last n steps."""
+    """Return the values of the last n steps."""
     return {step: values[step] for step in sorted(values)[-n:]}
 
 
 class Modes:
-    """Dynamic mode decomposition (Schmid 2010; cache_dit 1.5, DMDCalibrator): powers of the eigenvalues of
-    the linear map that takes each value, at evenly spaced steps, to the next. Each image has its own; below
-    four such values, order 1 of Taylor's series.
+    """Dynamic mode decomposition (Schmid 2010; cache-dit 1.5, DMDCalibrator).
 
-    All is computed from inner products, which the device is waited for once per value.
+    Finds, per image, the linear map that takes each value to the next at evenly spaced steps, and
+    extrapolates with powers of its eigenvalues. With fewer than four such values it falls back to a
+    first-order Taylor series.
+
+    Everything is computed from inner products of the values, so there is one device synchronisation per
+    recorded value.
     """
 
     def __init__(self, since: int = 0):
         self.series = Differences(1, since)
         self.values: dict[int, Values] = {}
-        self.found: list[list[tuple[Tensor, Tensor, Tensor] | None]] | None = None  # of each tensor and image
+        self.found: list[list[tuple[Tensor, Tensor, Tensor] | None]] | None = None  # [tensor][image]
 
     def update(self, step: int, values: Values) -> None:
         self.series.update(step, values)
@@ -196,7 +217,7 @@ class Modes:
 
 
 def even_tail(steps: Sequence[int]) -> list[int]:
-    """The longest evenly spaced end of them."""
+    """Return the longest evenly spaced tail of `steps`."""
     found = [*steps][-2:]
     for step in [*steps][-3::-1]:
         if found[0] - step != found[1] - found[0]:
@@ -206,14 +227,17 @@ def even_tail(steps: Sequence[int]) -> list[int]:
 
 
 def inner(snapshots: Sequence[Tensor]) -> Tensor:
-    """Inner products of n tensors (b, ...), of each image, (b, n, n), float64 on the host."""
+    """Return the Gram matrix per image of n tensors (b, ...): (b, n, n), float64 on the CPU."""
     flat = torch.stack([y.double().flatten(1) for y in snapshots], 1)  # (b, n, ...)
     return (flat @ flat.mT).cpu()
 
 
 def modes(gram: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Eigenvalues (r,) of the map, modes (n - 1, r) as sums of the snapshots after the first, and what each
-    counts in the last (r,); None where there are none. gram: (n, n)."""
+    """Decompose the map that advances snapshots by one step. gram: Gram matrix of n snapshots, (n, n).
+
+    Returns the eigenvalues (r,), the modes (n - 1, r) as coefficients of the snapshots after the first, and
+    the modes' amplitudes in the last snapshot (r,); None if there are no modes.
+    """
     before, across, after = gram[:-1, :-1], gram[:-1, 1:], gram[1:, 1:]
     squares, right = torch.linalg.eigh(before)
     kept = squares > 1e-8 * squares[-1]  # singular values above 1e-4 of the largest
@@ -228,7 +252,9 @@ def modes(gram: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
 
 
 def powers(found: tuple[Tensor, Tensor, Tensor] | None, ahead: float, n: int) -> Tensor:
-    """Weights of the n snapshots, (n,); reuse where there is nothing better."""
+    """Return the weights (n,) of n snapshots for a forecast; plain reuse if there are no modes or they
+    overflow.
+    """
     reuse = torch.zeros(n, dtype=torch.float64)
     reuse[-1] = 1
     if found is None:
@@ -239,7 +265,7 @@ def powers(found: tuple[Tensor, Tensor, Tensor] | None, ahead: float, n: int) ->
 
 
 def combined(snapshots: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
-    """Sum of tensors (b, ...) with weights (n,) of each image's own."""
+    """Return the sum of snapshots (b, ...) weighted per image. weights: one (n,) per image."""
     shares = torch.stack([*weights]).to(snapshots[0].device, torch.float32)  # (b, n)
     parts = [w.view(-1, *[1] * (y.ndim - 1)) * y.float() for w, y in zip(shares.T, snapshots, strict=True)]
     return torch.stack(parts).sum(0).to(snapshots[0].dtype)

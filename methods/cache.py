@@ -1,4 +1,4 @@
-"""A cache: what stands between a sampler and the model and answers some of its calls from earlier ones."""
+"""Caches: they stand between a sampler and the model and replace some evaluations by earlier results."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -8,10 +8,10 @@ Velocity = Callable[..., Any]
 
 
 class Cache(ABC):
-    """Settings of one cache, in a frozen dataclass of its own file in methods/caches.
+    """Settings of a cache. Each subclass is a frozen dataclass in its own file in methods/caches.
 
-    off: settings under which it never answers, so that the run is the baseline bit for bit.
-    needs_grid: whether tokens must be the cells of a grid, which in RALU's middle stage they are not.
+    off: settings that disable the cache, so that the run equals the baseline bit for bit.
+    needs_grid: whether tokens must be the cells of a grid, which they are not in RALU's middle stage.
     """
 
     off: ClassVar[dict[str, Any]]
@@ -19,28 +19,30 @@ class Cache(ABC):
 
     @property
     def whole_run(self) -> bool:
-        """Whether it is for the model's own noise levels from noise to image, which RALU's stages lack."""
+        """True if the cache needs the model's own noise levels from noise to image, unlike RALU's stages."""
         return False
 
     @property
     def only_steps(self) -> int | None:
-        """The number of steps that it is fitted to; None for any."""
+        """The only number of steps the cache supports; None for any."""
         return None
 
     def saves(self, steps: int) -> bool:
-        """Whether any of so many steps may be answered; False where all run, whatever the model."""
+        """False if the cache would evaluate all of `steps` steps, whatever the model."""
         return True
 
     @abstractmethod
     def start(self, flow, steps: int) -> Velocity:
-        """`velocity(step, x, sigma, encodings=None)` for one trajectory of `steps` steps on one set of
+        """Return `velocity(step, x, sigma, encodings=None)` for one trajectory of `steps` steps on one set of
         tokens.
-        step: which noise level sigma is, from 0; one may be evaluated more than once, as Heun's method does.
-        All it remembers is dropped with it."""
+
+        `step` is the index of the noise level sigma, from 0; a step may be evaluated more than once (Heun).
+        The returned callable holds all of the cache's state.
+        """
 
 
 def uncached(flow) -> Velocity:
-    """The same of the flow itself, where no cache stands before it."""
+    """Return `flow.velocity` with the signature of a cache."""
 
     def velocity(step, x, sigma, encodings=None):
         return flow.velocity(x, sigma, encodings=encodings)

@@ -1,4 +1,4 @@
-"""Caching: every step is taken, and some of the evaluations are answered from earlier ones."""
+"""Caching: take every step, but replace some model evaluations by cached or forecast results."""
 
 from typing import Annotated, Literal
 
@@ -14,7 +14,9 @@ from fovea.methods.cache import Cache
 class Caching:
     """The baseline with one of the caches in methods/caches.
 
-    cache: which, with its settings. steps: number of steps; None for the model's own. solver: as in `Steps`.
+    cache: the cache and its settings.
+    steps: number of steps; None for the model's default.
+    solver: as in `Steps`.
     """
 
     cache: InstanceOf[Cache]
@@ -26,7 +28,7 @@ class Caching:
             raise ValueError(f"steps={self.steps}: the cache is fitted to {self.cache.only_steps}")
 
     def saves(self, steps: int) -> bool:
-        """See `Cache.saves`; steps: the model's own."""
+        """See `Cache.saves`. steps: the model's default."""
         return self.cache.saves(steps if self.steps is None else self.steps)
 
     @torch.no_grad()

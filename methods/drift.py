@@ -1,4 +1,4 @@
-"""Drift: dense steps where the velocity drifts, forecasts between, and the tokens that these miss most."""
+"""Drift: dense steps where the velocity drifts most; forecasts between them, corrected at a few tokens."""
 
 from itertools import pairwise
 from math import exp
@@ -17,17 +17,21 @@ from fovea.models.tokens import take
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class Drift:
-    """Fovea's own, of ingredients that are switched off one by one; docs/methods.md says what each is worth.
+    """Fovea's own method; its ingredients can be disabled one by one (docs/methods.md has the gain of each).
 
-    full, of: the dense steps, 0 first, of a run of so many: where reuse would miss most, by dynamic
-    programming on dense runs (`python -m scripts.calibrate`); None is every other step. Between them a token
-    goes on along the line through its last two dense velocities, whose slope counts exp(-damping (k - 1)) k
-    steps ahead. Slopes are of dense steps alone, since a token that runs between attends to keys of old, and
-    not of step 0, whose velocity is that of noise and on no line with the others.
-    ratio: share of the tokens that run on each other step; what they find beyond their forecast stays until
-    the next dense step. selection: those whose "error" is likely largest, what their forecast missed when it
-    was last known, per step, times the steps since; "random" is the control, and the "oracle" knows what each
-    misses now.
+    Between dense steps the velocity of a token follows the line through its last two dense velocities. k
+    steps ahead its slope is scaled by exp(-damping (k - 1)). Only dense steps define slopes, because a token
+    evaluated in between attends to stale keys. Step 0 is excluded, because its velocity is that of pure noise
+    and lies on no line with the others.
+
+    full, of: the dense steps, including 0, of a run of `of` steps, chosen by dynamic programming on dense
+        runs where reuse would be most wrong (`python -m scripts.calibrate`). None makes every other step
+        dense.
+    ratio: share of the tokens evaluated on the other steps. Their deviation from the forecast is kept until
+        the next dense step.
+    selection: which tokens these are. "error": those with the largest expected error, which is the forecast
+        error when last known, per step, times the steps since. "random": the control. "oracle": those with
+        the largest true error, at the cost of a dense evaluation.
     """
 
     steps: Annotated[int, Field(ge=1, le=10_000)] | None = None
@@ -50,8 +54,8 @@ class Drift:
     def __call__(self, flow, on_step=None):
         x, sigmas, kv, known = flow.noise(), flow.sigmas(self.steps), flow.new_kv(), Missed()
         full, k = self.dense(len(sigmas) - 1), round(self.ratio * x.shape[1])
-        value = left = torch.zeros_like(x)  # of the last dense step; and its forecast
-        slope = offset = None  # per step; and what tokens found since
+        value = left = torch.zeros_like(x)  # velocity of the last dense step; forecast for this step
+        slope = offset = None  # of the velocity, per step; deviations from the forecast since
         seen = 0
         for i, (s, s_next) in enumerate(pairwise(sigmas)):
             rows, left = None, self.forecast(value, slope, offset, i - seen)
@@ -75,19 +79,19 @@ class Drift:
         return x
 
     def dense(self, steps: int) -> frozenset[int]:
-        """The steps that run whole."""
+        """Return the dense steps of a run."""
         if self.full is None or self.of is None:
             return frozenset(range(0, steps, 2))
         return frozenset(stretched(self.full, self.of, steps))
 
     def forecast(self, value: Tensor, slope: Tensor | None, offset: Tensor | None, ahead: int) -> Tensor:
-        """Velocity (b, n, c), so many steps after the last dense one."""
+        """Return the velocity (b, n, c) `ahead` steps after the last dense one."""
         if slope is not None:
             value = value + slope * (ahead * exp(-self.damping * (ahead - 1)))
         return value if offset is None else value + offset
 
     def score(self, flow, known: Missed, step: int, x: Tensor, sigma: Tensor, left: Tensor) -> Tensor:
-        """What tokens are ranked by, (b, n), the highest run."""
+        """Return a score (b, n); the tokens with the highest are evaluated."""
         if self.selection == "random":
             return drawn(flow, x)
         if self.selection == "oracle":

@@ -13,17 +13,19 @@ Values = tuple[Tensor, ...]
 
 
 def taylor(order: int, ahead: int) -> float:
-    """What a difference of this order counts, so many steps ahead."""
+    """Return the Taylor coefficient of the difference of this order, `ahead` steps ahead."""
     return ahead**order / factorial(order)
 
 
 class Differences:
-    """The series about the last value known, up to `order`, in the number of steps since (eqs. 9 to 11).
+    """Taylor series around the last value, up to `order`, in steps since then (eqs. 9 to 11).
 
-    Differences are divided by the distance of the steps they span, so that steps need not be even. An order
-    is used as soon as there are values for it. since: no difference is formed before this step. share: what
-    each order counts. Of values of the same step the last count: Heun's method evaluates one noise level
-    twice.
+    Differences are divided by the number of steps they span, so steps may be unevenly spaced. An order is
+        used as soon as there are enough values. If a step is recorded twice, the last value counts: Heun's
+        method evaluates each noise level twice.
+
+    since: first step at which differences are formed.
+    share: coefficient of each order.
     """
 
     def __init__(self, order: int, since: int = 0, share: Callable[[int, int], float] = taylor):
@@ -39,7 +41,7 @@ class Differences:
         self.step, self.gap, self.terms = step, gap, terms
 
     def replace(self, values: Values) -> None:
-        """The last values by others of the same step: each difference moves by its share of theirs."""
+        """Replace the last values by others of the same step and update the differences accordingly."""
         moved = tuple(a - b for a, b in zip(values, self.terms[0], strict=True))
         for j, term in enumerate(self.terms[1:], 1):
             self.terms[j] = tuple(t + m / self.gap**j for t, m in zip(term, moved, strict=True))
@@ -54,24 +56,27 @@ class Differences:
         return found
 
     def carry(self, parents: Tensor) -> None:
-        """Goes on with another set of tokens: each inherits the history of its parent, (b, m) row numbers of
-        the old set."""
+        """Continue with another set of tokens, each with its parent's history.
+
+        parents: (b, m), row numbers in the old set.
+        """
         self.terms = [tuple(take(t, parents) for t in values) for values in self.terms]
 
 
 class TokenForecast:
-    """Of a velocity (b, n, c) whose tokens were evaluated at steps of their own: from each one's last two.
+    """Forecast of a velocity (b, n, c) whose tokens were evaluated at different steps, from the last two
+    values of each.
 
-    order: 0 keeps the last value only.
+    order: 0 keeps only the last value.
     """
 
     def __init__(self, order: int):
         self.order = order
         self.value = self.slope = torch.empty(0)  # (b, n, c); the slope is 0 until there are two values
-        self.seen = torch.empty(0)  # (b, n, 1): the step of the last
+        self.seen = torch.empty(0)  # (b, n, 1): step of the last value
 
     def update(self, step: int, value: Tensor, rows: Tensor | None = None) -> None:
-        """value: (b, n, c), or (b, k, c) at the given rows (b, k)."""
+        """Record values (b, n, c), or (b, k, c) at the given rows (b, k)."""
         if self.order:
             self._learn(step, value, rows)
         self.value = value if rows is None else put(self.value, rows, value)
@@ -88,7 +93,7 @@ class TokenForecast:
         self.slope, self.seen = slope, now
 
     def at(self, step: int, order: int) -> Tensor:
-        """Order 0: the last values; 1: on the line through the last two."""
+        """Return the last values (order 0), or extrapolate linearly from the last two (order 1)."""
         if order == 0:
             return self.value
         return (self.value + self.slope * (step - self.seen)).to(self.value.dtype)

@@ -1,4 +1,4 @@
-"""A gate: a cache that skips the blocks while what it watches has hardly changed."""
+"""A gate: a cache that skips the transformer blocks while an indicator has hardly changed."""
 
 from abc import abstractmethod
 from typing import Annotated, ClassVar
@@ -12,9 +12,10 @@ from fovea.methods.cache import Cache
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class Gate(Cache):
-    """The relative L1 change of what is watched is summed, step by step, since the blocks last ran; while it
-    is below the threshold, what they added then is added again. First and last step always run; each image
-    decides for itself."""
+    """Sums the relative L1 change of an indicator since the blocks last ran. While the sum is below the
+    threshold, the blocks are skipped and their last residual is added instead. The first and the last step
+    always run. Each image decides for itself.
+    """
 
     threshold: Annotated[float, Field(ge=0)] = 0.3
 
@@ -22,14 +23,14 @@ class Gate(Cache):
 
     @abstractmethod
     def watched(self, flow, e, x: Tensor, sigma: Tensor, encodings) -> Tensor:
-        """What is watched, (b', ...) with three axes. e: the evaluation of all tokens at x, not yet run."""
+        """Return the indicator, (b', ...) with three axes. e: the evaluation at x, before any block ran."""
 
     def rescaled(self, change: float) -> float:
-        """The change of the output that is expected of this relative change."""
+        """Map the relative change of the indicator to the expected change of the output."""
         return change
 
     def saves(self, steps):
-        return steps > 2  # the first and the last run
+        return steps > 2  # the first and the last always run
 
     def start(self, flow, steps):
         drift, before, residual = [0.0] * len(flow.generators), None, None

@@ -1,4 +1,4 @@
-"""JiT: a few anchor tokens drive the whole field, which is filled from them (arXiv:2603.10744)."""
+"""JiT: evaluate a few anchor tokens and interpolate the velocity of the others (arXiv:2603.10744)."""
 
 from functools import reduce
 from itertools import pairwise
@@ -21,17 +21,23 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class JiT:
-    """The model runs on anchors alone, which attend to one another and the text; the velocity of any other
-    token is that of the nearest anchor, blurred. More tokens become anchors with each stage, in the last all.
+    """The model runs on anchor tokens alone, which attend to one another and to the text. Every other token
+    takes the velocity of its nearest anchor, blurred. Each stage adds anchors; in the last stage all tokens
+    are anchors.
 
-    steps: of the preset 4x; 11 with ratio (0.32, 0.6) are 7x. ratio: share of tokens that are anchors, in
-    each stage but the last. ends: share of the steps at which these end. relax: how far a new anchor goes
-    from its state to the old ones' estimate of the image, noised anew: 1 in the paper, 1/3 as released.
-    selection: anchors are added where the velocity varies most; at random and on an even grid are controls.
-    levels: "beta", even quantiles of Beta(1.4, 0.425), as the authors', or the "model"'s own.
+    steps: number of steps; 18 is the preset 4x. The preset 7x is steps=11 with ratio=(0.32, 0.6).
+    ratio: share of the tokens that are anchors, for each stage except the last.
+    ends: share of the steps at which each of these stages ends.
+    relax: how far a new anchor moves from its state towards the image estimated from the old anchors, noised
+        again. 1 in the paper, 1/3 in the released code.
+    selection: where anchors are added: where the velocity varies most, or as controls at random or on an even
+        grid.
+    levels: "beta" for the authors' noise levels, even quantiles of Beta(1.4, 0.425), or "model" for the
+        model's own.
 
-    The released code draws the noise outside the user's generator, and cuts its first grid of anchors at
-    random where that and the border are too many; here the border is left out first.
+    Differences from the released code: it draws the noise outside the user's generator; and if its initial
+        grid and border have too many anchors, it drops some at random, whereas here the border is dropped
+        first.
     """
 
     steps: Annotated[int, Field(ge=2, le=10_000)] | None = 18
@@ -78,20 +84,20 @@ class JiT:
     def noise_levels(self, flow) -> Tensor:
         if self.levels == "model":
             return flow.sigmas(self.steps)
-        from scipy.stats import beta  # as late as this: it takes most of a second
+        from scipy.stats import beta  # slow to import
 
         last = (self.steps or flow.steps) - 1
         shares = [beta.ppf(1 - j / last, 1.4, 0.425) for j in range(last + 1)]
         return torch.tensor([(1 + last * share) / (last + 1) for share in shares] + [0.0], device=flow.device)
 
     def anchors(self, n: int, steps: int) -> list[int]:
-        """How many of n tokens run at each step."""
+        """Return the number of anchors at each step, of n tokens."""
         ends = [int(steps * end) for end in self.ends]
         stage = [sum(i >= end for end in ends) for i in range(steps)]
         return [max(int(n * (*self.ratio, 1.0)[k]), 1) for k in stage]
 
     def first(self, flow, x: Tensor, m: int) -> Tensor:
-        """The first m anchors, (b, m): every second row and column, the border, and others at random."""
+        """Return the first m anchors, (b, m): every second row and column, the border, and random others."""
         row, column = flow.grid.positions(flow.device).long().T
         even = (row % 2 == 0) & (column % 2 == 0)
         edge = (row % (flow.grid.rows - 1) == 0) | (column % (flow.grid.columns - 1) == 0)
@@ -100,7 +106,7 @@ class JiT:
         return score.topk(m).indices.sort().values
 
     def more(self, flow, v: Tensor, rows: Tensor, k: int) -> Tensor:
-        """k tokens that become anchors besides `rows`, (b, k)."""
+        """Return k tokens (b, k) that become anchors in addition to `rows`."""
         if self.selection == "random":
             score = drawn(flow, v)
         elif self.selection == "grid":
@@ -113,8 +119,10 @@ class JiT:
 
 
 def filled(values: Tensor, rows: Tensor, grid: Grid) -> Tensor:
-    """The field (b, n, c) that has the values (b, m, c) at the anchors `rows` and, between, those of the
-    nearest anchor, the first of equals, under a Gaussian blur."""
+    """Interpolate a field (b, n, c) from its values (b, m, c) at the anchors `rows`.
+
+    Other tokens get the value of the nearest anchor (the first of equals), smoothed by a Gaussian blur.
+    """
     at = grid.positions(values.device).long()
     m = rows.shape[1]
     away = (at[None, :, None] - at[rows][:, None]).square().sum(-1)  # (b, n, m)
@@ -124,7 +132,7 @@ def filled(values: Tensor, rows: Tensor, grid: Grid) -> Tensor:
 
 
 def blur(field: Tensor, deviation: float) -> Tensor:
-    """A Gaussian, cut off at three deviations, over (b, c, h, w)."""
+    """Apply a Gaussian blur, truncated at three standard deviations, to (b, c, h, w)."""
     reach = ceil(3 * deviation)
     weights = [exp(-0.5 * (j / deviation) ** 2) for j in range(-reach, reach + 1)]
     mode = "reflect" if reach < min(field.shape[2:]) else "replicate"

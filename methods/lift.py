@@ -1,4 +1,4 @@
-"""Lift: begin at half resolution, lift the image once, go on at full (arXiv:2607.01642, arXiv:2609.02036)."""
+"""Lift: start at half resolution, upsample once, continue at full (arXiv:2607.01642, arXiv:2609.02036)."""
 
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
@@ -19,21 +19,25 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class Lift:
-    """`low` of the steps run at half height and width, from noise of that size. Their last estimate of the
-    image, x - sigma v, is lifted to full size and noised anew, and the other steps go on from there.
+    """The first `low` steps run at half height and width, from noise of that size. Their last estimate of the
+    image, x - sigma v, is upsampled and noised again, and the remaining steps continue from there.
 
-    steps: in all; None for the model's own. low: None is three quarters of them.
-    lift: "latent" repeats each latent pixel 2 x 2; "pixel" decodes, upscales and encodes again; "corrected"
-    (SelfLift-zero) takes the latent's and moves the `risk` share of its pixels that differ most from the
-    "pixel" one towards that, by a `weight` that rises from the first to the second with the difference.
-    upscaler: of images, "bicubic" or the .safetensors file of a network, see `methods.upscaling`.
-    restart: noise level that the full steps start from, evenly down to 0, after low ones of a schedule of
-    their own (MrFlow); None is one schedule of all steps, whose level at the change stays (SelfLift-zero).
+    steps: total number of steps; None for the model's default.
+    low: number of steps at half resolution; None for three quarters of all.
+    lift: how the image is upsampled. "latent" repeats each latent pixel 2 x 2. "pixel" decodes, upsamples and
+        encodes again. "corrected" (SelfLift-zero) starts from "latent" and moves the pixels that differ most
+        from "pixel" towards it.
+    upscaler: "bicubic", or the .safetensors file of a super-resolution network (`methods.upscaling`).
+    restart: noise level at which the full-resolution steps start; they descend evenly to 0, and the low steps
+        have a schedule of their own (MrFlow). None uses one schedule for all steps (SelfLift-zero).
+    risk: share of the latent pixels that "corrected" moves.
+    weight: how far it moves them, from the least to the most different.
 
-    MrFlow is lift=pixel with 12 low steps of 13 and restart=0.12, its upscaler Real-ESRGAN, for which bicubic
-    is the control; its authors pass on 8-bit images and draw from the autoencoder, whose mean is taken here.
-    SelfLift-zero is lift=corrected, published for models of 4 and 8 steps. Neither makes the dense image,
-    since it begins with other noise: likeness to that does not judge them.
+    MrFlow is lift=pixel with 12 low steps of 13, restart=0.12 and Real-ESRGAN as upscaler; bicubic is the
+    control. The authors round the image to 8 bits and sample from the autoencoder's posterior; here its mean
+    is used. SelfLift-zero is lift=corrected, published for models of 4 and 8 steps. Both start from different
+    noise than the dense run and so produce a different image: similarity to the dense image does not measure
+    their quality.
     """
 
     steps: Annotated[int, Field(ge=1, le=10_000)] | None = None
@@ -57,15 +61,16 @@ class Lift:
         upscaling.check(self.upscaler)
 
     def check(self, grid: tuple[int, int]) -> None:
-        """ValueError for a grid (rows, columns) of tokens that cannot be halved, or an upscaler's file that
-        is none."""
+        """Raise ValueError if the grid (rows, columns) of tokens cannot be halved or the upscaler cannot be
+        loaded.
+        """
         if self.low != 0:
             even(*grid)
         if self.lift != "latent":
             upscaling.load(self.upscaler)
 
     def split(self, steps: int) -> tuple[int, int]:
-        """Of so many steps, those at half resolution and those at full."""
+        """Return the number of steps at half and at full resolution."""
         low = round(0.75 * steps) if self.low is None else self.low
         if low > steps:
             raise ValueError(f"low={low}: must be at most steps={steps}")
@@ -95,7 +100,7 @@ class Lift:
         return x
 
     def noise_levels(self, flow) -> tuple[Tensor, Tensor]:
-        """Of the steps at half resolution, and of those at full, each with its last."""
+        """Return the noise levels of the steps at half and at full resolution, each with the final one."""
         low, high = self.split(flow.steps if self.steps is None else self.steps)
         if self.restart is None:
             levels = flow.sigmas(self.steps)
@@ -104,11 +109,11 @@ class Lift:
         return flow.sigmas(low, halved_grid(flow.grid)), own
 
     def noised(self, flow, image: Tensor, sigma: Tensor) -> Tensor:
-        """The image (b, n, c) under noise of its own, at this level."""
+        """Return the image (b, n, c) with fresh noise at level sigma."""
         return ((1 - sigma) * image.float() + sigma * flow.noise()).to(image.dtype)
 
     def lifted(self, flow, image: Tensor, half) -> Tensor:
-        """The image (b, n / 4, c) at full size, (b, n, c)."""
+        """Upsample the image (b, n / 4, c) to full size, (b, n, c)."""
         p = round(flow.pixels**0.5)
         repeated = unpack(image, half, p).repeat_interleave(2, 2).repeat_interleave(2, 3)
         if self.lift == "latent":
@@ -120,7 +125,7 @@ class Lift:
         return pack(self.corrected(repeated.float(), unpack(pixel.float(), flow.grid, p)).to(image.dtype), p)
 
     def corrected(self, latent: Tensor, pixel: Tensor) -> Tensor:
-        """(b, c, h, w) of both: the first, moved towards the second where they differ most."""
+        """Move `latent` towards `pixel` where they differ most; both (b, c, h, w)."""
         away = pixel - latent
         risk = away.abs().mean(1).flatten(1)  # (b, h w)
         count = round(self.risk * risk.shape[1])

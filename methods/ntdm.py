@@ -1,7 +1,7 @@
 """Noise-timestep distribution matching: shifts and noise coupling of RALU's stages (arXiv:2507.08422).
 
-Time t runs from 0, noise, to 1, the image. A schedule of shift h visits t with density h / (1 + (h - 1) t)^2.
-Stage k goes from s_k to e_k; the change of resolution after it throws the time back to s_{k+1} < e_k.
+Time t runs from 0 (noise) to 1 (image). A schedule with shift h visits times with density h / (1 + (h - 1)
+t)^2. Stage k runs from s_k to e_k; the change of resolution after it sets the time back to s_{k+1} < e_k.
 """
 
 import logging
@@ -14,33 +14,39 @@ GRID = np.linspace(0, 1, 1000)
 
 
 def restart(end: float, c: float) -> tuple[float, float]:
-    """Time s at which a stage starts after one that ended at time `end`, with noise coupling c, and s / end,
-    which tokens are scaled by."""
+    """Return the start time s of the stage that follows one ending at time `end`, and the factor s / end for
+    the tokens.
+
+    c: noise coupling.
+    """
     scale = 1 / ((1 - end) / c**0.5 + end)
     return end * scale, scale
 
 
 def starts(ends, c: float) -> list[float]:
-    """Time at which each stage starts."""
+    """Return the start time of each stage."""
     return [0.0, *(restart(end, c)[0] for end in ends[:-1])]
 
 
 def density(h: float, start: float, end: float) -> np.ndarray:
-    """Of the times a schedule of shift h visits between start and end: (grid,)."""
+    """Return the density (grid,) of the times that a schedule with shift h visits between start and end."""
     whole = [h * t / (1 + (h - 1) * t) for t in (start, end)]
     inside = (start <= GRID) & (end >= GRID)
     return inside * h / (1 + (h - 1) * GRID) ** 2 / (whole[1] - whole[0])
 
 
 def distance(steps: tuple[int, ...], ends: tuple[float, ...], shifts, c: float, target: float) -> float:
-    """Jensen-Shannon distance of the times that the stages visit from those they should: the whole schedule
-    of shift `target` once, and again what each restart goes back over, by its length."""
-    from scipy.spatial.distance import jensenshannon  # as late as this: it takes most of a second
+    """Jensen-Shannon distance between the times that the stages visit and those they should visit.
+
+    The target is the whole schedule with shift `target`, plus each interval that a restart repeats, weighted
+    by its length.
+    """
+    from scipy.spatial.distance import jensenshannon  # slow to import
 
     stages = zip(steps, shifts, starts(ends, c), ends, strict=True)
     visited = sum(n / sum(steps) * density(h, s, e) for n, h, s, e in stages)
     again = sum((e - s) * density(target, s, e) for e, s in zip(ends[:-1], starts(ends, c)[1:], strict=True))
-    with np.errstate(invalid="ignore"):  # the root of a rounding error below 0
+    with np.errstate(invalid="ignore"):  # square root of a slightly negative rounding error
         return float(np.nan_to_num(jensenshannon(visited, density(target, 0.0, 1.0) + again)))
 
 
@@ -48,10 +54,13 @@ def distance(steps: tuple[int, ...], ends: tuple[float, ...], shifts, c: float, 
 def matched(
     steps: tuple[int, ...], ends: tuple[float, ...], target: float
 ) -> tuple[tuple[float, ...], float, float]:
-    """The shifts and the coupling c that minimise `distance`, and the distance (section 4.3).
+    """Return the shifts and the coupling c that minimise `distance`, and the distance (section 4.3).
 
-    steps: of each stage. ends: time at which each ends, the last 1. target: shift of the schedule to match.
-    Shifts are sought in [0.5, 10], 1 / sqrt(c) in [2, 100], from (3, ..., 3, 2), as the authors do.
+    steps: number of steps of each stage.
+    ends: time at which each stage ends; the last is 1.
+    target: shift of the schedule to match.
+
+    Like the authors, searches shifts in [0.5, 10] and 1 / sqrt(c) in [2, 100], starting from (3, ..., 3, 2).
     """
     from scipy.optimize import minimize
 
@@ -68,12 +77,14 @@ def matched(
 
 
 def sigmas(steps: int, shift: float, start: float, end: float) -> np.ndarray:
-    """Noise levels of one stage, (steps + 1,): from 1 - start to 1 - end, even before the shift."""
+    """Return the noise levels of one stage, (steps + 1,): from 1 - start to 1 - end, evenly spaced before the
+    shift.
+    """
     first, last = (u / (shift - (shift - 1) * u) for u in (1 - start, 1 - end))
     u = np.linspace(first, last, steps + 1)
     return shift * u / (1 + (shift - 1) * u)
 
 
 def stages(steps, ends, shifts, c: float) -> list[np.ndarray]:
-    """Noise levels of every stage."""
+    """Return the noise levels of every stage."""
     return [sigmas(*stage) for stage in zip(steps, shifts, starts(ends, c), ends, strict=True)]

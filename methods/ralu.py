@@ -1,4 +1,4 @@
-"""RALU: begin at half resolution, refine edges first, then all (Jeong et al. 2025, arXiv:2507.08422)."""
+"""RALU: start at half resolution, refine edges, then everything (Jeong et al. 2025, arXiv:2507.08422)."""
 
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -23,20 +23,27 @@ Name = Literal["flux_5x", "flux_7x", "sd3_2x", "sd3_3x", "released_4x", "release
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class RALU:
-    """Region-adaptive latent upsampling. A stage ends at time e; tokens are split and all are noised anew, so
-    that the next stage starts at s < e with tokens as the model knows them from that time (section 4).
+    """Region-adaptive latent upsampling (section 4).
 
-    preset: settings by name, of which any below that is given takes the place. stages: steps of each: at half
-    resolution, with regions refined, at full resolution; two leave out the middle, one is all at full.
-    steps: their sum, shared out as the preset does. ends, c, ratio: see `Preset`. shifts: "auto" matches them
-    and c to the stages (`methods.ntdm`), as happens where steps, stages or ends are given alone. target: the
-    shift whose schedule they match; None for the model's own, but at least 3: see below.
-    selection: what the regions are chosen by. as_released: noise and edges as in the authors' code.
-    cache: used within the stages, started anew in each; carry: go on instead, each copy with its parent's
-    history, which TaylorOutput can. last: RAS settings for the last stage.
+    After a stage that ends at time e, tokens are split into four and all tokens are noised again, so that the
+    next stage starts at a time s < e with tokens distributed as the model expects at s.
 
-    Matched to a shift near 1 (Lumina's own), the stages' times cannot follow and the solution lies on its
-    bounds: c = 1/4, distance 0.14 instead of 0.04. Hence the least target of 3.
+    preset: named settings; any of the settings below overrides its value.
+    stages: number of steps of each stage: at half resolution, with refined regions, at full resolution. Two
+        stages omit the middle one; a single stage runs at full resolution.
+    steps: total number of steps, distributed over the stages as in the preset.
+    ends, c, ratio: see `Preset`.
+    shifts: "auto" matches the shifts and c to the stages (`methods.ntdm`). This is the default if only steps,
+        stages or ends are given.
+    target: shift of the schedule to match; None for the model's own, but at least 3. Matched to a shift near
+        1 (Lumina's own), the stages cannot follow the schedule and the solution lies on its bounds: c = 1/4
+        and distance 0.14 instead of 0.04.
+    selection: criterion for the regions.
+    as_released: use the noise and edge detection of the released code.
+    cache: cache used within the stages, restarted in each.
+    carry: continue the cache across stages instead; each new token inherits its parent's history. Only
+        TaylorOutput can.
+    last: RAS settings for the last stage.
     """
 
     preset: Name = "flux_5x"
@@ -72,7 +79,7 @@ class RALU:
             raise ValueError(f"last.steps={self.last.steps}: the last stage has its own; leave it null")
 
     def check(self, grid: tuple[int, int]):
-        """ValueError for a grid (rows, columns) of tokens that cannot be halved."""
+        """Raise ValueError if the grid (rows, columns) of tokens cannot be halved."""
         if len(self.outline().steps) > 1:
             even(*grid)
 
@@ -86,7 +93,7 @@ class RALU:
             half = halved_grid(flow.grid)
             x = halved(x, flow.grid, flow.pixels)  # (b, m, c)
             at = half.positions(x.device).expand(len(x), -1, -1)
-            fine = torch.zeros_like(at[..., 0])  # (b, m): 1 where at full resolution
+            fine = torch.zeros_like(at[..., 0])  # (b, m): 1 for tokens at full resolution
             note.begin(x, at, fine)
             x, v = stage(x, stages[0], flow.encodings(grid=half))
             if len(stages) == 3:
@@ -97,9 +104,9 @@ class RALU:
                 x, at, parents = self.refined(flow, x, at, rows, chosen.ends[0], chosen.c)
                 note.begin(x, at, fine.scatter(1, rows, 1.0), score)
                 x, v = stage(x, stages[1], flow.encodings(at, half), parents)
-            coarse = torch.arange(half.n - k, device=x.device).expand(len(x), -1)  # they stand in front
+            coarse = torch.arange(half.n - k, device=x.device).expand(len(x), -1)  # `split` puts them first
             x, at, parents = self.refined(flow, x, at, coarse, chosen.ends[-2], chosen.c)
-            order = (at[..., 0] * flow.grid.columns + at[..., 1]).argsort()  # row by row again
+            order = (at[..., 0] * flow.grid.columns + at[..., 1]).argsort()  # back to row-major order
             x, parents = take(x, order), parents.gather(1, order)
         note.begin(x)
         if self.last is not None:
@@ -107,7 +114,7 @@ class RALU:
         return stage(x, stages[-1], None, parents)[0]
 
     def refined(self, flow, x, at, rows, end, c):
-        """The tokens with those in `rows` split in four, all noised anew from `end` to the next start."""
+        """Split the tokens `rows` in four and noise all tokens, from time `end` to the next stage's start."""
         x, at, parents = split(x, at, rows)
         s, scale = ntdm.restart(end, c)
         copies = 4 * rows.shape[1]
@@ -116,36 +123,39 @@ class RALU:
         return scale * x + (1 - s) * z.to(x), at, parents
 
     def regions(self, m: int, ratio: float) -> int:
-        """How many of m half-resolution tokens stage 2 refines."""
+        """Return how many of m half-resolution tokens stage 2 refines."""
         return int(m * ratio) if self.as_released else round(m * ratio)
 
     def schedule(self, flow):
-        """The settings with nothing left open, and the noise levels (steps + 1,) of each stage."""
+        """Return the complete settings and the noise levels (steps + 1,) of each stage."""
         open_ = self.outline()
         if len(open_.steps) == 1 and not open_.shifts:
             return open_, [flow.sigmas(open_.steps[0])]
         chosen = matched(open_, self.target or max(3.0, flow.shift))
         levels = ntdm.stages(chosen.steps, chosen.ends, chosen.shifts, chosen.c)
-        # rounded as timesteps of 1000 sigma are
+        # rounded like timesteps, which are 1000 sigma
         return chosen, [(torch.from_numpy(s * 1000).float() / 1000).to(flow.device) for s in levels]
 
     @property
     def another_image(self) -> bool:
-        """With tokens of two sizes it is: what is noised anew owes its noise nothing of the dense run's."""
+        """True with more than one stage: the noise added between stages is not that of the dense run."""
         return len(self.outline().steps) > 1
 
     @property
     def own_steps(self) -> int:
-        """Steps of all stages: the preset's or those given, never the model's."""
+        """Total number of steps of all stages, from the preset or the settings, never from the model."""
         return sum(self.outline().steps)
 
     def outline(self) -> Preset:
-        """The preset with the settings given in its stead; shifts are empty where to be matched."""
+        """Return the preset with the given settings applied; shifts are empty if they are to be matched."""
         return PRESETS[self.preset].but(self.steps, self.stages, self.ends, self.shifts, self.c, self.ratio)
 
 
 class Stage:
-    """The Euler steps of one stage after the other. step: of the cache, which may go on through them all."""
+    """The Euler steps of the stages, one stage per call.
+
+    step: index of the step for the cache, which may continue through all stages.
+    """
 
     def __init__(self, ralu: RALU, flow, note: Notes):
         self.ralu, self.flow, self.note = ralu, flow, note
@@ -153,8 +163,10 @@ class Stage:
         self.step = 0
 
     def __call__(self, x, sigmas, encodings, parents=None):
-        """State and velocity (b, m, c) at the end. parents: of the tokens, (b, m) row numbers of those of the
-        stage before, where there was one."""
+        """Return state and velocity (b, m, c) at the end of the stage.
+
+        parents: for each token its row number in the previous stage, (b, m), if there was one.
+        """
         if self.ralu.carry and parents is not None:
             self.velocity.carry(parents)
         elif self.ralu.cache is not None:

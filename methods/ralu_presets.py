@@ -1,4 +1,4 @@
-"""RALU's settings by name: the paper's Table S1 and the authors' public code (arXiv:2507.08422)."""
+"""Named settings of RALU, from Table S1 of the paper and from the released code (arXiv:2507.08422)."""
 
 from itertools import pairwise
 from math import inf
@@ -8,9 +8,14 @@ Shifts = tuple[float, ...]
 
 
 class Preset(NamedTuple):
-    """steps: of each stage. ends: time at which each stage ends, 1 is the image. shifts: of each stage's
-    schedule. c: coupling of the noise of a token's four copies. ratio: share of the half-resolution tokens
-    that stage 2 has at full resolution. Shifts are empty, and c is 0, where they are to be matched."""
+    """Settings of RALU's stages. Shifts are empty and c is 0 if they are to be matched.
+
+    steps: number of steps of each stage.
+    ends: time at which each stage ends; 1 is the image.
+    shifts: shift of each stage's schedule.
+    c: coupling of the noise of a token's four copies.
+    ratio: share of the half-resolution tokens that stage 2 refines to full resolution.
+    """
 
     steps: tuple[int, ...]
     ends: tuple[float, ...]
@@ -27,8 +32,11 @@ class Preset(NamedTuple):
         c: float | None,
         ratio: float | None,
     ) -> "Preset":
-        """With what is given in its stead. Shifts and coupling hold for their own stages and ends only: with
-        others they are to be matched anew. ValueError for settings that do not fit together."""
+        """Return the preset with the given settings replaced.
+
+        Shifts and coupling are valid only for the stages and ends they were made for; otherwise they are left
+        to be matched. ValueError if the settings are inconsistent.
+        """
         if total is not None and steps is not None:
             raise ValueError(f"steps={total}, stages={list(steps)}: give one of them")
         steps = steps or shared(total, self.steps)
@@ -61,7 +69,9 @@ PRESETS = {
 
 
 def shared(total: int | None, steps: tuple[int, ...]) -> tuple[int, ...]:
-    """`total` steps shared out over the stages as `steps` are, at least one each; `steps` if None."""
+    """Distribute `total` steps over the stages in proportion to `steps`, at least one each; `steps` if total
+    is None.
+    """
     if total is None:
         return steps
     if total < len(steps):
@@ -78,8 +88,8 @@ def shared(total: int | None, steps: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def matched(open_: Preset, target: float) -> Preset:
-    """With shifts and coupling matched to a schedule of shift `target`, where they are open."""
-    from fovea.methods import ntdm  # as late as this: it needs numpy and scipy
+    """Return the preset with open shifts and coupling matched to a schedule with shift `target`."""
+    from fovea.methods import ntdm  # imports numpy and scipy
 
     if open_.shifts:
         return open_

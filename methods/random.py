@@ -1,4 +1,4 @@
-"""The control that RAS must beat: as many tokens at the same steps, chosen at random."""
+"""Random selection, the control for RAS: as many tokens at the same steps, chosen at random."""
 
 from typing import Any, ClassVar
 

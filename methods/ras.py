@@ -1,4 +1,4 @@
-"""RAS: take every Euler step, but evaluate only the tokens in focus (Liu et al. 2025, arXiv:2502.10389)."""
+"""RAS, region-adaptive sampling: evaluate only the tokens in focus (Liu et al. 2025, arXiv:2502.10389)."""
 
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
@@ -16,16 +16,21 @@ from fovea.methods.tokens import euler
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class RAS(Sparsity):
-    """Region-adaptive sampling: a token left out keeps its last velocity and, in `kv`, its keys and values.
+    """Region-adaptive sampling: every token takes every Euler step, but only active tokens are evaluated.
 
-    selection: tokens are ranked by the standard deviation of their velocity over channels ("std") or by its
-        "l2norm"; others are controls and rules of `methods.selection`, with `ageing` their own.
-    high_ratio: share of the tokens left out that top the ranking; the others end it. At 1 the lowest run,
-        where the paper sees the main subject (section 3.2); at 0 the highest, which only the sign of its
-        eq. 1 supports. Which end is right is the model's: `python -m scripts.calibrate` finds it.
-    starvation: k of eq. 1. A token left out has its score moved by exp(starvation) towards those that run,
-        each time: up, as printed, where it ended the ranking, and down where it topped it.
-    as_released, ageing, stale, cache, kv: not the paper's method, see `methods.ras_ablations`.
+    An inactive token reuses its last velocity. Active tokens attend to all tokens through the cached keys and
+    values of the inactive ones.
+
+    selection: score by which tokens are ranked: "std", the standard deviation of a token's velocity over the
+        channels, or "l2norm", its norm. The others are controls and rules from `methods.selection`; `ageing`
+        applies to those.
+    high_ratio: share of the inactive tokens taken from the top of the ranking; the rest are taken from the
+        bottom. At 1 the lowest scores are active, where the paper sees the main subject (section 3.2). At 0
+        the highest are active, which only the sign in its eq. 1 supports. Which is right depends on the
+        model: `python -m scripts.calibrate` finds it.
+    starvation: k in eq. 1. Each step that a token is inactive scales its score by exp(k), as printed, if it
+        was at the bottom of the ranking, or by exp(-k) if it was at the top: either way towards being active.
+    as_released, ageing, stale, cache, kv: not part of the paper's method; see `methods.ras_ablations`.
     """
 
     selection: Literal["std", "l2norm", "random", "oracle"] | Rule = "std"
@@ -56,11 +61,11 @@ class RAS(Sparsity):
         return self.sample(flow, flow.noise(), flow.sigmas(self.steps), on_step)
 
     def sample(self, flow, x, sigmas, on_step=None):
-        """From the state x (b, n, c) at sigmas[0] to that at sigmas[-1]."""
+        """Integrate x (b, n, c) from sigmas[0] to sigmas[-1]."""
         n, kept = x.shape[1], ablations.Kept(self, flow)
-        ends = ablations.ends(self, n, len(sigmas) - 1)  # left out of each step, at the bottom and at the top
+        ends = ablations.ends(self, n, len(sigmas) - 1)  # inactive tokens, bottom and top of the ranking
         k, sign = ablations.starvation(self)
-        debt = torch.zeros(x.shape[:2], device=x.device)  # times left out at the bottom less those at the top
+        debt = torch.zeros(x.shape[:2], device=x.device)  # steps inactive at the bottom minus at the top
         up, down = torch.ones_like(debt), torch.full_like(debt, sign)
         for i, (s, s_next) in enumerate(pairwise(sigmas)):
             low, high = ends[i]
@@ -80,6 +85,6 @@ class RAS(Sparsity):
         return x
 
     def score(self, v, flow):
-        """Of each token's velocity, the mean over its latent pixels: (b, n, c) -> (b, n)."""
+        """Score tokens (b, n) by the std or norm of v (b, n, c) over channels, averaged over its pixels."""
         v = v.float().unflatten(-1, (-1, flow.pixels))  # (b, n, c / pixels, pixels)
         return (v.norm(dim=2) if self.selection == "l2norm" else v.std(2)).mean(-1)

@@ -1,16 +1,18 @@
-"""What stands beside RAS: controls of its ranking, ablations, forecasts, and the rule of its authors' code.
+"""Variants of RAS: controls of its ranking, ablations, forecasts, and the rule of the released code.
 
-`selection=random`: the control that it must beat. `selection=oracle`: the tokens run whose kept velocity is
-most wrong, which an evaluation of all tokens tells. That costs more than the dense run and is no method: it
-says what a better ranking could win. Other rankings: see `methods.selection`; `ageing` is the power of a
-token's age that they are multiplied by. None of these has ends or starvation.
-`kv=false`: tokens that run attend to one another alone, as in the paper's table 4b.
-`stale=taylor`: the velocity of a token left out goes on as it changed between its last two evaluations.
-`cache`: steps that are not evaluated at all; every token's velocity is forecast.
+selection=random: the control that RAS has to beat.
+selection=oracle: activates the tokens whose cached velocity is most wrong, as a dense evaluation at every
+    step shows. It costs more than the dense run and is no method; it bounds what a better ranking could gain.
+Other rankings: see `methods.selection`. Their score is multiplied by the token's age to the power `ageing`.
+    They use neither `high_ratio` nor `starvation`.
+kv=false: active tokens attend only to one another, as in the paper's table 4b.
+stale=taylor: the velocity of an inactive token is extrapolated from its last two evaluations.
+cache: steps without any evaluation, at which every token's velocity is forecast.
 
-`as_released`: microsoft/RAS, a9c5ec8, where that is sound. A token left out at the top of the ranking climbs
-further each time, which keeps it out. Counts truncate, so that one token more may run, and are multiples of
-64 where the ratio falls. The released code never reads its `starvation_scale`: it is 0.1.
+as_released: the rule of microsoft/RAS at a9c5ec8, where that is well defined. There an inactive token at the
+    top of the ranking climbs further each time, which keeps it inactive. Counts are truncated, so that one
+    more token may be active, and are multiples of 64 if the ratio falls. The released code never reads its
+    `starvation_scale`: it is always 0.1.
 """
 
 from torch import Tensor
@@ -21,11 +23,11 @@ from fovea.methods.selection import Missed, distance
 from fovea.methods.tokens import drawn
 from fovea.models.tokens import take
 
-RANKED = ("std", "l2norm")  # by RAS itself
+RANKED = ("std", "l2norm")  # the paper's own rankings
 
 
 def check(ras) -> None:
-    """ValueError for settings that the released code does not have."""
+    """Raise ValueError for settings that the released code does not have."""
     if ras.starvation != 0.1:
         raise ValueError(f"starvation={ras.starvation}: the released rule knows only 0.1")
     if ras.selection not in RANKED:
@@ -33,7 +35,7 @@ def check(ras) -> None:
 
 
 def ends(ras, n: int, steps: int) -> list[tuple[int, int]]:
-    """How many of n tokens each step leaves out at the bottom and at the top of the ranking."""
+    """Return how many of n tokens each step leaves inactive at the bottom and at the top of the ranking."""
     if ras.as_released:
         return released(ras, n, steps)
     high = 0.0 if ras.selection not in RANKED else ras.high_ratio
@@ -41,8 +43,11 @@ def ends(ras, n: int, steps: int) -> list[tuple[int, int]]:
 
 
 def released(ras, n: int, steps: int) -> list[tuple[int, int]]:
-    """ValueError where a sparse step would leave none out at the top: the released code then slices with
-    [-0:], which is every token."""
+    """As `ends`, by the rule of the released code.
+
+    ValueError if a sparse step has no inactive tokens at the top: the released code would then slice with
+        [-0:], which selects every token.
+    """
     sparse = ras.sparse_steps(steps)
     average, fall = int((1 - ras.ratio) * n), round(ras.fall * n)
     middle = (steps + ras.start) // ras.every // 2
@@ -59,12 +64,14 @@ def released(ras, n: int, steps: int) -> list[tuple[int, int]]:
 
 
 def starvation(ras) -> tuple[float, int]:
-    """k of eq. 1, and which way it moves the score of a token left out at the top of the ranking."""
+    """Return k of eq. 1, and the sign with which it moves the score of an inactive token at the top of the
+    ranking.
+    """
     return 0.0 if ras.selection not in RANKED else ras.starvation, 1 if ras.as_released else -1
 
 
 def score(ras, flow, kept: "Kept", step: int, x: Tensor, sigma: Tensor, v: Tensor) -> Tensor:
-    """What tokens are ranked by, (b, n). v: velocity of the step before (b, n, c)."""
+    """Return the score (b, n) by which tokens are ranked. v: velocity (b, n, c) of the previous step."""
     if ras.selection in RANKED:
         return ras.score(v, flow)
     if ras.selection == "random":
@@ -76,7 +83,7 @@ def score(ras, flow, kept: "Kept", step: int, x: Tensor, sigma: Tensor, v: Tenso
 
 
 class Kept:
-    """What is known of all tokens, each from the steps at which it ran: velocity, keys and values."""
+    """State of all tokens, each from the steps at which it was active: velocity, keys and values."""
 
     def __init__(self, ras, flow):
         self.ras, self.flow, self.kv = ras, flow, flow.new_kv()
@@ -84,29 +91,29 @@ class Kept:
         self.memory, self.missed = TokenForecast(max(self.stale, self.skip)), Missed()
 
     def runs(self, i: int) -> bool:
-        """Whether step i is evaluated."""
+        """True if step i is evaluated."""
         return self.ras.cache is None or self.ras.cache.runs(i)
 
     def sparse_follows(self, i: int, ends: list[tuple[int, int]]) -> bool:
-        """Whether the next step after i that is evaluated is sparse, and so needs keys and values."""
+        """True if the next evaluated step after i is sparse, and so needs keys and values."""
         return any(next((ends[j] for j in range(i + 1, len(ends)) if self.runs(j)), (0, 0)))
 
     def left(self, i: int) -> Tensor:
-        """Velocity (b, n, c) that step i takes for tokens left out."""
+        """Return the velocity (b, n, c) used for inactive tokens at step i."""
         return self.memory.at(i, self.stale)
 
     def forecast(self, i: int) -> Tensor:
-        """Velocity (b, n, c) of a step that is not evaluated."""
+        """Return the velocity (b, n, c) of a step without evaluation."""
         return self.memory.at(i, self.skip)
 
     def dense(self, i: int, x: Tensor, sigma: Tensor, before_sparse: bool) -> Tensor:
-        """Velocity (b, n, c), all of it evaluated."""
+        """Evaluate all tokens and return the velocity (b, n, c)."""
         kv = self.kv if before_sparse and self.ras.kv else None
         self.learn(i, self.flow.velocity(x, sigma, kv=kv))
         return self.memory.value
 
     def sparse(self, i: int, x: Tensor, sigma: Tensor, rows: Tensor) -> Tensor:
-        """Velocity (b, n, c), evaluated at the rows (b, k)."""
+        """Evaluate the tokens `rows` (b, k) and return the velocity (b, n, c) of all."""
         if self.ras.kv:
             v = self.flow.velocity(x, sigma, kv=self.kv, rows=rows)
         else:
@@ -115,7 +122,7 @@ class Kept:
         return self.left(i)
 
     def learn(self, i: int, v: Tensor, rows: Tensor | None = None) -> None:
-        """What ran, (b, n, c) or (b, k, c) at the rows."""
+        """Record an evaluated velocity: (b, n, c), or (b, k, c) at the given rows."""
         if self.ras.selection not in RANKED:
             old, left = (self.memory.value, self.left(i)) if len(self.memory.value) else (v, v)
             if rows is not None:
@@ -125,6 +132,6 @@ class Kept:
 
 
 def alone(flow, x: Tensor, sigma: Tensor, rows: Tensor) -> Tensor:
-    """Velocity (b, k, c) of the tokens `rows` (b, k), as if there were no others."""
+    """Return the velocity (b, k, c) of the tokens `rows` (b, k), evaluated without the others."""
     at = flow.grid.positions(x.device).expand(len(x), -1, -1)
     return flow.velocity(take(x, rows), sigma, encodings=flow.encodings(take(at, rows)))

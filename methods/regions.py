@@ -1,4 +1,4 @@
-"""Which half-resolution tokens deserve full resolution first: scores (b, m) of tokens, the highest first."""
+"""Scores (b, m) of half-resolution tokens; those with the highest are refined to full resolution first."""
 
 from typing import Literal
 
@@ -13,11 +13,11 @@ Selection = Literal["edges", "latent_gradient", "variance", "random"]
 
 
 def scores(flow, x, grid, selection: Selection, as_released: bool = False) -> Tensor:
-    """Scores of the image estimate x (b, m, c) on `grid`. Ties are broken by each image's own generator."""
+    """Score an image estimate x (b, m, c) on `grid`. Ties are broken by each image's own generator."""
     tie = drawn(flow, x)
     if selection == "random":
         return tie
-    if selection == "edges":  # an edge pixel counts 255
+    if selection == "edges":  # each edge pixel adds 255
         return edges(flow, x, grid, as_released).to(x.device) + (1e-6 if as_released else 1) * tie
     p = round(flow.pixels**0.5)
     latent = unpack(x.float(), grid, p)
@@ -26,12 +26,15 @@ def scores(flow, x, grid, selection: Selection, as_released: bool = False) -> Te
 
 
 def edges(flow, x, grid, as_released: bool = False) -> Tensor:
-    """Canny edge pixels (thresholds 100 and 200) of each token's patch of the decoded image, in RALU's way.
+    """Count Canny edge pixels (thresholds 100 and 200) in each token's patch of the decoded image, as RALU
+    does.
 
-    The image is decoded at half size and taken to grey. as_released: the authors clip the decoder's output,
-    which lies in [-1, 1], at 0, and so see no edge in the dark half.
+    The image is decoded at half size and converted to grey.
+
+    as_released: the released code clips the decoder's output, which lies in [-1, 1], at 0, and so finds no
+        edges in the darker half of the range.
     """
-    import cv2  # as late as this: only this selection needs it
+    import cv2  # only needed here
 
     image = flow.decode(x, grid, raw=True).float()
     grey = (image * image.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1)  # (b, h, w)
@@ -43,7 +46,7 @@ def edges(flow, x, grid, as_released: bool = False) -> Tensor:
 
 
 def gradient(latent: Tensor) -> Tensor:
-    """Sobel magnitude of a latent (b, channels, h, w), summed over its channels: (b, 1, h, w)."""
+    """Sobel magnitude of a latent (b, channels, h, w), summed over channels: (b, 1, h, w)."""
     sobel = latent.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
     kernels = torch.stack([sobel, sobel.T])[:, None].repeat(latent.shape[1], 1, 1, 1)
     padded = F.pad(latent, (1, 1, 1, 1), mode="replicate")
@@ -52,7 +55,7 @@ def gradient(latent: Tensor) -> Tensor:
 
 
 def variance(latent: Tensor) -> Tensor:
-    """Variance within 3 x 3 latent pixels, summed over the channels: (b, 1, h, w)."""
+    """Variance within 3 x 3 latent pixels, summed over channels: (b, 1, h, w)."""
     padded = F.pad(latent, (1, 1, 1, 1), mode="replicate")
     mean, square = F.avg_pool2d(padded, 3, 1), F.avg_pool2d(padded**2, 3, 1)
     return (square - mean**2).clamp(min=0).sum(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Tokens of two sizes: half resolution, where one token stands for 2 x 2, and the step from there (RALU)."""
+"""Tokens at two resolutions: at half resolution one token stands for 2 x 2 (RALU, Lift)."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 from fovea.models.tokens import Grid, pack, take, unpack
 
-CHILDREN = ((0.0, 0.0), (0.0, 0.5), (0.5, 0.0), (0.5, 0.5))  # positions in their parent's cell
+CHILDREN = ((0.0, 0.0), (0.0, 0.5), (0.5, 0.0), (0.5, 0.5))  # positions within the parent's cell
 
 
 def even(rows: int, columns: int) -> None:
-    """ValueError where the grid cannot be halved."""
+    """Raise ValueError if the grid cannot be halved."""
     if rows % 2 or columns % 2:
         raise ValueError(
             f"{rows} x {columns} tokens cannot be halved: height and width must be multiples of 2 tokens"
@@ -19,15 +19,15 @@ def even(rows: int, columns: int) -> None:
 
 
 def halved_grid(grid: Grid) -> Grid:
-    """Half as many rows and columns."""
+    """Return the grid with half the rows and columns. ValueError if they are not even."""
     even(*grid)
     return Grid(grid.rows // 2, grid.columns // 2)
 
 
 def halved(x: Tensor, grid: tuple[int, int], pixels: int) -> Tensor:
-    """Every second pixel of the latent, row and column: noise (b, n, c) as noise (b, n / 4, c).
+    """Keep every second latent pixel in each direction, so that noise (b, n, c) stays noise (b, n / 4, c).
 
-    ValueError where the grid is not even.
+    ValueError if the grid is not even.
     """
     even(*grid)
     p = round(pixels**0.5)
@@ -35,10 +35,10 @@ def halved(x: Tensor, grid: tuple[int, int], pixels: int) -> Tensor:
 
 
 def split(x: Tensor, at: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The tokens x (b, n, c) at positions `at` (b, n, 2) with those in `rows` (b, k) replaced by four copies.
+    """Replace the tokens `rows` (b, k) of x (b, n, c), at positions `at` (b, n, 2), by four copies each.
 
-    Gives the new tokens, their positions, and their parents (b, n + 3 k): first the n - k that were kept, in
-    order, then the copies, each token's four together.
+    Returns the new tokens, their positions, and their parents (b, n + 3 k): first the n - k other tokens in
+    order, then the copies, the four of a token in sequence.
     """
     b, n, _ = x.shape
     kept = torch.ones(b, n, dtype=torch.bool, device=x.device).scatter(1, rows, False)
@@ -53,12 +53,13 @@ def split(x: Tensor, at: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def coupled(
     generators: Sequence[torch.Generator], kept: int, copies: int, channels: int, c: float, iid: bool = False
 ) -> Tensor:
-    """Noise (b, kept + copies, channels) to add to tokens after `split`.
+    """Return noise (b, kept + copies, channels) to add to tokens after `split`.
 
-    Copies of one token get covariance I - c 11' over the four, the others variance 1 - c: each entry then
-    has the variance that the noise left in the token complements to that of the next stage's start. For four
-    independent normals z of mean m, z + (sqrt(1 - 4 c) - 1) m has that covariance: no matrix is needed.
-    iid: leave the kept ones at variance 1.
+    The four copies of a token get covariance I - c 11', the other tokens variance 1 - c. Added to the noise
+    already in the tokens, each entry then has the variance of the next stage's start. No matrix is needed:
+    for four independent normals z with mean m, z + (sqrt(1 - 4 c) - 1) m has this covariance.
+
+    iid: give the other tokens variance 1.
     """
     draws = (torch.randn(kept + copies, channels, generator=g, device=g.device) for g in generators)
     z = torch.stack([*draws])

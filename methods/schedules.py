@@ -1,11 +1,11 @@
-"""Schedules of a cache: which of the steps of a trajectory run, known before the first."""
+"""Schedules of a cache: the steps of a trajectory that run, known in advance."""
 
 from collections.abc import Sequence
 from typing import Literal
 
 Phase = Literal["diffusers", "paper"]
 
-FITTED = {  # L2P (arXiv:2604.26365), for FLUX.1 at 50 steps, by the interval they stand for
+FITTED = {  # L2P (arXiv:2604.26365), for FLUX.1 at 50 steps, by average interval
     5: (0, 1, 2, 4, 6, 9, 14, 23, 30, 37, 44),
     6: (0, 1, 2, 4, 7, 14, 23, 31, 38, 45),
     7: (0, 1, 2, 4, 9, 17, 26, 35, 43),
@@ -16,14 +16,19 @@ FITTED = {  # L2P (arXiv:2604.26365), for FLUX.1 at 50 steps, by the interval th
 
 
 def refreshes(i: int, interval: int, warmup: int, phase: Phase) -> bool:
-    """Whether step i runs: the first steps, and then every `interval` steps. The first to run after the
-    warm-up is `interval` after it in TaylorSeer's code ("paper"), two after it in diffusers."""
+    """True if step i runs: the first `warmup` steps, and then every `interval` steps.
+
+    The first step to run after the warm-up is `interval` steps after it in TaylorSeer's code ("paper"), two
+    after it in diffusers.
+    """
     lead = 1 if phase == "diffusers" else -1
     return i < warmup or (i - warmup - lead) % interval == 0
 
 
 def growing(steps: int, warmup: int, growth: float) -> tuple[int, ...]:
-    """Spectrum (arXiv:2603.01623): the interval is 2 after the warm-up and grows by `growth` each time."""
+    """Spectrum (arXiv:2603.01623): after the warm-up the interval starts at 2 and grows by `growth` each
+    time.
+    """
     interval, skipped, found = 2.0, 0, [*range(min(warmup, steps))]
     for i in range(warmup, steps):
         skipped += 1
@@ -34,5 +39,7 @@ def growing(steps: int, warmup: int, growth: float) -> tuple[int, ...]:
 
 
 def stretched(full: Sequence[int], of: int, steps: int) -> tuple[int, ...]:
-    """The steps of a run of `of` steps, in one of another number: at the same shares of the way."""
+    """Map the steps `full` of a run of `of` steps to a run of `steps` steps, at the same fractions of the
+    run.
+    """
     return tuple(sorted({min(round(i * steps / of), steps - 1) for i in full}))

@@ -1,8 +1,9 @@
-"""Which tokens a sparse step runs: rules that rank tokens by what is known of them, the highest first.
+"""Rules that rank tokens for a sparse step by what is known about them; the highest are evaluated.
 
-What is known of a token is its velocity when it last ran, how long ago that was (its age), and what its kept
-velocity missed then. `python -m scripts.selections` compares them with random tokens and with the oracle,
-which knows what each token misses now: how much of its gain over random a rule finds.
+Known about a token are its velocity when last evaluated, the number of steps since (its age), and the error
+of its cached velocity at that time. `python -m scripts.selections` compares the rules with random selection
+and with an oracle that knows each token's current error: it reports the share of the oracle's gain over
+random that a rule achieves.
 """
 
 from typing import Literal
@@ -19,17 +20,23 @@ Rule = Literal["edges", "grid", "age", "change", "error", "neighbours"]
 
 
 class Missed:
-    """What is known of the tokens of one trajectory, by step: (b, n) each.
+    """Records about the tokens of one trajectory, (b, n) each.
 
-    seen: the step that a token last ran at. change, error: how far its velocity then was from the one before,
-    and from what was taken for it until then, per step between.
+    seen: step at which a token was last evaluated.
+    change: distance between its velocity then and the one before, per step in between.
+    error: distance between its velocity then and the one used for it until then, per step in between.
     """
 
     def __init__(self):
         self.seen = self.change = self.error = torch.empty(0)
 
     def update(self, step: int, new: Tensor, old: Tensor, left: Tensor, rows: Tensor | None) -> None:
-        """new, old, left: velocity of the tokens that run, (b, k, c), the one before, and what was taken."""
+        """Record the velocity `new` of the evaluated tokens, (b, k, c).
+
+        old: their velocity before.
+        left: the velocity that the cache would have used instead.
+        rows: which tokens these are, (b, k); None for all.
+        """
         if not len(self.seen):
             self.change = self.error = torch.zeros_like(new[..., 0], dtype=torch.float32)
             self.seen = torch.full_like(self.change, step)
@@ -47,8 +54,12 @@ def distance(a: Tensor, b: Tensor) -> Tensor:
 
 
 def score(rule: Rule, ageing: float, known: Missed, step: int, grid: Grid, image: Tensor, p: int) -> Tensor:
-    """Of each token, (b, n). ageing: power of a token's age that the rule is multiplied by. image: estimate
-    (b, n, c) whose tokens are p latent pixels to a side."""
+    """Return the score of each token, (b, n).
+
+    ageing: the rule's score is multiplied by the token's age to this power.
+    image: estimate (b, n, c) of the image.
+    p: side of a token in latent pixels.
+    """
     age = step - known.seen
     if rule == "grid":
         return -dithered(grid, age.device).expand_as(age)
@@ -66,7 +77,7 @@ def score(rule: Rule, ageing: float, known: Missed, step: int, grid: Grid, image
 
 
 def dithered(grid: Grid, device: torch.device) -> Tensor:
-    """Ranks (n,) in [0, 1) of the tokens of a grid, any first share of which lies evenly (Bayer 1973)."""
+    """Return ranks (n,) in [0, 1) of a grid's tokens; any lowest share is evenly spread (Bayer 1973)."""
     bits = max(*grid, 2).bit_length()
     row, column = torch.meshgrid(*(torch.arange(size, device=device) for size in grid), indexing="ij")
     rank = torch.zeros_like(row)

@@ -11,11 +11,11 @@ from fovea.methods import tokens
 
 
 def silent(**step):
-    """on_step where nobody listens."""
+    """An `on_step` that does nothing."""
 
 
 def euler(velocity, x, sigmas, on_step):
-    """One evaluation a step."""
+    """Euler's method: one evaluation per step."""
     for i, (s, s_next) in enumerate(pairwise(sigmas)):
         v = velocity(i, x, s)
         x = tokens.euler(x, v, s_next - s)
@@ -24,7 +24,7 @@ def euler(velocity, x, sigmas, on_step):
 
 
 def heun(velocity, x, sigmas, on_step):
-    """Trapezoidal rule; the last step, to sigma = 0, is Euler's."""
+    """Heun's method (trapezoidal rule); the last step, to sigma = 0, is an Euler step."""
     for i, (s, s_next) in enumerate(pairwise(sigmas)):
         v = velocity(i, x, s)
         if i < len(sigmas) - 2:
@@ -40,8 +40,8 @@ def log_snr(s):
 
 
 def dpmpp_2m(velocity, x, sigmas, on_step):
-    """DPM-Solver++(2M), arXiv:2211.01095, algorithm 2, with alpha = 1 - sigma; first order at both ends."""
-    image_last, h_last = x, 1.0  # of the step before
+    """DPM-Solver++(2M) (arXiv:2211.01095), algorithm 2, with alpha = 1 - sigma; first order at both ends."""
+    image_last, h_last = x, 1.0  # from the previous step
     for i, (s, s_next) in enumerate(pairwise(sigmas.tolist())):
         v = velocity(i, x, sigmas[i])
         image = x.float() - s * v
@@ -56,8 +56,8 @@ def dpmpp_2m(velocity, x, sigmas, on_step):
 
 
 def unipc(velocity, x, sigmas, on_step):
-    """UniPC of second order (arXiv:2302.04867), as diffusers has it."""
-    # imported here, since diffusers takes seconds
+    """Second-order UniPC (arXiv:2302.04867), as implemented in diffusers."""
+    # slow to import
     from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)

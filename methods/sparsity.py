@@ -1,4 +1,4 @@
-"""When tokens are left out, and how many: dense first steps, dense resets, a ratio on the others."""
+"""Schedule of sparse sampling: dense first steps and error resets; on the others a ratio of active tokens."""
 
 from typing import Annotated
 
@@ -8,14 +8,15 @@ from pydantic.dataclasses import dataclass
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class Sparsity:
-    """The schedule of RAS (arXiv:2502.10389), shared by every method that leaves tokens out.
+    """The schedule of RAS (arXiv:2502.10389), shared by all methods that leave tokens inactive.
 
-    steps: number of Euler steps; None for the model's own.
-    ratio: share of the tokens that run on a sparse step; 1 is the baseline.
+    steps: number of Euler steps; None for the model's default.
+    ratio: share of the tokens that are active on a sparse step; 1 is the baseline.
     start: first step that may be sparse.
-    resets: dense steps after `start`, which clear the accumulated error; None spaces two of them at thirds of
-        what follows `start`, as the paper does (12 and 20 of 28 steps).
-    fall, every: the ratio falls by `fall` every so many steps, around one average (Lumina: 1/16 every 4).
+    resets: dense steps after `start`, which clear the accumulated error. None places two, at thirds of the
+        steps after `start`, as the paper does (12 and 20 of 28 steps).
+    fall, every: the ratio falls by `fall` every `every` steps, around a constant average (Lumina: 1/16 every
+        4).
     """
 
     steps: Annotated[int, Field(ge=1, le=10_000)] | None = None
@@ -30,7 +31,7 @@ class Sparsity:
             self.sparse_steps(self.steps)
 
     def sparse_steps(self, steps: int) -> list[int]:
-        """The steps that leave tokens out. ValueError where `start` or a reset lies outside the run."""
+        """Return the sparse steps. ValueError if `start` or a reset lies outside the run."""
         if self.start >= steps:
             raise ValueError(
                 f"start={self.start}: must be less than steps={steps}; lower start or raise steps"
@@ -45,11 +46,11 @@ class Sparsity:
         return [i for i in range(self.start, steps) if i not in resets and self.ratio < 1]
 
     def saves(self, steps: int) -> bool:
-        """Whether any of so many steps, the model's own, leaves tokens out."""
+        """True if some step is sparse. steps: the model's default."""
         return bool(self.sparse_steps(steps if self.steps is None else self.steps))
 
     def left_out(self, n: int, steps: int) -> list[int]:
-        """How many of n tokens each step leaves out."""
+        """Return how many of n tokens are inactive at each step."""
         sparse = self.sparse_steps(steps)
         middle = sum(i // self.every for i in sparse) / max(len(sparse), 1)
         ratios = {i: self.ratio - self.fall * (i // self.every - middle) for i in sparse}

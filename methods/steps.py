@@ -12,12 +12,14 @@ from fovea.methods.cache import uncached
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class Steps:
-    """The baseline at another number of steps or with another solver: the curve every method has to beat.
+    """The baseline with another number of steps or another solver: the curve that every method has to beat.
 
-    steps: number of steps; None for the model's own. Heun evaluates the model twice a step, but for the last.
+    steps: number of steps; None for the model's default. Heun evaluates the model twice per step except the
+        last.
     solver: "euler", "heun", "dpm++2m" (arXiv:2211.01095) or "unipc" (arXiv:2302.04867).
-    schedule: "own", the pipeline's for this number of steps, as a user of fewer steps has it; "held", that of
-    the model's steps, where it depends on their number (FLUX.2, Qwen-Image): fewer steps and nothing else.
+    schedule: "own" is the pipeline's schedule for this number of steps, which a user of fewer steps gets.
+        "held" keeps the schedule of the model's default number of steps, where it depends on that number
+        (FLUX.2, Qwen-Image), so that only the number of steps changes.
     """
 
     steps: Annotated[int, Field(ge=1, le=10_000)] | None = None

@@ -1,5 +1,4 @@
-"""Tokens put in rows of their own, a set of rows per image; numbers drawn for them; and the Euler step, which
-moves all of them."""
+"""Operations on tokens: write rows per image, draw random numbers, and take an Euler step."""
 
 import torch
 from jaxtyping import Float, Int
@@ -9,18 +8,18 @@ from torch import Tensor
 def put(
     x: Float[Tensor, "b n c"], rows: Int[Tensor, "b k"], values: Float[Tensor, "b k c"]
 ) -> Float[Tensor, "b n c"]:
-    """x with `values` in the given rows of each image."""
+    """Return x with `values` written to the given rows of each image."""
     return x.scatter(1, rows[..., None].expand_as(values), values)
 
 
 def euler(
     x: Float[Tensor, "b n c"], v: Float[Tensor, "b n c"], ds: Float[Tensor, ""]
 ) -> Float[Tensor, "b n c"]:
-    """x + ds * v, summed in float32 as flow-matching pipelines do, in the dtype of v."""
+    """Return x + ds * v, computed in float32 as flow-matching pipelines do, in the dtype of v."""
     return (x.float() + ds * v).to(v.dtype)
 
 
 def drawn(flow, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n"]:
-    """A number in [0, 1) for each token of x, from each image's own generator."""
+    """Return a uniform number in [0, 1) for each token of x, drawn from each image's own generator."""
     draws = [torch.rand(x.shape[1], generator=g, device=g.device) for g in flow.generators]
     return torch.stack(draws).to(x.device)

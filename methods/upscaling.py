@@ -1,4 +1,4 @@
-"""Images made twice as large: by bicubic interpolation, or by a network from a file."""
+"""Upscale images by two, by bicubic interpolation or by a super-resolution network from a file."""
 
 from functools import cache, lru_cache, partial
 from pathlib import Path
@@ -14,16 +14,18 @@ BICUBIC = "bicubic"
 
 
 def check(upscaler: str) -> None:
-    """ValueError for what names neither."""
+    """Raise ValueError unless `upscaler` is "bicubic" or an existing .safetensors file."""
     if upscaler != BICUBIC and not (upscaler.endswith(".safetensors") and Path(upscaler).is_file()):
         raise ValueError(f"upscaler={upscaler}: must be {BICUBIC}, or a .safetensors file that is there")
 
 
 @lru_cache(maxsize=1)
 def load(upscaler: str) -> Any:
-    """A network of super-resolution from its file, its architecture told by the names and shapes of the
-    weights (spandrel: Real-ESRGAN, SwinIR, DAT, ...); None for bicubic. Nothing in a file is executed.
-    ValueError for a file that is none of those."""
+    """Load a super-resolution network from its file; None for "bicubic".
+
+    spandrel recognises the architecture (Real-ESRGAN, SwinIR, DAT, ...) from the names and shapes of the
+    weights. No code in the file is executed. ValueError if the file holds no supported network.
+    """
     if upscaler == BICUBIC:
         return None
     try:
@@ -44,7 +46,10 @@ def load(upscaler: str) -> Any:
 
 
 def doubled(flow, images: Float[Tensor, "b 3 h w"], upscaler: str) -> Float[Tensor, "b 3 2*h 2*w"]:
-    """In [0, 1]. Where a network makes them larger than twice, they are taken back. Its FLOPs are noted."""
+    """Return the images, in [0, 1], at twice the size, and register the network's FLOPs with the flow.
+
+    The output of a network with a larger factor is scaled down.
+    """
     network, size = load(upscaler), [2 * side for side in images.shape[2:]]
     if network is not None:
         flow.beside.append(partial(flops, upscaler, *images.shape[2:]))
@@ -56,7 +61,7 @@ def doubled(flow, images: Float[Tensor, "b 3 h w"], upscaler: str) -> Float[Tens
 
 @cache
 def flops(upscaler: str, height: int, width: int) -> int:
-    """Of the network on one image, counted without computing it."""
+    """FLOPs of the network for one image, counted on the meta device."""
     from copy import deepcopy
 
     network = deepcopy(load(upscaler).model).to("meta")

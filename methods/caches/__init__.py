@@ -1,4 +1,4 @@
-"""Caches, one file each, for `Caching` and for whatever else takes one."""
+"""Caches, one per file, for `Caching` and other methods that take one."""
 
 from typing import TYPE_CHECKING
 

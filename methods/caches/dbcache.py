@@ -1,4 +1,4 @@
-"""DBCache: the first and the last blocks always run, those between while they must (cache-dit 1.5)."""
+"""DBCache: always run the first and last blocks, and the middle ones only when needed (cache-dit 1.5)."""
 
 from typing import Annotated, ClassVar
 
@@ -10,12 +10,13 @@ from fovea.methods.cache import Cache
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class DBCache(Cache):
-    """While what the first blocks add differs little from what they added when the middle last ran, the
-    middle adds what it added then. Each image decides for itself.
+    """While the residual of the first blocks differs little from its value when the middle blocks last ran,
+    the middle blocks are skipped and their last residual is added instead. Each image decides for itself.
 
-    front, back: how many first and last blocks always run. threshold: of the relative L1 difference; where
-    it is 1 or more, cache-dit skips at any. warmup: first steps, which all run. max_skips, max_in_a_row:
-    evaluations skipped at most; None for any number.
+    threshold: bound on the relative L1 difference. cache-dit skips at any difference if it is 1 or more.
+    front, back: number of first and last blocks that always run.
+    warmup: number of first steps that run in full.
+    max_skips, max_in_a_row: maximum number of skipped evaluations, in total and in a row; None for no limit.
     """
 
     threshold: Annotated[float, Field(ge=0)] = 0.08
@@ -56,13 +57,13 @@ class DBCache(Cache):
         return velocity
 
     def due(self, change: float, skips: int, in_a_row: int) -> bool:
-        """Whether the middle of an image has to run."""
+        """True if the middle blocks of an image have to run."""
         spent = self.max_skips is not None and skips >= self.max_skips
         spent = spent or (self.max_in_a_row is not None and in_a_row >= self.max_in_a_row)
         return spent or not change < self.threshold
 
     def fits(self, blocks: int) -> None:
-        """ValueError for a model of so few blocks that none is left between."""
+        """Raise ValueError if the model has too few blocks to leave any in the middle."""
         if self.front + self.back >= blocks:
             raise ValueError(
                 f"front={self.front}, back={self.back}: leave no block between; the model has {blocks}"

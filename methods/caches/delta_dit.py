@@ -1,4 +1,4 @@
-"""Delta-DiT: reuse what a stretch of blocks adds to its input (Chen et al. 2024, arXiv:2406.01125)."""
+"""Delta-DiT: reuse the residual of a range of blocks (Chen et al. 2024, arXiv:2406.01125)."""
 
 from typing import Annotated, ClassVar
 
@@ -10,11 +10,12 @@ from fovea.methods.cache import Cache
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class DeltaDiT(Cache):
-    """Every `interval` steps all blocks run. Between, the last blocks, which draw the details, add what they
-    added before while the outline forms; the first blocks, which draw the outline, do so from then on.
+    """Every `interval` steps all blocks run. In between, some blocks reuse their last residual: the last
+    blocks, which generate details, while the outline forms; after that the first blocks, which generate the
+    outline.
 
-    share: of the blocks, how many are held, at least one. boundary: share of the steps in which the outline
-    forms.
+    share: share of the blocks that are cached, at least one.
+    boundary: share of the steps during which the outline forms.
     """
 
     interval: Annotated[int, Field(ge=1)] = 2
@@ -32,7 +33,7 @@ class DeltaDiT(Cache):
         def velocity(step, x, sigma, encodings=None):
             nonlocal delta
             e = flow.open(x, sigma, encodings)
-            ahead = step % self.interval  # of the last step that ran: what is held changes there
+            ahead = step % self.interval  # steps since the last full one, where the cached range is chosen
             held, outline = max(1, round(self.share * e.blocks)), step - ahead < self.boundary * steps
             first, last = (e.blocks - held, e.blocks) if outline else (0, held)
             h = e.run(e.hidden, 0, first)

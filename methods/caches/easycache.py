@@ -1,4 +1,4 @@
-"""EasyCache: skip the model while its output, at the rate it last changed, hardly does (arXiv:2507.02860)."""
+"""EasyCache: skip the model while its output is expected to change little (arXiv:2507.02860)."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -12,16 +12,17 @@ from fovea.methods.cache import Cache
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class EasyCache(Cache):
-    """How much the velocity changed per change of its input, between the last two steps that ran, tells how
-    much it changes now; while the sum of that since the model last ran is below the threshold, nothing runs.
-    The last step always does; each image decides for itself, by its guided velocity.
+    """The expected change of the velocity is the change of the input times the rate between the two at the
+    last two evaluations. While its sum since the last evaluation is below the threshold, nothing runs. The
+    last step always runs. Each image decides for itself, based on its guided velocity.
 
-    threshold: tau, of the summed relative change. retention: first share of the steps, which all run (5 of 50
-    for HunyuanVideo, 10 of 50 for Wan). rule: the change of the input is that from the step before, or, in
-    ComfyUI, that from the last step that ran, whose sum grows with its square: tau 0.2 and retention 0.15
-    there. (ComfyUI looks at every eighth pixel, and lets the last 5 % of the steps run.)
-    keep: what is kept from the last step that ran, velocity less input, as released, or the velocity itself,
-    which is exact on a straight path.
+    threshold: tau, for the summed relative change.
+    retention: share of first steps that all run (5 of 50 for HunyuanVideo, 10 of 50 for Wan).
+    rule: "paper" measures the change of the input from the previous step. "comfyui" measures it from the last
+        evaluated step, so that the sum grows quadratically; ComfyUI uses tau 0.2 and retention 0.15. (It also
+        looks at every eighth pixel only, and runs the last 5 % of the steps.)
+    keep: what is reused from the last evaluated step: velocity minus input, as released, or the velocity
+        itself, which is exact on a straight path.
     """
 
     threshold: Annotated[float, Field(ge=0)] = 0.05
@@ -32,13 +33,13 @@ class EasyCache(Cache):
     off: ClassVar = {"threshold": 0.0}
 
     def saves(self, steps):
-        """The rate is known from the third step on, and the last runs."""
+        """True if a step can be skipped: the rate is known from the third step on, and the last step runs."""
         return max(2, round(self.retention * steps)) < steps - 1
 
     def start(self, flow, steps):
         drift = torch.zeros(len(flow.generators), device=flow.device)
-        rate = torch.full_like(drift, torch.nan)  # unknown before two steps have run: no comparison holds
-        before = ran_x = ran_v = None  # input of the step before; of the last that ran, and its output
+        rate = torch.full_like(drift, torch.nan)  # unknown until two steps have run; NaN < threshold is false
+        before = ran_x = ran_v = None  # previous input; input and output of the last evaluation
 
         def velocity(step, x, sigma, encodings=None):
             nonlocal drift, rate, before, ran_x, ran_v
@@ -65,7 +66,7 @@ class EasyCache(Cache):
         return velocity
 
     def renewed(self, flow, x, sigma, encodings, images, ran_x, ran_v) -> Tensor:
-        """Velocity (b, n, c): evaluated for the images, answered for the others."""
+        """Return the velocity (b, n, c), evaluated for `images` and reused for the others."""
         if len(images) == len(x):
             return flow.velocity(x, sigma, encodings=encodings)
         v = ran_v if self.keep == "velocity" else x + (ran_v - ran_x)
@@ -76,5 +77,5 @@ class EasyCache(Cache):
 
 
 def size(x: Tensor) -> Tensor:
-    """Mean magnitude of each image's entries, (b, n, c) -> (b,)."""
+    """Return the mean magnitude of each image's entries, (b, n, c) -> (b,)."""
     return x.float().abs().mean((1, 2))

@@ -1,4 +1,4 @@
-"""First-block cache: the first block tells whether the others have to run (ParaAttention, diffusers)."""
+"""First-block cache: the first block decides whether the others run (ParaAttention, diffusers)."""
 
 from typing import Annotated, ClassVar
 
@@ -11,9 +11,9 @@ from fovea.methods.caches.dbcache import DBCache
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class FBCache(Cache):
-    """DBCache with one block in front, none behind and no warm-up.
+    """DBCache with one block in front, none at the back and no warm-up.
 
-    threshold: of the relative L1 difference of what the first block adds, to when the others last ran.
+    threshold: bound on the relative L1 difference of the first block's residual to when the others last ran.
     """
 
     threshold: Annotated[float, Field(ge=0)] = 0.05

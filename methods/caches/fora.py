@@ -1,4 +1,4 @@
-"""FORA: reuse what each attention and MLP put out (Selvaraju et al. 2024, arXiv:2407.01425)."""
+"""FORA: reuse the outputs of attention and MLP modules (Selvaraju et al. 2024, arXiv:2407.01425)."""
 
 from typing import Annotated, ClassVar
 
@@ -11,8 +11,9 @@ from fovea.methods.caches.taylorseer import TaylorSeer
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class FORA(Cache):
-    """Every `interval` steps all modules run, from the first on; between, their outputs are reused: a Taylor
-    series of order 0."""
+    """Every `interval` steps, starting with the first, all modules run; in between their outputs are reused.
+    This is a Taylor series of order 0.
+    """
 
     interval: Annotated[int, Field(ge=1)] = 3
 

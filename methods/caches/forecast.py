@@ -1,4 +1,4 @@
-"""The forecast family: what is forecast, by which basis, at which steps, each by itself (docs/methods.md)."""
+"""The forecast family: site, basis and schedule can be chosen independently (docs/methods.md)."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -22,16 +22,19 @@ Row = tuple[float, ...]
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class Forecast(Cache):
-    """At some steps the model runs; between, what it would give is forecast from what it gave.
+    """At some steps the model runs; at the others its output is forecast from earlier outputs.
 
-    basis: see `methods.bases`. order: of the series; where None, 1 of taylor, 2 of taylor_scaled and hermite,
-    4 of chebyshev. damping: of taylor_scaled and hermite, 0.5 where None, and the ridge of chebyshev, 0.1.
-    window: steps that meancache takes the mean of. table: rows of `fitted`, one per step.
-    at: the velocity; the last "hidden" state, before the readout, which runs at every step; the outputs of
-    all attention and MLP "modules", or of the "attention" alone.
-    schedule: "even", every `interval` steps after `warmup`, by `phase`; "growing", an interval that grows by
-    `growth` each time (Spectrum); "fitted", L2P's lists for an `interval` of 5, 6, 7, 8, 10 or 16; "dp", the
-    steps `full` of a run of `of`, which `python -m scripts.calibrate` finds by dynamic programming.
+    basis: how to extrapolate; see `methods.bases`.
+    schedule: which steps run. "even": every `interval` steps after `warmup`, by `phase`. "growing": the
+        interval grows by `growth` each time (Spectrum). "fitted": L2P's lists for an `interval` of 5, 6, 7,
+        8, 10 or 16. "dp": the steps `full` of a run of `of` steps, found by dynamic programming (`python -m
+        scripts.calibrate`).
+    at: site of the forecast: the "velocity"; the last "hidden" state before the readout, which runs at every
+        step; the outputs of all attention and MLP "modules"; or those of the "attention" modules alone.
+    order: order of the series; None for 1 with taylor, 2 with taylor_scaled and hermite, 4 with chebyshev.
+    damping: factor of taylor_scaled and hermite, 0.5 if None; ridge of chebyshev, 0.1 if None.
+    window: number of steps over which meancache averages.
+    table: weights for basis=fitted, one row per step.
     """
 
     basis: Name = "taylor"
@@ -68,16 +71,16 @@ class Forecast(Cache):
 
     @property
     def whole_run(self) -> bool:
-        """Weights by the noise levels, or by the number of the step, hold from noise to image alone."""
+        """True for bases and schedules that are only valid from noise to image."""
         return self.basis in ("fitted", "meancache") or self.schedule in ("fitted", "dp")
 
     @property
     def only_steps(self) -> int | None:
-        """The table's."""
+        """The number of rows in the table."""
         return len(self.table or ()) if self.basis == "fitted" else None
 
     def plan(self, steps: int) -> frozenset[int]:
-        """The steps that run."""
+        """Return the steps that run."""
         if self.schedule == "growing":
             return frozenset(growing(steps, self.warmup, self.growth))
         if self.schedule == "fitted":
@@ -87,7 +90,7 @@ class Forecast(Cache):
         return frozenset(i for i in range(steps) if refreshes(i, self.interval, self.warmup, self.phase))
 
     def site(self, flow, steps: int) -> Callable[[], bases.Basis]:
-        """Makes the forecast of one site, empty."""
+        """Return a constructor of empty forecasts, one per site."""
         since = self.warmup - 1 if self.phase == "paper" else 0
         order = ORDERS.get(self.basis, 1) if self.order is None else self.order
         damping = 0.5 if self.damping is None else self.damping
@@ -127,7 +130,7 @@ Runs = Callable[[int], bool]
 
 
 def of_velocity(flow, runs: Runs, site: bases.Basis) -> Velocity:
-    """Steps that do not run are forecast at the output, guidance and all; nothing is evaluated."""
+    """Forecast the guided velocity; skipped steps evaluate nothing."""
 
     def velocity(step, x, sigma, encodings=None):
         if not runs(step):
@@ -140,7 +143,7 @@ def of_velocity(flow, runs: Runs, site: bases.Basis) -> Velocity:
 
 
 def of_hidden(flow, runs: Runs, site: bases.Basis) -> Velocity:
-    """At the image tokens after the last block; the readout sees the noise level of the step."""
+    """Forecast the image tokens after the last block; the readout uses the current noise level."""
     text = None
 
     def velocity(step, x, sigma, encodings=None):
@@ -160,7 +163,7 @@ def of_hidden(flow, runs: Runs, site: bases.Basis) -> Velocity:
 def of_modules(
     flow, runs: Runs, empty: Callable[[], bases.Basis], modules: Literal["all", "attention"]
 ) -> Velocity:
-    """At what every attention and MLP puts out."""
+    """Forecast the output of each attention and MLP module."""
     sites = defaultdict(empty)
 
     def velocity(step, x, sigma, encodings=None):

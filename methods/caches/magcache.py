@@ -10,14 +10,17 @@ from fovea.methods.cache import Cache
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class MagCache(Cache):
-    """The product of the ratios since the blocks last ran tells how far their residual has drifted; while the
-    sum of its errors is small, the last residual is added again.
+    """The product of the ratios since the blocks last ran tells how far their residual has drifted. While the
+    sum of its deviations from 1 is small, the last residual is reused.
 
-    threshold: of the summed error. max_skips: steps skipped in a row at most. retention: first share of the
-    steps, which all run. ratios: mean magnitude of each step's residual over that of the step before, one per
-    step of a full run, taken at the nearest step in another; published for FLUX.1, measured by
-    `python -m scripts.calibrate` for others. as_released: what falls on step 11 of 28, counted from 0,
-    always runs, as in the authors' code for FLUX (Zehong-Ma/MagCache, 1a66b6d); diffusers does not have that.
+    threshold: bound on the summed deviation.
+    max_skips: maximum number of steps skipped in a row.
+    retention: share of first steps that all run.
+    ratios: mean magnitude of each step's residual relative to the previous step, one per step of a full run;
+        a run with another number of steps uses the nearest. Published for FLUX.1; `python -m
+        scripts.calibrate` measures them for other models.
+    as_released: always run the step that corresponds to step 11 of 28 (from 0), as the authors' code for FLUX
+        does (Zehong-Ma/MagCache, 1a66b6d) and diffusers does not.
     """
 
     threshold: Annotated[float, Field(ge=0)] = 0.06
@@ -36,7 +39,7 @@ class MagCache(Cache):
             )
 
     def runs(self, steps: int) -> list[bool]:
-        """Whether each of `steps` steps runs: known before the first."""
+        """Return for each of `steps` steps whether it runs; this is known in advance."""
         known, found = self.ratios or (), []
         ratio, skipped, error = 1.0, 0, 0.0
         for i in range(steps):

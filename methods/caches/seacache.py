@@ -1,4 +1,4 @@
-"""SeaCache: skip the blocks while what the noise leaves to be seen has hardly changed (arXiv:2602.18993)."""
+"""SeaCache: skip the blocks while what is visible through the noise hardly changes (arXiv:2602.18993)."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -13,13 +13,13 @@ from fovea.models.tokens import unpack
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class SeaCache(Gate):
-    """The gate over the blocks' input, filtered as Wiener would at this noise level: without coefficients.
+    """A gate on the blocks' input after a Wiener filter for the current noise level; needs no coefficients.
 
-    power: beta of the spectrum 1 / f^beta that images are taken to have (eq. 6); 2 for images, 3 for video.
-    indicator: what is filtered: the first block's modulated input, as in the paper, or the "latent" itself,
-    as in diffusers' hook, whose residual_order and max_consecutive_cached are 0 here.
+    power: beta in the assumed image spectrum 1 / f^beta (eq. 6); 2 for images, 3 for video.
+    indicator: what is filtered: the modulated input of the first "block", as in the paper, or the "latent",
+        as in diffusers' hook with residual_order and max_consecutive_cached of 0.
 
-    The authors leave the input of step 0 unfiltered, so that step 1 nearly always runs; here it is filtered.
+    The authors do not filter the input of step 0, so that step 1 nearly always runs; here it is filtered.
     """
 
     power: Annotated[float, Field(gt=0)] = 2.0
@@ -36,15 +36,18 @@ class SeaCache(Gate):
 
 
 def visible(picture: Tensor, sigma: Tensor, power: float) -> Tensor:
-    """picture (b, c, h, w) under the filter of eqs. 5 to 7, whose gain is 1 on average; in float32."""
+    """Filter picture (b, c, h, w) in float32 by eqs. 5 to 7, normalised to a mean gain of 1."""
     rows, columns = (gain(size, sigma, power) for size in picture.shape[2:])
     both = rows[:, None] * columns
     return torch.fft.ifft2(torch.fft.fft2(picture.float()) * (both / both.mean())).real
 
 
 def gain(size: int, sigma: Tensor, power: float) -> Tensor:
-    """Of each frequency along one side, (size,): the linear estimate of an image of spectrum 1 / f^power from
-    (1 - sigma) image + sigma noise. Of two sides it is taken to be the product, as the authors' code does."""
+    """Gain of the Wiener filter at each frequency along one side, (size,).
+
+    The filter is the linear estimate of an image with spectrum 1 / f^power from (1 - sigma) image + sigma
+    noise. The gain in two dimensions is taken as the product over both sides, as in the authors' code.
+    """
     noise = sigma.clamp(1e-6, 1 - 1e-6)
     spectrum = 1 / (torch.fft.fftfreq(size, device=sigma.device).abs() ** power + 1e-16)
     return (1 - noise) * spectrum / ((1 - noise) ** 2 * spectrum + noise**2 + 1e-16)

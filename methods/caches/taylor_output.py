@@ -12,11 +12,13 @@ from fovea.methods.schedules import Phase, refreshes
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class TaylorOutput(Cache):
-    """Every `interval` steps the model runs; between, the velocity is a Taylor series, per token: `Forecast`
-    with basis=taylor at the velocity.
+    """Every `interval` steps the model runs; in between the velocity is a Taylor series per token. Same as
+    `Forecast` with basis=taylor at the velocity.
 
-    interval, order, warmup, phase: as in TaylorSeer. It needs one tensor per order instead of some hundred,
-    and since each token has a series of its own, its children can inherit it: see `Series.carry`.
+    Stores one tensor per order instead of some hundred. As each token has its own series, a new token can
+    inherit that of its parent: see `Series.carry`.
+
+    interval, order, warmup, phase: as in TaylorSeer.
     """
 
     interval: Annotated[int, Field(ge=1)] = 3
@@ -27,7 +29,7 @@ class TaylorOutput(Cache):
     off: ClassVar = {"interval": 1}
 
     def runs(self, i: int) -> bool:
-        """Whether step i is evaluated."""
+        """True if step i is evaluated."""
         return refreshes(i, self.interval, self.warmup, self.phase)
 
     def saves(self, steps):
@@ -38,7 +40,7 @@ class TaylorOutput(Cache):
 
 
 class Series:
-    """The velocity of one trajectory."""
+    """The velocity along one trajectory."""
 
     def __init__(self, cache: TaylorOutput, flow):
         self.cache, self.flow = cache, flow
@@ -52,5 +54,5 @@ class Series:
         return v
 
     def carry(self, parents):
-        """The set of tokens changed: each goes on with the series of its parent, (b, m) row numbers."""
+        """Continue with another set of tokens, each with its parent's series. parents: (b, m), old rows."""
         self.forecast.carry(parents)

@@ -1,4 +1,4 @@
-"""TaylorSeer: forecast what each attention and MLP would put out (Liu et al. 2025, arXiv:2503.06923)."""
+"""TaylorSeer: forecast the outputs of attention and MLP modules (Liu et al. 2025, arXiv:2503.06923)."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -12,20 +12,22 @@ from fovea.methods.schedules import Phase, refreshes
 
 
 def series(order: int, warmup: int, phase: Phase) -> Differences:
-    """One output's, empty; see `TaylorSeer`."""
+    """Return the empty Taylor series of one output; see `TaylorSeer`."""
     return Differences(order, since=warmup - 1 if phase == "paper" else 0)
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class TaylorSeer(Cache):
-    """Every `interval` steps all modules run; between, each one's output is a Taylor series of its own:
+    """Every `interval` steps all modules run; in between each module's output is a Taylor series. Same as
     `Forecast` with basis=taylor at the modules.
 
-    order: of the series; 0 is reuse. Differences stand in for derivatives: order 1 meets a line, order 2 no
-    parabola. warmup: first steps, which all run. phase: the first step to run after the warm-up is `interval`
-    after it in the authors' code ("paper"), two after it in diffusers. The authors form no difference before
-    the last step of the warm-up, so that orders 2 and 3 come one and two full steps later; diffusers does.
-    modules: "attention" leaves the MLPs to run at every step, as diffusers' default does.
+    order: order of the series; 0 is reuse. Derivatives are replaced by finite differences, so order 1 is
+        exact for a line, but order 2 is not for a parabola.
+    warmup: number of first steps that all run.
+    phase: the first step to run after the warm-up is `interval` steps after it in the authors' code
+        ("paper"), two after it in diffusers. The authors form no differences before the last warm-up step, so
+        that orders 2 and 3 start one and two full steps later than in diffusers.
+    modules: "attention" lets the MLPs run at every step, which is the default in diffusers.
     """
 
     interval: Annotated[int, Field(ge=1)] = 5
@@ -37,7 +39,7 @@ class TaylorSeer(Cache):
     off: ClassVar = {"interval": 1}
 
     def runs(self, i: int) -> bool:
-        """Whether step i is evaluated."""
+        """True if step i is evaluated."""
         return refreshes(i, self.interval, self.warmup, self.phase)
 
     def saves(self, steps):

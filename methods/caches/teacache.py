@@ -7,11 +7,10 @@ from fovea.methods.gate import Gate
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class TeaCache(Gate):
-    """The gate over the first block's modulated input, whose change is rescaled to that of the output.
+    """A gate on the modulated input of the first block, whose change is rescaled to the change of the output.
 
-    coefficients: of the polynomial, highest power first, that maps the one change to the other (section 3.3).
-    They are the model's: published for FLUX and Lumina-Next, fitted by `python -m scripts.calibrate` for
-    others.
+    coefficients: polynomial from input change to output change, highest power first (section 3.3). Published
+        for FLUX and Lumina-Next; `python -m scripts.calibrate` fits them for other models.
     """
 
     coefficients: tuple[float, ...] | None = None
@@ -27,7 +26,7 @@ class TeaCache(Gate):
         return e.modulated()
 
     def rescaled(self, change: float) -> float:
-        """The polynomial, by Horner's rule."""
+        """Evaluate the polynomial by Horner's rule."""
         total = 0.0
         for coefficient in self.coefficients or ():
             total = total * change + coefficient
