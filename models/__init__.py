@@ -1,15 +1,15 @@
-"""Adapters over stock diffusers pipelines: a diffusion transformer as a velocity field on tokens.
+"""Adapters for stock diffusers pipelines: a diffusion transformer as a velocity field on tokens.
 
     with adapt(pipe) as model:                             # SD3, FLUX, Qwen-Image, ...; nothing is copied
         flow = model.flow(["a fox"], generators=[generator("a fox", seed=0)])
         x, kv, sigmas = flow.noise(), flow.new_kv(), flow.sigmas()      # (b, n, c), empty, (steps + 1,)
-        v = flow.velocity(x, sigmas[0], kv=kv)             # of all tokens; kv keeps their keys and values
-        v = flow.velocity(x, sigmas[1], kv=kv, rows=rows)  # of rows (b, k), which may differ between images
+        v = flow.velocity(x, sigmas[0], kv=kv)             # all tokens; kv stores their keys and values
+        v = flow.velocity(x, sigmas[1], kv=kv, rows=rows)  # rows (b, k), which may differ between images
         image = flow.decode(x)                             # (b, 3, h, w) in [0, 1]
 
-On all tokens, Euler steps `x = (x.float() + (sigmas[i + 1] - sigmas[i]) * v).to(v.dtype)` give what the
-pipeline's own call gives, bit for bit. `generate` does all of this for a list of prompts; `Checkpoint` finds
-and loads weights.
+On all tokens, Euler steps `x = (x.float() + (sigmas[i + 1] - sigmas[i]) * v).to(v.dtype)` reproduce the
+pipeline's own call bit for bit. `generate` does all of this for a list of prompts; `Checkpoint` finds and
+loads weights.
 """
 
 from typing import TYPE_CHECKING

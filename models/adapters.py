@@ -1,4 +1,4 @@
-"""From a stock diffusers pipeline to a `Model`, for as long as a `with` block lasts."""
+"""Adapt a stock diffusers pipeline to a `Model` for the duration of a `with` block."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,19 +17,21 @@ from fovea.models.text_limits import untold
 
 @contextmanager
 def adapt(pipe: Any, dense: Literal["tokens", "stock"] = "tokens") -> Iterator[Model]:
-    """The pipeline as a model of velocities; its own attention processors are back when the block ends.
+    """Adapt the pipeline; its own attention processors are restored when the block ends.
 
-    dense: "tokens" runs every call over the transformer's modules; "stock" runs calls on all tokens that keep
-    nothing (no kv) through the transformer's own `forward`, with the same result, for hooks that live there:
-    diffusers' and cache-dit's caches, a compiled transformer, layers that round a token by the others they
-    are given, forward hooks. Each `flow` starts their caches anew, so that one trajectory has to end before
-    the next begins. Followed in both: LoRA, offloading, compiled blocks, layerwise cast weights, quantised
-    ones where each token is treated for itself, torch's kernels of attention (set_attention_backend), every
-    schedule of FlowMatchEulerDiscreteScheduler.
+    dense: how calls on all tokens without `kv` run. "tokens" runs the transformer's modules one by one.
+        "stock" runs the transformer's own `forward`, with the same result, for whatever is attached to it:
+        diffusers' and cache-dit's caches, a compiled transformer, layers that round a token depending on the
+        others in the batch, forward hooks. Each `flow` resets these caches, so one trajectory has to end
+        before the next begins.
 
-    TypeError for another kind of pipeline, or for what it carries that is not followed: other schedulers,
-    attention processors of one's own, fused projections; see models/supported.py. RuntimeError while another
-    `adapt` has the same transformer.
+    Supported in both modes: LoRA, offloading, compiled blocks, layerwise casting, quantisation that treats
+    each token independently, torch's attention kernels (set_attention_backend), and every schedule of
+    FlowMatchEulerDiscreteScheduler.
+
+    Raises TypeError for other kinds of pipeline and for unsupported features: other schedulers, custom
+    attention processors, fused projections (models/supported.py). Raises RuntimeError while another `adapt`
+    uses the same transformer.
     """
     if dense not in ("tokens", "stock"):
         raise ValueError(f"dense={dense!r}: must be 'tokens' or 'stock'")

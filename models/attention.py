@@ -1,4 +1,4 @@
-"""What the families' attention processors are made of."""
+"""Building blocks of the families' attention processors."""
 
 import warnings
 from collections.abc import Callable
@@ -22,28 +22,32 @@ KERNELS = {
 
 
 def outside(function: Callable[..., Any], *args: Any) -> Any:
-    """Calls it: within a compiled block `uncompiled` does, which the block's graph leaves out. With what
-    differs by layer in the graph, a block would be compiled anew for each."""
+    """Call the function, outside the compiled graph if the block is compiled (see `uncompiled`).
+
+    Otherwise what differs between layers would be part of the graph, and each block would be recompiled.
+    """
     return function(*args)
 
 
 @cache
 def uncompiled() -> Callable[..., Any]:
-    """`outside`, never compiled. Made when it is needed: torch's compiler takes seconds to import."""
+    """Return `outside`, excluded from compilation. Lazy, since torch's compiler is slow to import."""
     made: Any = torch.compiler.disable(outside)
     return made
 
 
 @dataclass(eq=False)
 class Processor:
-    """One object per attention module, constant over its life: it knows its layer, no more. It computes what
-    diffusers' own does, those that it `stands_for`, bit for bit; `remembered` keeps or completes the keys
-    and values."""
+    """An attention processor, one per attention module. It knows its layer and is constant.
+
+    It computes what diffusers' own processors named in `stands_for` compute, bit for bit; `remembered` stores
+    or completes the keys and values.
+    """
 
     stands_for: ClassVar[tuple[str, ...]]
-    masked: ClassVar[bool] = False  # whether it may attend under a mask
-    grouped: ClassVar[bool] = False  # whether several queries may share a key
-    _attention_backend = None  # these two are diffusers'
+    masked: ClassVar[bool] = False  # may use an attention mask
+    grouped: ClassVar[bool] = False  # may use grouped-query attention
+    _attention_backend = None  # these two are read by diffusers
     _parallel_config = None
 
     layer: int
@@ -52,7 +56,7 @@ class Processor:
     outside: Callable[..., Any] = outside
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, **options) -> Tensor:
-        """Scaled dot-product attention on (b, s, heads, d), by torch's kernel of that name."""
+        """Scaled dot-product attention on (b, s, heads, d) with the selected torch kernel."""
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))
         if self.kernel == "auto":
             return F.scaled_dot_product_attention(q, k, v, **options).transpose(1, 2)
@@ -61,7 +65,7 @@ class Processor:
 
 
 def heads(x: Tensor, n: int, *projections) -> list[Tensor]:
-    """x projected, split into n heads: (b, s, n, d) each."""
+    """Apply the projections to x and split each result into n heads: (b, s, n, d)."""
     return [project(x).unflatten(-1, (n, -1)) for project in projections]
 
 
@@ -72,7 +76,7 @@ def normed(norm, x: Tensor) -> Tensor:
 def remembered(
     own: Processor, k: Tensor, v: Tensor, memory: Literal["joint", "image"]
 ) -> tuple[Tensor, Tensor]:
-    """The keys and values (b, s, heads, d) to attend over, given those that this call has computed."""
+    """Return the keys and values (b, s, heads, d) to attend over, given those computed in this call."""
     call = own.call
     if call.kv is None:
         return k, v
@@ -80,8 +84,10 @@ def remembered(
 
 
 def lacks(kernel: str, device: str, dtype: torch.dtype, masked: bool, grouped: bool) -> bool:
-    """Whether torch has no such kernel for what a processor computes: tried on a few tokens, under a mask and
-    with shared keys, which no processor has at once."""
+    """True if torch has no such kernel for what a processor computes.
+
+    Tries the kernel on a few tokens, with a mask and with grouped queries, which no processor uses at once.
+    """
     tried = [(False, True)] * grouped + [(True, False)] * masked
     return any(_lacks(kernel, device, dtype, *need) for need in tried or [(False, False)])
 
@@ -90,7 +96,7 @@ def _lacks(kernel: str, device: str, dtype: torch.dtype, masked: bool, grouped: 
     q, k = (torch.zeros(1, heads, 16, 64, device=device, dtype=dtype) for heads in (4, 2 if grouped else 4))
     mask = torch.ones(1, 1, 1, 16, device=device, dtype=torch.bool) if masked else None
     with sdpa_kernel(KERNELS[kernel]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's reasons, one by one
+        warnings.simplefilter("ignore")  # torch warns about each reason
         try:
             F.scaled_dot_product_attention(q, k, k, attn_mask=mask, enable_gqa=grouped)
         except RuntimeError:
@@ -99,7 +105,7 @@ def _lacks(kernel: str, device: str, dtype: torch.dtype, masked: bool, grouped: 
 
 
 def keys_values(attn, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Lumina's keys, normed across heads, and values: (b, s, kv heads, d) each."""
+    """Return Lumina's keys, normalised across heads, and values: (b, s, kv heads, d) each."""
     width = attn.to_q.out_features // attn.heads
     k, v = normed(attn.norm_k, attn.to_k(x)), attn.to_v(x)
     return k.unflatten(-1, (-1, width)), v.unflatten(-1, (-1, width))
@@ -112,7 +118,7 @@ def turn(x: Tensor, rotations: Tensor) -> Tensor:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of x (b, s, heads, d) by cos, sin (s, d) or, unlike diffusers' own, (b, s, d)."""
+    """Rotary embedding of x (b, s, heads, d) by cos, sin (s, d) or, unlike in diffusers, (b, s, d)."""
     a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
     turned = stack([-b, a], -1).flatten(3)
     return (x.float() * cos.unsqueeze(-2) + turned.float() * sin.unsqueeze(-2)).to(x.dtype)

@@ -1,16 +1,16 @@
-"""What the families' autoencoders call by different names, from their configs."""
+"""Properties of the families' autoencoders, which have different config keys."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def factor(config: Mapping[str, Any]) -> int:
-    """Pixels to a side of a latent pixel."""
+    """Return the side of a latent pixel in pixels."""
     if "block_out_channels" in config:
         return 2 ** (len(config["block_out_channels"]) - 1)
-    return 2 ** len(config["temperal_downsample"])  # Qwen-Image's; diffusers' spelling
+    return 2 ** len(config["temperal_downsample"])  # Qwen-Image; the spelling is diffusers'
 
 
 def channels(config: Mapping[str, Any]) -> int:
-    """Channels of the latent."""
+    """Return the number of latent channels."""
     return config["latent_channels"] if "latent_channels" in config else config["z_dim"]

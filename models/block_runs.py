@@ -1,4 +1,4 @@
-"""What an evaluation of the transformer consisted of: FLOPs, traces and no-ops are counted from it."""
+"""Records of what an evaluation of the transformer ran, from which FLOPs, traces and no-ops are derived."""
 
 from typing import Literal, NamedTuple
 
@@ -7,11 +7,15 @@ Modules = Literal["attention", "all"]
 
 
 class BlockRun(NamedTuple):
-    """A stretch of blocks that ran on some images of a batch.
+    """A range of blocks that ran on some images of a batch.
 
-    k, n: tokens that ran, and that were attended over, of each image. first, last: blocks first to last - 1.
-    images: which of the batch. ends: embedding and readout are counted here. cached: parts of every block
-    that a cache answered. looked: the first block's input was normalised for a look at it alone.
+    k: tokens evaluated per image.
+    n: tokens attended over per image.
+    first, last: the blocks first to last - 1.
+    images: indices in the batch.
+    ends: whether embedding and readout ran too.
+    cached: parts of every block that a cache answered.
+    looked: whether the first block's input was modulated for inspection only.
     """
 
     k: int
@@ -25,5 +29,5 @@ class BlockRun(NamedTuple):
 
     @property
     def blocks(self) -> int:
-        """Blocks executed; one whose attention and MLP are both cached is not."""
+        """Number of blocks executed; 0 if attention and MLP are both cached."""
         return 0 if len(self.cached) == 2 else self.last - self.first

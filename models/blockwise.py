@@ -1,4 +1,4 @@
-"""Blockwise evaluation: the transformer opened between its blocks. Caches of features are written with it."""
+"""Blockwise evaluation: run the transformer block by block. Feature caches are built on it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -25,11 +25,13 @@ class Evaluation:
         e = flow.open(x, sigma)
         h = e.run(e.hidden, 0, 1)      # the first block
         h = e.run(h, 1)                # the others
-        v = e.velocity(h)              # (b, n, c), guided: what flow.velocity(x, sigma) gives, bit for bit
+        v = e.velocity(h)              # (b, n, c), guided; equals flow.velocity(x, sigma) bit for bit
 
-    b: images. block_runs: what runs is noted here. hidden: the state before the first block. contexts: one
-    for each of `cond.passes`; where these are several, a state holds one behind the other, shorter texts
-    filled up.
+    b: number of images.
+    block_runs: list to which the blocks run are appended.
+    hidden: state before the first block.
+    contexts: one per entry of `cond.passes`. With several passes, a state concatenates them along the batch,
+        with shorter texts padded.
     """
 
     transformer: Transformer
@@ -44,17 +46,19 @@ class Evaluation:
         return len(self.transformer.blocks)
 
     def modulated(self) -> Float[Tensor, "b n d"]:
-        """Input of the first block's attention over the image: normalised and modulated (TeaCache)."""
+        """Return the input of the first block's attention at the image tokens (TeaCache's indicator)."""
         self.block_runs.append(BlockRun(0, 0, 0, 0, tuple(range(self.b)), looked=True))
         return together([self.transformer.modulated(*part) for part in self.parts(self.hidden)])
 
     def watched(self, difference: Hidden) -> Float[Tensor, "_ s d"]:
-        """What blocks added to the state, of the tokens at which the family's caches look: the image's."""
+        """Return a difference of two states at the tokens that the family's caches compare."""
         return together([self.transformer.watched(*part) for part in self.parts(difference)])
 
     def change(self, now: Tensor, before: Tensor) -> list[float]:
-        """Relative L1 distance of two tensors (b', n, d), one per image, over both halves of its guidance.
-        Waits for the device once."""
+        """Return the relative L1 distance of two tensors (b', n, d) per image, over both guidance halves.
+
+        Synchronises with the device once.
+        """
         distance, size = (
             (t.abs().unflatten(0, (-1, self.b)).mean((0, 2, 3))) for t in (now - before, before)
         )
@@ -72,11 +76,13 @@ class Evaluation:
         record: Record | None = None,
         recall: Recall | None = None,
     ) -> Hidden:
-        """The state after blocks first to last - 1, of some `images` of the batch or of all.
+        """Run blocks first to last - 1 and return the state, for some `images` of the batch or all.
 
-        record(site, outputs) is told what each attention and MLP module puts out; recall(site) is asked
-        instead of running them. modules: which of them; "attention" leaves the MLPs to run. Sites count from
-        the first block of the first pass on.
+        modules: modules that `record` and `recall` apply to; with "attention" the MLPs always run.
+        record: called as record(site, outputs) with the outputs of each such module.
+        recall: recall(site) returns outputs in place of running the module.
+
+        Sites are numbered from the first block of the first pass.
         """
         last = self.blocks if last is None else last
         chosen = tuple(range(self.b)) if images is None else tuple(images)
@@ -101,14 +107,14 @@ class Evaluation:
         return found[0] if len(found) == 1 else Hidden.join(found)
 
     def parts(self, hidden: Hidden) -> list[tuple[Hidden, Context]]:
-        """The state of each pass, with what its blocks are given besides."""
+        """Return the state and context of each pass."""
         if len(self.contexts) == 1:
             return [(hidden, self.contexts[0])]
         texts = [half.text for half in self.cond.passes]
         return [(hidden.part(i, texts), context) for i, context in enumerate(self.contexts)]
 
     def rows(self, images: Sequence[int], hidden: Hidden | None = None) -> Tensor:
-        """Rows of b', or of the state of one pass, that belong to the images: one per half of guidance."""
+        """Return the batch rows of the images, one per guidance half, in b' or in the state of one pass."""
         image = (self.hidden if hidden is None else hidden).image
         halves = len(image) // self.b
         return torch.tensor(
@@ -116,7 +122,7 @@ class Evaluation:
         )
 
     def merge(self, old: Hidden | None, new: Hidden, due: Sequence[bool]) -> Hidden:
-        """`new` for the images that are due, `old` for the others."""
+        """Return `new` for the images that are due and `old` for the others."""
         if old is None or all(due):
             return new
         if not any(due):
@@ -132,8 +138,11 @@ class Evaluation:
         first: int = 0,
         last: int | None = None,
     ) -> tuple[Hidden, Hidden]:
-        """The state after a stretch of blocks and what they added to it: computed for the images that are
-        due, `hidden + residual` for the others. residual may be None where all are due."""
+        """Return the state after a range of blocks and their residual.
+
+        The blocks run for the images that are due; the others get `hidden + residual`. residual may be None
+        if all are due.
+        """
         if residual is None or all(due):
             after = self.run(hidden, first, last)
             return after, after - hidden
@@ -147,12 +156,12 @@ class Evaluation:
 
     @torch.no_grad()
     def readout(self, hidden: Hidden) -> Float[Tensor, "_ n c"]:
-        """Normalisation and projection after the last block, of both halves of guidance."""
+        """Normalise and project the state after the last block, for both guidance halves."""
         return together([self.transformer.leave(*part) for part in self.parts(hidden)])
 
     @torch.no_grad()
     def velocity(self, hidden: Hidden) -> Float[Tensor, "b n c"]:
-        """The readout, guided."""
+        """Return the guided velocity from the state after the last block."""
         return self.transformer.guide(self.readout(hidden), self.cond)
 
 
@@ -164,9 +173,13 @@ def together(parts: list[Tensor]) -> Tensor:
 def rerouted(
     transformer: Transformer, modules: Modules, record: Record | None, recall: Recall | None, turn: int
 ) -> Iterator[None]:
-    """Attention and MLP modules tell `record` or ask `recall` for as long as the block lasts. turn: which
-    pass of guidance this is; each has sites of its own. Compiled blocks run as they are meanwhile: what
-    stands for a module's forward is another at each step, and they would be compiled anew for each."""
+    """Route the outputs of attention and MLP modules to `record` or from `recall` while the block lasts.
+
+    turn: index of the guidance pass; each pass has its own sites.
+
+    Compiled blocks run eagerly meanwhile: the replaced forwards change at each step and would trigger
+    recompilation.
+    """
     if record is None and recall is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""Which weights to load, and whether they can be had: decided before anything heavy is imported."""
+"""Which weights to load and whether they are available, decided before any heavy import."""
 
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -14,17 +14,17 @@ from fovea.models.folder import cell, fault, parameters, read
 from fovea.models.quantize import KINDS, config, obstacle, quantise
 
 ROOT = Path(__file__).resolve().parent.parent
-SHORT = 512  # tokens of text that every family takes
-GRAPHS = 64  # of one function, for all models and sizes of a process
+SHORT = 512  # text tokens that every family supports
+GRAPHS = 64  # compiled graphs per function, for all models and sizes in a process
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 class MissingWeights(RuntimeError):
-    """The weights of a checkpoint cannot be had here, or do not fit; the message names the ways out."""
+    """The weights of a checkpoint are not available or do not fit in memory; the message names remedies."""
 
 
 def among(names: Collection[str]) -> Callable[[Any], str]:
-    """The check of a setting that is one of these, with what pydantic says of a Literal."""
+    """Return a validator for one of `names`, with pydantic's message for a Literal."""
     *most, last = map(repr, names)
     expected = f"{', '.join(most)} or {last}" if most else last
 
@@ -38,16 +38,22 @@ def among(names: Collection[str]) -> Callable[[Any], str]:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Checkpoint:
-    """A pipeline's weights and how they are used by default.
+    """A pipeline's weights and default settings.
 
-    path: a hub id, or a local folder with a model_index.json, relative to the working folder or to the
-    repository. weights: "random" builds `architecture` at full size without training, for timing only.
-    dtype "auto": bfloat16 on a GPU, float32 on a CPU. height, width: pixels. guidance: see `Model.encode`.
-    max_sequence_length: text tokens at most, None is the pipeline's own default; Lumina-Next's are fixed.
-    offload: "model" keeps on the device the component that runs, "sequential" the layer (diffusers' own, for
-    a GPU). compile: "blocks" compiles each of the transformer's blocks by torch.compile. quantize: the
-    weights of its linear layers, see models/quantize.py; the text encoders' stay as they are. attention:
-    torch's kernel for the transformer's, see models/attention.py; auto: torch picks.
+    path: hub id, or local folder with a model_index.json, relative to the working directory or the
+        repository.
+    weights: "random" builds `architecture` at full size without training, for timing only.
+    dtype: "auto" is bfloat16 on a GPU and float32 on a CPU.
+    height, width: image size in pixels.
+    guidance: see `Pipeline.encode`.
+    max_sequence_length: maximum number of text tokens; None for the pipeline's own default. Fixed for
+        Lumina-Next.
+    offload: "model" keeps only the running component on the device, "sequential" only the running layer
+        (diffusers' own, for GPUs).
+    compile: "blocks" compiles each transformer block with torch.compile.
+    quantize: quantisation of the transformer's linear layers (models/quantize.py); text encoders are
+        unchanged.
+    attention: torch's attention kernel for the transformer (models/attention.py); "auto" lets torch choose.
     """
 
     family: Annotated[str, PlainValidator(among(FAMILIES))]
@@ -98,7 +104,7 @@ class Checkpoint:
 
     @property
     def blocks(self) -> int | None:
-        """Blocks of the transformer; None where its config is not on this machine."""
+        """Number of transformer blocks; None if the config is not on this machine."""
         if self.weights == "random":
             config = SIZES[str(self.architecture)].architecture["transformer"][1]
         else:
@@ -108,18 +114,20 @@ class Checkpoint:
 
     @property
     def pipelines(self) -> tuple[str, ...]:
-        """Names of the pipeline's class; the first is today's."""
+        """Names of the pipeline's class, the current one first."""
         return FAMILIES[self.family].pipelines
 
     @property
     def by_steps(self) -> bool:
-        """Whether the schedule depends on the number of steps, see `Pipeline`."""
+        """Whether the schedule depends on the number of steps; see `Pipeline`."""
         return FAMILIES[self.family].pipeline.by_steps
 
     @property
     def local(self) -> list[Path]:
-        """Where `path` may lie on this machine, if it names a place on it at all. The embedded models are not
-        looked up on the hub, where anybody may take such a name."""
+        """Possible locations of `path` on this machine, empty for a hub id.
+
+        The embedded models are never looked up on the hub, where anyone could register such a name.
+        """
         path = Path(self.path).expanduser()
         places = [base / path for base in (Path.cwd(), ROOT)]
         return [place for place in places if place.parent.is_dir() or self.embedded]
@@ -134,20 +142,20 @@ class Checkpoint:
 
     @property
     def folder(self) -> Path | None:
-        """The folder that `path` names, or the hub's whole copy of it in the local cache; None without."""
+        """The folder of `path`, or the complete copy in the local hub cache; None if there is neither."""
         if self.local:
             return self.local_folder
         from huggingface_hub import try_to_load_from_cache
 
         try:
             index = try_to_load_from_cache(self.path, "model_index.json")
-        except ValueError:  # no hub id
+        except ValueError:  # not a hub id
             return None
         copy = Path(index).parent if isinstance(index, str) else None
         return copy if copy and not fault(copy, self.pipelines) else None
 
     def check(self) -> None:
-        """MissingWeights if `load` cannot succeed. Takes seconds and loads nothing."""
+        """Raise MissingWeights if `load` cannot succeed. Takes seconds and loads nothing."""
         if self.offload == "sequential" and self.placed()[0] == "cpu":
             raise MissingWeights(
                 "model.offload=sequential moves layers to a GPU and back, and there is none: "
@@ -169,7 +177,7 @@ class Checkpoint:
         self.check_memory(parameters(folder) / 1e9)
 
     def check_attention(self) -> None:
-        """Whether torch has the kernel for what the family computes, in the dtype, on the device."""
+        """Check that torch has the attention kernel for this family, dtype and device."""
         import torch
 
         from fovea.models.attention import KERNELS, lacks
@@ -186,7 +194,7 @@ class Checkpoint:
             )
 
     def check_hub(self) -> None:
-        """Whether the hub has the weights for us."""
+        """Check that the weights can be downloaded from the hub."""
         if self.embedded:
             raise self.missing("it comes with a checkout of the repository, not with the package")
         if self.local:
@@ -218,16 +226,16 @@ class Checkpoint:
         else:
             return
         if self.offload != "none" and device != "cpu":
-            return  # a component or a layer at a time
+            return  # only a component or a layer at a time is on the device
         size = KINDS[self.quantize].bits / 8 if self.quantize != "none" else BYTES[dtype]
         need, has = billions * 1e9 * size / 2**30, free / 2**30
         if need > has:
-            half = "" if BYTES[dtype] == 2 else "; model.dtype=bfloat16 takes half"
-            half += "" if device == "cpu" else "; model.offload=model takes the largest component's"
-            raise self.missing(f"in {dtype} they take {need:.1f} GiB, {device} has {has:.1f} GiB free{half}")
+            hint = "" if BYTES[dtype] == 2 else "; model.dtype=bfloat16 takes half"
+            hint += "" if device == "cpu" else "; model.offload=model takes the largest component's"
+            raise self.missing(f"in {dtype} they take {need:.1f} GiB, {device} has {has:.1f} GiB free{hint}")
 
     def placed(self) -> tuple[str, str]:
-        """Device and dtype, "auto" resolved."""
+        """Return device and dtype with "auto" resolved."""
         device = self.device
         if device == "auto":
             import torch
@@ -244,7 +252,7 @@ class Checkpoint:
         )
 
     def load(self) -> Any:
-        """The stock diffusers pipeline as the settings have it; safetensors only, and no code of its own."""
+        """Load the stock diffusers pipeline with these settings; safetensors only, no remote code."""
         import torch
 
         from fovea.models.adapters import adapt
@@ -259,16 +267,14 @@ class Checkpoint:
         elif self.offload == "sequential":
             pipe.enable_sequential_cpu_offload(device=device)
         if self.compile == "blocks":
-            torch._dynamo.config.recompile_limit = (
-                GRAPHS  # beyond, torch runs a block as it is without a word
-            )
+            torch._dynamo.config.recompile_limit = GRAPHS  # beyond this, torch silently runs blocks eagerly
             with adapt(pipe) as model:
                 for block in model.blocks:
                     block.compile()
         return pipe
 
     def stored(self, device: str, dtype: str) -> Any:
-        """The pipeline as it is stored or built, quantised if asked for."""
+        """Load or build the pipeline, quantised if requested."""
         import diffusers
         import torch
 
@@ -281,7 +287,7 @@ class Checkpoint:
         else:
             given = {"dtype": own, "use_safetensors": True, "quantization_config": quantised}
             pipe = kind.from_pretrained(self.folder or self.path, **given).to(device)
-        if self.family == "lumina":  # the pipeline takes every autoencoder for an x8 one
+        if self.family == "lumina":  # the pipeline hard-codes a factor of 8
             pipe.vae_scale_factor = factor(pipe.vae.config)
         if self.quantize != "none" and quantised is None:
             quantise(pipe.transformer, self.quantize)

@@ -1,8 +1,8 @@
-"""Components that the families' public checkpoints share, from their configs; see `family.Size`."""
+"""Configurations of components shared by the families' public checkpoints; see `family.Size`."""
 
 from typing import Any
 
-# ids of the special tokens of the tokenizers in random_weights.py, for the text encoders' configurations
+# special token ids of the tokenizers in random_weights.py, for the text encoders' configs
 CLIP_IDS = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
 GEMMA_IDS = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
 QWEN_IDS = {"pad_token_id": 0, "eos_token_id": 2, "bos_token_id": None}

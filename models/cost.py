@@ -1,13 +1,13 @@
-"""What runs on a pretended GPU costs: kernels, with the FLOPs and the bytes of each, and memory.
+"""Cost of running on a pretended GPU: kernels with their FLOPs and bytes, and memory.
 
     with pretend() as gpu:
         ...
-        with costs(model.transformer) as spent:
+        with counted(model.transformer, {}) as spent:
             x = method(flow)
         spent.operations, spent.peak
 
-Modules of one kind cost the same at equal shapes: each runs once per shape and is counted again after that,
-so that FLUX.1's 50 steps take seconds.
+Modules of the same kind cost the same at equal shapes: each runs once per shape, and its cost is reused after
+that. FLUX.1's 50 steps take seconds.
 """
 
 import math
@@ -32,19 +32,17 @@ from fovea.models.transformer import Transformer
 
 aten = torch.ops.aten
 UNWRITTEN = {aten.empty, aten.empty_like, aten.new_empty, aten.empty_strided, aten.new_empty_strided}
-READS_ROWS = {
-    aten.index,
-    aten.index_select,
-    aten.gather,
-    aten.embedding,
-}  # what they take, not all they are given
+READS_ROWS = {aten.index, aten.index_select, aten.gather, aten.embedding}  # read only what they select
 WRITES_ROWS = {aten.index_copy_, aten.index_put_, aten.scatter_, aten.scatter_add_}
-OVERWRITES = {aten.copy_, aten.fill_, aten.zero_, aten.normal_}  # what they are given first is not read
+OVERWRITES = {aten.copy_, aten.fill_, aten.zero_, aten.normal_}  # do not read their first argument
 
 
 class Costs(TorchDispatchMode):
-    """operations: kernels so far, by FLOPs and bytes. live, peak: bytes of the tensors that came into being
-    since and are still there, and the most of them there were at once."""
+    """Counts kernels and memory while active.
+
+    operations: kernels so far, by FLOPs and bytes.
+    live, peak: current and maximum bytes of tensors allocated since the start.
+    """
 
     def __init__(self, device: str = "cuda") -> None:
         super().__init__()
@@ -70,7 +68,7 @@ class Costs(TorchDispatchMode):
         return out
 
     def hold(self, tensor: Tensor) -> None:
-        """Counts its memory for as long as it is there."""
+        """Count the tensor's memory until it is freed."""
         memory, place = tensor.untyped_storage(), storage(tensor)
         if place not in self._held:
             self._held.add(place)
@@ -84,8 +82,10 @@ class Costs(TorchDispatchMode):
 
 
 class FusedAttention(TorchFunctionMode):
-    """Scaled dot-product attention as one kernel that keeps no scores, as on a GPU, whatever torch takes
-    here. Its result has the layout of FlashAttention's, (b, s, heads, d), and no values."""
+    """Scaled dot-product attention as one fused kernel, as on a GPU, whatever backend torch would use here.
+
+    The result has FlashAttention's layout, (b, s, heads, d), and no values.
+    """
 
     def __init__(self, costs: Costs) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class FusedAttention(TorchFunctionMode):
 
 
 class Kept(NamedTuple):
-    """What there is to know of a tensor without values."""
+    """Description of a tensor without values."""
 
     shape: torch.Size
     stride: tuple[int, ...]
@@ -114,8 +114,12 @@ class Kept(NamedTuple):
 
 
 class Known(NamedTuple):
-    """Of a module that ran. peak: bytes at once beyond those that were there before. out: its results. keys:
-    by the number of its attention, the keys and values that the trajectory keeps."""
+    """Cost and results of a module that ran.
+
+    peak: peak bytes beyond those allocated before.
+    out: its results.
+    keys: keys and values stored for the trajectory, by index of the attention module.
+    """
 
     operations: Operations
     peak: int
@@ -124,9 +128,9 @@ class Known(NamedTuple):
 
 
 class Replay:
-    """A module's forward that runs once for each of its kind and each shape of what it is given.
+    """A module's forward that runs once per kind of module and input shapes, and is replayed after that.
 
-    within: itself and the modules in it. Where a cache has put others in place of their forwards, it runs.
+    within: submodules. If a cache has replaced one of their forwards, the module always runs.
     """
 
     def __init__(self, module: nn.Module, call: Call, costs: Costs, known: dict[Any, Known]) -> None:
@@ -172,7 +176,7 @@ class Replay:
 
 @contextmanager
 def counted(transformer: Transformer, known: dict[Any, Known]) -> Iterator[Costs]:
-    """What runs inside is counted. known: the modules that ran before, for the next call."""
+    """Count what runs inside. known: modules that ran before; pass it to the next call to reuse them."""
     with ExitStack() as stack:
         found = stack.enter_context(Costs())
         stack.enter_context(FusedAttention(found))
@@ -184,7 +188,7 @@ def counted(transformer: Transformer, known: dict[Any, Known]) -> Iterator[Costs
 
 
 def traffic(op: Any, args: tuple, given: list[Tensor], made: list[Tensor]) -> int:
-    """Bytes that a kernel reads and writes, each of its tensors once."""
+    """Return the bytes that a kernel reads and writes, counting each tensor once."""
     if op in READS_ROWS:
         return sum(map(size, given[1:])) + 2 * sum(map(size, made))
     if op in WRITES_ROWS:
@@ -195,7 +199,7 @@ def traffic(op: Any, args: tuple, given: list[Tensor], made: list[Tensor]) -> in
 
 
 def size(t: Tensor) -> int:
-    """Bytes of its entries, each once that an expanded dimension repeats."""
+    """Return the bytes of a tensor's entries, counting expanded dimensions once."""
     return math.prod(n for n, stride in zip(t.shape, t.stride(), strict=True) if stride) * t.element_size()
 
 
@@ -216,5 +220,5 @@ def _on(device: str, tree: Any) -> list[Tensor]:
 
 
 def _device(t: Tensor) -> torch.device:
-    """Asking a fake tensor the usual way is an operation of its own."""
+    """Return the device; for a fake tensor the usual attribute would dispatch an operation."""
     return t.fake_device if isinstance(t, FakeTensor) else t.device

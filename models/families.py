@@ -1,4 +1,4 @@
-"""The families there are. A new one is a file like flux.py, and its line here."""
+"""The supported families. A new one is a file like flux.py and an entry here."""
 
 from fovea.models import flux, flux2, flux2_klein, lumina, qwen, sd3, zimage
 from fovea.models.family import Family, Size

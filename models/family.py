@@ -1,4 +1,4 @@
-"""All that is known of one family of models; each stands in its own file as `FAMILY`."""
+"""The description of a family of models; each is in the family's own file as `FAMILY`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,11 +12,13 @@ Architecture = dict[str, tuple[str, dict[str, Any]]]  # component -> class name,
 
 @dataclass(frozen=True)
 class Size:
-    """A public checkpoint's architecture, for `weights=random`: full size, but for text encoders of two
-    layers, or of narrow ones where the pipeline reads between them, and the vocabulary of the tokenizers made
-    here. Their width is full, for the right text embeddings; their time is not what such a run measures.
+    """Architecture of a public checkpoint, for `weights=random`.
 
-    billions: of parameters, of the public checkpoint and of this.
+    All is full size, except that text encoders have two layers (or, where the pipeline reads intermediate
+    states, narrow layers) and the vocabulary of the tokenizers built here. Their embedding width is full, so
+    text embeddings have the right shape; their run time is not representative.
+
+    billions: parameters in billions, of the public checkpoint and of this one.
     """
 
     architecture: Architecture
@@ -25,8 +27,13 @@ class Size:
 
 @dataclass(frozen=True)
 class Family:
-    """pipelines: names of diffusers' class and of those that old checkpoints call it. parts: components that
-    it must have. processor: class of the attention processors. sizes: by name."""
+    """A family of models.
+
+    pipelines: name of the diffusers class, followed by older names used in checkpoints.
+    parts: components that the pipeline must have.
+    processor: class of the attention processors.
+    sizes: public checkpoints by name.
+    """
 
     name: str
     pipelines: tuple[str, ...]

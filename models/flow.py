@@ -1,4 +1,4 @@
-"""One batch of images to be made, as a velocity field on tokens: all that an acceleration method sees."""
+"""A batch of images to sample, as a velocity field on tokens: all that an acceleration method sees."""
 
 import math
 from collections import Counter
@@ -23,11 +23,15 @@ from fovea.models.transformer import Transformer
 class Flow:
     """dx/dsigma = velocity(x, sigma), from noise at sigma = 1 to the image at sigma = 0.
 
-    x: tokens (b, n, c), row-major over `grid`; each is one patch of the latent, flattened as (channel, row,
-    column). generators: one per image; every random number of an image comes from its own. steps: the number
-    of steps asked for. block_runs: what ran so far; decoded, encoded: grids of the images that were on the
-    way; beside: FLOPs per image of whatever else ran on it, each to be counted when asked for. compared: what
-    a cache set against its threshold where it might have answered, of each image.
+    x denotes tokens (b, n, c), in row-major order over `grid`; each is one patch of the latent, flattened as
+    (channel, row, column).
+
+    generators: one per image; all random numbers of an image come from its own.
+    steps: requested number of steps.
+    block_runs: what the transformer has run so far.
+    decoded, encoded: grids of the images decoded and encoded on the way.
+    beside: functions returning the FLOPs per image of anything else that ran.
+    compared: per image, the values that a cache compared with its threshold when deciding whether to skip.
     """
 
     transformer: Transformer
@@ -52,34 +56,34 @@ class Flow:
 
     @property
     def shift(self) -> float:
-        """h of the pipeline's schedule, in which an even u becomes sigma = h u / (1 + (h - 1) u)."""
+        """Shift h of the pipeline's schedule, which maps an even u to sigma = h u / (1 + (h - 1) u)."""
         return self.pipeline.shift(self.steps, self.grid)
 
     @property
     def pixels(self) -> int:
-        """Latent pixels in a token: its channels are c / pixels."""
+        """Number of latent pixels per token; c / pixels is the number of channels."""
         return self.transformer.patch**2
 
     def noise(self, grid: Grid | None = None) -> Float[Tensor, "b n c"]:
-        """The next draw of each image's generator, as the pipeline would draw it."""
+        """Draw noise from each image's generator, as the pipeline would."""
         return self.pipeline.noise(self.generators, grid or self.grid)
 
     def sigmas(
         self, steps: int | None = None, grid: Grid | None = None, like: int | None = None
     ) -> Float[Tensor, " steps_and_1"]:
-        """The pipeline's own noise levels, from 1 to 0. like: see `Pipeline.sigmas`."""
+        """Return the pipeline's own noise levels, from 1 to 0. like: see `Pipeline.sigmas`."""
         return self.pipeline.sigmas(self.steps if steps is None else steps, grid or self.grid, like)
 
     def encodings(
         self, positions: Float[Tensor, "b n 2"] | None = None, grid: Grid | None = None
     ) -> Encodings:
-        """Positional encodings of `grid`, or of tokens at (row, column) `positions` in units of its cells."""
+        """Return positional encodings of `grid`, or of tokens at (row, column) `positions` in its cells."""
         if positions is None and grid is None:
             return self._encodings
         return self.transformer.encodings(grid or self.grid, positions)
 
     def new_kv(self) -> KV:
-        """An empty memory for one trajectory."""
+        """Return an empty cache of keys and values for one trajectory."""
         return KV()
 
     def velocity(
@@ -92,9 +96,10 @@ class Flow:
         encodings: Encodings | None = None,
         images: Sequence[int] | None = None,
     ) -> Float[Tensor, "i k c"]:
-        """Velocity of the tokens `rows` (all if None), guidance included. See `Transformer.velocity`.
+        """Return the guided velocity of the tokens `rows` (all if None). See `Transformer.velocity`.
 
-        images: which of the batch alone are evaluated, all of their tokens; without `kv` and `rows`.
+        images: evaluate only these images of the batch, all of their tokens; not combined with `kv` or
+            `rows`.
         """
         k, n, encodings, cond = (
             x.shape[1] if rows is None else rows.shape[1],
@@ -110,7 +115,7 @@ class Flow:
     def open(
         self, x: Float[Tensor, "b n c"], sigma: Float[Tensor, ""], encodings: Encodings | None = None
     ) -> Evaluation:
-        """The evaluation of all tokens, to be run block by block by the caller; see `Evaluation`."""
+        """Start an evaluation of all tokens that the caller runs block by block; see `Evaluation`."""
         self._note(x.shape[1], x.shape[1], 0)
         own, encodings = self.transformer, encodings or self._encodings
         entered = [own.enter(x, sigma, half, encodings) for half in self.cond.passes]
@@ -125,35 +130,38 @@ class Flow:
     def decode(
         self, x: Float[Tensor, "b n c"], grid: Grid | None = None, raw: bool = False
     ) -> Float[Tensor, "b 3 h w"]:
-        """Images in [0, 1]. raw: as the autoencoder gives them, in [-1, 1] and somewhat beyond."""
+        """Decode to images in [0, 1]; raw=True returns the autoencoder's output, about [-1, 1]."""
         self.decoded.append(grid or self.grid)
         return (self.pipeline.decoded if raw else self.pipeline.decode)(x, grid or self.grid)
 
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n c"]:
-        """Tokens of images in [0, 1]: what `decode` gives, back again but for what the autoencoder loses."""
+        """Encode images in [0, 1] to tokens: the inverse of `decode` up to the autoencoder's loss."""
         self.encoded.append(self.pipeline.grid(*images.shape[2:]))
         return self.pipeline.encoded(2 * images - 1)
 
     def least_compared(self) -> float | None:
-        """Where a cache answered nothing, the threshold above which it would have; None without one."""
+        """Return the smallest finite value compared with a cache's threshold; None if there is none.
+
+        For a cache that skipped nothing, this is the threshold above which it would have.
+        """
         found = [value for each in self.compared for value in torch.as_tensor(each).tolist()]
         return min((value for value in found if math.isfinite(value)), default=None)
 
     def of(self, image: int, since: int = 0, until: int | None = None) -> list[BlockRun]:
-        """What ran for one image, between two entries of the list."""
+        """Return the block runs of one image, from entry `since` to `until` of the list."""
         return [w for w in self.block_runs[since:until] if image in w.images]
 
     def blocks(self, image: int = 0, since: int = 0, until: int | None = None) -> int:
-        """Executions of transformer blocks for one image."""
+        """Number of transformer blocks executed for one image."""
         return sum(w.blocks for w in self.of(image, since, until))
 
     def tokens(self, image: int = 0, since: int = 0, until: int | None = None) -> float:
-        """Evaluations of one token by the whole transformer, its blocks counted as equal shares of it."""
+        """Number of evaluations of a token by the whole transformer, for one image; blocks count equally."""
         return sum(w.k * w.blocks for w in self.of(image, since, until)) / len(self.transformer.blocks)
 
     def flops(self, image: int = 0) -> int:
-        """FLOPs of the transformer for one image so far, by the closed form, and of what ran on the way."""
-        alike = Counter(run._replace(images=()) for run in self.of(image))  # of many steps, few runs differ
+        """FLOPs for one image so far: of the transformer (closed form), decoding, encoding and `beside`."""
+        alike = Counter(run._replace(images=()) for run in self.of(image))  # most steps run the same blocks
         evaluated = sum(
             times * self.transformer.flops(run, text=half.text, guided=half.guided)
             for run, times in alike.items()

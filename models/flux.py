@@ -1,4 +1,4 @@
-"""FLUX.1 (github.com/black-forest-labs/flux): blocks of two streams, then of one; rotary positions."""
+"""FLUX.1 (github.com/black-forest-labs/flux): double-stream, then single-stream blocks; rotary positions."""
 
 from typing import Any, ClassVar
 
@@ -46,13 +46,16 @@ class FluxAttention(Processor):
         e, x = (
             out[:, : e.shape[1]].contiguous(),
             out[:, e.shape[1] :].contiguous(),
-        )  # as stock: other kernels else
+        )  # as in diffusers; other kernels would run otherwise
         return attn.to_out[1](attn.to_out[0](x)), attn.to_add_out(e)
 
 
 class FluxTransformer(Transformer):
-    """FluxTransformer2DModel. The pipeline evaluates the halves of guidance one after the other; here they
-    are one batch, but for a transformer with caches, which keep the halves apart."""
+    """FluxTransformer2DModel.
+
+    The pipeline evaluates the guidance halves one after the other; here they are one batch, except for a
+    transformer with caches, which keep the halves separate.
+    """
 
     @staticmethod
     def latent(dit: Any) -> tuple[int, int]:
@@ -69,7 +72,7 @@ class FluxTransformer(Transformer):
         return Conditioning(embeds, constants, guided, guidance, stock)
 
     def ids(self, positions: Tensor) -> Tensor:
-        """The three axes of the rotation: nothing, row, column."""
+        """Return positions on the three rotary axes: unused, row, column."""
         return cat([torch.zeros_like(positions[..., :1]), positions], -1)
 
     def encodings(self, grid: Grid, positions: Tensor | None = None) -> Encodings:
@@ -79,7 +82,7 @@ class FluxTransformer(Transformer):
         return Encodings(grid, tuple(tables), positions is None)
 
     def time(self, sigma: Tensor, b: int) -> Tensor:
-        """Rounded to the model's dtype, as in the pipeline."""
+        """Return the time rounded to the model's dtype, as in the pipeline."""
         return (sigma * 1000).expand(b).to(self.dtype) / 1000
 
     def stack(self):
@@ -87,7 +90,7 @@ class FluxTransformer(Transformer):
 
     def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> Entered:
         vector = self.modulation(self.dit.time_text_embed, self.time(sigma, len(x)) * 1000, cond)
-        cos, sin = tables  # text stands at (0, 0, 0), where the rotation is none
+        cos, sin = tables  # text is at (0, 0, 0), where the rotation is the identity
         still = cos.new_ones(len(cos), cond.text, cos.shape[2])
         rope = cat([still, cos], 1), cat([torch.zeros_like(still), sin], 1)
         return Hidden(self.dit.x_embedder(x), cond.embeds), Context(vector, rope)
@@ -112,7 +115,7 @@ class FluxTransformer(Transformer):
         if modules == "attention":
             return [block.attn for block in self.blocks], []
         answering = [m for block in double for m in (block.attn, block.ff, block.ff_context)]
-        # one projection takes attention and MLP of a single block together
+        # in a single-stream block one projection combines attention and MLP
         idle = [m for block in single for m in (block.attn, block.proj_mlp)]
         return [*answering, *(block.proj_out for block in single)], idle
 
@@ -126,7 +129,7 @@ class FluxTransformer(Transformer):
 
         if not (cond.guided and cached(self.dit)):
             return run(slice(None))
-        b = len(x) // 2  # a cache keeps the halves of guidance apart, as the pipeline's own calls do
+        b = len(x) // 2  # caches expect separate calls for the guidance halves, as in the pipeline
         given = run(slice(b, None))
         with evaluation(self.dit, "uncond"):
             return cat([run(slice(b)), given])
@@ -143,7 +146,7 @@ class FluxTransformer(Transformer):
     def block_macs(self, block: Any, k: int, n: int, text: int) -> dict[str, int]:
         a = block.attn
         pairs = 2 * a.inner_dim * (k + text) * (n + text)
-        if hasattr(block, "proj_mlp"):  # a block of one stream
+        if hasattr(block, "proj_mlp"):  # a single-stream block
             return {
                 "modulation": weights(block.norm),
                 "attention": (k + text) * weights(a) + pairs,
@@ -160,9 +163,9 @@ class FluxTransformer(Transformer):
 class FluxPipeline(Pipeline):
     """diffusers' FluxPipeline.
 
-    Guidance: a transformer with `guidance_embeds` (FLUX.1-dev) takes `guidance` as an input, and
-    `true_cfg_scale` above 1 adds classifier-free guidance. One without (FLUX.1-schnell) takes either as the
-    scale of classifier-free guidance, 1 (none) by default.
+    Guidance: with embedded guidance (`guidance_embeds`, FLUX.1-dev), `guidance` is an input of the
+        transformer, and `true_cfg_scale` above 1 adds classifier-free guidance. Without (FLUX.1-schnell),
+        either is the scale of classifier-free guidance, 1 (none) by default.
     """
 
     limits = ("max_sequence_length", "true_cfg_scale")
@@ -209,7 +212,7 @@ class FluxPipeline(Pipeline):
         return super().schedule(steps, grid) | {"sigmas": np.linspace(1.0, 1 / steps, steps)}
 
 
-BLOCKS = {"num_layers": 19, "num_single_layers": 38}  # the class's other defaults are FLUX.1's, too
+BLOCKS = {"num_layers": 19, "num_single_layers": 38}  # the class's other defaults match FLUX.1
 DEV: Architecture = {
     "pipeline": ("FluxPipeline", {}),
     "transformer": ("FluxTransformer2DModel", {"guidance_embeds": True} | BLOCKS),

@@ -1,5 +1,8 @@
-"""FLUX.2 (github.com/black-forest-labs/flux2): FLUX.1's two kinds of blocks, with a modulation that all of a
-kind share, rotary positions of the text too, and a latent of 32 channels scaled by batch statistics."""
+"""FLUX.2 (github.com/black-forest-labs/flux2).
+
+Unlike FLUX.1, all blocks of a kind share their modulation, the text has rotary positions too, and the latent
+has 32 channels normalised by batch statistics.
+"""
 
 from typing import Any, ClassVar
 
@@ -21,12 +24,12 @@ from fovea.models.transformer import Entered, weights
 
 
 class Flux2Attention(Processor):
-    """Attention over text, then image; with the MLP beside it in the blocks of one stream."""
+    """Attention over text, then image; in single-stream blocks fused with the MLP."""
 
     stands_for: ClassVar = ("Flux2AttnProcessor", "Flux2ParallelSelfAttnProcessor")
 
     def __call__(self, attn, hidden_states, *given):
-        """given: of two streams (text, mask, rotations), of one (mask, rotations)."""
+        """given: (text, mask, rotations) in double-stream, (mask, rotations) in single-stream blocks."""
         if len(given) == 2:
             return self.parallel(attn, hidden_states, given[-1])
         x, e = hidden_states, given[0]
@@ -52,7 +55,7 @@ class Flux2Attention(Processor):
 
 
 class Flux2Transformer(FluxTransformer):
-    """Flux2Transformer2DModel. What modulates the blocks is computed once per evaluation and kind."""
+    """Flux2Transformer2DModel. The modulation is computed once per evaluation and kind of block."""
 
     def condition(self, stock, guided, guidance):
         resident(self.dit)
@@ -65,7 +68,7 @@ class Flux2Transformer(FluxTransformer):
         return Conditioning(embeds, constants, guided, guidance, stock, tables=tables)
 
     def ids(self, positions: Tensor) -> Tensor:
-        """The four axes of the rotation: which image, row, column, which text token."""
+        """Return positions on the four rotary axes: image index, row, column, text token."""
         nothing = torch.zeros_like(positions[..., :1])
         return cat([nothing, positions, nothing], -1)
 
@@ -102,7 +105,7 @@ class Flux2Transformer(FluxTransformer):
 
     def sites(self, modules: Modules):
         double, single = self.dit.transformer_blocks, self.dit.single_transformer_blocks
-        if modules == "attention":  # of one stream: with the MLP, from which it is not to be told apart
+        if modules == "attention":  # in single-stream blocks the module includes the MLP
             return [block.attn for block in self.blocks], []
         answering = [m for block in double for m in (block.attn, block.ff, block.ff_context)]
         return [*answering, *(block.attn for block in single)], []
@@ -130,7 +133,7 @@ class Flux2Transformer(FluxTransformer):
 
 
 class Flux2Pipeline(Pipeline):
-    """diffusers' Flux2Pipeline (dev): guidance is an input of the model, and there is none besides."""
+    """diffusers' Flux2Pipeline (dev): guidance is an input of the model, without classifier-free guidance."""
 
     by_steps = True
 
@@ -142,7 +145,7 @@ class Flux2Pipeline(Pipeline):
         return self.transformer.condition(stock, False, 1.0)
 
     def embedded(self, prompts: Any, limit: int | None) -> dict[str, Tensor]:
-        """Prompts as keyword arguments of the transformer's forward."""
+        """Encode prompts as keyword arguments of the transformer's forward."""
         embeds, ids = self.pipe.encode_prompt([*prompts], max_sequence_length=512 if limit is None else limit)
         return {"encoder_hidden_states": embeds.to(self.transformer.dtype), "txt_ids": ids}
 
@@ -159,7 +162,7 @@ class Flux2Pipeline(Pipeline):
         return [Reader(processor.tokenizer, limit, written)]
 
     def noise(self, generators, grid):
-        """Drawn as whole tokens."""
+        """Draw noise directly as tokens, as the pipeline does."""
         from diffusers.utils.torch_utils import randn_tensor
 
         own = self.transformer
@@ -168,7 +171,7 @@ class Flux2Pipeline(Pipeline):
         return drawn.flatten(2).transpose(1, 2)
 
     def schedule(self, steps: int, grid: Grid) -> dict[str, Any]:
-        """The shift falls with the number of steps."""
+        """Return scheduler arguments; the shift decreases with the number of steps."""
         from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 
         given = {"num_inference_steps": steps, "sigmas": np.linspace(1.0, 1 / steps, steps)}
@@ -177,7 +180,7 @@ class Flux2Pipeline(Pipeline):
         return given | {"mu": compute_empirical_mu(grid.n, steps)}
 
     def scaled(self, latents):
-        """The autoencoder's statistics are those of tokens."""
+        """Denormalise by the autoencoder's batch statistics, which are per channel of a token."""
         deviation, mean = self._statistics(latents)
         return self._joined(self._split(latents) * deviation + mean)
 
@@ -186,7 +189,7 @@ class Flux2Pipeline(Pipeline):
         return self._joined((self._split(latents) - mean) / deviation)
 
     def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Deviation and mean, to be laid over (b, c, rows, p, columns, p)."""
+        """Return standard deviation and mean, broadcastable to (b, c, rows, p, columns, p)."""
         vae, patch = self.pipe.vae, self.transformer.patch
         deviation = torch.sqrt(vae.bn.running_var + vae.config.batch_norm_eps)
         both = (t.to(latents).view(-1, 1, patch, 1, patch) for t in (deviation, vae.bn.running_mean))
@@ -208,7 +211,7 @@ SCHEDULER = (
 )
 DEV: Architecture = {
     "pipeline": ("Flux2Pipeline", {}),
-    "transformer": ("Flux2Transformer2DModel", {}),  # the class's defaults are dev's
+    "transformer": ("Flux2Transformer2DModel", {}),  # the class's defaults match dev
     "vae": ("AutoencoderKLFlux2", {}),
     "scheduler": SCHEDULER,
     "text_encoder": MISTRAL_SMALL,

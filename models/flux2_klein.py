@@ -1,4 +1,4 @@
-"""FLUX.2-klein: FLUX.2 without embedded guidance, and with Qwen3 in Mistral's place."""
+"""FLUX.2-klein: FLUX.2 without embedded guidance, with Qwen3 instead of Mistral as text encoder."""
 
 import torch
 
@@ -10,8 +10,11 @@ from fovea.models.tokens import Conditioning, apart
 
 
 class KleinPipeline(Flux2Pipeline):
-    """diffusers' Flux2KleinPipeline: classifier-free guidance in two passes, with the prompt and without;
-    none for a distilled transformer, whatever the scale."""
+    """diffusers' Flux2KleinPipeline.
+
+    Classifier-free guidance takes two passes, with and without the prompt; distilled transformers have none,
+    whatever the scale.
+    """
 
     @torch.no_grad()
     def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
@@ -41,7 +44,7 @@ class KleinPipeline(Flux2Pipeline):
 
 
 def klein(double: int, single: int, heads: int, text: int, distilled: bool) -> Architecture:
-    """text: width of its Qwen3, of which three layers' states are taken together."""
+    """Return the architecture. text: width of Qwen3, of which the states of three layers are concatenated."""
     transformer = {
         "num_layers": double,
         "num_single_layers": single,

@@ -1,4 +1,4 @@
-"""What a diffusers folder on disk holds, read without loading it."""
+"""Inspect a diffusers folder on disk without loading it."""
 
 import json
 import math
@@ -13,13 +13,13 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def cell(folder: Path | None) -> int:
-    """Pixels to a side of a token: the autoencoder's factor times patches of 2; 16 without a folder."""
+    """Return the side of a token in pixels: the autoencoder's factor times a patch of 2; 16 by default."""
     config = read(folder / "vae" / "config.json") if folder else {}
     return 2 * factor(config) if config else 16
 
 
 def fault(folder: Path, pipelines: tuple[str, ...]) -> str | None:
-    """Why the folder is no complete checkpoint of one of `pipelines`; None if it is."""
+    """Return why the folder is not a complete checkpoint of one of `pipelines`; None if it is."""
     index = read(folder / "model_index.json")
     if not index:
         return f"{folder} has no model_index.json"
@@ -40,7 +40,7 @@ def fault(folder: Path, pipelines: tuple[str, ...]) -> str | None:
 
 
 def lacking(component: Path) -> list[str]:
-    """The weight files that a component needs and does not have."""
+    """Return the weight files that a component needs but does not have."""
     indices = [f for f in component.glob("*.safetensors.index.json") if f.name.count(".") == 3]
     needed = {name for index in indices for name in read(index)["weight_map"].values()}
     if not needed and not any(component.glob("*.safetensors")):
@@ -49,13 +49,13 @@ def lacking(component: Path) -> list[str]:
 
 
 def parameters(folder: Path) -> int:
-    """Parameters of the components that diffusers loads, variants of other precisions left out."""
+    """Number of parameters of the components that diffusers loads, excluding other precision variants."""
     files = [f for f in sorted(folder.glob("*/*.safetensors")) if f.name.count(".") == 1]
     return sum(map(stored, files))
 
 
 def stored(file: Path) -> int:
-    """Parameters in a safetensors file, from its header: 8 bytes of length, then JSON."""
+    """Number of parameters in a safetensors file, from its header (8 bytes of length, then JSON)."""
     with open(file, "rb") as stream:
         header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
     return sum(math.prod(t["shape"]) for name, t in header.items() if name != "__metadata__")

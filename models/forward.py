@@ -1,5 +1,7 @@
-"""What sits around a transformer's own forward: offloading, caches, hooks, a compiler. A run over its modules
-does not pass it."""
+"""What may be attached to a transformer's own forward: offloading, caches, hooks, a compiler.
+
+Running the transformer's modules directly bypasses all of it.
+"""
 
 import inspect
 from collections.abc import Iterable, Iterator
@@ -10,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-PLAIN = (Tensor, nn.Parameter, FakeTensor)  # kinds of weights that hold their own numbers, or pretend to
+PLAIN = (Tensor, nn.Parameter, FakeTensor)  # types of unquantised weights
 
 
 def around_forward(dit: Any) -> Iterator[tuple[str, str]]:
-    """What sits around the transformer's own forward, which a run over its modules does not pass, with what
-    takes it off."""
+    """Yield what is attached to the transformer's own forward, with the remedy; running its modules bypasses
+    it.
+    """
     config = getattr(dit, "_cache_config", None)
     others = {name for name in hooks(dit) if name != "layerwise_casting" and "group_offloading" not in name}
     inner = getattr(dit, "_orig_mod", dit)
@@ -42,13 +45,12 @@ def around_forward(dit: Any) -> Iterator[tuple[str, str]]:
 
 
 def compiled(modules: Iterable[nn.Module]) -> bool:
-    """Whether any of them was compiled, as `module.compile()` does."""
+    """True if any module was compiled by `module.compile()`."""
     return any(module._compiled_call_impl is not None for module in modules)
 
 
 def mixing(dit: nn.Module) -> str | None:
-    """The first kind of its layers with other weights than plain numbers that does not treat each token for
-    itself, in words."""
+    """Return a description of the first quantised layer that does not treat tokens independently, if any."""
     kinds: dict[Any, nn.Module] = {}
     for module in dit.modules():
         weight = getattr(module, "weight", None)
@@ -61,8 +63,10 @@ def mixing(dit: nn.Module) -> str | None:
 
 @torch.no_grad()
 def separate(layer: nn.Module, dit: nn.Module) -> bool:
-    """Whether a layer gives tokens the same bits whatever the tokens beside them are: tried, with others a
-    thousand times as large."""
+    """True if a layer's output for a token does not depend on the other tokens, bit for bit.
+
+    Tried with other tokens scaled by a thousand.
+    """
     own: Any = layer
     held = [*layer.parameters(), *layer.buffers(), *dit.parameters()]
     device = next((t.device for t in held if not t.is_meta), torch.device("cpu"))
@@ -71,7 +75,7 @@ def separate(layer: nn.Module, dit: nn.Module) -> bool:
         x = torch.randn(1, 16, own.in_features, generator=torch.Generator().manual_seed(0)).to(device, dtype)
         beside = torch.cat([x[:, :8], 1000 * x[:, 8:]], 1)
         return torch.equal(layer(x)[:, :8], layer(beside)[:, :8])
-    except (AttributeError, NotImplementedError, RuntimeError, TypeError):  # none that takes tokens
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError):  # does not take tokens
         return False
 
 
@@ -80,16 +84,16 @@ def _stock(forward: Any) -> bool:
 
 
 def hooks(dit: nn.Module) -> set[str]:
-    """Names of diffusers' hooks on the transformer and its modules."""
+    """Return the names of diffusers' hooks on the transformer and its modules."""
     registries = (getattr(module, "_diffusers_hook", None) for module in dit.modules())
     return {name for registry in registries if registry is not None for name in registry.hooks}
 
 
 def restart(dit: Any) -> None:
-    """A new trajectory: the caches on the transformer forget the last one, as in the pipeline's own call."""
+    """Reset the caches on the transformer for a new trajectory, as the pipeline's own call does."""
     if getattr(dit, "_cache_config", None) is not None:
         dit._reset_stateful_cache()
-    if getattr(dit, "_is_cached", False):  # cache-dit: one context for each list of blocks
+    if getattr(dit, "_is_cached", False):  # cache-dit has one context per list of blocks
         settings = (getattr(module, "_context_kwargs", None) for module in dit.modules())
         for name, options in {s["name"]: s for s in settings if s}.items():
             dit._context_manager.reset_context(name, **options)
@@ -100,12 +104,12 @@ def cached(dit: Any) -> bool:
 
 
 def evaluation(dit: Any, name: str) -> AbstractContextManager:
-    """Around a call of the transformer's forward: tells its caches which half of guidance it is."""
+    """Context for a call of the transformer's forward that tells its caches the guidance half."""
     return dit.cache_context(name) if hasattr(dit, "cache_context") else nullcontext()
 
 
 def resident(dit: nn.Module) -> None:
-    """Brings an offloaded transformer to its device. Its hook waits for a forward that is not called."""
+    """Move an offloaded transformer to its device. Its hook waits for a forward that is never called."""
     hook: Any = getattr(dit, "_hf_hook", None)
     if hook is not None:
         hook.pre_forward(dit)

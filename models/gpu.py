@@ -1,4 +1,4 @@
-"""A GPU by its data sheet, and the least time that operations take on it: a roofline."""
+"""A GPU's data sheet, and the minimum time that operations take on it by the roofline model."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class Operation(NamedTuple):
-    """One kernel: its FLOPs, 2 per multiply-add, and the bytes that it reads and writes in memory."""
+    """One kernel: its FLOPs, 2 per multiply-add, and the bytes it reads and writes in memory."""
 
     flops: int
     bytes: int
@@ -24,12 +24,19 @@ Operations = Counter[Operation]
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Gpu:
-    """name: in words. tflops: peak of dense bfloat16 with float32 sums, TFLOP/s; float32: of float32 outside
-    tensor cores, torch's own choice for it. memory: GiB. bandwidth: of that memory, GB/s. source: of these.
+    """A GPU by its data sheet, with the efficiency that kernels reach on it.
 
-    compute, traffic: the shares of peak and bandwidth that kernels reach. launch: microseconds that each
-    kernel costs besides. reserve: GiB that hold no tensor, of the driver's context, libraries' workspace and
-    the allocator's gaps. The roofline itself (doi:10.1145/1498765.1498785) has 1, 1 and 0.
+    name: display name.
+    tflops: peak of dense bfloat16 with float32 accumulation, TFLOP/s.
+    float32: peak of float32 without tensor cores (torch's default), TFLOP/s.
+    memory: GiB.
+    bandwidth: memory bandwidth, GB/s.
+    source: source of these numbers.
+    compute, traffic: fraction of peak and of bandwidth that kernels reach.
+    launch: overhead per kernel, microseconds.
+    reserve: GiB not available for tensors: driver context, library workspaces and allocator fragmentation.
+
+    The pure roofline model (doi:10.1145/1498765.1498785) has compute = traffic = 1 and launch = 0.
     """
 
     name: str
@@ -48,12 +55,12 @@ class Gpu:
         return replace(self, tflops=self.float32)
 
     def seconds(self, operations: Mapping[Operation, int]) -> float:
-        """Of kernels one after the other, each bound by what it computes or by what it moves."""
+        """Time of kernels in sequence, each bound by compute or memory traffic."""
         flops, moved = self.tflops * 1e12 * self.compute, self.bandwidth * 1e9 * self.traffic
         each = ((max(op.flops / flops, op.bytes / moved), count) for op, count in operations.items())
         return sum((busy + self.launch * 1e-6) * count for busy, count in each)
 
     def roofline(self, operations: Mapping[Operation, int]) -> float:
-        """Seconds at peak and full bandwidth, with launches that cost nothing."""
+        """Time in seconds at peak and full bandwidth, without launch overhead."""
         flops, moved = self.tflops * 1e12, self.bandwidth * 1e9
         return sum(max(op.flops / flops, op.bytes / moved) * count for op, count in operations.items())

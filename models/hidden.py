@@ -1,4 +1,4 @@
-"""What passes from block to block of a transformer, and what every block is given besides."""
+"""The state passed from block to block of a transformer, and the other inputs of the blocks."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,9 +11,12 @@ from fovea.models.tokens import padded
 
 @dataclass(frozen=True, eq=False)
 class Hidden:
-    """The state between two blocks, or a difference of two: image tokens (b', n, d) and text tokens
-    (b', text, d), where b' counts the halves of guidance. text is None where the family's text does not
-    change (Lumina), and after the last block of SD3, which drops it."""
+    """State between two blocks, or a difference of two states.
+
+    image: image tokens (b', n, d); b' counts the guidance halves.
+    text: text tokens (b', text, d). None if the family's text is constant (Lumina), and after the last block
+        of SD3, which drops it.
+    """
 
     image: Tensor
     text: Tensor | None
@@ -29,32 +32,37 @@ class Hidden:
         return Hidden(of(self.image, other.image), text)
 
     def take(self, rows: Tensor) -> "Hidden":
-        """The given rows of the batch b'."""
+        """Return the given rows of the batch b'."""
         return Hidden(self.image[rows], None if self.text is None else self.text[rows])
 
     def part(self, i: int, texts: Sequence[int]) -> "Hidden":
-        """The i-th of as many equal parts of the batch as there are lengths of text, without its padding."""
+        """Return the i-th of `len(texts)` equal parts of the batch, without text padding.
+
+        texts: text length of each part.
+        """
         image = self.image.chunk(len(texts))[i]
         return Hidden(image, None if self.text is None else self.text.chunk(len(texts))[i][:, : texts[i]])
 
     @staticmethod
     def join(parts: Sequence["Hidden"]) -> "Hidden":
-        """One batch of the parts, with zeros behind the shorter texts."""
+        """Concatenate the parts to one batch, with shorter texts padded by zeros."""
         texts = [part.text for part in parts if part.text is not None]
         return Hidden(torch.cat([part.image for part in parts]), padded(texts) if texts else None)
 
     def put(self, rows: Tensor, other: "Hidden") -> "Hidden":
-        """This state with `other` in the given rows."""
+        """Return this state with `other` written to the given rows."""
         text = None if self.text is None or other.text is None else self.text.index_copy(0, rows, other.text)
         return Hidden(self.image.index_copy(0, rows, other.image), text)
 
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What every block of one evaluation is given besides the state, with b' in front.
+    """Inputs of all blocks of one evaluation besides the state; the first dimension is b'.
 
-    vector: modulation. tables: positional encodings, (1 or b', ...) each. text, mask, keys: Lumina's prompt.
-    modulations: what modulates all blocks of a kind (FLUX.2).
+    vector: modulation.
+    tables: positional encodings, (1 or b', ...) each.
+    text, mask, keys: the prompt (Lumina).
+    modulations: modulation shared by all blocks of a kind (FLUX.2).
     """
 
     vector: Tensor

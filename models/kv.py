@@ -1,4 +1,4 @@
-"""Keys and values that outlive one call, in an object that the caller owns."""
+"""Keys and values kept across calls, in an object owned by the caller."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +9,9 @@ from torch import Tensor
 
 
 class KV:
-    """Keys and values of all tokens of one trajectory, by pass of guidance and attention layer; never copied.
+    """Keys and values of all tokens of one trajectory, by guidance pass and attention layer; never copied.
 
-    `size` is (batch with its guidance halves, image tokens), set by the dense call that filled it.
+    size: (batch including guidance halves, image tokens), set by the dense call that filled it.
     """
 
     def __init__(self) -> None:
@@ -25,10 +25,12 @@ class KV:
     def remember(
         self, turn: int, layer: int, k: Tensor, v: Tensor, slots: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Keeps keys and values (b, s, heads, d), or overwrites rows `slots` of the flattened (b * s, width)
-        memory; gives all of it."""
+        """Store keys and values (b, s, heads, d), or overwrite some rows, and return all of them.
+
+        slots: rows to overwrite in the cache flattened to (b * s, width).
+        """
         if slots is None:
-            # they are this call's own: kept, and copied only out of a projection that holds more
+            # stored without a copy, unless they are views of a larger projection
             self.layers[turn, layer] = kept = k.contiguous(), v.contiguous()
             return kept
         kept = self.layers[turn, layer]
@@ -40,11 +42,12 @@ class KV:
 
 @dataclass
 class Call:
-    """What the attention processors must know of the velocity call in progress; empty between calls.
+    """What attention processors need to know about the velocity call in progress; empty between calls.
 
-    turn: which pass of guidance, of those that run one after the other. joint, image: the rows that a sparse
-    call writes in the memories of attention over image and text, and over the image alone; None in a dense
-    call. text: Lumina's keys and values of the prompt, by layer.
+    turn: index of the guidance pass.
+    joint, image: rows that a sparse call writes in the caches of attention over image and text, and over the
+        image alone; None in a dense call.
+    text: keys and values of the prompt by layer (Lumina).
     """
 
     kv: KV | None = None
@@ -63,5 +66,5 @@ class Call:
 
 
 def flat(rows: Tensor, n: int) -> Tensor:
-    """rows (b, k) of n tokens each, as rows of the flattened batch: (b * k,)."""
+    """Map rows (b, k), of n tokens per image, to rows of the flattened batch: (b * k,)."""
     return (rows + n * torch.arange(len(rows), device=rows.device)[:, None]).flatten()

@@ -21,8 +21,9 @@ from fovea.models.transformer import Entered, Transformer, weights
 class LuminaAttention(Processor):
     """Self-attention over the image with rotary keys, or cross-attention to the text, whose keys have none.
 
-    The stock self-attention mask is all ones and left out: the same result, faster. Under the text's mask
-    keys are laid out for each query's head: with shared ones a GPU has no fused kernel but cuDNN's.
+    The stock self-attention mask is all ones and omitted: same result, faster. Under the text's mask, shared
+    keys are repeated for each query head: with grouped queries and a mask, the only fused GPU kernel is
+    cuDNN's.
     """
 
     stands_for: ClassVar = ("LuminaAttnProcessor2_0",)
@@ -49,23 +50,24 @@ class LuminaAttention(Processor):
         k = turn(k, key_rotary_emb)
         k, v = self.outside(remembered, self, k, v, "image")
         scale = attn.scale
-        if base_sequence_length is not None:  # proportional attention: more keys, sharper softmax
+        if base_sequence_length is not None:  # proportional attention: sharper softmax with more keys
             scale = math.sqrt(math.log(k.shape[1], base_sequence_length)) * scale
         return self.attend(q, k, v, scale=scale, enable_gqa=True)
 
 
 def prompt(own: Processor) -> tuple[Tensor, Tensor] | None:
-    """Keys and values of the prompt, if the call has them."""
+    """Return the keys and values of the prompt, if the call has them."""
     return own.call.text.get(own.layer)
 
 
 class LuminaTransformer(Transformer):
-    """LuminaNextDiT2DModel. Its time is 1 - sigma, so that the output is negated; half of the output
-    channels, the learned sigma, is dropped.
+    """LuminaNextDiT2DModel. Its time is 1 - sigma, so the output is negated.
+
+    Half of the output channels, the learned sigma, is dropped.
 
     watershed, proportional: `scaling_watershed` and `proportional_attn` of the pipeline, at its defaults.
-    With a watershed below 1 the rotations change on the way, and keys kept from before are stale.
-    trained: pixels to a side of the training images.
+        With a watershed below 1 the rotations change during sampling, and earlier cached keys are stale.
+    trained: side of the training images in pixels.
     """
 
     blank_shape = (1, 1, 1, 1)
@@ -88,7 +90,7 @@ class LuminaTransformer(Transformer):
         return Conditioning(embeds, constants, guided, guidance, stock, mask.bool(), keys)
 
     def rotary(self, positions: Tensor, linear: float, ntk: float) -> Tensor:
-        """Complex rotations (b, n, d / 2) on the CPU, where the pipeline computes them."""
+        """Return complex rotations (b, n, d / 2), computed on the CPU as in the pipeline."""
         from diffusers.models.embeddings import get_1d_rotary_pos_embed
 
         half = self.dit.head_dim // 2
@@ -99,11 +101,11 @@ class LuminaTransformer(Transformer):
         return torch.stack(row_and_column, -1).flatten(1).unflatten(0, positions.shape[:2])
 
     def scale(self, grid: Grid) -> float:
-        """Side of the image over the side of the training images, in pixels."""
+        """Side of the image relative to the training images."""
         return math.sqrt(grid.n * self.cell**2 / self.trained**2)
 
     def encodings(self, grid: Grid, positions: Tensor | None = None) -> Encodings:
-        """Rotations with the linear factor of the grid; those with its NTK factor if there is a watershed."""
+        """Return rotations with the grid's linear factor and, with a watershed, those with its NTK factor."""
         at = grid.positions()[None] if positions is None else positions
         factors = [(self.scale(grid), 1.0)] + [(1.0, self.scale(grid))] * (self.watershed < 1)
         tables = tuple(self.rotary(at, linear, ntk).to(self.device) for linear, ntk in factors)
@@ -147,7 +149,7 @@ class LuminaTransformer(Transformer):
         attentions = [attention for block in self.blocks for attention in (block.attn1, block.attn2)]
         if modules == "attention":
             return attentions, []
-        # the two attentions' sum is projected by the second's to_out, outside of it
+        # the block sums both attentions and projects the sum by attn2.to_out
         return [m for block in self.blocks for m in (block.attn2.to_out[0], block.feed_forward)], attentions
 
     def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings) -> Tensor:
@@ -190,7 +192,7 @@ class LuminaTransformer(Transformer):
 
 
 class LuminaPipeline(Pipeline):
-    """diffusers' LuminaPipeline. The halves of guidance are (with, without) the prompt."""
+    """diffusers' LuminaPipeline. The guidance halves are (with, without) the prompt."""
 
     @torch.no_grad()
     def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
@@ -202,7 +204,7 @@ class LuminaPipeline(Pipeline):
             [*prompts],
             guided,
             negative_prompt=negative,
-            clean_caption=is_bs4_available() and is_ftfy_available(),  # what the pipeline's own call does
+            clean_caption=is_bs4_available() and is_ftfy_available(),  # as in the pipeline's own call
         )
         embeds = (cat([given, without]) if guided else given).to(self.transformer.dtype)
         mask = cat([mask, mask_without]) if guided else mask

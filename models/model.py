@@ -1,4 +1,4 @@
-"""A stock pipeline as a model of velocities: its transformer side and its pipeline side."""
+"""A stock pipeline as a velocity model, consisting of a transformer side and a pipeline side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +19,12 @@ from fovea.models.transformer import Transformer
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """Made by `adapt`. family: its name.
+    """A velocity model, created by `adapt`.
 
-    `flow` is a batch of images to be made; the other methods are its parts, and each stands with its side.
+    `flow` starts a batch of images; the other methods expose its parts and are documented on `Pipeline` and
+    `Transformer`.
+
+    family: name of the family.
     """
 
     family: str
@@ -80,11 +83,11 @@ class Model:
         return self.pipeline.decode(x, grid)
 
     def rest(self) -> None:
-        """What is offloaded leaves the device: a batch is done, the next begins with its text encoders."""
+        """Move offloaded components off the device at the end of a batch."""
         self.pipeline.pipe.maybe_free_model_hooks()
 
     def check(self, guidance: float | None, **limits: Any) -> None:
-        """ValueError or TypeError for what is no guidance, or none of the limits of `encode`."""
+        """Raise ValueError or TypeError for an invalid guidance scale or option of `encode`."""
         known(limits, ("height", "width", "steps", "guidance", "negative", *self.pipeline.limits))
         scale("guidance", guidance)
         scale("true_cfg_scale", limits.get("true_cfg_scale"))
@@ -103,10 +106,12 @@ class Model:
         negative: str | Sequence[str] | None = None,
         **limits: Any,
     ) -> Flow:
-        """A batch of images to be made, one generator each; None is the pipeline's own default.
+        """Start a batch of images, with one generator each. None selects the pipeline's own default.
 
-        negative: one for all or one each. limits: those of `encode`. ValueError or TypeError for what is none
-        of an image's settings.
+        negative: one for all images, or one each.
+        limits: options of `encode`.
+
+        Raises ValueError or TypeError for invalid settings.
         """
         own = self.pipeline
         prompts, generators = texts("prompts", prompts), [*generators]

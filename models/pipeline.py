@@ -1,5 +1,4 @@
-"""The pipeline side of a model, what a stock pipeline does around its transformer: prompts, the size of an
-image, noise, noise levels, decoding."""
+"""The pipeline side of a model: prompts, image size, noise, noise levels and decoding."""
 
 import inspect
 import math
@@ -21,8 +20,13 @@ from fovea.models.transformer import Transformer
 
 
 class Pipeline(ABC):
-    """limits: names of `encode`'s own settings. longest: text tokens that it takes at most. max_shift:
-    default of the pipeline's schedule. by_steps: that depends on the number of steps; see `sigmas`."""
+    """What a stock pipeline does around its transformer.
+
+    limits: names of the family's options of `encode`.
+    longest: maximum number of text tokens.
+    max_shift: default of the pipeline's schedule.
+    by_steps: whether the schedule depends on the number of steps; see `sigmas`.
+    """
 
     limits: ClassVar[tuple[str, ...]] = ("max_sequence_length",)
     longest: ClassVar[int] = 512
@@ -37,26 +41,31 @@ class Pipeline(ABC):
     def encode(
         self, prompts: Sequence[str], negative=None, guidance: float | None = None, **limits
     ) -> Conditioning:
-        """Prompts, their guidance halves included. negative: one string for all or one each, "" if None.
-        guidance: the pipeline's default if None; at most 1 is no guidance, as in the pipeline.
-        limits: `max_sequence_length` (Lumina's is fixed and it is ignored, as in its pipeline),
-        `true_cfg_scale` (FLUX)."""
+        """Encode prompts, including the guidance halves.
+
+        negative: one string for all prompts or one each; None for "".
+        guidance: None for the pipeline's default; values up to 1 disable guidance, as in the pipeline.
+        limits: `max_sequence_length` (ignored by Lumina, as in its pipeline, where it is fixed),
+            `true_cfg_scale` (FLUX).
+        """
 
     @abstractmethod
     def readers(self, max_sequence_length: int | None = None) -> list[Reader]:
-        """The text encoders' tokenizers, and how much they read of a prompt."""
+        """Return the text encoders' tokenizers, and how many tokens of a prompt they read."""
 
     def cut(self, prompts: Sequence[str], max_sequence_length: int | None = None) -> dict[int, int]:
-        """Limits of the text encoders, in tokens, that some prompts exceed, with the number of those."""
+        """Return the text encoders' token limits that some prompts exceed, with the number of those."""
         return cut(self.readers(max_sequence_length), prompts)
 
     def unlike_stock(self, guidance: float | None) -> str | None:
-        """What this guidance does that the pipeline's own call does not, in a sentence, if anything."""
+        """Describe how this guidance differs from the pipeline's own call; None if it does not."""
         return None
 
     def grid(self, height: int, width: int) -> Grid:
-        """Tokens of an image of height x width pixels; ValueError if it is not a whole number of them, or
-        more than the transformer has places for."""
+        """Return the token grid of an image of height x width pixels.
+
+        ValueError if the size is not a multiple of a token, or exceeds the transformer's positions.
+        """
         cell, largest = self.transformer.cell, self.transformer.largest
         if not all(is_whole(size, cell) and size % cell == 0 for size in (height, width)):
             raise ValueError(f"height {height} and width {width} must be multiples of {cell} pixels")
@@ -66,7 +75,7 @@ class Pipeline(ABC):
         return grid
 
     def noise(self, generators: Sequence[torch.Generator], grid: Grid) -> Float[Tensor, "b n c"]:
-        """Standard normal tokens, drawn as the pipeline draws them; one generator per image."""
+        """Return standard normal tokens drawn as in the pipeline, with one generator per image."""
         from diffusers.utils.torch_utils import randn_tensor
 
         own = self.transformer
@@ -76,10 +85,11 @@ class Pipeline(ABC):
         )
 
     def sigmas(self, steps: int, grid: Grid, like: int | None = None) -> Float[Tensor, " steps_and_1"]:
-        """The pipeline's noise levels from 1 to 0, float32. The pipeline's own scheduler stays as it is.
+        """Return the pipeline's noise levels from 1 to 0, float32. The pipeline's scheduler is not modified.
 
-        like: held to the schedule of that number of steps, where it depends on it: its shift (FLUX.2), and
-        the stretch to its last level (Qwen-Image). Half as many steps take every other level of it.
+        like: keep the schedule of this number of steps, if it depends on the number: its shift (FLUX.2) and
+            the stretch to its last level (Qwen-Image). With half as many steps the levels are then every
+            other one.
         """
         scheduler, given = deepcopy(self.pipe.scheduler), self.schedule(steps, grid)
         like = steps if like is None else like
@@ -97,7 +107,7 @@ class Pipeline(ABC):
         return torch.cat([1 - (1 - levels[:-1]) * stretch, levels[-1:]])
 
     def schedule(self, steps: int, grid: Grid) -> dict[str, Any]:
-        """Arguments of the scheduler's `set_timesteps`."""
+        """Return the arguments of the scheduler's `set_timesteps`."""
         config = self.pipe.scheduler.config
         if not config.get("use_dynamic_shifting", False):
             return {"num_inference_steps": steps}
@@ -108,24 +118,24 @@ class Pipeline(ABC):
         return {"num_inference_steps": steps, "mu": calculate_shift(grid.n, base, end, low, high)}
 
     def shift(self, steps: int, grid: Grid) -> float:
-        """h of the schedule, in which an even u becomes sigma = h u / (1 + (h - 1) u)."""
+        """Shift h of the schedule, which maps an even u to sigma = h u / (1 + (h - 1) u)."""
         config, mu = self.pipe.scheduler.config, self.schedule(steps, grid).get("mu")
         if mu is None:
-            return self.pipe.scheduler.shift  # which set_shift may have changed
+            return self.pipe.scheduler.shift  # may have been changed by set_shift
         return mu if config.get("time_shift_type") == "linear" else math.exp(mu)
 
     def decode(self, x: Float[Tensor, "b n c"], grid: Grid) -> Float[Tensor, "b 3 h w"]:
-        """Images in [0, 1], float32, as the pipeline decodes them."""
+        """Decode to images in [0, 1], float32, as the pipeline does."""
         return (self.decoded(x, grid) * 0.5 + 0.5).clamp(0, 1).float()
 
     @torch.no_grad()
     def decoded(self, x: Float[Tensor, "b n c"], grid: Grid) -> Float[Tensor, "b 3 h w"]:
-        """What the autoencoder gives, in [-1, 1] and somewhat beyond."""
+        """Return the autoencoder's output, in [-1, 1] and slightly beyond."""
         vae = self.pipe.vae
         return self.pictures(vae, self.scaled(unpack(x, grid, self.transformer.patch).to(vae.dtype)))
 
     def scaled(self, latents: Float[Tensor, "b c height width"]) -> Float[Tensor, "b c height width"]:
-        """The latent as the autoencoder takes it, from that of the transformer, which is of order one."""
+        """Map latents from the transformer's scale, of order one, to the autoencoder's."""
         config = self.pipe.vae.config
         return latents / config.scaling_factor + (config.shift_factor or 0)
 
@@ -135,12 +145,12 @@ class Pipeline(ABC):
 
     @torch.no_grad()
     def encoded(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n c"]:
-        """Tokens of images in [-1, 1]: the mean of what the autoencoder takes their latents to be."""
+        """Encode images in [-1, 1] to tokens, using the mean of the autoencoder's posterior."""
         vae, own = self.pipe.vae, self.transformer
         return pack(self.unscaled(self.latents(vae, images.to(vae.dtype))).to(own.state), own.patch)
 
     def unscaled(self, latents: Float[Tensor, "b c height width"]) -> Float[Tensor, "b c height width"]:
-        """The other way round than `scaled`."""
+        """The inverse of `scaled`."""
         config = self.pipe.vae.config
         return (latents - (config.shift_factor or 0)) * config.scaling_factor
 
@@ -149,7 +159,7 @@ class Pipeline(ABC):
         return vae.encode(images).latent_dist.mode()
 
     def decode_flops(self, grid: Grid) -> int:
-        """FLOPs of decoding one image of the grid, counted without computing it."""
+        """FLOPs of decoding one image of the grid, counted on the meta device."""
         size = [side * self.transformer.patch for side in grid]
         return self._counted("decode", grid, self.pictures, channels(self.pipe.vae.config), size)
 
@@ -171,9 +181,9 @@ class Pipeline(ABC):
 
     @property
     def side(self) -> int:
-        """Pixels to a side of an image, by default."""
+        """Default side of an image in pixels."""
         return self.pipe.default_sample_size * self.transformer.cell // self.transformer.patch
 
     def default(self, name: str) -> Any:
-        """The default of an argument of the pipeline's own call."""
+        """Return the default of an argument of the pipeline's own call."""
         return inspect.signature(type(self.pipe).__call__).parameters[name].default

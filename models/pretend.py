@@ -1,4 +1,4 @@
-"""A GPU that is not there: full-size pipelines whose tensors have a device, a type and a shape, no values.
+"""A GPU that is not there: full-size pipelines whose tensors have device, dtype and shape but no values.
 
     with pretend() as gpu:
         pipe = gpu.build(SIZES["flux"].architecture)
@@ -6,8 +6,8 @@
             ...                          # model.flow, a method's call, flow.decode: as on a GPU
     gpu.waits                            # where the host would have waited for the device
 
-torch's FakeTensorMode answers for the device; what lies on the CPU (schedules, generators, noise) is
-computed as it is. Nothing is allocated: 12 billion parameters fit anywhere.
+torch's FakeTensorMode stands in for the device; what runs on the CPU (schedules, generators, noise) is
+computed normally. Nothing is allocated, so 12 billion parameters fit anywhere.
 """
 
 import traceback
@@ -30,7 +30,7 @@ from fovea.models.family import Architecture
 from fovea.models.folder import read
 from fovea.models.random_weights import TOKENIZERS, component
 
-SMALL = 4096  # entries of tensors whose values are carried along: noise levels, times
+SMALL = 4096  # maximum entries of tensors whose values are tracked: noise levels, times
 aten = torch.ops.aten
 SHAPED_BY_VALUES = {aten.nonzero.default}
 CONSTANT = {aten.zeros, aten.ones, aten.full, aten.arange, aten.linspace, aten.scalar_tensor}
@@ -39,7 +39,7 @@ OURS = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Wait:
-    """The host waits for the device: to read what it computed, or to copy pageable memory to it.
+    """The host waits for the device: to read a result, or to copy pageable memory to it.
 
     where: file and line of the caller.
     """
@@ -49,21 +49,23 @@ class Wait:
 
 
 class Device(TorchDispatchMode):
-    """Operations on the pretended device; those of the CPU alone run for real.
+    """Dispatches operations on the pretended device; operations on the CPU alone run for real.
 
-    waits: in order. A value that the host reads is the true one where it follows from the CPU's (noise
-    levels); else 0.5 for a number, so that a threshold sees a change.
+    waits: synchronisations, in order.
+
+    A value read by the host is correct if it derives from CPU values (noise levels). Otherwise a number reads
+    as 0.5, so that a threshold sees a change.
     """
 
     def __init__(self, fake: FakeTensorMode) -> None:
         super().__init__()
         self.fake, self.waits = fake, list[Wait]()
-        self.guesses = 0  # numbers that the host read and that follow from nothing known
-        self.busy = False  # since the last wait
-        self.known = WeakTensorKeyDictionary()  # small tensors of the device, to their values on the CPU
+        self.guesses = 0  # numbers read by the host whose value is not known
+        self.busy = False  # whether anything ran since the last wait
+        self.known = WeakTensorKeyDictionary()  # small device tensors -> their values on the CPU
 
     def build(self, architecture: Architecture, dtype: torch.dtype = torch.bfloat16) -> Any:
-        """The pipeline with its modules on the device."""
+        """Build the pipeline with its modules on the device."""
         parts = dict(architecture)
         pipeline, extra = parts.pop("pipeline")
         made: dict[str, Any] = {}
@@ -78,7 +80,7 @@ class Device(TorchDispatchMode):
         return pipe
 
     def load(self, folder: Path, pipeline: str, dtype: torch.dtype = torch.bfloat16) -> Any:
-        """The pipeline of a diffusers folder, of which no weights are read."""
+        """Build the pipeline of a diffusers folder without reading weights."""
         made: dict[str, Any] = {}
         for name, value in read(folder / "model_index.json").items():
             if name.startswith("_"):
@@ -136,7 +138,7 @@ class Device(TorchDispatchMode):
         return out
 
     def indices(self, given: list[Tensor | None]) -> list[Tensor | None]:
-        """Places in the stead of masks, as torch finds them on the device; it waits for their number."""
+        """Replace masks by indices, as torch does on the device; it waits for their number."""
         found: list[Tensor | None] = []
         with self:
             for index in given:
@@ -147,7 +149,7 @@ class Device(TorchDispatchMode):
         return found
 
     def follows(self, func: Any, tensors: list[Tensor]) -> bool:
-        """Do its results follow from what is known of its arguments?"""
+        """True if the results can be computed from known values of the arguments."""
         if not tensors:
             return func._overloadpacket in CONSTANT
         return all(t in self.known or (not isinstance(t, FakeTensor) and t.numel() <= SMALL) for t in tensors)
@@ -161,7 +163,7 @@ class Device(TorchDispatchMode):
         return 0.5 if t.dtype.is_floating_point else t.dtype == torch.bool
 
     def fetched(self, func: Any, args: Any, kwargs: Any) -> Tensor:
-        """A copy on the CPU, of zeros where the values are not known."""
+        """Copy a tensor to the CPU, as zeros if its values are not known."""
         self.wait("read")
         shape = func(*args, **kwargs)
         with unset_fake_temporarily():
@@ -170,7 +172,7 @@ class Device(TorchDispatchMode):
             return torch.zeros(shape.shape, dtype=shape.dtype)
 
     def true(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """The operation's value, computed on the CPU."""
+        """Compute the operation's value on the CPU."""
 
         def value(t: Tensor) -> Tensor:
             found = self.known.get(t)
@@ -181,7 +183,7 @@ class Device(TorchDispatchMode):
             return func(*tree_map_only(Tensor, value, args), **tree_map_only(Tensor, value, here))
 
     def wait(self, what: Literal["read", "copy"]) -> None:
-        """Reads of one tensor, entry by entry, are one."""
+        """Record a wait. Reading a tensor entry by entry counts as one."""
         frames = [f for f in traceback.extract_stack() if Path(f.filename).resolve().is_relative_to(OURS)]
         caller = next(f for f in reversed(frames) if f.filename != __file__)
         found = Wait(what, f"{Path(caller.filename).name}:{caller.lineno}")
@@ -196,7 +198,7 @@ def _tensors(tree: Any) -> list[Tensor]:
 
 @contextmanager
 def pretend() -> Iterator[Device]:
-    """Operations on "cuda" tensors go to a device that is pretended, for as long as the block lasts."""
+    """Send operations on "cuda" tensors to a pretended device while the block lasts."""
     with ExitStack() as stack:
         fake = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         yield stack.enter_context(Device(fake))

@@ -1,5 +1,8 @@
-"""Weights of the transformer's linear layers in fewer bits: torchao's layers and bitsandbytes', by diffusers'
-own configurations where it loads a checkpoint. All of them treat each token for itself."""
+"""Quantised linear layers for the transformer, from torchao and bitsandbytes.
+
+Uses diffusers' own configurations where it loads a checkpoint. All of these layers treat each token
+independently.
+"""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -8,8 +11,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Kind:
-    """package: whose layers they are. bits: of a weight, with what it is scaled by. gpu: compute capability
-    of the first NVIDIA GPU that has the arithmetic; None where any device does."""
+    """A kind of quantisation.
+
+    package: package of the layers.
+    bits: bits per weight, including scales.
+    gpu: minimum compute capability of an NVIDIA GPU with this arithmetic; None for any device.
+    """
 
     package: str
     bits: float
@@ -18,16 +25,16 @@ class Kind:
 
 KINDS = {
     "int8": Kind("torchao", 8),
-    "int8_dynamic": Kind("torchao", 8),  # what a layer is given too, token by token
+    "int8_dynamic": Kind("torchao", 8),  # also quantises activations, per token
     "fp8": Kind("torchao", 8),
     "fp8_dynamic": Kind("torchao", 8, gpu=(8, 9)),
-    "nf4": Kind("bitsandbytes", 4.5),  # arXiv:2305.14314; float32 of scale for each 64
+    "nf4": Kind("bitsandbytes", 4.5),  # arXiv:2305.14314; one float32 scale per 64 weights
 }
 INSTALL = "pip install -e .[quantize]"
 
 
 def obstacle(how: str, device: str) -> str | None:
-    """Why the device has no such layers, with what to do; None if it has."""
+    """Return why the device does not support these layers, with a remedy; None if it does."""
     kind = KINDS[how]
     if find_spec(kind.package) is None:
         return f"model.quantize={how} needs {kind.package}, which is not installed: {INSTALL}"
@@ -48,8 +55,10 @@ def obstacle(how: str, device: str) -> str | None:
 
 
 def config(how: str, device: str, dtype: Any) -> Any:
-    """What `from_pretrained` of the pipeline takes, to keep no weight as it was; None where diffusers has
-    none: of integers in other than bfloat16, of bitsandbytes on a CPU."""
+    """Return the quantization_config with which the pipeline's `from_pretrained` quantises on load.
+
+    None if diffusers has none: integers in dtypes other than bfloat16, and bitsandbytes on a CPU.
+    """
     import torch
     from diffusers.quantizers.pipe_quant_config import PipelineQuantizationConfig
     from diffusers.quantizers.quantization_config import BitsAndBytesConfig, TorchAoConfig
@@ -68,7 +77,7 @@ def config(how: str, device: str, dtype: Any) -> Any:
 
 
 def quantise(module: Any, how: str) -> None:
-    """The linear layers of a module that is there, in place."""
+    """Replace the linear layers of a loaded module in place."""
     if KINDS[how].package == "torchao":
         from torchao.quantization import quantize_
 
@@ -83,7 +92,7 @@ def quantise(module: Any, how: str) -> None:
 
 
 def _torchao(how: str) -> Any:
-    """torchao's own configuration, which is to leave the compiler's settings alone."""
+    """Return torchao's configuration, without changing compiler settings."""
     from torchao import quantization as ao
 
     if how == "fp8_dynamic":
@@ -99,12 +108,12 @@ def _torchao(how: str) -> Any:
 
 
 def _bitsandbytes(layer: Any, how: str) -> Any:
-    """The layer with its weights in 4 bits, which it is given where it moves to its device."""
+    """Return the layer with 4-bit weights, which are quantised when moved to their device."""
     from bitsandbytes.nn.modules import Linear4bit, Params4bit
 
     sizes, dtype, device = (layer.in_features, layer.out_features), layer.weight.dtype, layer.weight.device
     small = Linear4bit(*sizes, layer.bias is not None, compute_dtype=dtype, quant_type=how, device="meta")
-    packed: Any = Params4bit  # made by its __new__
+    packed: Any = Params4bit  # arguments are those of __new__
     small.weight = packed(layer.weight.data, requires_grad=False, quant_type=how)
     small.bias = layer.bias
     return small.to(device)

@@ -1,4 +1,4 @@
-"""Qwen-Image (arXiv:2508.02324): joint attention, positions about the centre, guidance in two passes."""
+"""Qwen-Image (arXiv:2508.02324): joint attention, positions centred on the image, guidance in two passes."""
 
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from fovea.models.transformer import Entered, Transformer, weights
 
 
 class QwenAttention(Processor):
-    """Attention over text, then image, the padding of the shorter texts of a batch left out."""
+    """Attention over text, then image, with the padding of shorter texts masked."""
 
     stands_for: ClassVar = ("QwenDoubleStreamAttnProcessor2_0",)
     masked: ClassVar = True
@@ -50,7 +50,7 @@ class QwenAttention(Processor):
 
 
 class QwenTransformer(Transformer):
-    """QwenImageTransformer2DModel. The halves of guidance are two passes, (with, without) the prompt."""
+    """QwenImageTransformer2DModel. The guidance halves are two passes, (with, without) the prompt."""
 
     @staticmethod
     def latent(dit: Any) -> tuple[int, int]:
@@ -69,8 +69,10 @@ class QwenTransformer(Transformer):
         return Conditioning(embeds, (), guided, guidance, stock, None if mask is None else mask.bool())
 
     def encodings(self, grid: Grid, positions: Tensor | None = None) -> Encodings:
-        """The model's own rotations, or their formula at given positions, about the centre of the grid. Its
-        text stands on the diagonal, behind the farther of the grid's edges."""
+        """Return the model's own rotations, or at given positions their formula, centred on the grid.
+
+        Text positions are on the diagonal, beyond the longer half-side of the grid.
+        """
         rope = self.dit.pos_embed
         most = len(rope.pos_freqs) - max(grid) // 2
         image, text = rope([[(1, *grid)]], device=self.device, max_txt_seq_len=most)
@@ -86,7 +88,7 @@ class QwenTransformer(Transformer):
         return Encodings(grid, (torch.polar(torch.ones_like(turns), turns),), False, (text[None],))
 
     def time(self, sigma: Tensor, b: int) -> Tensor:
-        """Rounded to the model's dtype, as in the pipeline."""
+        """Return the time rounded to the model's dtype, as in the pipeline."""
         return (sigma * 1000).expand(b).to(self.dtype) / 1000
 
     def stack(self):
@@ -129,7 +131,7 @@ class QwenTransformer(Transformer):
         return cat([torch.arange(text, device=rows.device).expand(len(rows), -1), text + rows], 1)
 
     def guide(self, v: Tensor, cond: Conditioning) -> Tensor:
-        """Guided, at each token as long as without guidance."""
+        """Classifier-free guidance, rescaled per token to the norm of the prompted velocity."""
         if not cond.guided:
             return v
         given, without = v.chunk(2)
@@ -157,8 +159,11 @@ class QwenTransformer(Transformer):
 
 
 class QwenPipeline(Pipeline):
-    """diffusers' QwenImagePipeline. guidance is its `true_cfg_scale`; its own call is guided only where it is
-    given a negative prompt, this one away from "" too."""
+    """diffusers' QwenImagePipeline.
+
+    guidance is its `true_cfg_scale`. The pipeline's own call is guided only if given a negative prompt; here
+    the negative prompt defaults to "".
+    """
 
     by_steps = True
     longest = 1024
@@ -183,14 +188,14 @@ class QwenPipeline(Pipeline):
 
     def readers(self, max_sequence_length=None):
         limit = self.default("max_sequence_length") if max_sequence_length is None else max_sequence_length
-        end = self.pipe.prompt_template_encode.partition("{}")[2]  # what stands before the prompt is dropped
+        end = self.pipe.prompt_template_encode.partition("{}")[2]  # the part before the prompt is dropped
         return [Reader(self.pipe.tokenizer, limit, lambda prompt: prompt + end)]
 
     def schedule(self, steps: int, grid: Grid) -> dict:
         return super().schedule(steps, grid) | {"sigmas": np.linspace(1.0, 1 / steps, steps)}
 
     def scaled(self, latents: Tensor) -> Tensor:
-        """By channel, as the pipeline does it: its reciprocal of the deviation is rounded."""
+        """Denormalise per channel as the pipeline does, including its rounded reciprocal of the deviation."""
         mean, deviation = self._statistics(latents)
         return latents / (1.0 / deviation) + mean
 
@@ -208,7 +213,7 @@ class QwenPipeline(Pipeline):
 
     @staticmethod
     def pictures(vae: Any, latents: Tensor) -> Tensor:
-        """The autoencoder is one of videos, the image one of a single frame."""
+        """Decode with the video autoencoder, as a video of one frame."""
         return vae.decode(latents[:, :, None], return_dict=False)[0][:, :, 0]
 
     @staticmethod
@@ -216,7 +221,7 @@ class QwenPipeline(Pipeline):
         return vae.encode(images[:, :, None]).latent_dist.mode()[:, :, 0]
 
 
-# words of what the pipeline puts before every prompt and drops again, by their number of tokens: one each
+# words of the template that the pipeline prepends to prompts and drops again; each must be one token
 SYSTEM = (
     "system Describe _the _image _by _detailing _color _shape _size _texture _quantity _text _spatial "
     "_relationships _of _objects _and _background user assistant"
@@ -224,7 +229,7 @@ SYSTEM = (
 TOKENIZER = ("Qwen2Tokenizer", {"words": SYSTEM.replace("_", "\u0120").split()})
 IMAGE: Architecture = {
     "pipeline": ("QwenImagePipeline", {}),
-    "transformer": ("QwenImageTransformer2DModel", {"num_layers": 60}),  # as the class's other defaults
+    "transformer": ("QwenImageTransformer2DModel", {"num_layers": 60}),  # else the class's defaults
     "vae": ("AutoencoderKLQwenImage", {}),
     "scheduler": (
         "FlowMatchEulerDiscreteScheduler",

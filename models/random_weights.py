@@ -1,6 +1,6 @@
-"""Stock pipelines with random weights: the denoiser at full size for timing, anything at any size for tests.
+"""Stock pipelines with random weights: full size for timing, any size for tests.
 
-What such a pipeline draws is noise. `weights_are_random(pipe)` tells it from a trained one.
+Their images are noise; `weights_are_random(pipe)` identifies such pipelines.
 """
 
 import string
@@ -16,7 +16,7 @@ from fovea.models.family import Architecture
 
 
 def build(architecture: Architecture, device: torch.device | str, dtype: torch.dtype, seed: int = 0) -> Any:
-    """The pipeline `architecture["pipeline"]`, built in place on the device in the dtype, in eval mode."""
+    """Build the pipeline `architecture["pipeline"]` directly on the device, in eval mode."""
     parts = dict(architecture)
     pipeline, extra = parts.pop("pipeline")
     made = {name: component(kind, config, device, dtype) for name, (kind, config) in parts.items()}
@@ -50,8 +50,10 @@ def component(kind: str, config: dict[str, Any], device: torch.device | str, dty
 
 @torch.no_grad()
 def randomise(module: nn.Module, seed: int) -> None:
-    """Every parameter visibly random, activations of order one. Library defaults leave gates and modulation
-    at zero."""
+    """Initialise every parameter randomly, with activations of order one.
+
+    Library defaults set gates and modulation to zero.
+    """
     generators: dict[torch.device, torch.Generator] = {}
     for name, p in module.named_parameters():
         g = generators.setdefault(p.device, torch.Generator(p.device).manual_seed(seed))
@@ -89,7 +91,8 @@ def t5_tokenizer(config: dict[str, Any]) -> Any:
 
 
 def gemma_tokenizer(config: dict[str, Any]) -> Any:
-    """One token per printable ASCII character, and a first one: without, an empty prompt is all mask, NaN."""
+    """One token per printable ASCII character, and <bos>: without it an empty prompt is fully masked (NaN).
+    """
     pieces = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *string.printable.strip()]
     vocab = {p: i for i, p in enumerate(pieces)}
     return transformers.GemmaTokenizer(vocab=vocab, merges=[], add_bos_token=True, **config)
@@ -109,8 +112,7 @@ INSTRUCTIONS = (
 
 
 def qwen2_tokenizer(config: dict[str, Any]) -> Any:
-    """One token per byte, and one for each of `config["words"]`, in the symbols that stand for bytes; chats
-    as Qwen3 has them."""
+    """One token per byte and per word of `config["words"]`, given in byte symbols; chat template of Qwen3."""
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     merges: Any = [(word[:i], word[i]) for word in config.get("words", ()) for i in range(1, len(word))]
     pieces = [*special, *bytes_to_unicode().values(), *(a + b for a, b in merges)]
@@ -121,7 +123,7 @@ def qwen2_tokenizer(config: dict[str, Any]) -> Any:
 
 
 def pixtral_processor(config: dict[str, Any]) -> Any:
-    """One token per byte; chats as Mistral Small has them."""
+    """One token per byte; chat template of Mistral Small."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     marks = ["[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[IMG]", "[IMG_BREAK]", "[IMG_END]"]

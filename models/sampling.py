@@ -1,4 +1,4 @@
-"""Images from prompts with any stock pipeline and any method."""
+"""Generate images from prompts with any stock pipeline and any method."""
 
 import hashlib
 import logging
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def generator(prompt: str, seed: int) -> torch.Generator:
-    """The random numbers of one image: they depend on its prompt and seed, not on its batch or its turn."""
+    """Return the generator of one image. It depends on prompt and seed, not on the batch or order."""
     digest = hashlib.sha256(f"{seed}\n{prompt}".encode()).digest()
     return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big", signed=True))
 
@@ -39,24 +39,31 @@ def generate(
     negative: str | Sequence[str] | None = None,
     **options: Any,
 ) -> list[Any]:
-    """One image per prompt, made by `method(flow, on_step=...)` on a stock pipeline of one of the families.
+    """Generate one image per prompt with `method(flow, on_step=...)` on a stock pipeline.
 
         from fovea.methods import RAS
         from fovea.models import generate
         images = generate(pipe, ["a fox in the snow"], method=RAS(ratio=0.25), seed=0)
 
-    seed: of all prompts. generators: one per prompt, in place of `generator(prompt, seed)`. negative: one for
-    all prompts or one each. options: height, width, and the limits of `Pipeline.encode`. What is left out or
-    None is the default of the pipeline's own call, but for negative, which is "". output: PIL images, or
-    "latent": the final tokens (n, c) of each image. dense: see `adapt`. The pipeline is as before afterwards.
+    seed: seed for all prompts.
+    generators: one per prompt, in place of `generator(prompt, seed)`.
+    negative: one for all prompts or one each; None for "".
+    output: "pil" for PIL images, "latent" for the final tokens (n, c) of each image.
+    dense: see `adapt`.
+    options: height, width, and the options of `Pipeline.encode`.
 
-    guidance: `guidance_scale` of the pipeline's call. A FLUX without embedded guidance (schnell) ignores that
-    one; here it is the scale of classifier-free guidance, as `true_cfg_scale` is, and that is warned of. With
-    `true_cfg_scale` above 1 FLUX is guided away from `negative`, "" too, which its own call leaves unguided;
-    and so is Qwen-Image, whose `true_cfg_scale` is guidance here.
+    Options left out or None take the defaults of the pipeline's own call. The pipeline is unchanged
+    afterwards.
 
-    How many prompts are longer than a text encoder reads is logged once. ValueError or TypeError before any
-    work for what cannot be followed: settings, a method with other steps, the pipeline (see `adapt`).
+    guidance is `guidance_scale` of the pipeline's call. A FLUX transformer without embedded guidance
+    (schnell) ignores it there; here it is the scale of classifier-free guidance, like `true_cfg_scale`, and a
+    warning is issued. With `true_cfg_scale` above 1, FLUX is guided away from `negative` even if it is "",
+    where the pipeline's own call is unguided. The same holds for Qwen-Image, whose `true_cfg_scale` is
+    `guidance` here.
+
+    The number of prompts that exceed a text encoder's limit is logged once. Raises ValueError or TypeError
+    before any work for invalid settings, a method with a different number of steps, or an unsupported
+    pipeline (see `adapt`).
     """
     prompts = texts("prompts", prompts)
     negative = negatives(negative, len(prompts))
@@ -79,12 +86,12 @@ def generate(
             flow = model.flow(prompts[part], **given, **settings)
             x = method(flow, on_step=on_step)
             results += list(x) if output == "latent" else images(pipe, flow, x)
-            pipe.maybe_free_model_hooks()  # the next batch begins with the text encoders
+            pipe.maybe_free_model_hooks()  # the next batch starts with the text encoders
     return results
 
 
 def check_steps(method: Callable[..., Tensor], steps: int | None) -> None:
-    """ValueError where both the method and the caller say how many, and not the same."""
+    """Raise ValueError if method and caller specify different numbers of steps."""
     own = getattr(method, "own_steps", getattr(method, "steps", None))
     if None not in (own, steps) and own != steps:
         raise ValueError(f"steps={steps}: the method takes {own} steps of its own; give them to it alone")
@@ -93,7 +100,7 @@ def check_steps(method: Callable[..., Tensor], steps: int | None) -> None:
 def generators_of(
     prompts: Sequence[str], seed: int, given: Sequence[torch.Generator] | None
 ) -> Sequence[torch.Generator]:
-    """One per prompt. ValueError where as many are not given."""
+    """Return one generator per prompt. ValueError if a different number is given."""
     if given is None:
         seed = seed_of_all(seed)
         return [generator(prompt, seed) for prompt in prompts]

@@ -51,7 +51,7 @@ class SD3Transformer(Transformer):
         return Conditioning(embeds, constants, guided, guidance, stock)
 
     def encodings(self, grid: Grid, positions: Tensor | None = None) -> Encodings:
-        """The model's own table, centred on the grid, at whole positions; its formula between them."""
+        """Return the model's own table, centred on the grid; its formula at fractional positions."""
         from diffusers.models.embeddings import get_1d_sincos_pos_embed_from_grid
 
         resident(self.dit)
@@ -79,8 +79,8 @@ class SD3Transformer(Transformer):
     def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> Entered:
         dit, (table,) = self.dit, tables
         vector = self.modulation(dit.time_text_embed, (sigma * 1000).expand(len(x)), cond)
-        strip = unpack(x, Grid(1, x.shape[1]), self.patch)  # a convolution, for the stock model's bits
-        x = dit.pos_embed.proj(strip).flatten(2).transpose(1, 2).contiguous()  # or all blocks work on columns
+        strip = unpack(x, Grid(1, x.shape[1]), self.patch)  # a convolution, to match the stock model's bits
+        x = dit.pos_embed.proj(strip).flatten(2).transpose(1, 2).contiguous()  # else blocks get a strided x
         return Hidden((x + table).to(self.dtype), cond.embeds), Context(vector, ())
 
     def step(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
@@ -126,7 +126,7 @@ class SD3Transformer(Transformer):
 
 
 class SD3Pipeline(Pipeline):
-    """StableDiffusion3Pipeline. The halves of guidance are (without, with) the prompt."""
+    """StableDiffusion3Pipeline. The guidance halves are (without, with) the prompt."""
 
     max_shift = 1.16  # the pipeline's own default
 

@@ -1,4 +1,4 @@
-"""Settings of images checked before any work: the value, what is allowed, the nearest name."""
+"""Validation of image settings; messages name the value, what is allowed, and the nearest valid name."""
 
 import difflib
 import math
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-# what diffusers' pipelines call it, and what it is called here
+# names in diffusers' pipelines -> names here
 ALIASES = {
     "num_inference_steps": "steps",
     "guidance_scale": "guidance",
@@ -22,7 +22,7 @@ ALIASES = {
 
 
 def is_whole(value: Any, least: int) -> bool:
-    """A whole number of at least `least`; True and False are none."""
+    """True for an integer of at least `least`; booleans do not count."""
     try:
         return not isinstance(value, bool | torch.Tensor) and value.__index__() >= least
     except AttributeError:
@@ -30,7 +30,7 @@ def is_whole(value: Any, least: int) -> bool:
 
 
 def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
-    """The value; ValueError unless it is a whole number within the limits."""
+    """Return the value as int; ValueError unless it is an integer within the limits."""
     if not is_whole(value, least) or (most is not None and value > most):
         upper = "" if most is None else f" and at most {most}"
         raise ValueError(f"{name}={value!r}: must be a whole number of at least {least}{upper}")
@@ -38,14 +38,14 @@ def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int
 
 
 def scale(name: str, value: Any) -> None:
-    """ValueError unless None or a finite number of at least 0."""
+    """Raise ValueError unless the value is None or a finite number of at least 0."""
     number = isinstance(value, Real) and not isinstance(value, bool)
     if value is not None and not (number and 0 <= float(value) < math.inf):
         raise ValueError(f"{name}={value!r}: must be a number of at least 0, or None for the pipeline's own")
 
 
 def texts(name: str, values: Any) -> list[str]:
-    """The values as a list; TypeError unless they are strings."""
+    """Return the values as a list; TypeError unless they are strings."""
     values = [values] if isinstance(values, str) else [*values]
     wrong = next((value for value in values if not isinstance(value, str)), None)
     if wrong is not None or None in values:
@@ -54,7 +54,7 @@ def texts(name: str, values: Any) -> list[str]:
 
 
 def negatives(value: str | Sequence[str] | None, n: int) -> list[str]:
-    """One for each of n prompts; ValueError for another number of them."""
+    """Return one negative prompt for each of n prompts; ValueError if their number differs."""
     if value is None or isinstance(value, str):
         return [value or ""] * n
     found = texts("negative", value)
@@ -64,7 +64,7 @@ def negatives(value: str | Sequence[str] | None, n: int) -> list[str]:
 
 
 def seed_of_all(seed: Any) -> int:
-    """The seed; ValueError unless it is a whole number."""
+    """Return the seed; ValueError unless it is an integer."""
     if not is_whole(seed, -(2**63)):
         raise ValueError(
             f"seed={seed!r}: must be a whole number; for one each give "
@@ -74,7 +74,7 @@ def seed_of_all(seed: Any) -> int:
 
 
 def known(given: Mapping[str, Any], names: Sequence[str]) -> None:
-    """TypeError for a name that is no setting, with the nearest that is."""
+    """Raise TypeError for an unknown setting, suggesting the nearest known one."""
     for name in given:
         if name not in names:
             near = ALIASES.get(name) or next(iter(difflib.get_close_matches(name, names, 1)), None)

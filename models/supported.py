@@ -1,4 +1,4 @@
-"""What a user's pipeline carries beside its weights: followed exactly, or refused by name before any work."""
+"""Which features of a user's pipeline are supported; others are rejected by name before any work."""
 
 import inspect
 from collections.abc import Iterator
@@ -16,13 +16,14 @@ from fovea.models.forward import around_forward, hooks
 
 EULER = FlowMatchEulerDiscreteScheduler
 NATIVE = {"native": "auto"} | {f"_native_{kernel}": kernel for kernel in KERNELS}  # diffusers' name -> ours
-OWN = ("__call__", "prepare_latents")  # of a pipeline's class: what a subclass may not change unseen
+OWN = ("__call__", "prepare_latents")  # methods that a subclass of the pipeline must not override
 
 
 def require(pipe: Any, kind: type, family: Family, dense: str) -> None:
-    """TypeError that names everything of the pipeline that its adapter would not follow.
+    """Raise TypeError naming every feature of the pipeline that its adapter does not support.
 
-    kind: the stock class whose call the adapter follows. dense: see `adapt`.
+    kind: stock class whose call the adapter reproduces.
+    dense: see `adapt`.
     """
     found = [*incomplete(pipe, kind, family.parts)]
     if not found:
@@ -96,11 +97,11 @@ def attention(dit: nn.Module, processors: tuple[str, ...]) -> Iterator[str]:
             )
         else:
             continue
-        return  # the others are the same
+        return  # the other modules have the same problem
 
 
 def backend(processor: Any) -> str:
-    """Of diffusers' attention backends, the one that answers a processor; torch's own where it asks none."""
+    """Return diffusers' attention backend of a processor; "native" (torch) if it has no such setting."""
     if not hasattr(processor, "_attention_backend"):
         return "native"
     name = processor._attention_backend or Backends.get_active_backend()[0]
@@ -108,8 +109,11 @@ def backend(processor: Any) -> str:
 
 
 def choose(dit: nn.Module, kernel: str) -> None:
-    """That kernel of torch's for all of its attention under `adapt`: what its set_attention_backend does,
-    also for the families whose processors do not know of it, and not for all other models besides."""
+    """Use this torch kernel for all attention of the transformer under `adapt`.
+
+    Like set_attention_backend, but also for families whose processors lack that setting, and without changing
+    other models.
+    """
     name = AttentionBackendName(next(backend for backend, known in NATIVE.items() if known == kernel))
     for module in dit.modules():
         if hasattr(module, "set_processor"):
@@ -117,7 +121,7 @@ def choose(dit: nn.Module, kernel: str) -> None:
 
 
 def placement(pipe: Any) -> list[str]:
-    """Offloading by accelerate is followed: its hooks wait at modules that are called, or see `resident`."""
+    """Check device placement. accelerate's offloading is supported: see `resident`."""
     found = []
     if len(set((getattr(pipe, "hf_device_map", None) or {}).values())) > 1:
         found.append("its components are spread over devices: pipe.reset_device_map()")
@@ -127,7 +131,7 @@ def placement(pipe: Any) -> list[str]:
 
 
 def claim(dit: Any, call: Any) -> None:
-    """RuntimeError if the transformer is in use by another `adapt`, in this thread or another."""
+    """Raise RuntimeError if another `adapt`, in this thread or another, uses the transformer."""
     if vars(dit).setdefault("_adapted", call) is not call:
         raise RuntimeError(
             "this pipeline's transformer is in use by another adapt or generate: wait for its end"

@@ -1,4 +1,4 @@
-"""Prompts longer than the text encoders read: counted once, instead of printed at every encoding."""
+"""Prompts longer than the text encoders read: counted once, instead of warned about at each encoding."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -10,9 +10,10 @@ TOKENIZERS = "transformers.tokenization_utils_base"
 
 
 class Reader(NamedTuple):
-    """A text encoder's tokenizer and how many of its tokens, the special ones included, the encoder reads.
+    """A text encoder's tokenizer with its limit.
 
-    written: what the tokenizer is given for a prompt, where that is more than the prompt (a chat template).
+    limit: number of tokens the encoder reads, including special tokens.
+    written: maps a prompt to the tokenizer's input, e.g. by a chat template.
     """
 
     tokenizer: Any
@@ -20,14 +21,14 @@ class Reader(NamedTuple):
     written: Callable[[str], str] = str
 
     def longer(self, prompts: Sequence[str]) -> set[int]:
-        """Which of the prompts are cut."""
+        """Return the indices of prompts that are truncated."""
         texts = [self.written(prompt) for prompt in prompts]
         ids = self.tokenizer(texts, truncation=False, verbose=False)["input_ids"] if texts else []
         return {i for i, tokens in enumerate(ids) if len(tokens) > self.limit}
 
 
 def cut(readers: Sequence[Reader], prompts: Sequence[str]) -> dict[int, int]:
-    """Limits that some of the prompts exceed, each with the number of those that do."""
+    """Return the limits that some prompts exceed, with the number of those prompts."""
     longer: dict[int, set[int]] = {}
     for reader in readers:
         longer.setdefault(reader.limit, set()).update(reader.longer(prompts))
@@ -35,7 +36,7 @@ def cut(readers: Sequence[Reader], prompts: Sequence[str]) -> dict[int, int]:
 
 
 def cuts_in_words(counts: dict[int, int], of: int) -> str | None:
-    """`cut` of so many prompts as a sentence; None where nothing is cut."""
+    """Describe the result of `cut` on `of` prompts in a sentence; None if nothing is truncated."""
     if not counts:
         return None
     (limit, first), *others = counts.items()
@@ -45,7 +46,7 @@ def cuts_in_words(counts: dict[int, int], of: int) -> str | None:
 
 @contextmanager
 def untold(pipeline: type) -> Iterator[None]:
-    """For as long as it lasts, the libraries do not print the prompts that they cut."""
+    """Suppress the libraries' truncation warnings, which print the prompts, while the block lasts."""
     loggers = [logging.getLogger(name) for name in (pipeline.__module__, TOKENIZERS)]
 
     def keep(record: logging.LogRecord) -> bool:

@@ -1,4 +1,4 @@
-"""Tokens: their grid, their places, their layout in a latent, and the prompts they are conditioned on."""
+"""Tokens: their grid, positions and layout in a latent, and the prompts they are conditioned on."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Grid(NamedTuple):
-    """Rows and columns of tokens."""
+    """Number of rows and columns of tokens."""
 
     rows: int
     columns: int
@@ -22,22 +22,26 @@ class Grid(NamedTuple):
         return self.rows * self.columns
 
     def positions(self, device: torch.device | str | None = None) -> Float[Tensor, "n 2"]:
-        """(row, column) of every token in row-major order."""
+        """Return (row, column) of every token in row-major order."""
         axes = (torch.arange(size, device=device) for size in self)
         return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, 1).float()
 
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """Prompts as the transformer needs them on every step, with all done that is constant over a trajectory.
+    """Encoded prompts for the transformer, with everything precomputed that is constant over a trajectory.
 
-    embeds: text tokens (b', text, d), embedded; b' is b, or 2b with the two halves of guidance in the
-    family's order. constants: terms added to the time embedding (b', time), in order. guidance: scale of
-    classifier-free guidance. stock: the same prompts as keyword arguments of the transformer's own forward.
-    mask: valid text tokens. keys: keys and values of the text by attention layer (Lumina). tables: positional
-    encodings that depend on the prompts (1 or b', ...). apart: the halves, each a conditioning of its own,
-    where the pipeline evaluates them one after the other; see `apart`. norm_limit: how many times as long as
-    the prompted velocity the guided one may be (Z-Image).
+    embeds: embedded text tokens (b', text, d); b' is b, or 2b with the two guidance halves in the family's
+        order.
+    constants: terms to add to the time embedding (b', time), in order.
+    guidance: scale of classifier-free guidance.
+    stock: the same prompts as keyword arguments of the transformer's own forward.
+    mask: valid text tokens.
+    keys: keys and values of the text by attention layer (Lumina).
+    tables: positional encodings that depend on the prompts, (1 or b', ...).
+    apart: the guidance halves as separate conditionings, if the pipeline evaluates them one after the other;
+        see `apart`.
+    norm_limit: maximum norm of the guided velocity relative to the prompted one (Z-Image).
     """
 
     embeds: Float[Tensor, "b text d"]
@@ -57,16 +61,16 @@ class Conditioning:
 
     @property
     def halves(self) -> int:
-        """How often each image is evaluated."""
+        """Number of evaluations per image."""
         return 2 if self.guided else 1
 
     @property
     def passes(self) -> tuple["Conditioning", ...]:
-        """What one evaluation evaluates in turn: all at once, or one half of guidance after the other."""
+        """Conditionings to evaluate in turn: a single one for all, or one per guidance half."""
         return self.apart or (self,)
 
     def of(self, images: Sequence[int]) -> "Conditioning":
-        """That of some images of the batch. It has no `stock`: the transformer's own forward takes all."""
+        """Select some images of the batch, without `stock`: the transformer's own forward takes all."""
         b = len(self.embeds) // self.halves
         rows = [half * b + i for half in range(self.halves) for i in images]
         return replace(
@@ -82,7 +86,7 @@ class Conditioning:
 
 
 def apart(given: Conditioning, without: Conditioning, guidance: float) -> Conditioning:
-    """Guidance as two passes, the prompt's and then the negative's, each with a text of its own length."""
+    """Guidance as two passes, the prompt and then the negative, with texts of different lengths."""
     halves = given, without
     embeds = padded([half.embeds for half in halves])
     constants = tuple(torch.cat(both) for both in zip(given.constants, without.constants, strict=True))
@@ -90,17 +94,17 @@ def apart(given: Conditioning, without: Conditioning, guidance: float) -> Condit
 
 
 def padded(texts: Sequence[Float[Tensor, "_ _ d"]]) -> Float[Tensor, "b longest d"]:
-    """Texts of several lengths as one batch, with zeros behind the shorter ones."""
+    """Batch texts of different lengths, padded with zeros at the end."""
     longest = max(text.shape[1] for text in texts)
     return torch.cat([F.pad(text, (0, 0, 0, longest - text.shape[1])) for text in texts])
 
 
 @dataclass(frozen=True, eq=False)
 class Encodings:
-    """Positional encodings of tokens: tensors (1 or b, n, ...), of which a call takes its rows.
+    """Positional encodings of tokens: tensors (1 or b, n, ...), from which a call takes rows.
 
-    whole: the tokens are the cells of the grid, in order. shared: encodings (1, ...) of no image token, which
-    depend on the grid alone (Qwen-Image's text).
+    whole: the tokens are the cells of the grid, in order.
+    shared: encodings (1, ...) of non-image tokens, which depend only on the grid (Qwen-Image's text).
     """
 
     grid: Grid
@@ -109,13 +113,14 @@ class Encodings:
     shared: tuple[Tensor, ...] = ()
 
     def of(self, images: Sequence[int]) -> "Encodings":
-        """Those of some images of the batch."""
+        """Select some images of the batch."""
         tables = tuple(t if len(t) == 1 else t[[*images]] for t in self.tables)
         return replace(self, tables=tables)
 
     def take(self, rows: Tensor | None, halves: int) -> tuple[Tensor, ...]:
-        """The tables at `rows` (b, k), all of them if None; repeated for the halves of guidance. Then those
-        that are shared."""
+        """Return the tables at `rows` (b, k), all if None, repeated for guidance halves; then the shared
+        ones.
+        """
         tables = self.tables
         if rows is not None:
             tables = tuple(take(t.expand(len(rows), *t.shape[1:]), rows) for t in tables)
@@ -123,12 +128,12 @@ class Encodings:
 
 
 def take(x: Shaped[Tensor, "b n *rest"], rows: Int[Tensor, "b k"]) -> Shaped[Tensor, "b k *rest"]:
-    """x at the given rows of each image."""
+    """Return x at the given rows of each image."""
     return x[torch.arange(len(rows), device=rows.device)[:, None], rows]
 
 
 def pack(latents: Float[Tensor, "b c height width"], p: int) -> Float[Tensor, "b n cpp"]:
-    """Patches of p x p as tokens, flattened as (channel, row, column)."""
+    """Flatten p x p patches to tokens, in (channel, row, column) order."""
     x = latents.unflatten(3, (-1, p)).unflatten(2, (-1, p))  # (b, c, rows, p, columns, p)
     return x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
@@ -139,10 +144,10 @@ def unpack(tokens: Float[Tensor, "b n cpp"], grid: Grid, p: int) -> Float[Tensor
 
 
 def channels_first(tokens: Tensor, p: int, channels: int) -> Tensor:
-    """SD3, Lumina and Z-Image emit a patch as (row, column, channel): the same as (channel, row, column)."""
+    """Reorder patches from (row, column, channel), as SD3, Lumina and Z-Image emit them, to channel first."""
     return tokens.unflatten(-1, (p * p, -1))[..., :channels].transpose(-1, -2).flatten(-2)
 
 
 def channels_last(tokens: Tensor, p: int) -> Tensor:
-    """Z-Image takes a patch as (row, column, channel)."""
+    """Reorder patches from channel first to (row, column, channel), as Z-Image takes them."""
     return tokens.unflatten(-1, (-1, p * p)).transpose(-1, -2).flatten(-2)

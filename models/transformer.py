@@ -19,14 +19,18 @@ Entered = tuple[Hidden, Context]
 
 
 class Transformer(ABC):
-    """The modules of the transformer that the user loaded, called in their order.
+    """The modules of the user's transformer, called in order.
 
-    Nothing of a trajectory is kept here: keys and values live in the `KV` that the caller passes, positional
-    encodings in `Encodings`, prompts in `Conditioning`.
+    No state of a trajectory is kept here: keys and values live in the caller's `KV`, positional encodings in
+    `Encodings`, prompts in `Conditioning`.
 
-    patch: side of a token in latent pixels. channels: of the latent. cell: side of a token in pixels.
-    state: dtype of the tokens between evaluations. largest: tokens to a side of the largest grid, if any.
-    blocks: in order. blank_shape: see `blank`.
+    patch: side of a token in latent pixels.
+    channels: number of latent channels.
+    cell: side of a token in pixels.
+    state: dtype of tokens between evaluations.
+    largest: maximum side of the grid in tokens, if any.
+    blocks: the transformer blocks in order.
+    blank_shape: see `blank`.
     """
 
     blank_shape: ClassVar[tuple[int, ...]] = (1, 1, 1)
@@ -40,7 +44,7 @@ class Transformer(ABC):
         # not pipe.vae_scale_factor, which LuminaPipeline fixes at 8
         self.cell = factor(pipe.vae.config) * self.patch
         self.blocks = self.stack()
-        # of what sits around the forward, with dense="tokens" there is nothing
+        # what running the modules would bypass; with dense="tokens" `adapt` has rejected it
         self.passed_by = next((what for what, _ in around_forward(self.dit)), None)
 
     @torch.no_grad()
@@ -53,11 +57,14 @@ class Transformer(ABC):
         kv: KV | None = None,
         rows: Int[Tensor, "b k"] | None = None,
     ) -> Float[Tensor, "b k c"]:
-        """dx/dsigma, guidance included, at the tokens `rows` of each image; at all of them if None.
+        """Return dx/dsigma, guidance included, at the tokens `rows` of each image, or at all of them if None.
 
-        x: all tokens; computed in the model's dtype. sigma: 0-d tensor on the model's device. kv: filled by a
-        dense call, overwritten at `rows` by a sparse one, which attends over all of it. The call never waits
-        for the device. ValueError for rows without the kv of a dense call of the same size.
+        x: all tokens; computed in the model's dtype.
+        sigma: 0-d tensor on the model's device.
+        kv: filled by a dense call; a sparse call overwrites it at `rows` and attends over all of it.
+
+        Never synchronises with the device. ValueError for rows without the kv of a dense call of the same
+        size.
         """
         size = (cond.halves * len(x), x.shape[1])
         if rows is not None and (kv is None or kv.size != size):
@@ -83,7 +90,7 @@ class Transformer(ABC):
         kv: KV | None,
         rows: Tensor | None,
     ) -> Tensor:
-        """One of `cond.passes`, the turn-th, over the transformer's modules; without guidance."""
+        """Evaluate one of `cond.passes`, the turn-th, by running the transformer's modules; unguided."""
         slots = self.slots(rows, (cond.halves * len(x), x.shape[1]), cond.text)
         with self.call.during(kv=kv, turn=turn, text=cond.keys, **slots):
             hidden, context = self.enter(x, sigma, cond, encodings, rows)
@@ -92,7 +99,7 @@ class Transformer(ABC):
         return self.leave(hidden, context)
 
     def whole(self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings, turn: int) -> Tensor:
-        """The same through the transformer's own forward, whose caches are told which pass it is."""
+        """As `parts`, through the transformer's own forward, whose caches are told which pass it is."""
         resident(self.dit)
         with evaluation(self.dit, ("cond", "uncond")[turn]):
             return self.stock(x.to(self.dtype).repeat(cond.halves, 1, 1), sigma, cond, encodings)
@@ -101,8 +108,11 @@ class Transformer(ABC):
     def enter(
         self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings, rows: Tensor | None = None
     ) -> Entered:
-        """The state before the first block, of the tokens `rows` of each image, in one of `cond.passes`: for
-        both halves of guidance where they are one batch."""
+        """Return the state before the first block for one of `cond.passes`, incl. both batched guidance
+        halves.
+
+        rows: tokens of each image; None for all.
+        """
         if self.passed_by:
             raise ValueError(
                 f"{self.passed_by}: only calls on all tokens of a grid that keep no kv run through it, and "
@@ -113,7 +123,7 @@ class Transformer(ABC):
         return self.embed(x, sigma, cond, encodings.take(rows, cond.halves))
 
     def slots(self, rows: Tensor | None, size: tuple[int, int], text: int) -> dict[str, Tensor | None]:
-        """Where a sparse call writes in the memories of the whole batch; see `Call`."""
+        """Return the rows that a sparse call writes in the caches of the whole batch; see `Call`."""
         if rows is None:
             return {"image": None, "joint": None}
         b, n = size
@@ -121,23 +131,27 @@ class Transformer(ABC):
         return {"image": flat(rows, n), "joint": flat(self.joint(rows, n, text), n + text)}
 
     def modulation(self, embedder: Any, t: Tensor, cond: Conditioning) -> Tensor:
-        """The vector that modulates every block: time embedding plus what is constant over the trajectory."""
+        """Return the vector that modulates every block: time embedding plus `cond.constants`."""
         vector = embedder.timestep_embedder(embedder.time_proj(t).to(self.dtype))
         for constant in cond.constants:
             vector = vector + constant
         return vector
 
     def guide(self, v: Tensor, cond: Conditioning) -> Tensor:
-        """Classifier-free guidance (arXiv:2207.12598) of the halves (without prompt, with prompt), or of two
-        passes (with prompt, without prompt)."""
+        """Classifier-free guidance (arXiv:2207.12598).
+
+        Applies to the halves (without, with) the prompt of one batch, or to two passes (with, without).
+        """
         if not cond.guided:
             return v
         given, without = v.chunk(2) if cond.apart else reversed(v.chunk(2))
         return without + cond.guidance * (given - without)
 
     def flops(self, run: BlockRun, *, text: int, guided: bool) -> int:
-        """FLOPs for one image, 2 per multiply-add, in linear maps and attention. text: text tokens. Agrees
-        with torch's flop counter."""
+        """FLOPs of linear maps and attention for one image, 2 per multiply-add; agrees with torch's counter.
+
+        text: number of text tokens.
+        """
         macs = self.outer_macs(run.k, run.n, text) if run.ends else 0
         macs += self.look_macs() if run.looked else 0
         for block in self.blocks[run.first : run.last]:
@@ -146,88 +160,96 @@ class Transformer(ABC):
         return 2 * macs * (2 if guided else 1)
 
     def look_macs(self) -> int:
-        """Multiply-adds of `modulated`, of one image."""
+        """Multiply-adds of `modulated` for one image."""
         return weights(self.blocks[0].norm1)
 
     def blank(self, *args, **kwargs) -> Tensor:
-        """What a module that need not run gives: nothing that anything depends on."""
+        """Stand in for the output of a module that need not run; nothing depends on the values."""
         return torch.zeros(self.blank_shape, dtype=self.dtype, device=self.device)
 
     @staticmethod
     def unfollowed(dit: Any) -> Iterator[str]:
-        """What a transformer of this class may have that this adapter does not follow, in words."""
+        """Yield descriptions of unsupported features that a transformer of this class may have."""
         yield from ()
 
     @staticmethod
     def latent(dit: Any) -> tuple[int, int]:
-        """Side of a token in latent pixels, and channels of the latent that the transformer takes."""
+        """Return the side of a token in latent pixels and the number of latent channels."""
         return dit.config.patch_size, dit.config.in_channels
 
     @abstractmethod
     def condition(self, stock: dict[str, Any], guided: bool, guidance: float) -> Conditioning:
-        """Prompts, given as keyword arguments of the transformer's own forward."""
+        """Build the conditioning from prompts given as keyword arguments of the transformer's own forward."""
 
     @abstractmethod
     def encodings(self, grid: Grid, positions: Float[Tensor, "b n 2"] | None = None) -> Encodings:
-        """Positional encodings, once per trajectory. positions: (row, column) in units of the cells of
-        `grid`, per image or shared, possibly fractional; None is every cell of the grid."""
+        """Return positional encodings, computed once per trajectory.
+
+        positions: (row, column) in units of the cells of `grid`, per image or shared, possibly fractional;
+            None for every cell of the grid.
+        """
 
     @abstractmethod
     def stack(self) -> list[Any]:
-        """The blocks in order."""
+        """Return the blocks in order."""
 
     @abstractmethod
     def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> Entered:
-        """Tokens x (b', k, c) as the state before the first block, and what the blocks are given besides."""
+        """Return the state before the first block for tokens x (b', k, c), and the blocks' other inputs."""
 
     @abstractmethod
     def step(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
-        """One block."""
+        """Run one block."""
 
     @abstractmethod
     def leave(self, hidden: Hidden, context: Context) -> Tensor:
-        """Velocity (b', k, c) from the state after the last block, without guidance."""
+        """Return the unguided velocity (b', k, c) from the state after the last block."""
 
     def watched(self, hidden: Hidden, context: Context) -> Tensor:
-        """Of a difference of two states what tells caches whether the next blocks must run (b', s, d)."""
+        """Return the part (b', s, d) of a difference of states that caches compare with their threshold."""
         return hidden.image
 
     @abstractmethod
     def modulated(self, hidden: Hidden, context: Context) -> Tensor:
-        """The image tokens (b', n, d) as the first block's attention sees them."""
+        """Return the image tokens (b', n, d) as the first block's attention sees them."""
 
     @abstractmethod
     def sites(self, modules: Modules) -> tuple[list[nn.Module], list[nn.Module]]:
-        """The modules whose outputs a cache may answer, and those that need not run then. modules: the
-        attentions, or all of attentions and MLPs."""
+        """Return the modules whose outputs a cache may replace, and those that then need not run.
+
+        modules: the attentions, or all attentions and MLPs.
+        """
 
     @abstractmethod
     def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings) -> Tensor:
-        """Velocity of all tokens of a grid by the transformer's own forward, without guidance."""
+        """Return the unguided velocity of all tokens of a grid by the transformer's own forward."""
 
     @abstractmethod
     def joint(self, rows: Tensor, n: int, text: int) -> Tensor:
-        """Rows (b, k + text) of one image's joint memory that its image rows (b, k) and its text occupy."""
+        """Return the rows (b, k + text) of one image's joint cache for image rows (b, k) and the text."""
 
     @abstractmethod
     def outer_macs(self, k: int, n: int, text: int) -> int:
-        """Multiply-adds before and after the blocks, of one image on k of n tokens."""
+        """Multiply-adds outside the blocks, for one image with k of n tokens evaluated."""
 
     @abstractmethod
     def block_macs(self, block: Any, k: int, n: int, text: int) -> dict[str, int]:
-        """Multiply-adds of one block of one image on k of n tokens: of "attention", of "mlp" (what runs
-        besides when the attentions alone are cached), and of the "modulation", which no cache answers."""
+        """Multiply-adds of one block, for one image with k of n tokens evaluated, by part.
+
+        Parts are "attention", "mlp" (what still runs if only attentions are cached), and "modulation", which
+        is never cached.
+        """
 
 
 def weights(*modules: nn.Module | None) -> int:
-    """Multiply-adds per token of all linear maps that run in `modules`, those of LoRA included."""
+    """Multiply-adds per token of all active linear maps in `modules`, including LoRA."""
     inner = [m for module in modules if module is not None for m in running(module)]
     linear = sum(m.in_features * m.out_features for m in inner if isinstance(m, nn.Linear))
     return linear + sum(m.weight.numel() for m in inner if isinstance(m, nn.Conv2d))
 
 
 def running(module: nn.Module) -> Iterator[nn.Module]:
-    """The module and those within it that run: of a layer of peft its own one, and its active adapters."""
+    """Yield the module and the submodules that run; of a peft layer, its base layer and active adapters."""
     yield module
     own: Any = module
     adapted = hasattr(module, "base_layer") and hasattr(module, "active_adapters")

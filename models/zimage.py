@@ -1,4 +1,4 @@
-"""Z-Image (arXiv:2511.22699): one stream of image and text, each refined alone before; rotary positions."""
+"""Z-Image (arXiv:2511.22699): one stream of image and text after separate refiners; rotary positions."""
 
 import math
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ from fovea.models.transformer import Entered, Transformer, weights
 
 @dataclass(eq=False)
 class ZImageAttention(Processor):
-    """Attention over the whole stream, or over the image alone in the refiner of its noise."""
+    """Attention over the whole stream, or over the image alone in the noise refiner."""
 
     stands_for: ClassVar = ("ZSingleStreamAttnProcessor",)
     masked: ClassVar = True
@@ -49,19 +49,19 @@ class ZImageAttention(Processor):
 
 
 class ZImageTransformer(Transformer):
-    """ZImageTransformer2DModel. Its time is 1 - sigma, so that the output is negated.
+    """ZImageTransformer2DModel. Its time is 1 - sigma, so the output is negated.
 
-    The stream is image, padding, text: `Hidden.text` is what follows the image. The image is padded by a
-    learnt token to a multiple of 32, and so is each prompt, behind whose padding the mask begins; a call on
-    some tokens runs the padding too. Of the text, all before the blocks is constant over a trajectory and
-    runs once; the refiner of the noise runs with the embedding, before the first block.
+    The stream is image, padding, text; `Hidden.text` is everything after the image. The image is padded with
+    a learned token to a multiple of 32. So is each prompt, with a mask for what follows its padding. A sparse
+    call also runs the padding. The text is constant over a trajectory until the blocks, so its refiner runs
+    once; the noise refiner runs with the embedding, before the first block.
     """
 
     multiple = 32
 
     def __init__(self, pipe: Any, *args: Any) -> None:
         super().__init__(pipe, *args)
-        self.state = torch.float32  # as in the pipeline, whatever the transformer computes in
+        self.state = torch.float32  # as in the pipeline, whatever the transformer's dtype
         self.largest = min(self.dit.axes_lens[1:])
         for block in self.dit.noise_refiner:
             block.attention.processor.alone = True
@@ -72,7 +72,7 @@ class ZImageTransformer(Transformer):
 
     @property
     def ends(self) -> tuple[Any, Any]:
-        """The embedding of patches and the readout."""
+        """The patch embedding and the readout."""
         return self.dit.all_x_embedder["2-1"], self.dit.all_final_layer["2-1"]
 
     def padding(self, n: int) -> int:
@@ -100,14 +100,14 @@ class ZImageTransformer(Transformer):
         return Conditioning(embeds, (), guided, guidance, stock, mask, tables=tables)
 
     def rotations(self, axis: int, at: Tensor) -> Tensor:
-        """Complex rotations (..., d / 2) of one axis, from the CPU, where the model's own table is made."""
+        """Return complex rotations (..., d / 2) of one axis, computed on the CPU like the model's table."""
         width = self.dit.axes_dims[axis]
         rates = 1 / self.dit.rope_theta ** (torch.arange(0, width, 2, dtype=torch.float64) / width)
         angles = (at.cpu().double()[..., None] * rates).float()
         return torch.polar(torch.ones_like(angles), angles).to(self.device)
 
     def encodings(self, grid: Grid, positions: Tensor | None = None) -> Encodings:
-        """Rotations by row and by column. The image's first axis is the length of its prompt."""
+        """Return rotations by row and column. The first position axis of the image is its prompt's length."""
         at = grid.positions()[None] if positions is None else positions
         table = cat([self.rotations(axis, at[..., axis - 1]) for axis in (1, 2)], -1)
         return Encodings(grid, (table,), positions is None)
@@ -120,10 +120,10 @@ class ZImageTransformer(Transformer):
 
     @torch.no_grad()
     def enter(self, x, sigma, cond, encodings, rows=None) -> Entered:
-        """The padding is that of all tokens, whichever run."""
+        """Append the padding, which depends on all tokens, whichever are evaluated."""
         padding = self.padding(x.shape[1])
         frame, text = cond.tables
-        still = text.new_ones(len(text), padding, text.shape[2])  # padding stands at (0, 0, 0)
+        still = text.new_ones(len(text), padding, text.shape[2])  # padding is at (0, 0, 0)
         mask = None if cond.mask is None else F.pad(cond.mask, (x.shape[1] + padding, 0), value=True)
         cond = replace(cond, tables=(frame, cat([still, text], 1)), mask=mask)
         return super().enter(x, sigma, cond, encodings, rows)
@@ -135,7 +135,7 @@ class ZImageTransformer(Transformer):
         table = table.expand(len(x), -1, -1)
         rope = cat([cat([frame.expand(-1, k, -1), table], -1), after], 1)
         x = channels_last(x, self.patch)
-        x = self.ends[0](cat([x, x[:, -1:].expand(-1, padding, -1)], 1))  # of the stock height, for its bits
+        x = self.ends[0](cat([x, x[:, -1:].expand(-1, padding, -1)], 1))  # stock size, to match bits
         x = cat([x[:, :k], self.dit.x_pad_token.expand(len(x), padding, -1)], 1)
         for block in self.dit.noise_refiner:
             x = block(x, None, rope[:, : k + padding], vector)
@@ -154,7 +154,7 @@ class ZImageTransformer(Transformer):
         return -channels_first(x, self.patch, self.channels)
 
     def watched(self, hidden: Hidden, context: Context) -> Tensor:
-        """The whole stream, as cache-dit's and diffusers' caches, which know no other state."""
+        """Return the whole stream, which is the state that cache-dit's and diffusers' caches compare."""
         x = self.stream(hidden)
         return x if context.mask is None else x * context.mask[..., None]
 
@@ -187,7 +187,8 @@ class ZImageTransformer(Transformer):
         return cat([rows, torch.arange(n, n + text, device=rows.device).expand(len(rows), -1)], 1)
 
     def guide(self, v: Tensor, cond: Conditioning) -> Tensor:
-        """given + g (given - without) in float32, at most `norm_limit` times as long as given."""
+        """Return given + g (given - without) in float32, its norm at most `norm_limit` times that of given.
+        """
         if not cond.guided:
             return v.float()
         given, without = v.float().chunk(2)
@@ -216,11 +217,11 @@ class ZImageTransformer(Transformer):
 
 
 class ZImagePipeline(Pipeline):
-    """diffusers' ZImagePipeline. The halves of guidance are (with, without) the prompt.
+    """diffusers' ZImagePipeline. The guidance halves are (with, without) the prompt.
 
-    Guidance g is given + g (given - without): any above 0 is guidance, and 1 is what other families call 2.
-    `cfg_normalization`: the guided velocity is at most so many times as long as that with the prompt, over
-    the tokens that run.
+    The guided velocity is given + g (given - without): any g above 0 is guidance, and g = 1 corresponds to 2
+    in other families. `cfg_normalization` limits its norm relative to the prompted velocity's, over the
+    evaluated tokens.
     """
 
     limits = ("max_sequence_length", "cfg_normalization", "cfg_truncation")
@@ -274,7 +275,7 @@ class ZImagePipeline(Pipeline):
 
     @property
     def side(self) -> int:
-        return 1024  # of the pipeline's call, which has it in its body
+        return 1024  # hard-coded in the pipeline's call
 
 
 QWEN3_4B = (
@@ -294,7 +295,7 @@ QWEN3_4B = (
 def size(shift: float) -> Size:
     architecture: Architecture = {
         "pipeline": ("ZImagePipeline", {}),
-        # the class's defaults are Z-Image's
+        # the class's defaults match Z-Image
         "transformer": ("ZImageTransformer2DModel", {"axes_lens": (1536, 512, 512)}),
         "vae": vae(16, 0.3611, 0.1159, False),
         "scheduler": ("FlowMatchEulerDiscreteScheduler", {"shift": shift}),
