@@ -1,17 +1,18 @@
-"""Measuring: what the images are worth and what they cost. Sees images, prompts and callables, never a model.
+"""Metrics of the quality and the cost of images. They see images, prompts and callables, never a model.
 
-A metric is one file here with a frozen, closed dataclass: its fields are its config keys, and
+A metric is one file here with a frozen dataclass whose fields are its config keys:
 
-    metric.scores      name of each score it gives -> `Facts`: title, which way is better, kind, bounds, ...
+    metric.scores      name of each score -> `Facts`: title, which direction is better, kind, bounds, ...
     metric.check()     raises `Unavailable` if weights or references are missing, before any image is made
-    metric.needs()     what it has to know of each image: looked for in one pass for all metrics, and kept
+    metric.needs()     what it needs to know about each image; computed in one pass for all metrics and stored
     metric(samples)    -> one `Score` per name in `scores`
 
-A number never travels without its n and its standard error, and what cannot be computed is never a number: a
-metric raises `Unavailable` with the reason and the remedy (keys of its own as `metric.NAME.KEY=VALUE`), and
-`@quality` around its `__call__` makes of that scores that say so. To add one: `eval/x.py`, its node
-`conf/metric/x.yaml`, `tests/eval/test_x.py`, nothing else; where every image has a figure of its own,
-`eval.per_image` does all but the figure.
+A score always carries n and its standard error. What cannot be computed is never a number: the metric raises
+`Unavailable` with the reason and the remedy (referring to its keys as `metric.NAME.KEY=VALUE`), which the
+decorator `@quality` turns into scores without a value.
+
+To add a metric, add `eval/x.py`, its node `conf/metric/x.yaml` and `tests/eval/test_x.py`. For a score that
+is a mean over images, `eval.per_image` provides everything except the value per image.
 """
 
 import math
@@ -29,11 +30,11 @@ from fovea.eval.statistics import Interval, Pool
 if TYPE_CHECKING:
     from fovea.eval.samples import PerImage, Samples
 
-__getattr__ = lazy.names(__name__, {"Samples": "samples"})  # torch: a table needs none
+__getattr__ = lazy.names(__name__, {"Samples": "samples"})  # imports torch, which tables do not need
 
 
 class Unavailable(Exception):
-    """A score that cannot be had here: why, and what would help."""
+    """A score cannot be computed here: the reason, and a remedy."""
 
     def __init__(self, reason: str, remedy: str):
         super().__init__(f"{reason}: {remedy}")
@@ -42,14 +43,16 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True)
 class Score:
-    """One figure with all that belongs to it.
+    """A score with everything needed to report it.
 
-    value, se: the figure and its standard error over prompts (None of a single one); both None where
-    `unavailable` says why and `remedy` what would help. Only psnr can be infinite: when every image is
-    identical to the dense one.
-    per_image: one value per key in the order of the samples; pool: how they make the figure, `mean` or
-    `decibel`. difference: to the figure of the dense images of the same keys, with its paired interval.
-    facts: what was known of it beforehand. note: what a reader must be told beside it.
+    value, se: the score and its standard error over prompts (None for a single prompt). Both are None if
+        `unavailable` gives a reason, with a remedy in `remedy`. Only psnr can be infinite: if every image is
+        identical to the dense one.
+    per_image: one value per key, in the order of the samples.
+    pool: how the values form the score, `mean` or `decibel`.
+    difference: difference to the dense images of the same keys, with its paired interval.
+    facts: static facts about the score.
+    note: remark that must be shown with the score.
     """
 
     name: str
@@ -78,12 +81,12 @@ class Score:
 
     @property
     def heading(self) -> str:
-        """Of a column."""
+        """Column heading."""
         return self.facts.heading(self.name)
 
     @property
     def title(self) -> str:
-        """Of an axis: PSNR to dense (dB), Fréchet distance [emoji]."""
+        """Axis title, such as `PSNR to dense (dB)` or `Fréchet distance [emoji]`."""
         _, bracket, mode = self.name.partition("[")
         return f"{self.facts.axis} {bracket}{mode}".strip()
 
@@ -98,7 +101,7 @@ class Metric(Protocol):
 
 
 def quality(call: "Callable[[Any, Samples], list[Score]]") -> "Callable[[Any, Samples], list[Score]]":
-    """A metric's `__call__` that answers what it cannot compute, and random weights, with the reason."""
+    """Decorate a metric's `__call__`: `Unavailable` and random weights give scores without a value."""
 
     @wraps(call)
     def scored(metric: Metric, samples: "Samples") -> list[Score]:

@@ -1,4 +1,4 @@
-"""The CLIP model that features and scores come from: any of open_clip's, loaded once per process."""
+"""CLIP models of open_clip, from which features and scores are computed; loaded once per process."""
 
 from functools import cache, lru_cache, partial
 from importlib.metadata import version
@@ -14,17 +14,20 @@ from fovea.eval.encoder import Parts, TextEncoder, two_towers
 from fovea.eval.network import Device, place
 from fovea.eval.weights import as_trained, digest, in_folder, located, of_tag, quick_gelu
 
-FOLDER = "local-dir:"  # open_clip's scheme
+FOLDER = "local-dir:"  # open_clip's prefix for local folders
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Backbone:
-    """Which model, and what its scores are called by.
+    """Which CLIP model to use, and its name in scores.
 
     model: `local-dir:PATH`, a folder with open_clip_config.json and weights, or an architecture such as
-    ViT-B-32. pretrained: an architecture's weights, a file or an open_clip tag. name: `model/pretrained`
-    unless given. quick_gelu: the activation that a file of weights was trained with, where neither the file
-    nor the architecture's name tells. batch: images or texts per call.
+        ViT-B-32.
+    pretrained: weights of the architecture, a file or an open_clip tag.
+    name: `model/pretrained` by default.
+    quick_gelu: activation with which a weight file was trained, if neither the file nor the architecture's
+        name tells.
+    batch: images or texts per call.
     """
 
     model: str = "local-dir:assets/clip_emoji"
@@ -52,7 +55,7 @@ class Backbone:
         return self.name or (f"{own}/{Path(self.pretrained).stem}" if self.pretrained else own)
 
     def weights(self) -> Path:
-        """The file the weights are in. Raises Unavailable if it is not on this machine."""
+        """Return the weight file. Raises Unavailable if it is not on this machine."""
         if not self.pretrained:
             return in_folder(located(self.model.removeprefix(FOLDER)))
         file = located(self.pretrained)
@@ -62,11 +65,11 @@ class Backbone:
         return file
 
     def load(self) -> TextEncoder:
-        """Raises Unavailable if the weights are missing or are not what they should be."""
+        """Load the encoder. Raises Unavailable if the weights are missing or invalid."""
         return load(self)
 
 
-EMOJI = Backbone(name="emoji")  # trained on other drawings of the embedded data set than the embedded models
+EMOJI = Backbone(name="emoji")  # trained on different drawings of the data set than the embedded models
 
 
 @lru_cache(maxsize=2)
@@ -90,16 +93,14 @@ def load(backbone: Backbone) -> TextEncoder:
 
 
 def parts(name: str, how: dict[str, Any], weights: Path, device: str) -> Parts:
-    # imported here: seconds that a run without such metrics need not pay
+    # slow to import
     import open_clip
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
     try:
         network: Any = open_clip.create_model(name, device=device, **how).eval()
         tokenizer: Any = open_clip.get_tokenizer(name)
-    except (
-        Exception
-    ) as e:  # files that are not what they should be fail in open_clip, safetensors, pickle or torch
+    except Exception as e:  # invalid files fail in open_clip, safetensors, pickle or torch
         raise Unavailable(
             f"open_clip cannot load {weights} ({e})", "check, fetch or train the file again"
         ) from e

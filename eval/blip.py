@@ -1,9 +1,9 @@
-"""ImageReward's network, from its public file, out of transformers' BLIP parts.
+"""ImageReward's network, loaded from its public file into transformers' BLIP modules.
 
-A vision transformer reads the image, a BERT with cross-attention reads the prompt beside it, and five linear
-layers without activations make a number of the first token. The published package does not import with
-today's transformers; its weights fit these parts one to one, and every size but that of a head is read off
-them.
+A vision transformer encodes the image, a BERT with cross-attention reads the prompt, and five linear layers
+without activations map its first token to a number. The published package does not import with current
+transformers; its weights map one to one onto these modules, and all sizes except the head size are inferred
+from them.
 """
 
 import re
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from fovea.eval import Unavailable
 
-HEAD = 64  # channels of an attention head, in every published BLIP
+HEAD = 64  # channels per attention head in all published BLIP models
 MEAN, STD = 0.16717362830052426, 1.0333394966054072  # of raw rewards; published with the weights
-RENAMED = {  # in ImageReward.pt -> here; what is not named keeps its name
+RENAMED = {  # names in ImageReward.pt -> names here; others are unchanged
     r"^blip\.visual_encoder\.cls_token$": "vision.embeddings.class_embedding",
     r"^blip\.visual_encoder\.pos_embed$": "vision.embeddings.position_embedding",
     r"^blip\.visual_encoder\.patch_embed\.proj\.": "vision.embeddings.patch_embedding.",
@@ -77,13 +77,13 @@ def text(weights: Mapping[str, Tensor], encoder_width: int) -> Any:
         num_attention_heads=width // HEAD,
         max_position_embeddings=len(weights["text.embeddings.position_embeddings.weight"]),
         layer_norm_eps=1e-12,
-        is_decoder=True,  # so that there is cross-attention; each call says that it is none
+        is_decoder=True,  # creates the cross-attention; calls pass is_decoder=False
     )
     return BlipTextModel(config, add_pooling_layer=False)
 
 
 class RewardNetwork(nn.Module):
-    """weights: the contents of ImageReward.pt. Raises Unavailable if they are anything else."""
+    """The network, from the contents of ImageReward.pt. Raises Unavailable for any other weights."""
 
     def __init__(self, weights: Mapping[str, Tensor]):
         super().__init__()
@@ -93,7 +93,7 @@ class RewardNetwork(nn.Module):
             self.text = text(weights, self.vision.config.hidden_size)
             sizes = [weights[f"head.{i}.weight"].shape for i in (0, 2, 4, 6, 7)]
             linear = [nn.Linear(width, out) for out, width in sizes]
-            # Identity where there was dropout in training, so that the numbers of the layers agree
+            # Identity in place of dropout, so that layer indices match
             a, b, c, d, e = linear
             self.head = nn.Sequential(a, nn.Identity(), b, nn.Identity(), c, nn.Identity(), d, e)
             self.load_state_dict(weights)
@@ -105,11 +105,11 @@ class RewardNetwork(nn.Module):
 
     @property
     def side(self) -> int:
-        """Pixels a side of the images it takes."""
+        """Side of the input images in pixels."""
         return self.vision.config.image_size
 
     def forward(self, pixels: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-        """(b, 3, side, side), (b, tokens) and (b, tokens) -> rewards (b,)"""
+        """Map (b, 3, side, side), (b, tokens) and (b, tokens) to rewards (b,)."""
         seen = self.vision(pixel_values=pixels).last_hidden_state  # (b, patches + 1, width)
         everywhere = torch.ones(seen.shape[:2], dtype=torch.long, device=seen.device)
         read = self.text(

@@ -1,4 +1,4 @@
-"""Where what was computed or fetched before is kept on this machine."""
+"""Caches on this machine for computed results and downloaded files."""
 
 import hashlib
 import json
@@ -11,24 +11,26 @@ from typing import Any
 
 
 def home() -> Path:
-    """Of caches, by the XDG base directory specification: a variable that is empty or relative is none."""
+    """Return the cache directory of the XDG specification; an empty or relative variable is ignored."""
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return given if given.is_absolute() else Path("~/.cache")
 
 
 CACHE = home() / "fovea"
-HUB = Path(os.environ.get("TORCH_HOME") or home() / "torch") / "hub"  # torch's
+HUB = Path(os.environ.get("TORCH_HOME") or home() / "torch") / "hub"  # torch.hub's cache
 
 
 def remembered(of: Any, find: Callable[[], Any]) -> Any:
-    """What `find` gives, as JSON; found once on this machine for all that it depends on, `of`, as JSON too.
-    What `find` raises is raised, and not remembered."""
+    """Return find(), a JSON value, cached on this machine under the key `of`, also JSON.
+
+    of: everything the result depends on. An exception from `find` propagates and is not cached.
+    """
     name = hashlib.sha256(json.dumps(of, sort_keys=True, default=str).encode()).hexdigest()[:32]
     file = (CACHE / "facts").expanduser() / f"{name}.json"
     with suppress(OSError, ValueError):
         return json.loads(file.read_text("utf-8"))
     text = json.dumps(find())
-    with suppress(OSError):  # a folder that cannot be written to costs time alone
+    with suppress(OSError):  # without a writable folder it is recomputed each time
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(f".{token_hex(4)}")
         part.write_text(text, "utf-8")
@@ -37,5 +39,5 @@ def remembered(of: Any, find: Callable[[], Any]) -> Any:
 
 
 def unchanged(files: Sequence[Path]) -> list[tuple[str, int, int]]:
-    """Path, size and time of change of each file: they are the same as long as nobody writes to it."""
+    """Return path, size and modification time of each file, which stay the same unless it is written to."""
     return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]

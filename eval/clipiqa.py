@@ -1,4 +1,4 @@
-"""CLIP-IQA: whether an image looks good, asked of CLIP in pairs of opposite prompts (arXiv:2207.12396)."""
+"""CLIP-IQA: image quality by comparing CLIP's similarity to pairs of opposite prompts (arXiv:2207.12396)."""
 
 from typing import Any, ClassVar, Literal
 
@@ -28,7 +28,7 @@ RN50 = Backbone("RN50-quickgelu", "openai", "RN50/openai", batch=4)
 
 
 def features(encoder: TextEncoder, images: Tensor) -> Tensor:
-    """(n, d) of images (n, 3, H, W) at their own size: the attention pool is given no positions."""
+    """Return features (n, d) of images (n, 3, H, W) at full size, without positions in the attention pool."""
     visual = encoder.towers.visual
     if not hasattr(visual, "attnpool"):
         reason = "CLIP-IQA takes images at their own size, for which this backbone has no attention pool"
@@ -44,7 +44,11 @@ def features(encoder: TextEncoder, images: Tensor) -> Tensor:
 
 
 def goodness(encoder: TextEncoder, texts: Tensor, scale: float, images: Tensor) -> tuple[float, ...]:
-    """The probability of the good prompt, mean over pairs: of images (n, 3, H, W), and texts (2 pairs, d)."""
+    """Return each image's probability of the good prompt, averaged over pairs.
+
+    images: (n, 3, H, W).
+    texts: (2 pairs, d).
+    """
     cosine = normalize(features(encoder, images).double()) @ normalize(texts.double()).T  # (n, 2 pairs)
     good = (scale * cosine).unflatten(1, (-1, 2)).softmax(-1)[..., 0]  # (n, pairs)
     return tuple(good.mean(1).tolist())
@@ -52,11 +56,13 @@ def goodness(encoder: TextEncoder, texts: Tensor, scale: float, images: Tensor) 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class CLIPIQA(Judged):
-    """The probability, from 0 to 1, that an image is good rather than bad, mean over images.
+    """Probability between 0 and 1 that an image is good rather than bad, averaged over images.
 
-    prompts: `pyiqa` averages over five pairs, as RALU and most recent papers use it, and is named
-    `clip_iqa[pyiqa,RN50/openai]`; `torchmetrics` asks one pair. The numbers do not compare. The prompt of the
-    image has no part in it. difference: to the dense images of the same keys, bootstrapped in pairs.
+    prompts: `pyiqa` averages over five pairs, as RALU and most recent papers do, and is named
+        `clip_iqa[pyiqa,RN50/openai]`; `torchmetrics` uses one pair. The two are not comparable. The image's
+        own prompt is not used.
+
+    difference: to the dense images of the same keys, by paired bootstrap.
     """
 
     backbone: Backbone = RN50
@@ -78,6 +84,6 @@ class CLIPIQA(Judged):
 
     def figures(self, batch: Batch) -> tuple[float, ...]:
         encoder = self.backbone.load()
-        # torchmetrics writes the scale as 100, which it is in OpenAI's models
+        # torchmetrics hard-codes the scale as 100, its value in OpenAI's models
         scale = encoder.towers.logit_scale.double().exp().item() if self.prompts == "pyiqa" else 100.0
         return goodness(encoder, encoder.texts(PROMPTS[self.prompts]), scale, batch.images)

@@ -1,4 +1,4 @@
-"""CLIP score: how well an image agrees with its prompt (Hessel et al. 2021, arXiv:2104.08718)."""
+"""CLIP score: agreement between an image and its prompt (Hessel et al. 2021, arXiv:2104.08718)."""
 
 from typing import ClassVar
 
@@ -15,11 +15,13 @@ from fovea.eval.transformers_clip import TransformersCLIP
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class CLIPScore(OfBackbone, Judged):
-    """100 max(cos, 0) of image and prompt, mean over images, named after its backbone: `clip_score[emoji]`.
+    """100 max(cos, 0) of image and prompt features, averaged over images: `clip_score[emoji]`.
 
-    On torchmetrics' scale, not Hessel's 2.5 max(cos, 0), and with no prefix before the prompt. (torchmetrics
-    cuts the mean at zero, which is the same unless an image has a negative cosine.) Scores of different
-    backbones do not compare. difference: to the dense images of the same keys, bootstrapped in pairs.
+    The scale is torchmetrics', not Hessel's 2.5 max(cos, 0), and the prompt has no prefix. (torchmetrics
+    clips the mean at zero, which is the same unless an image has a negative cosine.) Scores of different
+    backbones are not comparable.
+
+    difference: to the dense images of the same keys, by paired bootstrap.
     """
 
     backbone: Backbone | TransformersCLIP = EMOJI

@@ -1,8 +1,9 @@
-"""What every metric promises, asked of it with images that tell (`eval.selftest` asks).
+"""The contract of every metric, checked on synthetic images (run by `eval.selftest`).
 
-The promised scores, finite, with n and error; within range; float32 images refused; the best figure, or no
-difference, for identical images; images and dense images exchanged; the order of images, and for scores of
-single images their number, without effect; a known value where there is one.
+A metric returns the promised scores, finite and with n and a standard error, within their bounds. It rejects
+float32 images. Identical images get the best value, or no difference. Exchanging images and dense images
+swaps or negates the result. The order of the images has no effect, nor, for per-image scores, has their
+number. Where a value is known analytically, the metric returns it.
 """
 
 import math
@@ -19,12 +20,12 @@ SIDE, N = 192, 4  # NIQE needs 192 pixels
 
 
 class Failed(AssertionError):
-    """What a metric did that it must not do."""
+    """The metric violates its contract."""
 
 
 @lru_cache(maxsize=1)
 def pictures() -> tuple[Tensor, Tensor]:
-    """Images and dense ones, uint8 (N, 3, SIDE, SIDE): soft blobs of colour with grain, seeded."""
+    """Return images and dense images, uint8 (N, 3, SIDE, SIDE): soft colour blobs with grain, seeded."""
     generator = torch.Generator().manual_seed(0)
     small = torch.rand(2, N, 3, 6, 6, generator=generator)
     soft = torch.nn.functional.interpolate(small.flatten(0, 1), SIDE, mode="bicubic").view(
@@ -43,7 +44,7 @@ def samples(images: Tensor, dense: Tensor | None) -> Samples:
 
 
 def scored(metric: Metric, made: Samples) -> dict[str, Score]:
-    """By name. Raises Unavailable if the metric cannot tell here, and Failed if it breaks its promises."""
+    """Return scores by name. Raises Unavailable if there is no value, Failed if the contract is violated."""
     found = {score.name: score for score in metric(made)}
     if {name: score.facts for name, score in found.items()} != dict(metric.scores):
         raise Failed(f"gives {list(found)}, not the promised {list(metric.scores)}")
@@ -58,7 +59,7 @@ def scored(metric: Metric, made: Samples) -> dict[str, Score]:
 
 
 def check(metric: Metric) -> None:
-    """Raises Failed, or Unavailable."""
+    """Check the contract. Raises Failed or Unavailable."""
     metric.check()
     a, b = pictures()
     found = scored(metric, samples(a, b))
@@ -72,7 +73,7 @@ def check(metric: Metric) -> None:
 
 
 def close(a: float, b: float) -> bool:
-    """To what the sums of another batch may differ by, in float32."""
+    """True if equal up to float32 summation error of a different batch."""
     return math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-4)
 
 
@@ -85,7 +86,7 @@ def in_range(metric: Metric, found: Mapping[str, Score]) -> None:
 
 
 def exchanged(metric: Metric, found: Mapping[str, Score]) -> None:
-    """A likeness is the same the other way round; a difference to dense changes its sign."""
+    """A likeness is symmetric; a difference to dense changes its sign."""
     a, b = pictures()
     for name, other in scored(metric, samples(b, a)).items():
         mine = found[name]
@@ -124,7 +125,7 @@ def reordered(metric: Metric, found: Mapping[str, Score]) -> None:
 
 
 def fewer(metric: Metric, found: Mapping[str, Score]) -> None:
-    """An image's own score does not depend on those beside it. A distance of sets has no such score."""
+    """The score of an image does not depend on the other images. Distances between sets are exempt."""
     if any(score.facts.kind == "distance" for score in found.values()):
         return
     a, b = pictures()

@@ -1,4 +1,4 @@
-"""What a difference allows to say: is it real among the many of a table, and is it small enough?"""
+"""Decisions about a difference: is it significant among all comparisons of a table, and small enough?"""
 
 import math
 from collections.abc import Hashable, Mapping
@@ -13,10 +13,10 @@ Verdict = Literal["non-inferior", "inferior", "undecided"]
 
 
 def holm(p: Mapping[Key, float]) -> dict[Key, float]:
-    """p-values adjusted for all comparisons of the family (Holm 1979), whatever their dependence.
+    """Adjust p-values for all comparisons of the family (Holm 1979), under any dependence.
 
-    To call differences real where the adjusted value is at most 0.05 is to err anywhere in the family with a
-    probability of at most 5 %.
+    Calling differences significant at an adjusted value of at most 0.05 bounds the probability of any false
+    positive in the family by 5 %.
     """
     adjusted, largest = {}, 0.0
     for i, (key, value) in enumerate(sorted(p.items(), key=lambda item: item[1])):
@@ -26,19 +26,21 @@ def holm(p: Mapping[Key, float]) -> dict[Key, float]:
 
 
 def differs(interval: Interval | None, p: float | None) -> bool:
-    """Whether a difference is there beyond chance: its adjusted p is at most 0.05, and its interval, which
-    may reach farther for failures that none of the images shows, leaves zero out."""
+    """True if a difference is significant: its adjusted p is at most 0.05 and its interval excludes zero.
+
+    The interval may be wider than p implies, to allow for failures that no image shows.
+    """
     return interval is not None and p is not None and p <= LEVEL and not interval.low <= 0 <= interval.high
 
 
 def verdict(interval: Interval, better: Better, limit: float) -> Verdict:
-    """Of an interval and the worst value that is acceptable: on which side of it the whole interval lies.
+    """Compare an interval with the worst acceptable value: non-inferior or inferior if it lies on one side.
 
-    With bounds of 95 % either claim is wrong with a probability of 2.5 %.
+    With 95 % bounds, either claim is wrong with probability 2.5 %.
     """
     worse, best = interval.low, interval.high
     if better == "lower":
         worse, best, limit = -interval.high, -interval.low, -limit
-    if interval.level <= 0 or math.isnan(worse) or math.isnan(best):  # an estimate without bounds
+    if interval.level <= 0 or math.isnan(worse) or math.isnan(best):  # no bounds
         return "undecided"
     return "non-inferior" if worse >= limit else "inferior" if best < limit else "undecided"

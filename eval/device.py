@@ -1,4 +1,4 @@
-"""What the measuring machine is and what state it is in: for the record of every block of timings."""
+"""The measuring machine and its state, recorded with every block of timings."""
 
 import os
 import platform
@@ -23,7 +23,7 @@ GPU_STATE = {
 
 
 def describe(device: torch.device | str) -> dict[str, Any]:
-    """The device's name and state. What the machine does not tell is None."""
+    """Return the device's name and state. Unknown values are None."""
     device = torch.device(device)
     return {
         "device": str(device),
@@ -33,7 +33,7 @@ def describe(device: torch.device | str) -> dict[str, Any]:
 
 
 def describe_cpu() -> dict[str, Any]:
-    """Model, cores, threads that torch uses, and the load of the last minute, others' work included."""
+    """Return model, cores, torch's threads, and the one-minute load average of the whole machine."""
     return {
         "cpu": cpu_model(),
         "cores": psutil.cpu_count(logical=False),
@@ -54,31 +54,31 @@ def cpu_model(path: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def describe_gpu(device: torch.device) -> dict[str, Any]:
-    """Name and memory by torch; clocks, power, temperature and other processes by nvidia-smi, if it is."""
+    """Return name and memory from torch; clocks, power, temperature and processes from nvidia-smi."""
     properties = torch.cuda.get_device_properties(device)
-    card = f"GPU-{properties.uuid}"  # and not the index, which CUDA_VISIBLE_DEVICES renumbers
+    card = f"GPU-{properties.uuid}"  # not the index, which CUDA_VISIBLE_DEVICES renumbers
     state = query("--query-gpu", list(GPU_STATE), card)
     slowed = query(
         "--query-gpu", ["clocks_event_reasons.active"], card
-    )  # a name of its own: old drivers lack it
+    )  # a separate query: old drivers lack this field
     processes = query("--query-compute-apps", ["pid", "process_name", "used_memory"], card)
     return {
         "gpu": properties.name,
         "gpu_memory_bytes": properties.total_memory,
         **dict.fromkeys(GPU_STATE.values()),
         **(dict(zip(GPU_STATE.values(), state[0], strict=True)) if state else {}),
-        "slowed_by": slowed[0][0] if slowed else None,  # bits of nvmlClocksEventReasons
+        "slowed_by": slowed[0][0] if slowed else None,  # bit mask nvmlClocksEventReasons
         "foreign_processes": foreign(processes, os.getpid()),
     }
 
 
 def foreign(processes: list[list[Any]] | None, own: int) -> list[list[Any]] | None:
-    """Other processes on the card. In a container nvidia-smi may hide them, or number them otherwise."""
+    """Return other processes on the GPU. In a container, nvidia-smi may hide them or use different pids."""
     return None if processes is None else [p for p in processes if p[0] != own]
 
 
 def query(what: str, fields: list[str], card: str) -> list[list[Any]] | None:
-    """Rows of nvidia-smi's answer, or None if it gives none."""
+    """Return the rows of nvidia-smi's answer; None if it fails."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
@@ -91,7 +91,7 @@ def query(what: str, fields: list[str], card: str) -> list[list[Any]] | None:
 
 
 def number(cell: str) -> int | float | str | None:
-    """A cell of nvidia-smi's table: [N/A] and the like are None."""
+    """Parse a cell of nvidia-smi's table; [N/A] and similar are None."""
     if cell.startswith("[") or cell == "N/A":
         return None
     for kind in (int, float):

@@ -1,7 +1,7 @@
-"""DINO and DINOv2 as networks of features, in the two layouts that they are published in.
+"""DINO and DINOv2 feature networks, in the two published layouts.
 
-Each computes what its users published: similarity to an image in transformers' layout, with its folder's
-preprocessing; the Fréchet distance in the authors' own (Stein, arXiv:2306.04675), at 224 x 224.
+Each reproduces its published use: image similarity with transformers' layout and the folder's preprocessing;
+the Fréchet distance with the authors' layout (Stein, arXiv:2306.04675) at 224 x 224.
 """
 
 import importlib
@@ -28,15 +28,17 @@ from fovea.eval.weights import digest, located
 
 SIDE, PATCH = 224, 14
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-NAMES = {"small": "vits14", "base": "vitb14", "large": "vitl14"}  # as their authors say
+NAMES = {"small": "vits14", "base": "vitb14", "large": "vitl14"}  # in the authors' file names
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class DINOv2:
-    """Which model, and where its weights are.
+    """Which DINOv2 model to use, and where its weights are.
 
-    size: papers take `large`. weights: the authors' .pth or timm's .safetensors, or null: torch's hub cache,
-    or else the hub's cache of timm's. batch: images per call.
+    size: papers use `large`.
+    weights: the authors' .pth or timm's .safetensors; null searches torch's hub cache, then the hub cache of
+        timm's weights.
+    batch: images per call.
     """
 
     size: Literal["small", "base", "large"] = "large"
@@ -49,7 +51,7 @@ class DINOv2:
         return f"vit_{self.size}_patch14_dinov2"
 
     def file(self) -> Path:
-        """Raises Unavailable if there are no weights on this machine."""
+        """Return the weight file. Raises Unavailable if there is none on this machine."""
         for file in [located(self.weights)] if self.weights else self.cached():
             if file.is_file():
                 return file
@@ -67,8 +69,7 @@ class DINOv2:
         return [own, *([Path(timms)] if isinstance(timms, str) else [])]
 
     def load(self) -> Encoder:
-        """Feature `class`, the class token (n, d). Raises Unavailable if the weights are missing or
-        others."""
+        """Load the encoder, with feature `class`, the class token (n, d). Raises Unavailable."""
         return of_authors(self)
 
 
@@ -79,7 +80,7 @@ def of_authors(model: DINOv2) -> Encoder:
     opened = cache(partial(network_of_authors, model.architecture, file, device))
     remembered(
         [repr(model), version("timm"), unchanged([file])], lambda: bool(opened())
-    )  # it holds the model
+    )  # check once that the file holds the model
     return Encoder(
         lambda: Parts(partial(class_token, opened()), prepare), identity, device, model.batch, __name__
     )
@@ -87,14 +88,14 @@ def of_authors(model: DINOv2) -> Encoder:
 
 def network_of_authors(architecture: str, file: Path, device: str) -> Any:
     timm: Any = importlib.import_module("timm")
-    with torch.device("meta"):  # not initialised, only to be loaded
+    with torch.device("meta"):  # skips initialisation
         network = timm.create_model(architecture, pretrained=False, img_size=SIDE, num_classes=0)
     try:
         state = load_file(file) if file.suffix == ".safetensors" else torch.load(file, weights_only=True)
         state = {key: value for key, value in state.items() if key != "mask_token"}
         state["pos_embed"] = at_224(state["pos_embed"])
         network.load_state_dict(state, strict=True, assign=True)
-    except Exception as e:  # files that are not what they should be fail in torch, safetensors or timm
+    except Exception as e:  # invalid files fail in torch, safetensors or timm
         raise Unavailable(f"{file} does not hold {architecture} ({e})", "give another file") from e
     return network.to(device).eval().requires_grad_(False)
 
@@ -104,8 +105,10 @@ def class_token(network: Any, x: Tensor) -> dict[str, Tensor]:
 
 
 def prepare(image: Tensor) -> Tensor:
-    """Pillow's bicubic filter to 224 x 224 in 8 bits, ImageNet's mean and deviation: as the authors of the
-    metric do it. uint8 (3, H, W) -> (3, 224, 224)."""
+    """Preprocess like the metric's authors: Pillow's 8-bit bicubic to 224 x 224, ImageNet mean and deviation.
+
+    uint8 (3, H, W) -> (3, 224, 224).
+    """
     x = np.array(as_picture(image).resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float32)
     return (torch.from_numpy(x).permute(2, 0, 1) / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(
         STD
@@ -113,9 +116,11 @@ def prepare(image: Tensor) -> Tensor:
 
 
 def at_224(embedding: Tensor) -> Tensor:
-    """Position embeddings (1, 1 + 37 * 37, d) for 16 x 16 patches, as DINOv2's own code interpolates them: by
-    scale, with 0.1 patches added, and nothing against aliasing. timm and transformers do otherwise, which
-    moves features by half a per cent."""
+    """Interpolate position embeddings (1, 1 + 37 * 37, d) to 16 x 16 patches like DINOv2's own code.
+
+    That code passes a scale factor with 0.1 patches added and does not antialias. timm and transformers
+    differ, which moves features by half a per cent.
+    """
     n, grid = SIDE // PATCH, round((embedding.shape[1] - 1) ** 0.5)
     if n == grid:
         return embedding
@@ -127,11 +132,14 @@ def at_224(embedding: Tensor) -> Tensor:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class DINO:
-    """A vision transformer in transformers' layout whose first token is the feature.
+    """A vision transformer in transformers' layout, with the first token as feature.
 
-    model: a folder, or `owner/name` in the hub's cache: facebook/dinov2-base, or facebook/dino-vits16, which
-    DreamBooth (arXiv:2208.12242) compares images by. name: the last part of `model` unless given. Images are
-    resized with PIL as the folder's preprocessing says. batch: images per call.
+    model: a folder, or `owner/name` in the hub cache: facebook/dinov2-base, or facebook/dino-vits16, which
+        DreamBooth (arXiv:2208.12242) uses to compare images.
+    name: the last part of `model` by default.
+    batch: images per call.
+
+    Images are resized with PIL according to the folder's preprocessing config.
     """
 
     model: str = "facebook/dinov2-base"
@@ -144,12 +152,12 @@ class DINO:
         return self.name or Path(self.model).name
 
     def weights(self) -> Path:
-        """The folder the weights are in. Raises Unavailable if it is not on this machine."""
+        """Return the folder of the weights. Raises Unavailable if it is not on this machine."""
         folder(self.model, ("preprocessor_config.json",), "backbone.model")
         return folder(self.model, WEIGHTS, "backbone.model")
 
     def load(self) -> Encoder:
-        """Raises Unavailable if the weights are missing or are not what they should be."""
+        """Load the encoder. Raises Unavailable if the weights are missing or invalid."""
         return of_transformers(self)
 
 
@@ -175,13 +183,13 @@ def of_transformers(backbone: DINO) -> Encoder:
 
 
 def in_transformers(weights: Path, device: str) -> tuple[Any, Any]:
-    """The network and what prepares its images."""
+    """Load the network and its image processor."""
     from transformers import AutoImageProcessor, AutoModel
 
     try:
         network: Any = AutoModel.from_pretrained(weights, local_files_only=True, dtype=torch.float32)
         picture: Any = AutoImageProcessor.from_pretrained(weights, local_files_only=True, backend="pil")
-    except Exception as e:  # files that are not what they should be fail in json, safetensors or torch
+    except Exception as e:  # invalid files fail in json, safetensors or torch
         raise Unavailable(
             f"transformers cannot load {weights} ({e})", "check or fetch the files again"
         ) from e

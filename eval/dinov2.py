@@ -1,5 +1,7 @@
-"""The Fréchet distance in DINOv2 features (Stein, arXiv:2306.04675), nearer to what people see than
-Inception's."""
+"""The Fréchet distance in DINOv2 features, which agrees better with human judgement than Inception's.
+
+Stein, arXiv:2306.04675.
+"""
 
 from typing import ClassVar
 
@@ -15,7 +17,7 @@ from fovea.eval.reference import Reference
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class DINOv2Distance(Frechet):
-    """`fd[dinov2]` with the large model, `fd[dinov2-base]` and so on with others. Else as `fid.FID`."""
+    """`fd[dinov2]` with the large model, `fd[dinov2-base]` etc. with others. Otherwise like `fid.FID`."""
 
     backbone: DINOv2 = DINOv2()
     reference: Reference = Reference()

@@ -1,5 +1,7 @@
-"""What the distances of a set of images to a reference set share: they differ in the features, and in what
-each image adds."""
+"""Base classes of distances between a set of images and a reference set.
+
+Subclasses differ in the features, and in what each image contributes.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,7 +21,7 @@ from fovea.eval.samples import PerImage
 
 
 class Distance:
-    """To a reference set, in the features `features` of a network."""
+    """Distance to a reference set in the features named `features` of a network."""
 
     features: ClassVar[str]
     facts: ClassVar[Facts]
@@ -35,21 +37,21 @@ class Distance:
         self.against().check(self.source)
 
     def source(self) -> Encoder:
-        """The network. Raises Unavailable without its weights."""
+        """Return the network. Raises Unavailable without its weights."""
         raise TypeError(f"{type(self).__name__} has no network")
 
     def needs(self) -> Sequence[PerImage]:
         return [self.source()]
 
     def against(self) -> Reference:
-        """The reference set."""
+        """Return the reference set."""
         return self.reference
 
     def require(self, n: int) -> None:
-        """Raises Unavailable if n images are too few."""
+        """Raise Unavailable if n images are too few."""
 
     def adds(self, known: Known, n: int) -> Callable[[Features], NDArray]:
-        """What each of n images adds to the distance, of their features (n, d)."""
+        """Return a function from features (n, d) to each image's contribution to the distance (n,)."""
         raise TypeError(f"{type(self).__name__} does not say what an image adds")
 
     @quality
@@ -57,7 +59,7 @@ class Distance:
         return [self.score(samples)]
 
     def score(self, samples: Samples) -> Score:
-        """Raises Unavailable."""
+        """Return the score. Raises Unavailable."""
         self.require(samples.n)
         encoder, reference = self.source(), self.against()
         known = reference.known(encoder, samples.size)
@@ -68,18 +70,18 @@ class Distance:
         return replace(score, note="; ".join(filter(None, [reference.note, said])))
 
     def caution(self, known: Known, score: Score) -> str:
-        """What is to be said beside the figure of the dense images, if anything."""
+        """Return a remark on the dense images' score, if any."""
         return ""
 
     def features_of(self, samples: Samples, encoder: Encoder) -> tuple[Features, Features | None]:
-        """Features (n, d) of the images, and of the dense ones."""
+        """Return features (n, d) of the images and of the dense images."""
         dense = samples.baseline and samples.baseline.rows(encoder)[self.features]
         return samples.rows(encoder)[self.features], dense
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class InceptionDistance(Distance):
-    """In features of the Inception-v3."""
+    """Distance in Inception-v3 features."""
 
     inception: Inception = Inception()
     reference: Reference = Reference()

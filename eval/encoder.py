@@ -1,4 +1,4 @@
-"""A network that gives features of images, by name, and of texts if it reads them."""
+"""Networks that compute named features of images, and of texts if they have a text tower."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -18,8 +18,13 @@ Prepare = Callable[[Tensor], Tensor]  # uint8 (3, H, W) -> (3, h, w)
 
 
 class Parts(NamedTuple):
-    """network: (b, 3, h, w) -> {name: (b, d)}. prepare: of an image, what goes into it. Where texts are read,
-    towers: the network of two halves, `encode_image` and `encode_text`; tokenizer: of n texts (n, tokens)."""
+    """The parts of an encoder.
+
+    network: (b, 3, h, w) -> {name: (b, d)}.
+    prepare: preprocesses one image for the network.
+    towers: for texts: module with `encode_image` and `encode_text`.
+    tokenizer: for texts: n texts -> (n, tokens).
+    """
 
     network: Network
     prepare: Prepare
@@ -28,11 +33,14 @@ class Parts(NamedTuple):
 
 
 class Encoder:
-    """Images to named features, float32 (n, d) on the CPU, not normalised. Each is prepared alone, so that no
-    feature depends on what else is in the batch or how large it is.
+    """Maps images to named features, float32 (n, d) on the CPU, not normalised.
 
-    load: gives the parts, when the first image is looked at. identity: all that the features depend on
-    besides the images, as JSON. module: whose code they depend on. batch: images or texts per call.
+    Each image is preprocessed separately, so features do not depend on the batch.
+
+    load: returns the parts; called for the first image.
+    identity: everything the features depend on besides the images, as JSON.
+    module: module whose code they depend on.
+    batch: images or texts per call.
     """
 
     paired = False
@@ -53,11 +61,11 @@ class Encoder:
         return self.load()
 
     def images(self, images: Tensor) -> dict[str, Tensor]:
-        """Of uint8 (n, 3, H, W)."""
+        """Features of uint8 (n, 3, H, W)."""
         return self.run(self.parts.network, map(self.parts.prepare, images))
 
     def pictures(self, pictures: Iterable[Image.Image]) -> dict[str, Tensor]:
-        """Of pictures of any sizes."""
+        """Features of PIL images of any sizes."""
         tensors = (torch.from_numpy(np.array(p.convert("RGB"))).permute(2, 0, 1) for p in pictures)
         return self.run(self.parts.network, map(self.parts.prepare, tensors))
 
@@ -68,21 +76,21 @@ class Encoder:
     def run(
         self, network: Callable[[Tensor], Mapping[str, Tensor]], inputs: Iterable[Tensor]
     ) -> dict[str, Tensor]:
-        # cuDNN's TF32 is on by default, and moves the third digit
+        # cuDNN's TF32, on by default, changes the third digit
         with torch.backends.flags(fp32_precision="ieee"):
             found = [network(x.to(self.device)) for x in stacks(iter(inputs), self.batch)]
             return {name: torch.cat([f[name].float().cpu() for f in found]) for name in found[0]}
 
 
 class TextEncoder(Encoder):
-    """A network of two halves. Feature `features`."""
+    """A network with image and text towers. Feature `features`."""
 
     @property
     def towers(self) -> Any:
         return self.parts.towers
 
     def texts(self, prompts: Sequence[str]) -> Tensor:
-        """n texts -> (n, d). What exceeds the model's context is cut off, as its tokenizer does."""
+        """Encode n texts as (n, d), truncated to the model's context by its tokenizer."""
 
         def features(x: Tensor) -> dict[str, Tensor]:
             return {"texts": self.towers.encode_text(x)}
@@ -93,7 +101,7 @@ class TextEncoder(Encoder):
 def two_towers(
     towers: Any, picture: Callable[[Image.Image], Tensor], tokenizer: Callable[[list[str]], Tensor]
 ) -> Parts:
-    """picture: prepares one, (3, h, w)."""
+    """Return the parts of a two-tower network. picture: preprocesses one PIL image to (3, h, w)."""
 
     def features(x: Tensor) -> dict[str, Tensor]:
         return {"features": towers.encode_image(x)}
@@ -102,18 +110,18 @@ def two_towers(
 
 
 def cosines(encoder: TextEncoder, batch: Batch) -> Tensor:
-    """(b,) of the features of each image and of its prompt."""
+    """Return the cosine (b,) between the features of each image and its prompt."""
     images, texts = batch.of(encoder)["features"], encoder.texts(batch.prompts)
     return cosine_similarity(images.double(), texts.double())
 
 
 def of_picture(prepare: Callable[[Image.Image], Tensor]) -> Prepare:
-    """What prepares a picture, of an image as a tensor."""
+    """Adapt preprocessing of a PIL image to an image tensor."""
     return lambda image: prepare(as_picture(image))
 
 
 def as_picture(image: Tensor) -> Image.Image:
-    """Of uint8 (3, H, W)."""
+    """Convert uint8 (3, H, W) to a PIL image."""
     return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy(force=True))
 
 

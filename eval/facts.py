@@ -1,4 +1,4 @@
-"""What is known of a score before any image is made: all that a table, a plot or a test has to know of it."""
+"""Static facts about a score, known before any image is made: all that tables, plots and tests need."""
 
 import json
 import math
@@ -9,19 +9,22 @@ from pydantic.dataclasses import dataclass
 
 Better = Literal["higher", "lower"]
 Kind = Literal["likeness", "distance", "preference", "text"]
-FLAT = 112, 128  # levels of the two grey images that `flat` is of
+FLAT = 112, 128  # grey levels of the two images compared for `flat`
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", ser_json_inf_nan="strings"))
 class Facts:
-    """title: in words, without what the score's name has in brackets; unit: of the figure.
+    """Static facts about a score.
 
+    title: in words, without the part of the score's name in brackets.
+    unit: unit of the value.
     kind: `likeness` to the dense image of the same key; `distance` of all images from a reference set;
-    `preference`, how good an image is by itself or to people; `text`, how well it agrees with its prompt.
-
-    biased: the figure depends on n, so that different n must not be compared.
-    hidden: in the data, but not in tables and plots. reference: a likeness of the dense images to themselves.
-    low, high: what no value is beyond. flat: the likeness of a grey image to one 16 levels brighter.
+        `preference`, the quality of an image by itself or to people; `text`, agreement with the prompt.
+    biased: the value depends on n, so scores with different n must not be compared.
+    hidden: stored, but not shown in tables and plots.
+    reference: likeness of the dense images to themselves.
+    low, high: bounds of the value.
+    flat: likeness of a grey image to one 16 levels brighter.
     """
 
     title: str
@@ -37,14 +40,14 @@ class Facts:
 
     @property
     def axis(self) -> str:
-        """`PSNR to dense (dB)`"""
+        """Axis title, such as `PSNR to dense (dB)`."""
         beside = " to dense" if self.kind == "likeness" else ""
         return f"{self.title}{beside}{f' ({self.unit})' if self.unit else ''}"
 
     def heading(self, name: str) -> str:
-        """Of a column for the score of this name: the title where that is the name in other letters, PSNR."""
+        """Column heading: the title if it is the score's name in different case (PSNR), else the name."""
         return self.title if self.title.lower() == name else name
 
     def plain(self) -> dict[str, Any]:
-        """As JSON, infinities as text: `Facts(**plain)` gives it back."""
+        """Convert to JSON, with infinities as text; `Facts(**plain)` is the inverse."""
         return json.loads(TypeAdapter(Facts).dump_json(self))

@@ -1,8 +1,7 @@
-"""Features of a set of images on disk: safetensors, one row per image, with what they were made from in the
-header.
+"""Features of image sets on disk: safetensors with one row per image, and their provenance in the header.
 
-Features and not only their mean and covariance, so that kernels, extrapolations and errors can be had as
-well.
+Features are stored, not only their mean and covariance, so that kernels, extrapolations and standard errors
+can be computed too.
 """
 
 import hashlib
@@ -27,28 +26,29 @@ from fovea.eval import Unavailable
 from fovea.eval.pictures import folder as pictures_in
 from fovea.eval.pictures import read, readable
 
-ROWS = 1024  # in memory at once
+ROWS = 1024  # rows in memory at once
 AGAIN = "make it again with `python -m scripts.reference_stats`"
 
 
 @runtime_checkable
 class Features(Protocol):
-    """(n, d), and so are its slices: a tensor, an array, or rows that are read when they are made one."""
+    """Features (n, d), or a slice of them: a tensor, an array, or rows read from disk on conversion."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, at: Any, /) -> Any: ...
 
 
 def blocks(features: Features, size: int = ROWS) -> Iterator[NDArray[np.float64]]:
-    """Its rows in order, so many at a time."""
+    """Yield the rows in order, `size` at a time."""
     return (np.asarray(features[i : i + size], np.float64) for i in range(0, len(features), size))
 
 
 @runtime_checkable
 class Source(Protocol):
-    """What gives features: an `fovea.eval.encoder.Encoder`, or what behaves like one.
+    """Computes features: an `fovea.eval.encoder.Encoder` or equivalent.
 
-    identity: all that features depend on besides the images. pictures: n of any sizes -> {name: (n, d)}.
+    identity: everything features depend on besides the images.
+    pictures: n PIL images of any sizes -> {name: (n, d)}.
     """
 
     @property
@@ -57,7 +57,7 @@ class Source(Protocol):
 
 
 class Known:
-    """Features of a set by name, (m, d) each, and what they were made from."""
+    """Features of a set by name, (m, d) each, and their provenance."""
 
     def __init__(self, features: dict[str, Tensor], made_from: dict[str, Any]):
         self.features, self.made_from = features, made_from
@@ -69,7 +69,10 @@ def computed(
     cropped: Callable[[Image.Image], Image.Image] | None = None,
     provenance: dict[str, Any] | None = None,
 ) -> Known:
-    """Of picture files, each `cropped` if need be. Raises Unavailable with the name of one that is none."""
+    """Compute the features of image files, each passed through `cropped` if given.
+
+    Raises Unavailable naming a file that is not an image.
+    """
     sizes = set()
 
     def pictures() -> Iterator[Image.Image]:
@@ -81,7 +84,7 @@ def computed(
     features = source.pictures(pictures())
     made_from = {
         "count": len(files),
-        "resolution": list(*sizes) if len(sizes) == 1 else None,  # None: of several
+        "resolution": list(*sizes) if len(sizes) == 1 else None,  # None: several sizes
         "images": hashlib.sha256("".join(contents(files)).encode()).hexdigest(),
         "versions": {name: version(name) for name in ("torch", "pillow", "numpy")},
     }
@@ -93,7 +96,7 @@ def contents(files: Sequence[Path]) -> list[str]:
 
 
 def of_folder(folder: Path, cache: Path | None, source: Source) -> Known:
-    """Kept in `cache` under the hash of all that they depend on, the contents of the images included."""
+    """Return the features of a folder, stored in `cache` under a hash that includes the images' contents."""
     files = pictures_in(folder).pictures
     if cache is None:
         return computed(source, files)
@@ -102,14 +105,16 @@ def of_folder(folder: Path, cache: Path | None, source: Source) -> Known:
     if kept.is_file():
         return of_file(kept)
     found = computed(source, files)
-    with suppress(OSError):  # a folder that cannot be written to costs time, not the score
+    with suppress(OSError):  # without a writable folder they are recomputed each time
         save(found, kept)
     return found
 
 
 def check(files: Sequence[Path], cache: Path | None) -> None:
-    """Raises Unavailable with the names of those that cannot be read. Files that could be before, and did not
-    change since, are not read again: `cache` has a note of them."""
+    """Raise Unavailable naming files that cannot be read.
+
+    Files that were readable before and have not changed since are skipped; `cache` records them.
+    """
     state = json.dumps([(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
     noted = f"{hashlib.sha256(state.encode()).hexdigest()[:32]}.readable"
     if cache is not None and (cache.expanduser() / noted).is_file():
@@ -131,19 +136,18 @@ def save(known: Known, file: Path) -> None:
 
 @lru_cache(maxsize=4)
 def of_file(file: Path) -> Known:
-    """Raises Unavailable if it is none."""
+    """Load a file of features. Raises Unavailable if it is not one."""
     made_from = header(file)
     return Known(load_file(file), made_from)
 
 
 def header(file: Path) -> dict[str, Any]:
-    """What a file of features was made from. Raises Unavailable if it does not say, or has not as many
-    rows."""
+    """Return the provenance of a file of features. Raises Unavailable if it, or the row count, is wrong."""
     try:
         with safe_open(file, "pt") as opened:
             made_from = json.loads(opened.metadata()["made_from"])
             rows = {opened.get_slice(key).get_shape()[0] for key in opened.keys()}  # noqa: SIM118
-    except Exception as e:  # no file, no safetensors, no header or no JSON
+    except Exception as e:  # no file, not safetensors, no header or invalid JSON
         raise Unavailable(f"{file} is not a file of reference features ({e})", AGAIN) from e
     if rows != {made_from.get("count")}:
         raise Unavailable(f"{file} says count={made_from.get('count')} and has {sorted(rows)} rows", AGAIN)

@@ -1,4 +1,4 @@
-"""FID: the Fréchet distance in the features of the Inception-v3 (Heusel, arXiv:1706.08500)."""
+"""FID: the Fréchet distance in Inception-v3 features (Heusel, arXiv:1706.08500)."""
 
 from typing import ClassVar
 
@@ -12,12 +12,14 @@ from fovea.eval.frechet import Frechet
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class FID(Frechet, InceptionDistance):
-    """In the 2048 pooled features, named after how images are resized: `fid[clean]`, `fid[adm]`.
+    """FID in the 2048 pooled features, named after the resize mode: `fid[clean]`, `fid[adm]`.
 
-    `fid[legacy_pytorch]` is pytorch-fid's number. The reference set counts as given, without an error of its
-    own. per_image: what each image adds, see `frechet.contributions`. difference: to the dense images of
-    the same keys. Below some thousands of images most of the figure is bias: it compares methods at the same
-    n only.
+    `fid[legacy_pytorch]` equals pytorch-fid's number. The reference set is treated as exact, without an error
+    of its own. Below some thousands of images most of the value is bias: it then only compares methods at the
+    same n.
+
+    per_image: contribution of each image, see `frechet.contributions`.
+    difference: to the dense images of the same keys.
     """
 
     facts: ClassVar[Facts] = Facts("FID", "lower", "distance", biased=True, low=0)

@@ -1,15 +1,15 @@
 """FID extrapolated to infinitely many images (Chong and Forsyth, arXiv:1911.07023).
 
-FID exceeds its value at infinite n by about C / n. So it is computed on random subsets of several sizes, and
-the line fitted to it over 1 / size is read at 0. The fit is a weighted sum of distances, each of them a mean
-over images of what each image adds (`frechet.contributions`); added up by image they give the standard
-error and the paired difference, of overlapping subsets as they are.
+FID exceeds its value at infinite n by about C / n. It is therefore computed on random subsets of several
+sizes, and a line fitted over 1 / size is evaluated at 0. The fit is a weighted sum of distances, each a mean
+of contributions per image (`frechet.contributions`). Summed by image they give the standard error and the
+paired difference, with the overlap of subsets accounted for.
 
-Simulated in 128 dimensions with a spectrum like Inception's: at n = 2.4, 5 and 10 d, where FID was 0.51, 0.25
-and 0.12 too large, the extrapolation from n / 2 was off by -0.05, -0.01 and 0.00, with a standard deviation
-of 0.07, 0.05 and 0.04, which the standard error was right about within 15 %. From n / 10, which the authors
-take at 50,000 images, it was off by more. With subsets smaller than d the line bends, and the result is no
-better than FID: they are refused.
+In a simulation with 128 dimensions and a spectrum like Inception's, at n = 2.4, 5 and 10 d, FID was 0.51,
+0.25 and 0.12 too large. Extrapolation from n / 2 was off by -0.05, -0.01 and 0.00, with a standard deviation
+of 0.07, 0.05 and 0.04, which the standard error estimated within 15 %. Extrapolation from n / 10, which the
+authors use with 50,000 images, was off by more. With subsets smaller than d the line bends and the result is
+no better than FID, so these are rejected.
 """
 
 from collections.abc import Callable
@@ -32,15 +32,16 @@ DIMENSIONS = 2048
 
 
 def at_infinity(sizes: NDArray[np.int64]) -> Array:
-    """(k,): with these weights, values at these sizes add up to their least-squares line over 1 / size, at
-    0."""
+    """Return weights (k,) by which values at these sizes sum to their extrapolation to infinite size.
+
+    The extrapolation is the least-squares line over 1 / size, evaluated at 0.
+    """
     x = 1 / sizes
     return 1 / len(x) - x.mean() * (x - x.mean()) / ((x - x.mean()) ** 2).sum()
 
 
 def extrapolated(x: Features, reference: Gaussian, sizes: NDArray[np.int64], seed: int) -> Array:
-    """What each of n images adds to the extrapolation of features x (n, d): values (n,) with it as their
-    mean."""
+    """Return each image's contribution (n,) to the extrapolated distance of features x (n, d), their mean."""
     draw, n = np.random.default_rng(seed), len(x)
     value, each = 0.0, np.zeros(n)
     for size, weight in zip(sizes, at_infinity(sizes), strict=True):
@@ -53,10 +54,12 @@ def extrapolated(x: Features, reference: Gaussian, sizes: NDArray[np.int64], see
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class FIDInfinity(InceptionDistance):
-    """`fid_inf[clean]`. Unlike FID it compares sets of different n; it is less certain by a half.
+    """`fid_inf[clean]`. Unlike FID it can be compared across n; its uncertainty is half as large again.
 
-    points: how many sizes, evenly from `smallest`, a share of the images, to all of them. seed: of the
-    subsets, the same for the dense images. It takes `points` times as long as FID: minutes at 10,000 images.
+    points: number of sizes, evenly spaced from the share `smallest` of the images to all of them.
+    seed: seed of the subsets, the same for the dense images.
+
+    Takes `points` times as long as FID: minutes for 10,000 images.
     """
 
     points: Annotated[int, Field(ge=3)] = 15
@@ -70,7 +73,7 @@ class FIDInfinity(InceptionDistance):
         return f"fid_inf[{self.inception.resize}]"
 
     def sizes(self, n: int) -> NDArray[np.int64]:
-        """Raises Unavailable if the smallest subset does not exceed the number of features."""
+        """Return the subset sizes. Raises Unavailable unless the smallest exceeds the number of features."""
         if n * self.smallest <= DIMENSIONS:
             need = int(DIMENSIONS / self.smallest) + 1
             reason = f"{n} images are too few to extrapolate from subsets of {self.smallest:g} of them"

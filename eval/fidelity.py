@@ -1,6 +1,6 @@
-"""How far images are from the dense model's images of the same keys: PSNR, SSIM.
+"""PSNR and SSIM between images and the dense model's images of the same keys.
 
-Both are computed image by image, so that no score depends on a batch, and never on uint8, which wraps.
+Both are computed per image, so no score depends on a batch, and never in uint8, which overflows.
 """
 
 import math
@@ -19,18 +19,19 @@ from fovea.eval.samples import Batch
 from fovea.eval.statistics import pooled, standard_error
 
 CLOSED = ConfigDict(extra="forbid")
-WINDOW, SIGMA = 11, 1.5  # of SSIM, in pixels
+WINDOW, SIGMA = 11, 1.5  # SSIM's Gaussian window, in pixels
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
 @dataclass(frozen=True, config=CLOSED)
 class PSNR(Compared):
-    """Peak signal-to-noise ratio in dB, 10 log10(255^2 / MSE), with the share of identical images beside it.
+    """Peak signal-to-noise ratio in dB, 10 log10(255^2 / MSE), together with the share of identical images.
 
-    The MSE is pooled over all images, as torchmetrics' PeakSignalNoiseRatio does: an image identical to its
-    dense one adds an error of zero, where a mean of decibels would either be infinite or leave it out. Only
-    if all images are identical is the figure infinite, and then `identical` is 1. `per_image` holds each
-    image's own PSNR, infinite where identical; decibels pool as powers, and so does their standard error.
+    The MSE is pooled over all images, as in torchmetrics' PeakSignalNoiseRatio: an image identical to its
+    dense one contributes an error of zero, whereas a mean of decibels would be infinite or have to omit it.
+    The score is infinite only if all images are identical, in which case `identical` is 1. `per_image` is
+    each image's own PSNR, infinite if identical; decibels are pooled as powers, and so is their standard
+    error.
     """
 
     scores: ClassVar[dict[str, Facts]] = {
@@ -46,11 +47,11 @@ class PSNR(Compared):
     }
 
     def check(self) -> None:
-        """Nothing to miss: it needs no weights."""
+        """No weights are needed."""
 
     def compute(self, batch: Batch) -> dict[str, Tensor]:
         pairs = zip(batch.images, batch.dense, strict=True)
-        # as numbers: a tensor kept of each pair would lie among its temporaries, and hold their memory
+        # as floats: a tensor per pair would fragment the heap and keep the temporaries' memory in use
         mse = [float((a.double() - b.double()).square().mean()) for a, b in pairs]
         return {"mse": torch.tensor(mse, dtype=torch.float64)}
 
@@ -69,17 +70,17 @@ class PSNR(Compared):
 
 
 def similarity(a: Tensor, b: Tensor) -> float:
-    """SSIM of two images (3, H, W) uint8."""
+    """Return the SSIM of two images (3, H, W) uint8."""
     if torch.equal(a, b):
-        return 1.0  # and not all but the rounding
-    # channel by channel, which is half the memory
+        return 1.0  # exactly, without rounding
+    # per channel, to halve the memory
     return float(torch.stack([likeness(x, y) for x, y in zip(a, b, strict=True)]).mean())
 
 
 def likeness(a: Tensor, b: Tensor) -> Tensor:
-    """SSIM at each position (H, W) of two channels (H, W) uint8."""
-    # double: in single precision the variance of a flat bright area is rounding, and a drawing on white is
-    # like itself by 0.9997 only
+    """Return the SSIM at each position (H, W) of two channels (H, W) uint8."""
+    # double: in single precision the variance of a flat bright area is rounding error, and a drawing on white
+    # has an SSIM with itself of only 0.9997
     x, y = a.double(), b.double()
     mx, my, xx, yy, xy = blurred(torch.stack([x, y, x * x, y * y, x * y])[:, None])[:, 0]
     luminance = (2 * mx * my + C1) / (mx**2 + my**2 + C1)
@@ -88,8 +89,10 @@ def likeness(a: Tensor, b: Tensor) -> Tensor:
 
 
 def blurred(maps: Tensor) -> Tensor:
-    """(n, 1, H, W) under the Gaussian window, mirrored at the borders. In rows, then in columns: torchmetrics
-    takes the square window, which gives the same in ten times the time."""
+    """Apply the Gaussian window to (n, 1, H, W), mirrored at the borders.
+
+    Rows, then columns: equal to torchmetrics' square window, in a tenth of the time.
+    """
     at = torch.arange(WINDOW, dtype=maps.dtype, device=maps.device) - WINDOW // 2
     weights = torch.softmax(-((at / SIGMA) ** 2) / 2, 0)
     padded = F.pad(maps, (WINDOW // 2,) * 4, mode="reflect")
@@ -98,11 +101,11 @@ def blurred(maps: Tensor) -> Tensor:
 
 @dataclass(frozen=True, config=CLOSED)
 class SSIM(Compared):
-    """Structural similarity (Wang et al. 2004), 1 for identical images.
+    """Structural similarity (Wang et al. 2004); 1 for identical images.
 
-    Implementations differ by more than methods do, so this one is pinned: torchmetrics' figure, RGB channels
+    Implementations differ by more than methods do, so this one is fixed to torchmetrics': RGB channels
     averaged, range 255, Gaussian window of sigma 1.5 over 11 x 11 pixels, K1 = 0.01, K2 = 0.03, at every
-    position with the image mirrored at its borders (scikit-image leaves these positions out).
+    position with the image mirrored at its borders (scikit-image omits these positions).
     """
 
     name: ClassVar[str] = "ssim"
@@ -115,7 +118,7 @@ class SSIM(Compared):
     )
 
     def check(self) -> None:
-        """Nothing to miss: it needs no weights."""
+        """No weights are needed."""
 
     def figures(self, batch: Batch) -> tuple[float, ...]:
         height, width = batch.samples.size

@@ -1,20 +1,20 @@
-"""The Fréchet distance between two sets of features, each taken as a Gaussian (Heusel, arXiv:1706.08500).
+"""The Fréchet distance between two feature sets modelled as Gaussians (Heusel, arXiv:1706.08500).
 
     |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)
 
 With S1 = R R' and the other set's centred features X, the last trace is the sum of the singular values of X R
-/ sqrt(n - 1), in float64, whether n exceeds d or not; never a matrix square root, which is slow and fails on
-the singular covariances of n <= d.
+/ sqrt(n - 1), computed in float64, for any n and d. A matrix square root is never taken: it is slow and fails
+for the singular covariances of n <= d.
 
-The standard error is that of the infinitesimal jackknife (Jaeckel 1972): the derivative of the distance by
-each image's weight. Simulated at n = 24 to 1000 in 64 dimensions it was between right and 45 % too large; the
-bootstrap, whose resamples repeat images and so lose directions, was 60 to 345 % too large.
+The standard error is that of the infinitesimal jackknife (Jaeckel 1972), from the derivative of the distance
+by each image's weight. In simulations at n = 24 to 1000 in 64 dimensions it was between correct and 45 % too
+large. The bootstrap was 60 to 345 % too large, because resamples repeat images and so lose directions.
 
 The estimate is biased upwards by about C / n (Chong and Forsyth, arXiv:1911.07023), in proportion to the
-spread of the features; with n < d most of it is bias. So it compares methods at the same n only
-(`Facts.biased`), and even there flatters whatever narrows the spread: at n = 24, features shrunk by a tenth
-came out 9 % nearer to the reference than true ones. The interval of `difference` is that of the difference
-at this n, not at infinite n.
+spread of the features; with n < d most of it is bias. It therefore compares methods only at the same n
+(`Facts.biased`), and even there favours whatever reduces the spread: at n = 24, features shrunk by a tenth
+came out 9 % closer to the reference than true ones. The interval of `difference` is for this n, not for
+infinite n.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ from fovea.eval.features import ROWS, Features, Known, blocks
 from fovea.eval.reference import Reference
 
 Array = NDArray[np.float64]
-LARGE = 0.1  # share of bias that is told
+LARGE = 0.1  # share of bias that is reported
 
 
 class Gaussian(NamedTuple):
@@ -46,7 +46,7 @@ class Gaussian(NamedTuple):
 
 
 class Draws:
-    """n draws of a Gaussian, (n, d), made again each time they are asked for."""
+    """n draws from a Gaussian, (n, d), regenerated on every access."""
 
     def __init__(self, of: Gaussian, n: int, seed: int):
         self.of, self.n, self.seed = of, n, seed
@@ -61,7 +61,7 @@ class Draws:
 
 
 def fit(features: Features) -> Gaussian:
-    """The Gaussian of features (m, d), m > 1, with the unbiased covariance."""
+    """Fit a Gaussian to features (m, d), m > 1, with the unbiased covariance."""
     m, d = len(features), np.asarray(features[:1]).shape[1]
     if m <= d:
         x = np.asarray(features, np.float64)
@@ -75,16 +75,16 @@ def fit(features: Features) -> Gaussian:
 
 @lru_cache(maxsize=4)
 def gaussian(known: Known, name: str) -> Gaussian:
-    """Of the reference features of this name, fitted once."""
+    """Return the Gaussian of the reference features of this name, fitted once."""
     return fit(known.features[name])
 
 
 def contributions(features: Features, reference: Gaussian) -> Array:
-    """What each of n images adds to the Fréchet distance of features (n, d), n > 1, from the reference.
+    """Return each image's contribution (n,) to the Fréchet distance of features (n, d) to the reference.
 
-    (n,) values with the distance as their mean, and its standard error as s / sqrt(n): the distance, plus n
-    times its derivative by the weight of the image, the weights summing to n. In float64, a block of rows in
-    memory at once; of no more rows than the reference's root has columns, all of them.
+    Their mean is the distance, and s / sqrt(n) its standard error: each is the distance plus n times its
+    derivative by the weight of the image, with weights summing to n. n > 1. Computed in float64 in blocks of
+    rows, or in a single block if n is at most the number of columns of the reference's root.
     """
     n, d, k = len(features), *reference.root.shape
     size = n if n <= k else ROWS
@@ -105,14 +105,16 @@ def contributions(features: Features, reference: Gaussian) -> Array:
 
 
 def shares(x: Array) -> Array:
-    """What each of n <= k rows (n, k) has of the sum of the singular values: the diagonal of (X X')^(1/2)."""
+    """Return each row's share in the sum of singular values of X (n, k), n <= k: diag (X X')^(1/2)."""
     u, s, _ = np.linalg.svd(x, full_matrices=False)
     return (u**2) @ s
 
 
 def shares_of_many(rows: Callable[[], Iterator[Array]], k: int) -> Array:
-    """The same of n > k rows, which come in blocks, from X'X (k, k): in a fifth of the time, and off by under
-    1e-8 of the largest per value."""
+    """As `shares` for n > k rows given in blocks, from X'X (k, k).
+
+    Takes a fifth of the time; each value is off by less than 1e-8 of the largest.
+    """
     squared, v = np.linalg.eigh(sum((x.T @ x for x in rows()), np.zeros((k, k))))
     s = np.sqrt(squared.clip(0))
     inverse = np.divide(1, s, where=s > 0, out=np.zeros_like(s))
@@ -120,14 +122,16 @@ def shares_of_many(rows: Callable[[], Iterator[Array]], k: int) -> Array:
 
 
 def bias(reference: Gaussian, n: int, seed: int = 0) -> float:
-    """How far n draws of the reference's own Gaussian are from it: what the distance of n images has that one
-    of infinitely many has not. In simulation a tenth less than the bias of images that spread a tenth more,
-    in 64 and 512 dimensions at n = 24 to 400."""
+    """Estimate the bias at n images by the distance of n draws of the reference's own Gaussian from it.
+
+    In simulations in 64 and 512 dimensions at n = 24 to 400, this was a tenth below the bias for images with
+    a tenth more spread.
+    """
     return float(contributions(Draws(reference, n, seed), reference).mean())
 
 
 def told_bias(value: float, reference: Gaussian, n: int) -> str:
-    """Of the dense images' distance, where a tenth of it or more is bias."""
+    """Describe the bias in the dense images' distance, if it is a tenth of it or more."""
     drawn = bias(reference, n)
     if drawn < LARGE * value or not value:
         return ""
@@ -149,11 +153,13 @@ class Frechet(Distance):
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class FrechetDistance(Frechet):
-    """To a folder of reference images, in the image features of a CLIP model, not normalised: `fd[emoji]`.
+    """Distance to a folder of reference images in unnormalised CLIP image features: `fd[emoji]`.
 
-    The reference set counts as given, without an error of its own. per_image: what each image adds, see
-    `contributions`. difference: to the dense images of the same keys. cache: a folder for reference features,
-    or null.
+    The reference set is treated as exact, without an error of its own.
+
+    per_image: contribution of each image, see `contributions`.
+    difference: to the dense images of the same keys.
+    cache: folder for reference features, or null.
     """
 
     backbone: Backbone = EMOJI

@@ -1,8 +1,7 @@
-"""Which cells are worth having: the Pareto front of cost and quality, how sure its members are, and how much
-it covers.
+"""The Pareto front of cost and quality, the certainty of its members, and its hypervolume.
 
-Costs are shares of the dense run's, less is better; qualities are signed so that more is better, in the
-score's own unit. Both come as replicates, (r, k) of k cells, drawn together.
+Costs are relative to the dense run, less is better; qualities are signed so that more is better, in the
+score's unit. Both are given as joint replicates, (r, k) for k cells.
 """
 
 import numpy as np
@@ -12,7 +11,7 @@ Array = NDArray[np.float64]
 
 
 def on_front(cost: ArrayLike, quality: ArrayLike) -> NDArray[np.bool_]:
-    """(..., k): no other cell is as cheap and as good, and better in one of the two."""
+    """Return which of (..., k) cells are not dominated by one as cheap and as good, and better in one."""
     c, q = np.asarray(cost, np.float64), np.asarray(quality, np.float64)
     as_cheap = c[..., None, :] <= c[..., :, None]  # (..., cell, other)
     as_good = q[..., None, :] >= q[..., :, None]
@@ -21,15 +20,16 @@ def on_front(cost: ArrayLike, quality: ArrayLike) -> NDArray[np.bool_]:
 
 
 def membership(cost: ArrayLike, quality: ArrayLike) -> Array:
-    """(k,): the share of replicates (r, k) in which each cell is on the front."""
+    """Return the share of replicates (r, k) in which each cell is on the front, (k,)."""
     return on_front(cost, quality).mean(0)
 
 
 def hypervolume(cost: ArrayLike, quality: ArrayLike, worst: float) -> Array:
-    """(...,): the area between the front of (..., k) and the corner of the dense run's cost, 1, and `worst`.
+    """Return the area (...,) between the front of (..., k) cells and the corner (1, `worst`).
 
-    That is the best quality above `worst` to be had within a budget, averaged over budgets from 0 to dense: a
-    budget that buys nothing, or nothing above `worst`, counts as 0, and so does what costs more than dense.
+    1 is the cost of the dense run. This is the best quality above `worst` achievable within a budget,
+    averaged over budgets from 0 to dense. A budget that buys nothing, or nothing above `worst`, counts as 0;
+    cells costlier than dense are ignored.
     """
     c, q = np.asarray(cost, np.float64), np.asarray(quality, np.float64)
     order = np.argsort(c, -1)

@@ -1,4 +1,4 @@
-"""HPS v2: human preference of an image for its prompt (Wu et al. 2023, arXiv:2306.09341)."""
+"""HPS v2: human preference for an image given its prompt (Wu et al. 2023, arXiv:2306.09341)."""
 
 import os
 from functools import lru_cache, partial
@@ -23,7 +23,7 @@ CACHES = (Path(os.environ.get("HPS_ROOT", "~/.cache/hpsv2")),)
 
 
 def pixels(image, side: int, antialias: bool) -> Tensor:
-    """(3, side, side): the long side resized as a tensor in [0, 1], the short one padded with black."""
+    """Return (3, side, side): longer side resized as a tensor in [0, 1], shorter padded with black."""
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms import functional as F
 
@@ -53,13 +53,15 @@ def load(weights: Path, antialias: bool, device: Device, batch: int) -> TextEnco
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class HPSv2(Judged):
-    """100 cos of image and prompt in a fine-tuned open_clip ViT-H-14, mean over images: `hpsv2[v2.1]`.
+    """100 cos of image and prompt in a fine-tuned open_clip ViT-H-14, averaged over images: `hpsv2[v2.1]`.
 
-    As the papers print it; the hpsv2 package gives a hundredth of it. The package computes in half precision
-    on a GPU, this in single. antialias: of the resize. The package leaves it to torchvision, which began to
-    smooth tensors with version 0.17: `false`, named `hpsv2[v2.1,aliased]`, is what was published before.
-    weights: a path, or left out the published file of `version` in the hub's cache or the package's.
-    difference: to the dense images of the same keys, bootstrapped in pairs.
+    The scale is the papers'; the hpsv2 package returns a hundredth of it. The package computes in half
+    precision on a GPU, this in single.
+
+    weights: a path; by default the published file of `version` in the hub cache or the package's.
+    antialias: antialias when resizing. The package leaves this to torchvision, which antialiases tensors
+        since version 0.17; `false`, named `hpsv2[v2.1,aliased]`, reproduces earlier published numbers.
+    difference: to the dense images of the same keys, by paired bootstrap.
     """
 
     version: Literal["v2.0", "v2.1"] = "v2.1"

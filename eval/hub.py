@@ -1,4 +1,4 @@
-"""Where transformers models, and single files of the hub, are on this machine. Nothing is ever downloaded."""
+"""Locate transformers models and single hub files on this machine. Nothing is ever downloaded."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,25 +11,25 @@ from torch import Tensor
 from fovea.eval import Unavailable
 from fovea.eval.weights import digest, located
 
-WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")  # of transformers, the first that there are
+WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")  # of transformers; the first match is used
 
 
 def cached(repository: str, file: str) -> Path | None:
-    """A file of `owner/name` in the hub's cache; None if it is not there."""
+    """Return a file of `owner/name` in the hub cache; None if it is not there."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
         found = try_to_load_from_cache(repository, file)
-    except HFValidationError:  # not the name of a repository: a path that does not exist
+    except HFValidationError:  # not a repository name: a path that does not exist
         return None
     return Path(found) if isinstance(found, str) else None
 
 
 def single(given: str | Path, repository: str, places: Sequence[Path], key: str) -> Path:
-    """The file `given` as a path, or by its name in the hub's cache of `repository`, or in one of `places`.
+    """Find the file `given` as a path, or by its name in the hub cache of `repository` or in `places`.
 
-    Raises Unavailable with all of these and the config key that takes a path.
+    Raises Unavailable, listing all of these and the config key that takes a path.
     """
     name = Path(given).name
     for file in (located(given), cached(repository, name), *(p.expanduser() / name for p in places)):
@@ -43,9 +43,9 @@ def single(given: str | Path, repository: str, places: Sequence[Path], key: str)
 
 
 def folder(model: str, needed: Sequence[str], key: str) -> Path:
-    """The folder of a transformers model, given as a path or as `owner/name` that the hub's cache has.
+    """Find the folder of a transformers model, given as a path or as `owner/name` in the hub cache.
 
-    needed: patterns, one of which must match a file. Raises Unavailable otherwise, naming the config key.
+    needed: patterns, one of which must match a file. Otherwise raises Unavailable, naming the config key.
     """
     here = located(model)
     names = ("config.json", *(name for name in needed if "*" not in name))
@@ -59,12 +59,12 @@ def folder(model: str, needed: Sequence[str], key: str) -> Path:
 
 
 def files(place: Path) -> list[Path]:
-    """Of a transformers folder: all that stands in it."""
+    """Return all files in a transformers folder."""
     return sorted(file for file in place.iterdir() if file.is_file())
 
 
 def digests(place: Path) -> str:
-    """sha256 of the weights in a transformers folder: of the file, or of the digests of its parts."""
+    """Return the sha256 of the weights in a transformers folder: of the file, or of its parts' digests."""
     files = next(found for pattern in WEIGHTS if (found := sorted(place.glob(pattern))))
     if len(files) == 1:
         return digest(files[0])
@@ -72,10 +72,10 @@ def digests(place: Path) -> str:
 
 
 def prepared(processor: Any, image: Image.Image) -> Tensor:
-    """(3, h, w), as an image processor of transformers resizes and scales it."""
+    """Preprocess with a transformers image processor: (3, h, w)."""
     return processor(images=image, return_tensors="pt").pixel_values[0]
 
 
 def settings(processor: Any) -> list[tuple[str, str]]:
-    """Of an image processor, as a part of an encoder's identity."""
+    """Return the settings of an image processor, as part of an encoder's identity."""
     return sorted((key, str(value)) for key, value in processor.to_dict().items())

@@ -1,4 +1,4 @@
-"""ImageReward: how much people would like an image for its prompt (Xu et al. 2023, arXiv:2304.05977)."""
+"""ImageReward: human preference for an image given its prompt (Xu et al. 2023, arXiv:2304.05977)."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,7 +23,7 @@ from fovea.eval.weights import digest
 
 REPOSITORY, CACHES = "THUDM/ImageReward", (Path("~/.cache/ImageReward"),)
 WORDS = ("vocab.txt", "tokenizer.json")
-LENGTH = 35  # tokens of a prompt, the rest is cut off
+LENGTH = 35  # tokens of a prompt; the rest is truncated
 
 
 class Loaded(NamedTuple):
@@ -41,13 +41,13 @@ def load(weights: Path, words: Path, device: Device) -> Loaded:
     try:
         tensors = torch.load(weights, map_location="cpu", weights_only=True)
         tokenizer = BertTokenizer.from_pretrained(words, local_files_only=True, do_lower_case=True)
-    except Exception as e:  # files that are not what they should be fail in torch, pickle, json or tokenizers
+    except Exception as e:  # invalid files fail in torch, pickle, json or tokenizers
         raise Unavailable(f"cannot load {weights} or {words} ({e})", "check or fetch the files again") from e
     return Loaded(RewardNetwork(tensors).to(place(device)), tokenizer, place(device))
 
 
 def pixels(image: Image.Image, side: int) -> Tensor:
-    """(3, side, side): short side resized with PIL, middle of the long one, normalised as for CLIP."""
+    """Return (3, side, side): shorter side resized with PIL, centre crop, normalised as for CLIP."""
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms import functional as F
 
@@ -57,7 +57,7 @@ def pixels(image: Image.Image, side: int) -> Tensor:
 
 
 def rewards(loaded: Loaded, prompts: Sequence[str], batch: int, images: Tensor) -> tuple[float, ...]:
-    """One reward for each prompt and image, uint8 (n, 3, H, W)."""
+    """Return one reward for each prompt and image, uint8 (n, 3, H, W)."""
     words = loaded.tokenizer(
         list(prompts), padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
     )
@@ -72,11 +72,11 @@ def rewards(loaded: Loaded, prompts: Sequence[str], batch: int, images: Tensor) 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ImageReward(Judged):
-    """The reward of image and prompt, mean over images: 0 and 1 are mean and deviation of its authors' set.
+    """Reward of image and prompt, averaged over images; mean 0 and deviation 1 on the authors' set.
 
-    weights: ImageReward.pt as published, a path or in the caches of the hub and of the image-reward package.
-    tokenizer: bert-base-uncased, a folder or in the hub's cache. difference: to the dense images of the same
-    keys, bootstrapped in pairs.
+    weights: ImageReward.pt as published, a path or in the caches of the hub and the image-reward package.
+    tokenizer: bert-base-uncased, a folder or in the hub cache.
+    difference: to the dense images of the same keys, by paired bootstrap.
     """
 
     weights: Path = Path("ImageReward.pt")
@@ -90,9 +90,9 @@ class ImageReward(Judged):
     name: ClassVar[str] = "image_reward"
 
     def files(self) -> tuple[Path, Path]:
-        """The weights, and the folder of the tokenizer. Raises Unavailable."""
+        """Return the weight file and the tokenizer folder. Raises Unavailable."""
         weights = single(self.weights, REPOSITORY, CACHES, "weights")
-        with suppress(Unavailable):  # as the repository was called before
+        with suppress(Unavailable):  # the repository's former name
             return weights, folder(self.tokenizer.removeprefix("google-bert/"), WORDS, "tokenizer")
         return weights, folder(self.tokenizer, WORDS, "tokenizer")
 

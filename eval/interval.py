@@ -1,4 +1,4 @@
-"""Bounds of an estimate: from bootstrap replicates, or from order statistics; and its p-value."""
+"""Bounds and p-value of an estimate, from bootstrap replicates or order statistics."""
 
 import math
 from collections.abc import Sequence
@@ -11,17 +11,19 @@ from scipy.special import bdtr, stdtr, stdtrit  # the binomial; Student's t and 
 
 Worse = Literal["low", "high", "either"]
 Side = Literal["low", "high"]
-Z = 1.96  # standard errors to a 95 % interval
-FAILURE = 7.0  # standard deviations that a failure too rare to be seen is off
-MOST = 3.0  # times Student's
-SHOWN = 58  # images among which one of a twentieth of all is, with 95 %
-EVEN, TELLING = 0.25, 1.8  # skewness, in standard errors of that of normal draws
+Z = 1.96  # standard errors in half a 95 % interval
+FAILURE = 7.0  # assumed deviation of a rare, unobserved failure, in standard deviations
+MOST = 3.0  # maximum width relative to Student's
+SHOWN = 58  # number of images that contain a failure affecting 5 % of all with probability 95 %
+EVEN, TELLING = 0.25, 1.8  # |skewness| relative to its standard error for normal draws
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and the bounds that hold it with probability `level`. p: how probable an estimate as far
-    from zero would be if it were zero, two-sided, where that was asked."""
+    """An estimate with bounds that contain it with probability `level`.
+
+    p: two-sided p-value of the estimate for a true value of zero, if computed.
+    """
 
     value: float
     low: float
@@ -41,32 +43,35 @@ def studentised(
     size: float = 1.0,
     skewness: float = 0.0,
 ) -> Interval:
-    """value +- c error of n draws, with c from a bootstrap: the quantile of |ratios|, how many of their own
-    standard errors resamples are away from the value (the symmetric percentile-t, Hall 1992, section 3.6).
-    Without ratios c is Student's, and it is at most three times as much, where resamples have lost their
-    spread.
+    """Return the symmetric percentile-t interval, value +- c error, from a bootstrap (Hall 1992, section
+    3.6).
 
-    worse: the side on which failures lie that are too rare to be among the n. The bound there is at least
-    that of the draws with one more, `failure` standard deviations off; what that leaves of 1 - level goes to
-    the other side, by the quantile of the ratios there. `either`, where it is not known on which: on that of
-    the draws' longer tail, on both where their `skewness` does not say, on none where it says that failures
-    are among them, or where there are so many that these would be. size: independent images in a draw, of
-    which a failure is one: it is failure / sqrt(size) of the draws' standard deviations off then. p is of no
-    effect at all, as the symmetric interval has it.
+    c is the `level` quantile of |ratios|, the distances of resamples from the value in units of their own
+    standard errors. Without ratios c is Student's. It is at most three times Student's, because resamples may
+    have lost their spread. p is for no effect, consistent with the symmetric interval.
 
-    One sample in seven of 24 shows none of the failures that hit 8 % of all, and is then like any without
-    failures. Skewness is independent of mean and spread in normal draws, so that to choose the side by it
-    leaves the coverage there what it is, and the failing side is chosen in more than half of such samples.
+    n: number of draws.
+    worse: side of failures that are too rare to be among the n draws. The bound there is at least that of the
+        draws with one more, `failure` standard deviations off. The remaining share of 1 - level is used on
+        the other side, by the quantile of its ratios. `either`, if the side is not known: the side of the
+        draws' longer tail; both if their `skewness` is inconclusive; neither if it shows that failures are
+        among the draws, or if there are so many draws that they would be.
+    size: independent images per draw. A failure affects one of them, so it is failure / sqrt(size) standard
+        deviations of a draw off.
+
+    One sample of 24 in seven contains none of the failures that affect 8 % of all, and then looks like one
+    without failures. For normal draws skewness is independent of mean and spread, so choosing the side by it
+    preserves the coverage there; with failures, the correct side is chosen in more than half of such samples.
     Coverage: scripts/coverage.py.
     """
     if error == 0:
         return Interval(value, value, value, level, two_sided(value, error, n))
-    above = np.asarray(ratios, np.float64)  # how far resamples are, which is how far the truth may be below
+    above = np.asarray(ratios, np.float64)  # resamples above the value indicate a true value below it
     wide = _quantile(np.abs(above), n, level)
     p = two_sided(value, error * wide / student(n, level), n)
     sides = _failing(worse, n, n * size, skewness)
     unseen = _with_a_failure(n, level, failure / math.sqrt(size))
-    left = (1 - level) - float(stdtr(n - 1, -unseen)) if len(sides) == 1 else 0.0  # of what may be missed
+    left = (1 - level) - float(stdtr(n - 1, -unseen)) if len(sides) == 1 else 0.0  # for the other side
     reach = {
         side: max(wide, unseen)
         if side in sides
@@ -79,7 +84,7 @@ def studentised(
 
 
 def _failing(worse: Worse | None, n: int, images: float, skewness: float) -> tuple[Side, ...]:
-    """The sides on which a failure that none shows is allowed for."""
+    """Return the sides whose bounds allow for an unobserved failure."""
     if worse != "either":
         return () if worse is None else (worse,)
     tail = abs(skewness) / math.sqrt(6 / n)
@@ -89,7 +94,7 @@ def _failing(worse: Worse | None, n: int, images: float, skewness: float) -> tup
 
 
 def _quantile(ratios: NDArray[np.float64], n: int, level: float, share: float | None = None) -> float:
-    """Of ratios, `level` of them unless it is another share, within what Student's at this level allows."""
+    """Return the `level` (or `share`) quantile of the ratios, limited relative to Student's at this level."""
     usual = student(n, level)
     if not len(ratios):
         return usual
@@ -98,36 +103,36 @@ def _quantile(ratios: NDArray[np.float64], n: int, level: float, share: float | 
 
 
 def student(n: int, level: float) -> float:
-    """How many standard errors of n draws Student's interval goes to either side."""
+    """Return the half-width of Student's interval in standard errors of n draws."""
     return -float(stdtrit(n - 1, (1 - level) / 2))
 
 
 def _with_a_failure(n: int, level: float, by: float) -> float:
-    """How many standard errors of n draws the bound of n + 1 is off, one of them off by so many standard
-    deviations."""
+    """Return the bound of n + 1 draws, one off by `by` standard deviations, in standard errors of n draws."""
     spread = (n - 1 + by**2 * n / (n + 1)) / (n + 1)
     return by * math.sqrt(n) / (n + 1) + student(n + 1, level) * math.sqrt(spread)
 
 
 def two_sided(value: float, error: float, n: int) -> float:
-    """Student's p of a value with a standard error of n draws: 1 for no difference at all."""
+    """Return Student's two-sided p of a value with a standard error from n draws; 1 for a value of 0."""
     if value == 0 or error == 0:
         return float(value == 0)
     return float(2 * stdtr(n - 1, -abs(value) / error))
 
 
 def farther(p: float, times: float, n: int) -> float:
-    """Student's p of a value so many times as far from zero, with the same standard error."""
+    """Return Student's p of a value `times` as far from zero, with the same standard error."""
     return float(2 * stdtr(n - 1, stdtrit(n - 1, p / 2) * times))
 
 
 def median_interval(values: Sequence[float] | NDArray[np.float64], level: float = 0.95) -> Interval:
-    """The median between order statistics, which assumes next to nothing of the distribution.
+    """Return the median with bounds from order statistics, which assume little about the distribution.
 
-    Between the narrowest symmetric pair that covers at least `level` and the next one inside it, interpolated
-    as by Hettmansperger and Sheather (1986, Statistics & Probability Letters 4, 75-79): exact for double
-    exponential values, and within .01 of `level` for others, skewed and of heavy tails, from six values on.
-    With fewer no pair covers 95 %, and the range is given with the level that it has, 1 - 2^(1-n).
+    Interpolates between the narrowest symmetric pair that covers at least `level` and the next one inside it,
+    after Hettmansperger and Sheather (1986, Statistics & Probability Letters 4, 75-79). From six values on,
+    the coverage is exact for double exponential values and within .01 of `level` for others, including skewed
+    and heavy-tailed ones. With fewer values no pair covers 95 %: the range is returned with its own level, 1
+    - 2^(1-n).
     """
     x = np.sort(np.asarray(values, np.float64))
     n = len(x)

@@ -1,13 +1,13 @@
-"""KID: the kernel distance in the features of the Inception-v3 (Binkowski, arXiv:1801.01401).
+"""KID: the kernel distance in Inception-v3 features (Binkowski, arXiv:1801.01401).
 
     mean_{i!=j} k(x_i, x_j) + mean_{i!=j} k(y_i, y_j) - 2 mean_{ij} k(x_i, y_j),  k(x, y) = (x.y / d + 1)^3
 
-of features x of the images and y of the reference: the unbiased estimate of a squared distance, which may
-therefore be negative, at any n.
+for features x of the images and y of the reference: the unbiased estimate, at any n, of a squared distance,
+so it may be negative.
 
-The standard error is the jackknife's: what each image adds is its pseudo-value, n KID - (n - 1) KID without
-it. Simulated, it was right where the sets differ; where they do not, it was up to 40 % too large, as Efron
-and Stein (1981) say it must be.
+The standard error is the jackknife's: each image's contribution is its pseudo-value, n KID - (n - 1) KID
+without it. In simulations it was correct for sets that differ, and up to 40 % too large for sets that do not,
+in line with Efron and Stein (1981).
 """
 
 from collections.abc import Callable
@@ -30,28 +30,31 @@ Array = NDArray[np.float64]
 
 
 def kernel_sums(x: Features, y: Features) -> Array:
-    """sum_j k(x_i, y_j), (n,), of (n, d) and (m, d)."""
+    """Return sum_j k(x_i, y_j), (n,), for x (n, d) and y (m, d)."""
     return np.concatenate(
         [sum(((a @ b.T / a.shape[1] + 1) ** 3).sum(1) for b in blocks(y, ROWS)) for a in blocks(x, ROWS)]
     )
 
 
 def within(x: Features) -> Array:
-    """mean_{j != i} k(x_i, x_j), (n,), of (n, d)."""
+    """Return mean_{j != i} k(x_i, x_j), (n,), for x (n, d)."""
     own = np.concatenate([((a**2).sum(1) / a.shape[1] + 1) ** 3 for a in blocks(x, ROWS)])
     return (kernel_sums(x, x) - own) / (len(x) - 1)
 
 
 def pseudo_values(x: Features, y: Features) -> Array:
-    """What each of n > 2 images adds to the KID of their features x (n, d) from the reference's y (m, d): the
-    mean is KID."""
+    """Return each image's contribution (n,) to KID, which is their mean.
+
+    x: features of the images, (n, d), n > 2.
+    y: features of the reference, (m, d).
+    """
     n, own = len(x), within(x)
     pairs = own.mean() + 2 * (n - 1) / (n - 2) * (own - own.mean())
     return pairs + within(y).mean() - 2 * kernel_sums(x, y) / len(y)
 
 
 def subset_kids(x: Features, y: Features, subsets: int, size: int, seed: int) -> Array:
-    """KID of `subsets` draws of `size` from each set: the draws of torch-fidelity with the same seed."""
+    """Return the KID of `subsets` draws of `size` from each set, drawn as in torch-fidelity."""
     draw = np.random.RandomState(seed)
     pairs = (
         (x[draw.choice(len(x), size, False)], y[draw.choice(len(y), size, False)]) for _ in range(subsets)
@@ -63,10 +66,13 @@ def subset_kids(x: Features, y: Features, subsets: int, size: int, seed: int) ->
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class KID(InceptionDistance):
-    """Over all pairs of images, named after how they are resized: `kid[clean]`; not multiplied by 1000.
+    """KID over all pairs of images, named after the resize mode: `kid[clean]`; not multiplied by 1000.
 
-    It is what the mean over random subsets, which papers print, fluctuates about. The reference set counts as
-    given. per_image: what each image adds. difference: to the dense images of the same keys.
+    This is the expectation of the mean over random subsets that papers print. The reference set is treated as
+    exact.
+
+    per_image: contribution of each image.
+    difference: to the dense images of the same keys.
     """
 
     facts: ClassVar[Facts] = Facts("KID", "lower", "distance")
@@ -87,11 +93,11 @@ class KID(InceptionDistance):
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class SubsetKID(InceptionDistance):
-    """As papers print it, the mean over random subsets of both sets: `kid[clean,100x1000]`.
+    """KID as papers print it, the mean over random subsets of both sets: `kid[clean,100x1000]`.
 
-    With the defaults the number of torch-fidelity. The spread over subsets that papers print after a +- is
-    not its error: the standard error here is that of `KID`, with the chance of the draw on top. per_image and
-    difference as there; a method and the dense model are drawn alike.
+    With the defaults it equals torch-fidelity's number. The spread over subsets that papers print after a +-
+    is not its standard error; here that is `KID`'s, plus the randomness of the draws. per_image and
+    difference are as in `KID`; method and dense model use the same draws.
     """
 
     subsets: Annotated[int, Field(ge=2)] = 100

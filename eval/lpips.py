@@ -1,8 +1,8 @@
-"""LPIPS 0.1: how different two images look to a network (Zhang et al. 2018, arXiv:1801.03924, eq. 1).
+"""LPIPS 0.1: perceptual distance between two images (Zhang et al. 2018, arXiv:1801.03924, eq. 1).
 
-The channels of five layers are normalised at each place, and their squared differences weighted by what
-people said. Weights are one safetensors file, written by `python -m scripts.lpips_weights`, or torchvision's
-own file of the ImageNet network with the published weighting, which torchmetrics brings.
+The channels of five layers are normalised at each position, and their squared differences weighted by learned
+weights. Weights are one safetensors file written by `python -m scripts.lpips_weights`, or torchvision's file
+of the ImageNet network with the published weighting included in torchmetrics.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,9 +26,9 @@ from fovea.eval.weights import digest, located
 
 TORCHVISION = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of an image in [-1, 1]
-# what comes before each convolution, by its number in torchvision's `features`, and which of them count
-STRIDES = {"alex": {0: (4, 2), 3: (1, 2)}, "vgg": {}}  # stride and padding where they are not 1 and 1
-POOLED = {"alex": {3: 3, 6: 3}, "vgg": {5: 2, 10: 2, 17: 2, 24: 2}}  # side of a pool of stride 2
+# by the convolution's index in torchvision's `features`
+STRIDES = {"alex": {0: (4, 2), 3: (1, 2)}, "vgg": {}}  # stride and padding, if not 1 and 1
+POOLED = {"alex": {3: 3, 6: 3}, "vgg": {5: 2, 10: 2, 17: 2, 24: 2}}  # kernel of a stride-2 pool before it
 COUNTED = {"alex": (0, 3, 6, 8, 10), "vgg": (2, 7, 14, 21, 28)}
 
 Net = Literal["alex", "vgg"]
@@ -36,7 +36,7 @@ Weights = Mapping[str, Tensor]
 
 
 def layers(net: Net, weights: Weights, x: Tensor) -> Iterator[Tensor]:
-    """The five layers of (b, 3, h, w) in [-1, 1], (b, c, h', w') each, after their ReLU."""
+    """Yield the five layers (b, c, h', w') after ReLU for an image (b, 3, h, w) in [-1, 1]."""
     shift, scale = (torch.tensor(v, device=x.device)[:, None, None] for v in (SHIFT, SCALE))
     x = (x - shift) / scale
     numbers = sorted(
@@ -56,7 +56,7 @@ def unit(x: Tensor) -> Tensor:
 
 
 def distances(net: Net, weights: Weights, a: Tensor, b: Tensor) -> Tensor:
-    """(b,) of uint8 (b, 3, h, w) each; on the device of the weights."""
+    """Return the distances (b,) between uint8 (b, 3, h, w) images, on the device of the weights."""
     device = weights["features.0.weight"].device
     pairs = zip(*(layers(net, weights, x.to(device).float() / 127.5 - 1) for x in (a, b)), strict=True)
     found = [
@@ -67,7 +67,7 @@ def distances(net: Net, weights: Weights, a: Tensor, b: Tensor) -> Tensor:
 
 
 def weighting(net: Net) -> Path:
-    """The file of the five weightings that torchmetrics carries."""
+    """Return the file of the five learned weightings in torchmetrics."""
     import torchmetrics
 
     return Path(torchmetrics.__file__).parent / "functional" / "image" / "lpips_models" / f"{net}.pth"
@@ -75,7 +75,9 @@ def weighting(net: Net) -> Path:
 
 @lru_cache(maxsize=2)
 def load(net: Net, file: Path, device: Device) -> dict[str, Tensor]:
-    """`features.N.weight`, `features.N.bias` and `lin0.weight` to `lin4.weight` from either kind of file."""
+    """Load `features.N.weight`, `features.N.bias` and `lin0.weight` to `lin4.weight` from either kind of
+    file.
+    """
     from safetensors.torch import load_file
 
     try:
@@ -88,7 +90,7 @@ def load(net: Net, file: Path, device: Device) -> dict[str, Tensor]:
         needed = [f"features.{i}.weight" for i in COUNTED[net]] + [f"lin{i}.weight" for i in range(5)]
         if missing := [name for name in needed if name not in found]:
             raise KeyError(f"no {missing[0]}")
-    except Exception as e:  # files that are not what they should be fail in torch, pickle or safetensors
+    except Exception as e:  # invalid files fail in torch, pickle or safetensors
         raise Unavailable(
             f"{file} is not weights of LPIPS-{net} ({e})", "fetch or make the file again"
         ) from e
@@ -98,10 +100,12 @@ def load(net: Net, file: Path, device: Device) -> dict[str, Tensor]:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class LPIPS(Compared):
-    """The perceptual distance to the dense image, mean over images: `lpips[alex]`; 0 for identical images.
+    """Perceptual distance to the dense image, averaged over images: `lpips[alex]`; 0 for identical images.
 
-    At the images' own size, which published numbers are not always at. weights: a file, or left out: what
-    `python -m scripts.lpips_weights` wrote, or torchvision's in its cache. As the lpips package computes it.
+    Computed like the lpips package at the images' own size, which published numbers do not always use.
+
+    weights: a file; by default the one written by `python -m scripts.lpips_weights`, or torchvision's in its
+        cache.
     """
 
     net: Net = "alex"
@@ -116,7 +120,7 @@ class LPIPS(Compared):
         return f"lpips[{self.net}]"
 
     def file(self) -> Path:
-        """Raises Unavailable if no weights are on this machine."""
+        """Return the weight file. Raises Unavailable if there is none on this machine."""
         places = CACHE / f"lpips_{self.net}.safetensors", HUB / "checkpoints" / TORCHVISION[self.net]
         looked = (located(self.weights),) if self.weights else tuple(p.expanduser() for p in places)
         if found := next((file for file in looked if file.is_file()), None):

@@ -1,4 +1,4 @@
-"""Peak memory of a region: what torch's CUDA allocator held, and what the process held."""
+"""Peak memory of a region: of torch's CUDA allocator and of the process."""
 
 import resource
 import sys
@@ -13,9 +13,11 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class Memory(NamedTuple):
-    """Bytes. allocator: of torch's CUDA allocator, None on a CPU. process: resident, of the whole process.
+    """Peak memory in bytes.
 
-    since_start: the process figure is the highest since the process began, for want of a way to reset it.
+    allocator: of torch's CUDA allocator; None on a CPU.
+    process: resident set of the whole process.
+    since_start: the process peak counts from the start of the process, because it cannot be reset.
     """
 
     allocator: int | None
@@ -24,7 +26,7 @@ class Memory(NamedTuple):
 
 
 def reset_resident() -> bool:
-    """Starts the high-water mark of the resident set anew: Linux does so on this write, others not at all."""
+    """Reset the peak of the resident set and return whether that worked: only Linux supports it."""
     try:
         CLEAR.write_text("5")
     except OSError:
@@ -43,7 +45,7 @@ def highest_resident(since_reset: bool) -> int:
 
 @contextmanager
 def peak(device: torch.device | str) -> Iterator[Callable[[], Memory]]:
-    """Gives a function that, during or after the region, says how high memory has risen in it."""
+    """Yield a function that returns the peak memory so far, during or after the region."""
     on_gpu = torch.device(device).type == "cuda"
     since_reset = reset_resident()
     if on_gpu:

@@ -1,12 +1,12 @@
-"""The statistics of natural scenes that NIQE looks at (Mittal et al. 2013, section II).
+"""Natural scene statistics used by NIQE (Mittal et al. 2013, section II).
 
-Of each block of 96 x 96 pixels, at full and at half size: the shape and scale of the locally normalised
-luminance, and the shape, mean and scales of its products with its neighbours. All in float64.
+For each block of 96 x 96 pixels, at full and half size: shape and scale of the locally normalised luminance,
+and shape, mean and scales of its products with neighbouring pixels. Computed in float64.
 
-Where an image is flat, its pixels are their local mean but for rounding, whose sign would decide on which
-side of zero they count; here they count on neither. Other implementations leave it to rounding. They agree
-with this one, and with each other, to five digits on photographs without saturated areas, to three on most
-others, and to one or two on drawings.
+In flat areas pixels equal their local mean up to rounding, whose sign would determine on which side of zero
+they count; here they count on neither, whereas other implementations depend on rounding. Agreement with
+those, and between them, is five digits on photographs without saturated areas, three on most others, and one
+or two on drawings.
 """
 
 from functools import lru_cache
@@ -15,23 +15,23 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-BLOCK = 96  # pixels a side
-NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # right, below and on the diagonals, around the block's edge
+BLOCK = 96  # side in pixels
+NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # right, below and diagonal, wrapping around the block
 LUMA = {
-    "gray": ((0.299, 0.587, 0.114), 0.0),  # as the authors' release and pyiqa: MATLAB's rgb2gray
-    "ycbcr": ((65.481 / 255, 128.553 / 255, 24.966 / 255), 16.0),  # as super-resolution papers and BasicSR
+    "gray": ((0.299, 0.587, 0.114), 0.0),  # the authors' release and pyiqa: MATLAB's rgb2gray
+    "ycbcr": ((65.481 / 255, 128.553 / 255, 24.966 / 255), 16.0),  # super-resolution papers and BasicSR
 }
-ROUNDING = 1e-9  # what is nearer to zero is zero: one grey level in a corner of the window makes 1e-4
+ROUNDING = 1e-9  # smaller values count as zero; one grey level in a corner of the window gives 1e-4
 HALF = (
     -0.01171875,
     -0.03515625,
     0.11328125,
     0.43359375,
-)  # half of the cubic that halves a row, then mirrored
+)  # one half of the symmetric cubic kernel
 
 
 def luminance(image: Tensor, luma: str) -> Tensor:
-    """uint8 (3, H, W) -> float64 (1, 1, h, w), whole numbers; cut to whole blocks."""
+    """Convert uint8 (3, H, W) to integer-valued float64 (1, 1, h, w), cropped to whole blocks."""
     weights, offset = LUMA[luma]
     y = (torch.tensor(weights, dtype=torch.float64) @ image.cpu().double().flatten(1) + offset).round()
     height, width = image.shape[1:]
@@ -39,7 +39,7 @@ def luminance(image: Tensor, luma: str) -> Tensor:
 
 
 def local(y: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of a luminance in a Gaussian window of 7 x 7 with sigma 7/6 (eq. 2, 3)."""
+    """Return mean and deviation of a luminance in a 7 x 7 Gaussian window with sigma 7/6 (eqs. 2 and 3)."""
     g = torch.exp(-0.5 * (torch.arange(-3, 4, dtype=torch.float64) / (7 / 6)) ** 2)
     window = (g[:, None] * g / g.sum() ** 2)[None, None]
     mean, square = (conv2d(pad(x, (3, 3, 3, 3), mode="replicate"), window) for x in (y, y * y))
@@ -47,7 +47,7 @@ def local(y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def halved(y: Tensor) -> Tensor:
-    """Half the size as MATLAB's imresize makes it: the cubic stretched to 8 taps, borders mirrored."""
+    """Halve the size like MATLAB's imresize: a cubic kernel stretched to 8 taps, mirrored borders."""
     row = torch.tensor([*HALF, *HALF[::-1]], dtype=torch.float64)
     for dim, kernel in ((2, row.view(1, 1, 8, 1)), (3, row.view(1, 1, 1, 8))):
         y = torch.cat([y.narrow(dim, 0, 3).flip(dim), y, y.narrow(dim, y.shape[dim] - 3, 3).flip(dim)], dim)
@@ -57,15 +57,16 @@ def halved(y: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1)
 def shapes() -> tuple[Tensor, Tensor]:
-    """Candidate shapes of a generalised Gaussian (9801,), and E|x|^2 / E[x^2] of each."""
+    """Return candidate shapes of a generalised Gaussian (9801,), and E|x|^2 / E[x^2] for each."""
     a = torch.linspace(0.2, 10, 9801, dtype=torch.float64)
     return a, (2 * torch.lgamma(2 / a) - torch.lgamma(1 / a) - torch.lgamma(3 / a)).exp()
 
 
 def fitted(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Shape, left and right scale (m,) of the asymmetric generalised Gaussian of x (m, pixels), by moments.
+    """Return shape, left and right scale (m,) of asymmetric generalised Gaussians of x (m, pixels), by
+    moments.
 
-    Equations 7 to 9; NaN where all of x has one sign or is zero.
+    Equations 7 to 9; NaN if x has only one sign or is zero.
     """
     left, right = (
         (x.square() * side).sum(1).div(side.sum(1)).sqrt() for side in ((x < 0).double(), (x > 0).double())
@@ -79,12 +80,12 @@ def fitted(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def in_blocks(x: Tensor, side: int) -> Tensor:
-    """(1, 1, h, w) -> (m, side, side)"""
+    """Split (1, 1, h, w) into blocks (m, side, side)."""
     return x[0, 0].unfold(0, side, side).unfold(1, side, side).flatten(0, 1)
 
 
 def features(y: Tensor, block: int) -> Tensor:
-    """(m, 18) of the m blocks of a luminance (1, 1, h, w)."""
+    """Return features (m, 18) of the m blocks of a luminance (1, 1, h, w)."""
     mean, deviation = local(y)
     apart = torch.where((y - mean).abs() < ROUNDING, 0.0, y - mean)
     blocks = in_blocks(apart / (deviation + 1), block)  # eq. 1
@@ -98,6 +99,6 @@ def features(y: Tensor, block: int) -> Tensor:
 
 
 def block_features(image: Tensor, luma: str) -> Tensor:
-    """(m, 36) of uint8 (3, H, W): the features of its m blocks at both sizes."""
+    """Return features (m, 36) of the m blocks of uint8 (3, H, W), at both sizes."""
     y = luminance(image, luma)
     return torch.cat([features(y, BLOCK), features(halved(y), BLOCK // 2)], 1)

@@ -1,4 +1,4 @@
-"""How a metric's network is run: where, in which precision, how many images at a time."""
+"""How a metric's network runs: device, precision and batches."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -16,7 +16,7 @@ CENTRE, SPREAD = (
 
 
 def place(device: Device) -> str:
-    """`auto` is the GPU if there is one. Raises Unavailable if there is none and one is asked for."""
+    """Resolve the device; `auto` is the GPU if there is one. Raises Unavailable for a missing GPU."""
     if device == "cuda" and not torch.cuda.is_available():
         raise Unavailable("device=cuda, but torch sees no GPU here", "leave it at `auto`, or `cpu`")
     return device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
@@ -24,8 +24,8 @@ def place(device: Device) -> str:
 
 @torch.inference_mode()
 def in_batches(run: Callable[..., Tensor], n: int, batch: int, *inputs: Any) -> Tensor:
-    """run(inputs[0][i:j], inputs[1][i:j], ...) over n items, `batch` at a time; float32 on the CPU."""
-    # cuDNN's TF32 is on by default, and moves the third digit
+    """Run run(inputs[0][i:j], inputs[1][i:j], ...) over n items, `batch` at a time; float32 on the CPU."""
+    # cuDNN's TF32, on by default, changes the third digit
     with torch.backends.flags(fp32_precision="ieee"):
         steps = range(0, n, batch)
         return torch.cat([run(*(x[i : i + batch] for x in inputs)).float().cpu() for i in steps])

@@ -1,7 +1,8 @@
-"""NIQE: how far an image's local statistics are from those of undistorted photographs (Mittal et al. 2013).
+"""NIQE: distance of an image's local statistics from those of undistorted photographs (Mittal et al. 2013).
 
-"Making a 'completely blind' image quality analyzer", IEEE Signal Processing Letters 20(3): the distance
-between two Gaussians of 36 features (naturalness.py), over the image's blocks and over those of photographs.
+"Making a 'completely blind' image quality analyzer", IEEE Signal Processing Letters 20(3). The distance is
+between two Gaussians of 36 features (naturalness.py): over the image's blocks, and over blocks of
+photographs.
 """
 
 import math
@@ -25,9 +26,9 @@ Luma = Literal["gray", "ycbcr"]
 
 
 def distance(found: Tensor, mean: Tensor, covariance: Tensor) -> float:
-    """Of features (m, 36) from the Gaussian of photographs (eq. 10); blocks that are flat, NaN, are left out.
+    """Return the distance of features (m, 36) to the Gaussian of photographs (eq. 10).
 
-    NaN if that leaves fewer than two.
+    Flat blocks, which are NaN, are omitted. NaN if fewer than two remain.
     """
     whole = found[~found.isnan().any(1)]
     if len(whole) < 2:
@@ -37,18 +38,20 @@ def distance(found: Tensor, mean: Tensor, covariance: Tensor) -> float:
 
 
 def distances(photographs: Mapping[str, Tensor], luma: Luma, images: Tensor) -> tuple[float, ...]:
-    """Of each of (n, 3, H, W); NaN where one is flat."""
+    """Return the distance of each image (n, 3, H, W); NaN for flat images."""
     found = (block_features(image, luma) for image in images)
     return tuple(distance(x, photographs["mean"], photographs["covariance"]) for x in found)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class NIQE(Judged):
-    """The distance, lower is better, mean over images: `niqe[gray]`. Neither prompts nor dense images matter.
+    """NIQE, lower is better, averaged over images: `niqe[gray]`. Uses neither prompts nor dense images.
 
-    parameters: a safetensors file with `mean` (36,) and `covariance` (36, 36): the published ones, or those
-    that `python -m scripts.niqe_parameters` fits to a folder of photographs. luma: what luminance is, see
-    LUMA. An image needs two blocks, at least 96 x 192 pixels, that are not flat.
+    parameters: a safetensors file with `mean` (36,) and `covariance` (36, 36): the published ones, or fitted
+        to a folder of photographs by `python -m scripts.niqe_parameters`.
+    luma: definition of luminance, see LUMA.
+
+    An image needs at least two non-flat blocks, that is at least 96 x 192 pixels.
     """
 
     parameters: Path = Path("eval/niqe.safetensors")
@@ -82,7 +85,7 @@ class NIQE(Judged):
         return distances(load_file(located(self.parameters)), self.luma, batch.images)
 
     def each(self, samples: Samples) -> tuple[float, ...]:
-        """Raises Unavailable if one is flat."""
+        """Return the value of each image. Raises Unavailable if one is flat."""
         each = super().each(samples)
         if flat := sum(map(math.isnan, each)):
             reason = f"{flat} of {len(each)} images are flat in all but one of their blocks"

@@ -1,7 +1,7 @@
-"""One NVIDIA card through NVML: energy, clocks, power, temperature, why it is slowed, who else is on it.
+"""NVML queries for one NVIDIA GPU: energy, clocks, power, temperature, throttling and other processes.
 
-Through nvidia-ml-py, NVIDIA's own bindings, and not through nvidia-smi, which has no energy counter and takes
-a process of its own per question. What a card, a driver or a container does not tell is None.
+Uses nvidia-ml-py, NVIDIA's own bindings. nvidia-smi has no energy counter and needs a process per query. What
+GPU, driver or container do not report is None.
 """
 
 from collections.abc import Callable
@@ -16,31 +16,31 @@ REASONS = {  # bits of nvmlClocksEventReasons
     0x40: "hardware thermal slowdown",
     0x80: "power brake",
 }
-# Large models run at the cap of their card's power all the time: that is its speed. The others are not.
+# Large models always run at the power cap, so this is the GPU's normal speed, unlike the other reasons.
 STEADY = {"power cap"}
 
 
 def slowed_by(bits: int | None) -> list[str] | None:
-    """The reasons that are set, in words; idling and clocks that a user has set are none."""
+    """Return the throttling reasons set in the mask; idling and user-set clocks are not among them."""
     return None if bits is None else [name for bit, name in REASONS.items() if bits & bit]
 
 
 class Card:
-    """handle: of the library `nvml`, which is the module pynvml."""
+    """One GPU. handle: its handle in the library `nvml`, the module pynvml."""
 
     def __init__(self, nvml: Any, handle: Any):
         self.nvml, self.handle = nvml, handle
 
     def ask(self, name: str, *arguments: Any) -> Any:
-        """The answer of nvmlDeviceGet`name`, or None."""
-        function = getattr(self.nvml, f"nvmlDeviceGet{name}", None)  # new names are missing in old bindings
+        """Return the result of nvmlDeviceGet`name`, or None on failure."""
+        function = getattr(self.nvml, f"nvmlDeviceGet{name}", None)  # old bindings lack new names
         try:
             return None if function is None else function(self.handle, *arguments)
         except self.nvml.NVMLError:
             return None
 
     def joules(self) -> float | None:
-        """Of the whole card since its driver was loaded; the counter steps every 20 to 100 ms."""
+        """Energy of the whole GPU since its driver was loaded; the counter updates every 20 to 100 ms."""
         return scaled(self.ask("TotalEnergyConsumption"), 1e-3)
 
     def slowed(self) -> list[str] | None:
@@ -48,7 +48,7 @@ class Card:
         return slowed_by(self.ask("CurrentClocksThrottleReasons") if bits is None else bits)
 
     def too_hot(self) -> float | None:
-        """Seconds, since the driver was loaded, in which heat held the clocks down."""
+        """Seconds of thermal throttling since the driver was loaded."""
         status = self.ask("ViolationStatus", self.nvml.NVML_PERF_POLICY_THERMAL)
         return None if status is None else status.violationTime * 1e-9
 
@@ -70,15 +70,18 @@ def scaled(x: int | None, by: float) -> float | None:
 
 
 def others(pids: list[int] | None, own: int) -> int | None:
-    """How many of the processes on the card are not ours. In a container NVML may number ours otherwise, or
-    list none: then one of those listed is ours, or nothing is known."""
+    """Return how many processes on the GPU are not ours.
+
+    In a container, NVML may report different pids, in which case one of those listed is ours, or none at all,
+    in which case the number is unknown.
+    """
     if not pids:
         return None
     return len(pids) - 1 if own not in pids else sum(pid != own for pid in pids)
 
 
 def card(uuid: str, load: Callable[[], Any] | None = None) -> Card:
-    """By its uuid, since CUDA_VISIBLE_DEVICES renumbers indices. Raises Unavailable without NVML."""
+    """Find the GPU by uuid, since CUDA_VISIBLE_DEVICES renumbers indices. Raises Unavailable without NVML."""
     try:
         nvml = (load or bindings)()
     except ImportError:

@@ -1,6 +1,6 @@
-"""What metrics share that have a figure of every image, whose mean is the score.
+"""Base classes of metrics with a value per image, whose mean is the score.
 
-They judge each image by itself (`Judged`), or compare it with the dense one of its key (`Compared`).
+`Judged` metrics look at each image by itself; `Compared` ones compare it with the dense image of its key.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from fovea.eval.statistics import paired_difference, pooled, standard_error
 
 
 class Single:
-    """A metric of one score, `name`."""
+    """A metric with a single score, `name`."""
 
     facts: ClassVar[Facts]
     name: Any
@@ -31,8 +31,7 @@ class Single:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """All that an image's figure depends on: the fields, unless a class says what of them and of the
-        weights."""
+        """Everything an image's value depends on: the fields by default; subclasses add their weights."""
         return {"fields": repr(self)}
 
     @property
@@ -43,7 +42,7 @@ class Single:
         return [self]
 
     def figures(self, batch: Batch) -> Sequence[float]:
-        """One of each image of a batch. Raises Unavailable."""
+        """Return the value of each image of a batch. Raises Unavailable."""
         raise TypeError(f"{type(self).__name__} has no figures of images")
 
     def compute(self, batch: Batch) -> dict[str, Tensor]:
@@ -59,7 +58,7 @@ class Single:
 
 
 class OfBackbone(Single):
-    """An image's figure is of its features in a network, `backbone`."""
+    """A metric on an image's features in a network, `backbone`."""
 
     backbone: Any
 
@@ -72,7 +71,10 @@ class OfBackbone(Single):
 
 
 class Judged(Single):
-    """difference: to what is said of the dense images of the same keys, bootstrapped in pairs."""
+    """A metric of single images.
+
+    difference: to the values of the dense images of the same keys, by paired bootstrap.
+    """
 
     seed: Any
 
@@ -87,7 +89,7 @@ class Judged(Single):
 
 
 class Compared(Single):
-    """It needs the dense images."""
+    """A metric that needs the dense images."""
 
     @property
     def paired(self) -> bool:
@@ -100,6 +102,6 @@ class Compared(Single):
 
 
 def needs_dense(samples: Samples) -> None:
-    """Raises Unavailable if there are none."""
+    """Raise Unavailable if there are no dense images."""
     if samples.dense is None:
         raise Unavailable("there are no dense images to compare with", "run the baseline on the same keys")

@@ -1,4 +1,4 @@
-"""PickScore: which image people would pick for a prompt (Kirstain et al. 2023, arXiv:2305.01569)."""
+"""PickScore: predicted human choice between images for a prompt (Kirstain et al. 2023, arXiv:2305.01569)."""
 
 from typing import Annotated, ClassVar
 
@@ -15,12 +15,14 @@ from fovea.eval.transformers_clip import TransformersCLIP
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class PickScore(OfBackbone, Judged):
-    """The logit of image and prompt in a fine-tuned CLIP ViT-H/14, mean over images: some 18 to 24.
+    """Logit of image and prompt in a fine-tuned CLIP ViT-H/14, averaged over images: about 18 to 24.
 
-    Not the probability of being picked, which is a softmax of these logits over the images that compete.
-    model: a folder, or `owner/name` in the hub's cache. processor: where the tokenizer and the preprocessing
-    are; the published weights were used with those of the CLIP that they were tuned from. difference: to the
-    dense images of the same keys, bootstrapped in pairs.
+    It is not the probability of being chosen, which is a softmax of the logits of competing images.
+
+    model: a folder, or `owner/name` in the hub cache.
+    processor: source of tokenizer and preprocessing. The published weights were used with those of the CLIP
+        they were fine-tuned from.
+    difference: to the dense images of the same keys, by paired bootstrap.
     """
 
     model: str = "yuvalkirstain/PickScore_v1"

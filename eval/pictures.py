@@ -1,7 +1,7 @@
-"""Picture files as people have them: read rightly, whatever their depth and colours, or refused by name.
+"""Read image files of any bit depth and colour mode correctly, or reject them by name.
 
-Read are the kinds that pytorch-fid reads. A folder may hold other files, which are told and passed over, and
-what other systems leave behind, which is not even told.
+The formats are those of pytorch-fid. Other files in a folder are skipped and reported; hidden files and
+operating system leftovers are skipped silently.
 """
 
 import os
@@ -17,21 +17,21 @@ from fovea.eval import Unavailable
 
 READ = {".bmp", ".jpg", ".jpeg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 OTHERS = {".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl", ".psd", ".svg", ".tga"}
-LEFTOVERS = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini"}  # beside all with a leading dot
+LEFTOVERS = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini"}  # in addition to dot files
 CONVERT = "convert it to PNG, or take it out of the folder"
-NAMED = 3  # files that a message names before it counts them
+NAMED = 3  # maximum number of files named in a message
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Its pictures by path, with all that is below it; and what is none of them and was passed over."""
+    """The images in a folder and its subfolders, and the other files, which were skipped."""
 
     pictures: tuple[Path, ...]
     passed_over: tuple[Path, ...]
 
     @property
     def note(self) -> str:
-        """What was passed over, in words; nothing if nothing was."""
+        """Describe the skipped files; empty if there are none."""
         few = len(self.passed_over) == 1
         kind = "that is no picture was" if few else "that are no pictures were"
         found = f"{named([file.name for file in self.passed_over])} {kind} passed over"
@@ -39,7 +39,7 @@ class Folder:
 
 
 def folder(place: Path) -> Folder:
-    """Raises Unavailable if it is no folder, or holds pictures that are not read here, all of them named."""
+    """List a folder. Raises Unavailable if it is not one, or names all images in unsupported formats."""
     if not place.is_dir():
         what = f"{place} is a file" if place.is_file() else f"no such folder: {place}"
         raise Unavailable(what, "give a folder of images, or a file by `python -m scripts.reference_stats`")
@@ -61,14 +61,14 @@ def _is_left_over(inside: Path) -> bool:
 
 
 def named(names: Iterable[str]) -> str:
-    """a; a, b and c; a, b, c and 4 more."""
+    """List names: `a`; `a, b and c`; `a, b, c and 4 more`."""
     listed = list(names)
     last = f"{len(listed) - NAMED} more" if len(listed) > NAMED else listed.pop() if listed else ""
     return f"{', '.join(listed[:NAMED])} and {last}" if listed else last
 
 
 def picture(file: Path) -> Image.Image:
-    """As RGB of 8 bits, upright. Raises Unavailable with its name if that cannot be, or not in one way."""
+    """Read an image upright as 8-bit RGB. Raises Unavailable if that is impossible or ambiguous."""
     try:
         with Image.open(file) as opened:
             opened.load()
@@ -88,7 +88,7 @@ def _reason(error: Exception) -> str:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
-        levels = np.asarray(image.convert("I"), np.float64) / 257  # of 65535 to those of 255
+        levels = np.asarray(image.convert("I"), np.float64) / 257  # 65535 -> 255
         return Image.fromarray(levels.round().astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise ValueError(f"its levels have no known range: mode {image.mode}")
@@ -100,7 +100,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def read(files: Sequence[Path]) -> Iterator[Image.Image]:
-    """Their pictures in order, decoded some ahead. Raises Unavailable."""
+    """Yield the images in order, decoding ahead. Raises Unavailable."""
     workers = min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as pool:
         ahead = [pool.submit(picture, file) for file in files[: 2 * workers]]
@@ -111,7 +111,7 @@ def read(files: Sequence[Path]) -> Iterator[Image.Image]:
 
 
 def readable(files: Sequence[Path]) -> None:
-    """Raises Unavailable with the names of those that cannot be read."""
+    """Raise Unavailable naming the files that cannot be read."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         found = [why for why in pool.map(_obstacle, files) if why is not None]
     if found:

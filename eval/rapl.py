@@ -1,4 +1,4 @@
-"""Energy of the processor packages, by the counters that Linux gives of Intel's and AMD's (RAPL)."""
+"""Energy of the processor packages from Linux's RAPL counters (Intel and AMD)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ POWERCAP = Path("/sys/class/powercap")
 
 
 def counters(folder: Path = POWERCAP) -> dict[Path, int]:
-    """Microjoules of each package. Raises Unavailable where there are none, or only root may read them."""
+    """Return the counter of each package in microjoules. Raises Unavailable if none is readable."""
     packages = sorted(p for p in folder.glob("intel-rapl:*") if p.name.count(":") == 1)
     if not packages:
         raise Unavailable("this machine has no energy counter (RAPL)", "measure on one that has")
@@ -22,7 +22,10 @@ def counters(folder: Path = POWERCAP) -> dict[Path, int]:
 
 
 def joules(before: Mapping[Path, int], after: Mapping[Path, int]) -> float:
-    """Between two readings less than one turn of the counters apart (minutes), others' work included."""
+    """Return the energy between two readings, other processes included.
+
+    The readings must be less than one counter overflow apart (minutes).
+    """
     return sum((after[p] - before[p]) % _turn(p) for p in before) * 1e-6
 
 

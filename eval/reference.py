@@ -1,7 +1,6 @@
-"""The images that methods are judged against: a folder, or a file of features that was made of one before.
+"""Reference images for distances: a folder, or a file of features made from one.
 
-Refused, and never used in silence, where network, weights, resize mode, count or resolution of the reference
-are not those that it is used with.
+A reference whose network, weights, resize mode, count or resolution does not match its use is rejected.
 """
 
 import json
@@ -22,16 +21,17 @@ from fovea.eval.pictures import Folder, folder
 from fovea.eval.statistics import paired_difference, pooled, standard_error
 from fovea.eval.weights import located
 
-STATISTICS = ({"mu", "sigma"}, {"mu", "sigma", "mu_s", "sigma_s"})  # of pytorch-fid and clean-fid, and of ADM
+STATISTICS = ({"mu", "sigma"}, {"mu", "sigma", "mu_s", "sigma_s"})  # of pytorch-fid and clean-fid; of ADM
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Reference:
-    """Which images, and what they have to be.
+    """Reference images and the requirements on them.
 
-    path: a folder of images, or a file by `python -m scripts.reference_stats`. count: how many there must be;
-    null takes what there is. size: `same`, they must have the resolution of the images to be judged; `any`,
-    each is resized from its own. cache: a folder to keep the features of folders in, or null.
+    path: a folder of images, or a file by `python -m scripts.reference_stats`.
+    count: required number of images; null for any.
+    size: `same` requires the resolution of the judged images; `any` resizes each from its own.
+    cache: folder to store the features of folders in, or null.
     """
 
     path: Path | None = None
@@ -40,7 +40,7 @@ class Reference:
     cache: Path | None = CACHE
 
     def check(self, load: Callable[[], Source]) -> None:
-        """Raises Unavailable if it is missing, or is not what it should be as far as can be known by now."""
+        """Raise Unavailable if the reference is missing or does not match, as far as known without images."""
         place = self.place()
         if place.suffix != ".safetensors":
             found = self.folder()
@@ -54,8 +54,10 @@ class Reference:
         self.counted(made_from["count"])
 
     def known(self, source: Source, judged: tuple[int, int]) -> Known:
-        """The features. Raises Unavailable if they are no reference for `source` of images of this height and
-        width."""
+        """Return the features. Raises Unavailable if they do not match `source` or the judged size.
+
+        judged: height and width of the images to be judged.
+        """
         self.check(lambda: source)
         place = self.place()
         known = of_file(place) if place.suffix == ".safetensors" else of_folder(place, self.cache, source)
@@ -70,7 +72,7 @@ class Reference:
         return known
 
     def folder(self) -> Folder:
-        """Raises Unavailable if the place is none."""
+        """Return the folder of images. Raises Unavailable if the path is not one."""
         place = self.place()
         if place.suffix == ".npz":
             raise Unavailable(*of_npz(place))
@@ -78,7 +80,7 @@ class Reference:
 
     @property
     def note(self) -> str:
-        """What is to be said of it beside a score: files of the folder that were passed over."""
+        """Remark to show with a score: files of the folder that were skipped."""
         return "" if self.place().suffix == ".safetensors" else self.folder().note
 
     def place(self) -> Path:
@@ -97,7 +99,7 @@ class Reference:
 
 
 def of_npz(file: Path) -> tuple[str, str]:
-    """Why it is no reference, and what would help."""
+    """Return the reason why an .npz file is not a reference, and a remedy."""
     try:
         with np.load(file, allow_pickle=False) as opened:
             keys = sorted(opened.files)
@@ -120,11 +122,10 @@ def distance_score(
     dense: Features | None,
     prompts: Sequence[str],
 ) -> Score:
-    """The distance of features (n, d) to a reference: the mean over images of what each adds to it, the
-    standard error of that mean, and its difference to the dense images' in pairs. prompts: of each image;
-    they are the draws.
+    """Return the distance of features (n, d) to a reference as a score.
 
-    Raises Unavailable if n < 2.
+    The value is the mean of the images' contributions, with its standard error and the paired difference to
+    the dense images. Draws are prompts. prompts: prompt of each image. Raises Unavailable if n < 2.
     """
     if len(mine) < 2:
         raise Unavailable("one image has no covariance", "make at least two images, better some hundreds")

@@ -1,7 +1,7 @@
-"""Images to the 299 x 299 input of the FID Inception, as three lineages of code bring them there.
+"""Resize images to the 299 x 299 input of the FID Inception, as three different code bases do.
 
-They disagree by more than acceleration methods do: one set of images blurred four times gave Fréchet
-distances of 34, 62 and 68 thousand. So they are never mixed, and every score has the mode in its name.
+They differ by more than acceleration methods do: one set of images blurred four times gave Fréchet distances
+of 34, 62 and 68 thousand. They are therefore never mixed, and the mode is part of each score's name.
 """
 
 from collections.abc import Callable
@@ -18,15 +18,17 @@ SIDE = 299
 
 
 def clean(image: Tensor) -> Tensor:
-    """clean-fid's (Parmar, arXiv:2104.11222): Pillow's bicubic filter, widened against aliasing, on each
-    channel as float32, cut to [0, 255]; (x - 128) / 128. uint8 (3, H, W) -> (3, 299, 299)."""
+    """clean-fid (Parmar, arXiv:2104.11222): Pillow's antialiased bicubic filter per float32 channel.
+
+    Clipped to [0, 255]; (x - 128) / 128. uint8 (3, H, W) -> (3, 299, 299).
+    """
     channels = [Image.fromarray(c) for c in image.float().numpy(force=True)]
     resized = np.stack([np.asarray(c.resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for c in channels])
     return (torch.from_numpy(resized.clip(0, 255)) - 128) / 128
 
 
 def legacy_pytorch(image: Tensor) -> Tensor:
-    """pytorch-fid's: bilinear between pixel centres, nothing against aliasing, [0, 255] to [-1, 1].
+    """pytorch-fid: bilinear between pixel centres without antialiasing, [0, 255] to [-1, 1].
 
     uint8 (3, H, W) -> (3, 299, 299).
     """
@@ -35,13 +37,15 @@ def legacy_pytorch(image: Tensor) -> Tensor:
 
 
 def adm(image: Tensor) -> Tensor:
-    """The TensorFlow graph's own ResizeBilinear, of the original FID and of ADM (arXiv:2105.05233): output
-    pixel i lies at i H / 299, not at pixel centres; (x - 128) / 128. uint8 (3, H, W) -> (3, 299, 299)."""
+    """ResizeBilinear of the TensorFlow graph, as in the original FID and ADM (arXiv:2105.05233).
+
+    Output pixel i lies at i H / 299, not at pixel centres; (x - 128) / 128. uint8 (3, H, W) -> (3, 299, 299).
+    """
     return (between(between(image.float(), 2), 1) - 128) / 128
 
 
 def between(x: Tensor, axis: int) -> Tensor:
-    """One axis of x (3, H, W) to 299, in float32 as the graph computes it, so that rounding agrees too."""
+    """Resize one axis of x (3, H, W) to 299, in float32 like the graph so that rounding matches."""
     size = x.shape[axis]
     place = torch.arange(SIDE, dtype=torch.float32) * (torch.tensor(size, dtype=torch.float32) / SIDE)
     below = place.long()

@@ -1,4 +1,4 @@
-"""What was found of images, a row each: where it lies, in memory or mapped from the disk."""
+"""Values computed per image, one row each, in memory or memory-mapped from disk."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,15 +8,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Found = Mapping[str, Tensor]  # by name, one row per image
+Found = Mapping[str, Tensor]  # name -> one row per image
 
 
 class Column:
-    """What was found of n images, (n, ...), read where it is made an array. Slices and indices of it read
-    nothing, so that features of any number of images take the memory of those that are looked at."""
+    """Values of n images, (n, ...), read on conversion to an array.
+
+    Slicing and indexing read nothing, so memory is used only for the rows that are converted.
+    """
 
     def __init__(self, parts: Sequence[Tensor], part: NDArray[np.int64], row: NDArray[np.int64]):
-        """part, row: (n,): where each image's row is."""
+        """part, row: (n,): location of each image's row."""
         self.parts, self.part, self.row = parts, part, row
 
     def __len__(self) -> int:
@@ -26,7 +28,7 @@ class Column:
         return Column(self.parts, self.part[at], self.row[at])
 
     def tensor(self) -> Tensor:
-        """All of it, (n, ...)."""
+        """Read all rows, (n, ...)."""
         first = self.parts[self.part[0]]
         found = torch.empty(len(self), *first.shape[1:], dtype=first.dtype)
         for i in np.unique(self.part):
@@ -40,14 +42,14 @@ class Column:
 
 
 class Rows:
-    """What was found of images by the images' ids."""
+    """Values by image id."""
 
     def __init__(self):
         self._parts: list[Found] = []
         self._place: dict[str, tuple[int, int]] = {}
 
     def missing(self, ids: Sequence[str]) -> list[int]:
-        """Places in ids."""
+        """Return the indices in `ids` without values."""
         return [i for i, name in enumerate(ids) if name not in self._place]
 
     def add(self, ids: Sequence[str], found: Found) -> None:
@@ -55,6 +57,6 @@ class Rows:
         self._parts.append(found)
 
     def take(self, ids: Sequence[str]) -> dict[str, Column]:
-        """Of each name (n, ...), in the order of ids, all of which must be there."""
+        """Return the columns (n, ...) by name, in the order of ids, all of which must have values."""
         part, row = np.array([self._place[name] for name in ids], np.int64).reshape(-1, 2).T
         return {name: Column([p[name] for p in self._parts], part, row) for name in self._parts[0]}

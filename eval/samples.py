@@ -1,8 +1,7 @@
-"""The images of one method, and what is found of each: read, looked at and dropped batch by batch.
+"""The images of one method and the values computed from them: read, evaluated and released batch by batch.
 
-No metric holds the images. It says what it needs to know of each (`PerImage`: a figure, or features), all
-metrics are served in one pass, and what was found before, in this run or an earlier one, is not looked for
-again.
+No metric holds images. Each declares what it needs per image (`PerImage`: a value, or features); all metrics
+are served in one pass, and values computed before, in this run or an earlier one, are reused.
 """
 
 import hashlib
@@ -16,24 +15,25 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from typing_extensions import Protocol, runtime_checkable  # those of Python 3.12, which call no property
+from typing_extensions import Protocol, runtime_checkable  # as of Python 3.12: does not evaluate properties
 
 from fovea.eval.rows import Column, Found, Rows
 from fovea.source import followed, source, syntax
 
-BATCH = 32  # images in memory at once, beside as many that are read ahead
+BATCH = 32  # images in memory at once, in addition to as many read ahead
 
 
 class Unread(Exception):
-    """Images that cannot be read, which is no metric's fault; the cause is what `Images.read` raised."""
+    """Images could not be read, which no metric caused; the cause is the exception of `Images.read`."""
 
 
 @runtime_checkable
 class PerImage(Protocol):
-    """What is found of each image by itself.
+    """A value computed from each image by itself.
 
-    identity: as JSON, all that it depends on besides the image and its prompt. module: whose code it depends
-    on. paired: whether the dense image of the same key is looked at, too.
+    identity: everything it depends on besides the image and its prompt, as JSON.
+    module: module whose code it depends on.
+    paired: whether it also depends on the dense image of the same key.
     """
 
     @property
@@ -47,10 +47,13 @@ class PerImage(Protocol):
 
 @runtime_checkable
 class Images(Protocol):
-    """n images of one size, read when they are needed.
+    """n images of one size, read on demand.
 
-    ids: what tells their contents. rows: what was found of them before, and where more is put; `keep` puts it
-    where it outlasts the process, if anything does. read: uint8 (b, 3, H, W). part: some of them.
+    ids: identify the images' contents.
+    rows: values computed from them before, to which new ones are added.
+    keep: write the values to persistent storage, if there is any.
+    read: return uint8 (b, 3, H, W).
+    part: select some of the images.
     """
 
     @property
@@ -86,7 +89,7 @@ class InMemory:
         return self.known.setdefault(signature(what), Rows())
 
     def keep(self) -> None:
-        """There is nowhere."""
+        """Nothing to do: there is no persistent storage."""
 
     def read(self, places: Sequence[int]) -> Tensor:
         return self.images[list(places)]
@@ -96,14 +99,13 @@ class InMemory:
 
 
 def signature(what: PerImage) -> str:
-    """What is found, as text: its class, and its identity."""
+    """Return the class and identity of a per-image value as text."""
     of = f"{type(what).__module__}.{type(what).__qualname__}"
     return json.dumps({"of": of, "identity": what.identity}, sort_keys=True, default=str)
 
 
 def computed_by(module: str) -> dict[str, Any]:
-    """What a module's figures depend on besides their settings: its code with all that it imports from here,
-    torch, and what torch computes on."""
+    """Return what a module's values depend on besides settings: its code and imports here, and torch."""
     return {"code": _code(module), "torch": version("torch"), "cuda": torch.cuda.is_available()}
 
 
@@ -115,12 +117,13 @@ def _code(module: str) -> str:
 
 @dataclass(frozen=True)
 class Samples:
-    """Images of one method, with what they are to be judged by.
+    """Images of one method, with what is needed to judge them.
 
-    images: a tensor, uint8 (n, 3, H, W), or `Images` that are read as needed. keys: one per image, unique,
-    such as (prompt, seed) written out. dense: the images that the unaccelerated model makes of the same keys,
-    in the same order, or None (`against` pairs them). random_weights: the model was never trained, so that no
-    quality metric may give its images a number.
+    images: tensor, uint8 (n, 3, H, W), or `Images` that are read on demand.
+    keys: one per image, unique, such as (prompt, seed) as text.
+    dense: images of the unaccelerated model for the same keys in the same order, or None (`against` pairs
+        them).
+    random_weights: the model is untrained, so quality metrics must not score its images.
     """
 
     images: Tensor | Images
@@ -157,16 +160,16 @@ class Samples:
 
     @cached_property
     def baseline(self) -> "Samples | None":
-        """The dense images as samples of their own."""
+        """The dense images as samples."""
         if self.dense is None:
             return None
         dense: Any = self.dense
-        if isinstance(dense, Tensor):  # an image that is the dense one is looked at once
+        if isinstance(dense, Tensor):  # images identical to the dense ones are evaluated once
             dense = InMemory(dense, self.source.known if isinstance(self.source, InMemory) else None)
         return Samples(dense, self.prompts, self.keys, random_weights=self.random_weights)
 
     def against(self, dense: "Samples") -> "Samples":
-        """These samples beside the images that `dense` has under the same keys, in whatever order."""
+        """Pair these samples with the images that `dense` has for the same keys, in any order."""
         place = {key: i for i, key in enumerate(dense.keys)}
         if missing := [key for key in self.keys if key not in place]:
             raise ValueError(f"no dense image of {len(missing)} of {self.n} keys, such as {missing[0]!r}")
@@ -176,21 +179,23 @@ class Samples:
         return Samples(self.images, self.prompts, self.keys, images, random_weights)
 
     def batches(self, size: int = BATCH, places: Sequence[int] | None = None) -> Iterator["Batch"]:
-        """All of them, or those at `places`, in order."""
+        """Yield all samples in order, or those at `places`, in batches."""
         places = range(self.n) if places is None else places
         return (Batch(self, places[i : i + size]) for i in range(0, len(places), size))
 
     def rows(self, what: PerImage) -> dict[str, Column]:
-        """What is found of each image, (n, ...) by name. Raises what the search raised."""
+        """Return the value of each image, (n, ...) by name. Re-raises an exception of the computation."""
         self.compute([what])
         if error := self._failed.get(signature(what)):
             raise error
         return self.source.rows(what).take(self._ids(what.paired))
 
     def compute(self, wanted: Sequence[PerImage]) -> None:
-        """All of these in one pass over the images that something is missing of, some of which are read while
-        others are looked at. What raises is left out from there on, and raised by `rows`; images that cannot
-        be read raise here."""
+        """Compute all of these in one pass over the images with missing values, reading ahead.
+
+        What raises is skipped for the rest of the pass, and raised again by `rows`. Unreadable images raise
+        here.
+        """
         wanted = [what for what in wanted if not what.paired or self.dense is not None]
         places = sorted({i for what in wanted for i in self._missing(what)})
         try:
@@ -213,7 +218,7 @@ class Samples:
                 batch.of(what)
             except Unread:
                 raise
-            except Exception as error:  # whatever it is, it costs this alone
+            except Exception as error:  # any failure affects only this value
                 self._failed[name] = error
 
     @cached_property
@@ -238,7 +243,7 @@ def _hash(*parts: str) -> str:
 
 
 class Batch:
-    """Some of the samples. Their images are read when they are first asked for."""
+    """Some of the samples. Images are read on first access."""
 
     def __init__(self, samples: Samples, places: Sequence[int]):
         self.samples, self.places = samples, places
@@ -268,7 +273,7 @@ class Batch:
         return [self.samples.prompts[i] for i in self.places]
 
     def of(self, what: PerImage) -> dict[str, Tensor]:
-        """(b, ...) by name: as it was found before, or else now."""
+        """Return the values (b, ...) by name, computing missing ones."""
         every = self.samples._ids(what.paired)
         ids, rows = [every[i] for i in self.places], self.samples.source.rows(what)
         if missing := rows.missing(ids):
@@ -279,17 +284,17 @@ class Batch:
         return {name: column.tensor() for name, column in rows.take(ids).items()}
 
     def read(self, images: bool, dense: bool) -> None:
-        """Reads them now."""
+        """Read the images now."""
         _ = images and self.images, dense and self.dense
 
     @property
     def is_read(self) -> tuple[bool, bool]:
-        """The images; the dense ones."""
+        """Whether the images, and the dense images, have been read."""
         return "images" in vars(self), "baseline" in vars(self) and "images" in vars(self.baseline)
 
 
 def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Each batch, while the one after it is read: as far as the one before had to be."""
+    """Yield each batch while the next is read, as far as the previous one needed to be."""
     with ThreadPoolExecutor(1) as reader:
         batch, reading = next(batches, None), None
         needed = False, False
@@ -304,6 +309,6 @@ def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 
 def _wait(reading: "Future[None] | None") -> None:
-    """What it raises is raised again by whoever asks for the images."""
+    """Wait for reading to finish. Its exception is raised again on access to the images."""
     if reading is not None:
         reading.exception()

@@ -1,10 +1,10 @@
-"""Does a metric do what it promises (`eval.contract`)? Every metric of conf/metric is asked.
+"""Check that metrics fulfil their contract (`eval.contract`).
 
     python -m fovea.eval.selftest            all of conf/metric, exit code 1 if one fails
-    python -m fovea.eval.selftest psnr fid   these
+    python -m fovea.eval.selftest psnr fid   only these
     python -m fovea.eval.selftest -          nodes, {name: {_target_: ...}}, as JSON on stdin; answers in JSON
 
-A metric that fails gives no numbers in a study. One without its weights is unavailable, which is no failure.
+A study reports no values of a metric that fails. A metric without its weights is unavailable, not failed.
 """
 
 import json
@@ -29,7 +29,7 @@ CONF = Path(__file__).resolve().parent.parent / "conf" / "metric"
 
 
 def verdict(metric: Metric) -> tuple[str, str]:
-    """`passed`, `unavailable` or `failed`, and why. Whatever else a metric raises is a failure."""
+    """Return `passed`, `unavailable` or `failed`, and why. Any other exception counts as a failure."""
     try:
         with with_reference(metric) as ready:
             check(ready)
@@ -42,7 +42,7 @@ def verdict(metric: Metric) -> tuple[str, str]:
 
 @contextmanager
 def with_reference(metric: Any) -> Iterator[Metric]:
-    """A metric that is judged against reference images is given the dense ones, in a folder for the while."""
+    """Yield the metric with the dense images as reference, in a temporary folder, if it needs one."""
     reference: Any = getattr(metric, "reference", None)
     if not hasattr(reference, "path"):
         yield metric
@@ -56,8 +56,10 @@ def with_reference(metric: Any) -> Iterator[Metric]:
 
 @lru_cache(maxsize=64)
 def fault(metric: Any) -> str | None:
-    """Why a metric must not be trusted here, or None. A metric that passed is not asked again on this machine
-    while its settings, its code, its weights and torch are the same."""
+    """Return why a metric must not be trusted here, or None.
+
+    A passed check is cached on this machine until its settings, code, weights or torch change.
+    """
 
     def passed() -> bool:
         outcome, why = verdict(metric)
@@ -72,11 +74,11 @@ def fault(metric: Any) -> str | None:
             *map(signature, metric.needs()),
             computed_by(type(metric).__module__),
         ]
-    except Exception:  # whatever it is, the self-test meets it, too
+    except Exception:  # the self-test will raise it too
         of = None
     try:
         _ = passed() if of is None else remembered(of, passed)
-    except Unavailable:  # which is no failure
+    except Unavailable:  # not a failure
         return None
     except Failed as failure:
         return str(failure)
@@ -84,23 +86,23 @@ def fault(metric: Any) -> str | None:
 
 
 def promised(metric: Any) -> Mapping[str, Facts]:
-    """The scores that it says it gives; one of its class's name, where it cannot say."""
+    """Return the scores that the metric declares; one named after its class if it cannot tell."""
     try:
         return dict(metric.scores)
-    except Exception:  # of whatever kind: what it gives is unavailable, and this is what that is said of
+    except Exception:  # this is the name under which it will be reported as unavailable
         name = type(metric).__name__
         return {name.lower(): Facts(name, "higher", "preference")}
 
 
 def scored(metric: Any, samples: Samples) -> list[Score]:
-    """Its scores; without a number where it cannot tell here, where its check says so, or where it raises."""
+    """Return the metric's scores; without a value if unavailable, or if its check or the metric raises."""
     try:
         if not samples.random_weights:
             metric.check()
         return metric(samples)
     except Unavailable as e:
         reason, remedy = e.reason, e.remedy
-    except Exception as e:  # whatever stops one metric must not cost the others, nor the report
+    except Exception as e:  # one metric's failure must not affect the others or the report
         reason = f"it failed over these images ({type(e).__name__}: {e})"
         remedy = "`rescore=` scores the stored images again"
     return [
@@ -110,7 +112,7 @@ def scored(metric: Any, samples: Samples) -> list[Score]:
 
 
 def needed(metrics: Iterable[Any]) -> list[PerImage]:
-    """What they need to know of each image, of those that can be had; `scored` says why the others cannot."""
+    """Return the per-image values that available metrics need; `scored` reports the others."""
     found: dict[str, PerImage] = {}
     for metric in metrics:
         with suppress(Exception):
@@ -120,13 +122,15 @@ def needed(metrics: Iterable[Any]) -> list[PerImage]:
 
 
 def trusted(metric: Any) -> Any:
-    """The metric, or one that gives its scores as unavailable because it fails."""
+    """Return the metric, or a stand-in without values if it fails its self-test."""
     why = fault(metric)
     return metric if why is None else Untrusted(metric, why)
 
 
 @dataclass(frozen=True)
 class Untrusted:
+    """A metric that failed its self-test; its scores have no value."""
+
     metric: Any
     why: str
 

@@ -1,4 +1,4 @@
-"""sFID: the Fréchet distance in spatial features of the Inception-v3 (Nash, arXiv:2103.03841)."""
+"""sFID: the Fréchet distance in spatial Inception-v3 features (Nash, arXiv:2103.03841)."""
 
 from typing import ClassVar
 
@@ -15,12 +15,14 @@ NAMES = {"adm": "sfid[adm]", "legacy_pytorch": "sfid[mixed_6e]"}
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class SpatialFID(Frechet, InceptionDistance):
-    """In 7 channels x 17 x 17 places, so that it sees where things are. Two codes define it, by their resize:
+    """sFID in 7 channels x 17 x 17 positions, sensitive to layout.
 
-    `sfid[adm]`, resize=adm: ADM's evaluator (arXiv:2105.05233), which most papers mean, the first channels of
-    TensorFlow's node mixed_6/conv, Mixed_6d here. `sfid[mixed_6e]`, resize=legacy_pytorch:
-    pytorch-fid-with-sfid, which RAS (arXiv:2502.10389) used, the first channels of the block after it. They
-    do not compare.
+    There are two definitions, which are not comparable; the resize mode selects one:
+
+    sfid[adm]: resize=adm; ADM's evaluator (arXiv:2105.05233), which most papers use: the first channels of
+    TensorFlow's node mixed_6/conv, here Mixed_6d.
+    sfid[mixed_6e]: resize=legacy_pytorch; pytorch-fid-with-sfid, which RAS (arXiv:2502.10389) used: the first
+    channels of the following block.
     """
 
     inception: Inception = Inception(resize="adm")

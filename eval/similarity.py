@@ -1,4 +1,4 @@
-"""How alike the dense image and another are to a network: the cosine of their DINO or CLIP features."""
+"""Similarity of an image to the dense one: the cosine of their DINO or CLIP features."""
 
 from typing import ClassVar
 
@@ -16,10 +16,10 @@ from fovea.eval.transformers_clip import TransformersCLIP
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Similarity(OfBackbone, Compared):
-    """The cosine, at most 1, of the features of each image and its dense one, mean over images.
+    """Cosine of the features of each image and its dense image, averaged over images.
 
-    Named after its backbone: `similarity[dinov2-base]`, `similarity[ViT-B-32/openai]`. Identical images give
-    1; features share a common part, so that unrelated images are far from 0.
+    Named after its backbone: `similarity[dinov2-base]`, `similarity[ViT-B-32/openai]`. It is 1 for identical
+    images; because features share a common component, unrelated images are far from 0.
     """
 
     backbone: Backbone | TransformersCLIP | DINO = EMOJI

@@ -1,9 +1,8 @@
-"""What an image costs: seconds, FLOPs, memory. The timed region is the body of `timed`, and nothing else.
+"""The cost of an image: seconds, FLOPs and memory. The timed region is the body of `timed` and nothing else.
 
-Text encoding, denoising and decoding are timed apart, with a call each. Methods under comparison take turns
-in the order of `turn`, so that a drift of clocks or of other load meets them alike, and pairs of their times
-have it in common. Warm-up is a first call whose figures are kept apart as the cold start, never among
-the repetitions.
+Text encoding, denoising and decoding are timed in separate calls. Methods under comparison alternate in the
+order of `turn`, so that drift of clocks or load affects them equally and cancels in pairs. The first call is
+a warm-up, recorded separately as the cold start and not counted as a repetition.
 """
 
 import math
@@ -20,7 +19,7 @@ from fovea.eval.telemetry import State, watch
 
 T = TypeVar("T")
 
-# The kernel that a CPU takes for attention: torch before 2.15 leaves it out of its count.
+# The attention kernel on a CPU; torch before 2.15 does not count it.
 flop_registry.setdefault(
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu,
     flop_registry[torch.ops.aten._scaled_dot_product_flash_attention],
@@ -28,7 +27,7 @@ flop_registry.setdefault(
 
 
 class Timed(NamedTuple):
-    """state: what else went on meanwhile, see eval/telemetry.py."""
+    """A timed call. state: what else happened during it, see eval/telemetry.py."""
 
     result: Any
     seconds: float
@@ -37,10 +36,10 @@ class Timed(NamedTuple):
 
 
 def timed(fn: Callable[[], Any], device: torch.device | str) -> Timed:
-    """One call of `fn`, all of its work done when the clock stops, with its peak memory and what went on.
+    """Time one call of `fn` until all of its work is done, with its peak memory and state.
 
-    On CUDA the clock is a pair of events on an idle stream: what `fn` does on the host before, between and
-    after its kernels lies between them and counts. On a CPU it is `perf_counter`.
+    On CUDA, events on an idle stream are the clock: the host's work before, between and after kernels lies
+    between them and counts. On a CPU it is `perf_counter`.
     """
     device = torch.device(device)
     if device.type not in CLOCKS:
@@ -71,12 +70,12 @@ CLOCKS = {"cpu": by_clock, "cuda": by_events}
 
 
 def turn(names: Sequence[T], repetition: int) -> Sequence[T]:
-    """The order of a repetition, there and back: A B C, C B A, A B C, ..."""
+    """Return the order of a repetition, alternating in direction: A B C, C B A, A B C, ..."""
     return names if repetition % 2 == 0 else names[::-1]
 
 
 def compile_seconds() -> float:
-    """What torch.compile has taken in this process so far."""
+    """Seconds spent by torch.compile in this process so far."""
     utils = sys.modules.get("torch._dynamo.utils")
     return (
         0.0 if utils is None else float(sum(utils.compilation_time_metrics.get("_compile.compile_inner", ())))
@@ -84,23 +83,26 @@ def compile_seconds() -> float:
 
 
 def graphs() -> int:
-    """That torch.compile has compiled in this process so far."""
+    """Number of graphs compiled by torch.compile in this process so far."""
     utils = sys.modules.get("torch._dynamo.utils")
     return 0 if utils is None else int(utils.counters["stats"]["unique_graphs"])
 
 
 def break_even(extra: float, dense: float, method: float) -> int | None:
-    """Images after which a method has made up for the `extra` seconds of its first call over a usual one, by
-    what it saves per image; None if it saves nothing."""
+    """Return after how many images a method has amortised `extra` seconds of its first call; None if never.
+
+    extra: what the first call takes beyond a usual one.
+    """
     saved = dense - method
     return None if saved <= 0 else math.ceil(max(extra, 0.0) / saved)
 
 
 def count_flops(fn: Callable[[], Any]) -> tuple[Any, int]:
-    """The result and FLOPs of a call, 2 per multiply-add of products, convolutions and attention alone.
+    """Return the result and FLOPs of a call, 2 per multiply-add of products, convolutions and attention.
 
-    torch's own counter, which sees attention on every backend, as fvcore and calflops do not, once the fused
-    path of nn.MultiheadAttention is off. A pass of its own: counting is slow, and runs compiled code eagerly.
+    Uses torch's counter, which, unlike fvcore and calflops, sees attention on every backend once the fused
+    path of nn.MultiheadAttention is disabled. Counting needs its own pass: it is slow and runs compiled code
+    eagerly.
     """
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

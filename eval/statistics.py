@@ -1,7 +1,7 @@
-"""How sure a figure is: standard errors, and seeded, vectorised bootstrap intervals paired by prompt.
+"""Uncertainty of scores: standard errors, and seeded, vectorised bootstrap intervals paired by prompt.
 
-The unit is the prompt. Images of one prompt at several seeds are no independent draws: where `groups` names
-the prompt of each image, prompts are drawn, with all of their images.
+Draws are prompts. Images of one prompt at several seeds are not independent, so if `groups` gives the prompt
+of each image, prompts are resampled together with all of their images.
 """
 
 import math
@@ -16,19 +16,20 @@ from numpy.typing import ArrayLike, NDArray
 from fovea.eval.interval import FAILURE, Interval, Worse, studentised
 
 Array = NDArray[np.float64]
-Values = Sequence[float] | ArrayLike  # a tuple is no ArrayLike at run time
+Values = Sequence[float] | ArrayLike  # a tuple is not an ArrayLike at run time
 Groups = Sequence[Hashable] | NDArray[Any] | None
 Pool = Literal["mean", "decibel"]
 REPLICATES = 2000
 DECIBEL_FAILURE = FAILURE + 1  # a failed image outweighs others in a mean of powers
-FEW, MANY = 8, 2000  # prompts between which intervals are by resampling
+FEW, MANY = 8, 2000  # numbers of prompts between which intervals use resampling
 
 
 def pooled(values: Values, weights: Values | None = None, pool: Pool = "mean") -> np.float64 | Array:
-    """One figure of values (n,), or of each column of (n, k); one per row of weights (..., n) of sum n.
+    """Pool values (n,), or each column of (n, k), into one score, or one per row of weights (..., n).
 
-    decibel: 10 log10 of the mean of the powers that the values stand for, -10 log10 mean(10^(-x/10)), in
-    which an infinite value (an error of zero) counts like any other.
+    weights: each row sums to n.
+    decibel: -10 log10 mean(10^(-x/10)), the decibels of the mean power, in which an infinite value (an error
+        of zero) counts like any other.
     """
     x = np.asarray(values, np.float64)
     w = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
@@ -39,7 +40,7 @@ def pooled(values: Values, weights: Values | None = None, pool: Pool = "mean") -
 
 
 def influence(values: Values, pool: Pool = "mean") -> Array:
-    """(n,): n times the derivative of the figure by the weight of each image; they add up to zero."""
+    """Return n times the derivative of the pooled score by each image's weight, (n,); the sum is zero."""
     x = np.asarray(values, np.float64)
     if pool == "mean":
         return x - x.mean()
@@ -49,7 +50,10 @@ def influence(values: Values, pool: Pool = "mean") -> Array:
 
 
 def codes(n: int, groups: Groups) -> tuple[NDArray[np.int64], int]:
-    """The number (n,) of each image's group, and how many groups there are; each image is its own if None."""
+    """Return the index (n,) of each image's group, and the number of groups.
+
+    groups: group of each image; if None, each image is its own group.
+    """
     if groups is None:
         return np.arange(n), n
     number = {group: i for i, group in enumerate(dict.fromkeys(groups))}
@@ -57,8 +61,10 @@ def codes(n: int, groups: Groups) -> tuple[NDArray[np.int64], int]:
 
 
 def spread(derivative: Values, groups: Groups = None) -> float | None:
-    """The standard error of a figure with this `influence` (n,): s / sqrt(n), of the sums over each group
-    where images come in groups; None for a single one."""
+    """Return the standard error of a score with this `influence` (n,); None for a single group.
+
+    s / sqrt(n), computed on the sums over groups if there are any.
+    """
     d = np.asarray(derivative, np.float64)
     place, g = codes(len(d), groups)
     if g < 2:
@@ -67,15 +73,17 @@ def spread(derivative: Values, groups: Groups = None) -> float | None:
 
 
 def standard_error(values: Values, pool: Pool = "mean", groups: Groups = None) -> float | None:
-    """s / sqrt(n), through the logarithm by the delta method for decibels; None for a single value."""
+    """Return the standard error s / sqrt(n), by the delta method for decibels; None for a single value."""
     return spread(influence(values, pool), groups)
 
 
 class Resampled:
-    """Figures of k columns of values (n, k) of the same images, and the same of resamples of their prompts.
+    """Scores of k columns of values (n, k) of the same images, and of joint resamples of their prompts.
 
-    A resample is how often each prompt was drawn; all columns are of the same ones.
-    value: (k,). prompts: how many there are.
+    A resample is the number of times each prompt was drawn; all columns use the same ones.
+
+    value: scores (k,).
+    prompts: number of prompts.
     """
 
     def __init__(self, values: Values, pool: Pool = "mean", groups: Groups = None, seed: int = 0):
@@ -90,17 +98,17 @@ class Resampled:
 
     @cached_property
     def means(self) -> Array:
-        """(r, k): of the resamples."""
+        """Means of the resamples, (r, k)."""
         drawn = self._drawn(np.column_stack([self.sums, self.sizes]))
         return self.mean + drawn[:, :-1] / drawn[:, -1:]
 
     @property
     def drawn(self) -> Array:
-        """(r, k): the figures of the resamples."""
+        """Scores of the resamples, (r, k)."""
         return self._figure(self.means)
 
     def error(self, slope: Values) -> float | None:
-        """The standard error of the figures times slope (k,), added up; None of a single prompt."""
+        """Return the standard error of the sum of scores times slope (k,); None for a single prompt."""
         if self.prompts < 2:
             return None
         return float(
@@ -108,11 +116,11 @@ class Resampled:
         )
 
     def errors(self, slope: Values) -> Array:
-        """(r,): the same of each resample, as it would have it."""
+        """Return the standard error that each resample would give, (r,)."""
         return self._errors(np.asarray(slope, np.float64), self.means, None)
 
     def interval(self, slope: Values, level: float = 0.95, worse: Worse | None = None) -> Interval:
-        """Of the figures times slope (k,), added up; with p."""
+        """Return the interval, with p, of the sum of scores times slope (k,)."""
         slope = np.asarray(slope, np.float64)
         value, error = _combined(self.value, slope), self.error(slope)
         if error is None or not math.isfinite(value):
@@ -125,7 +133,7 @@ class Resampled:
         return studentised(value, error, ratios, self.prompts, level, worse, **failing)
 
     def failing(self, slope: Array, error: float) -> dict[str, float]:
-        """What `studentised` asks of a failure that is not among these; error: of the figures."""
+        """Return `studentised`'s arguments on unobserved failures. error: standard error of the score."""
         by_prompt = self.sums @ (slope * self._scale(self.mean))
         spread = float((by_prompt**2).mean()) ** 1.5
         return {
@@ -135,19 +143,18 @@ class Resampled:
         }
 
     def _alone(self, slope: Array, error: float) -> float:
-        """How many images of a prompt are worth as much as they are many: 1 where all are alike, all of them
-        where they have nothing in common."""
+        """Return the effective number of independent images per prompt: 1 if all are alike."""
         alone = spread(self.centred @ (slope * self._scale(self.mean)))
         many = float(self.sizes.mean())
         return min(max(many * ((alone or 0.0) / error) ** 2, 1.0), many)
 
     def _scale(self, means: Array) -> Any:
-        """The derivative of the figures by the means."""
+        """Return the derivative of the scores by the means."""
         return -10 / math.log(10) / means if self.pool == "decibel" else 1.0
 
     @property
     def resampling(self) -> bool:
-        """Of fewer prompts too many resamples are alike; of more, means are normal anyway."""
+        """With fewer prompts too many resamples coincide; with more, means are normal anyway."""
         return FEW <= self.prompts <= MANY
 
     def _figure(self, mean: Array) -> Array:
@@ -155,19 +162,22 @@ class Resampled:
             return -10 * np.log10(mean) if self.pool == "decibel" else mean
 
     def _drawn(self, columns: NDArray[Any], counts: Array | None = None) -> Array:
-        """(r, m): columns (g, m) added up by how often each prompt was drawn."""
+        """Return the columns (g, m) summed by the number of times each prompt was drawn, (r, m)."""
         drawn: NDArray[Any] = _counts(self.prompts, REPLICATES, self.seed) if counts is None else counts
-        step = max(1, 2 * 10**6 // self.prompts)  # of a few megabytes at once
+        step = max(1, 2 * 10**6 // self.prompts)  # a few megabytes at once
         return np.concatenate([drawn[i : i + step] @ columns for i in range(0, len(drawn), step)])
 
     def _errors(self, slope: Array, means: Array, counts: Array | None) -> Array:
-        """From sums over prompts of squared residuals, linear in the sizes and the columns' sums."""
+        """Compute standard errors from sums over prompts of squared residuals.
+
+        The residuals are linear in the prompts' sizes and the columns' sums.
+        """
         used = np.flatnonzero(slope)
         columns = np.column_stack([self.sizes, self.sums[:, used]])  # (g, m)
         with np.errstate(divide="ignore", invalid="ignore"):
             by = (
                 slope[used] * self._scale(means[:, used]) * np.ones_like(means[:, used])
-            )  # (r, m - 1): what a column's mean counts
+            )  # (r, m - 1): derivative by each column's mean
             by = np.column_stack([-(by * (means - self.mean)[:, used]).sum(1), by])
             pairs = list(combinations_with_replacement(range(columns.shape[1]), 2))
             products = np.column_stack([columns[:, i] * columns[:, j] for i, j in pairs] + [self.sizes])
@@ -180,14 +190,14 @@ class Resampled:
 
 
 def _combined(figures: Array, slope: Array) -> Any:
-    """(...,) of (..., k). Figures that do not count may be infinite."""
+    """Return the sum (...,) of scores (..., k) times slope; scores with slope 0 may be infinite."""
     used = slope != 0
     return figures[..., used] @ slope[used]
 
 
 @lru_cache(maxsize=2)
 def _counts(g: int, replicates: int, seed: int) -> NDArray[np.uint16]:
-    """(replicates, g): how often each of g is in g draws with replacement."""
+    """Return how often each of g prompts appears in g draws with replacement, (replicates, g)."""
     drawn = np.random.default_rng(seed).multinomial(g, np.full(g, 1 / g), size=replicates)
     return drawn.astype(np.uint16)
 
@@ -199,7 +209,10 @@ def mean_interval(
     level: float = 0.95,
     worse: Worse | None = None,
 ) -> Interval:
-    """The pooled figure of values (n,); see `studentised`. A single value has no bounds."""
+    """Return the pooled score of values (n,) with its interval; a single value has no bounds.
+
+    See `studentised`.
+    """
     return Resampled(np.asarray(values, np.float64)[:, None], pool, groups).interval([1.0], level, worse)
 
 
@@ -213,11 +226,12 @@ def paired_difference(
     groups: Groups = None,
     worse: Worse | None = "low",
 ) -> Interval:
-    """a minus b, from per-image values (n,) of the same keys in the same order, resampled together; with p.
+    """Return a minus b, with interval and p, from per-image values (n,) of the same keys, resampled together.
 
-    worse: on which side a may have failures that no image here shows, see `studentised`; `either` where b may
-    have them as well; None to leave them out, as it is with decibels. Of a single prompt it has no
-    bounds. Raises ValueError on unequal lengths, and where either figure is infinite.
+    worse: side on which a may have failures that no image here shows, see `studentised`; `either` if b may
+        have them too; None to ignore them, as is always done for decibels.
+
+    A single prompt gives no bounds. Raises ValueError if lengths differ or either score is infinite.
     """
     x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if x.shape != y.shape or x.ndim != 1 or not len(x):

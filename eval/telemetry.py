@@ -1,9 +1,9 @@
-"""What else went on while something was timed: energy, clocks, heat, others' work. Plain data, for the record
-of every repetition.
+"""What else happened during a timing: energy, clocks, temperature and other processes' load.
 
-Nothing is read within the timed region, where it would cost time: counters before and after, clocks and
-temperature right after it. A repetition in which heat or the hardware held the clocks down is `throttled`,
-and no measurement; one at the cap of the card's power is, since that is how fast the card is.
+Plain data, recorded with every repetition. Nothing is read inside the timed region, where it would take time:
+counters are read before and after, clocks and temperature right after. A repetition during which heat or the
+hardware reduced the clocks is `throttled` and not a valid measurement; running at the power cap is valid, as
+it is the GPU's normal speed.
 """
 
 import os
@@ -31,10 +31,10 @@ SMI = {
 
 @contextmanager
 def watch(device: torch.device | str) -> Iterator[Callable[[], State]]:
-    """Gives a function that, right after the region, says how it was."""
+    """Yield a function that, called right after the region, returns its state."""
     device = torch.device(device)
     if device.type == "cuda":
-        torch.cuda.synchronize(device)  # what ran before costs energy of its own
+        torch.cuda.synchronize(device)  # exclude the energy of earlier work
         yield watch_card(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
     else:
         yield watch_cpu()
@@ -45,7 +45,7 @@ def watch_cpu() -> Callable[[], State]:
 
     def so_far() -> State:
         seconds, machine, own = (b - a for a, b in zip(began, (time.perf_counter(), *busy()), strict=True))
-        if seconds <= 0:  # the clock stands still: nothing can be said of a second
+        if seconds <= 0:  # the clock did not advance, so rates are undefined
             return {**energy(), "throttled": None}
         return {
             **energy(),
@@ -59,7 +59,7 @@ def watch_cpu() -> Callable[[], State]:
 
 
 def busy() -> tuple[float, float]:
-    """Processor seconds spent since the start: by the whole machine, its host's taking included; by us."""
+    """Return CPU seconds used so far by the whole machine, steal time included, and by this process."""
     machine = psutil.cpu_times()
     idle = machine.idle + getattr(machine, "iowait", 0.0) + getattr(machine, "guest", 0.0)
     own = os.times()
@@ -67,7 +67,7 @@ def busy() -> tuple[float, float]:
 
 
 class Meter:
-    """Joules of the processor from here to the call."""
+    """Joules of the processor from construction to the call."""
 
     def __init__(self) -> None:
         self.before, self.why = _counted()
@@ -94,7 +94,7 @@ def watch_card(uuid: str) -> Callable[[], State]:
     joules, hot, slowed = found.joules(), found.too_hot(), found.slowed()
 
     def so_far() -> State:
-        after = found.joules()  # first of all: the card is idle from here on
+        after = found.joules()  # read first: the GPU is idle from here on
         now = found.slowed()
         reasons: list[str] | None = None if now is None else sorted({*(slowed or []), *now})
         heated = hot is not None and (found.too_hot() or 0.0) > hot
@@ -123,10 +123,10 @@ def throttled(reasons: list[str] | None, heated: bool = False) -> bool | None:
 
 
 def by_smi(uuid: str) -> State:
-    """Without NVML's bindings: by nvidia-smi, a process per repetition, and no energy."""
+    """Without NVML's bindings: nvidia-smi, one process per query and repetition, without energy."""
     state = query("--query-gpu", list(SMI), uuid)
     active = query("--query-gpu", ["clocks_event_reasons.active"], uuid)
-    active = active or query("--query-gpu", ["clocks_throttle_reasons.active"], uuid)  # of old drivers
+    active = active or query("--query-gpu", ["clocks_throttle_reasons.active"], uuid)  # older drivers
     reasons = nvml.slowed_by(int(str(active[0][0]), 16)) if active and active[0][0] is not None else None
     processes = query("--query-compute-apps", ["pid"], uuid)
     pids = None if processes is None else [int(row[0]) for row in processes if isinstance(row[0], int)]

@@ -1,4 +1,4 @@
-"""A CLIP model in transformers' layout as the backbone of scores, in place of one of open_clip's."""
+"""A CLIP model in transformers' layout as backbone, as an alternative to open_clip's."""
 
 from functools import cache, lru_cache, partial
 from importlib.metadata import version
@@ -19,15 +19,17 @@ from fovea.eval.network import Device, place
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class TransformersCLIP:
-    """Which model, and what its scores are called by.
+    """Which CLIP model to use, and its name in scores.
 
-    model: a folder, or `owner/name` of the hub, such as openai/clip-vit-base-patch32. processor: where the
-    tokenizer and the preprocessing are, if not beside the weights. name: `transformers/` and the last part of
-    `model` unless given. batch: images or texts per call.
+    model: a folder, or `owner/name` on the hub, such as openai/clip-vit-base-patch32.
+    processor: source of tokenizer and preprocessing, if not with the weights.
+    name: `transformers/` and the last part of `model` by default.
+    batch: images or texts per call.
 
-    Images are resized with PIL, as CLIP was published and as open_clip does; transformers' default, on
-    tensors, moves features by about a thousandth. A prompt that is too long is cut but keeps its end, whose
-    feature counts, as in open_clip; torchmetrics cuts the end off as well, and scores the first token.
+    Images are resized with PIL, as in the CLIP release and open_clip; transformers' default, on tensors,
+    changes features by about a thousandth. A prompt that is too long is truncated but keeps its end token,
+    whose feature is used, as in open_clip; torchmetrics truncates the end token too, and uses the first
+    token's feature.
     """
 
     model: str
@@ -41,17 +43,17 @@ class TransformersCLIP:
         return self.name or f"transformers/{Path(self.model).name}"
 
     def weights(self) -> Path:
-        """The folder of the weights. Raises Unavailable if it, or its tokenizer, is not on this machine."""
+        """Return the weights' folder. Raises Unavailable if it or its tokenizer is not on this machine."""
         folder(self.processor or self.model, ("tokenizer.json", "vocab.json"), "backbone.processor")
         return folder(self.model, WEIGHTS, "backbone.model")
 
     def load(self) -> TextEncoder:
-        """Raises Unavailable if the weights are missing or are not what they should be."""
+        """Load the encoder. Raises Unavailable if the weights are missing or invalid."""
         return load(self)
 
 
 class Towers(torch.nn.Module):
-    """transformers' CLIP with open_clip's names for its two halves; features are not normalised."""
+    """transformers' CLIP with open_clip's names for the two towers; features are not normalised."""
 
     def __init__(self, clip: Any):
         super().__init__()
@@ -62,7 +64,7 @@ class Towers(torch.nn.Module):
         return self.clip.visual_projection(self.clip.vision_model(pixel_values=pixels).pooler_output)
 
     def encode_text(self, ids: Tensor) -> Tensor:
-        """(b, tokens) -> (b, d). No mask: attention is causal, and what pads a text comes after its end."""
+        """(b, tokens) -> (b, d). Needs no mask: attention is causal, and padding follows the end token."""
         return self.clip.text_projection(self.clip.text_model(input_ids=ids).pooler_output)
 
 
@@ -92,7 +94,7 @@ def parts(weights: Path, words: Path, device: str) -> Parts:
         clip: Any = CLIPModel.from_pretrained(weights, local_files_only=True, dtype=torch.float32)
         tokenizer = CLIPTokenizer.from_pretrained(words, local_files_only=True)
         picture = processor(words)
-    except Exception as e:  # files that are not what they should be fail in json, safetensors or torch
+    except Exception as e:  # invalid files fail in json, safetensors or torch
         raise Unavailable(
             f"transformers cannot load {weights} ({e})", "check or fetch the files again"
         ) from e

@@ -1,4 +1,4 @@
-"""Where a CLIP model's weights are on this machine, and what they are. Nothing is ever downloaded."""
+"""Locate and identify a CLIP model's weights on this machine. Nothing is ever downloaded."""
 
 import hashlib
 from functools import lru_cache
@@ -10,7 +10,7 @@ NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 def located(path: str | Path) -> Path:
-    """A relative path counts from the working directory, or else from the repository that this file is in."""
+    """Resolve a relative path against the working directory, or else the repository."""
     here = Path(path).expanduser()
     there = Path(__file__).resolve().parents[1] / here
     return there if there.exists() and not here.exists() else here
@@ -18,13 +18,13 @@ def located(path: str | Path) -> Path:
 
 @lru_cache(maxsize=16)
 def digest(path: Path) -> str:
-    """sha256 of a file, read once per process."""
+    """Return the sha256 of a file, read once per process."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def in_folder(folder: Path) -> Path:
-    """The weights in an open_clip folder, beside its open_clip_config.json."""
+    """Return the weights in an open_clip folder, next to its open_clip_config.json."""
     for name in NAMES:
         if (folder / name).is_file() and (folder / "open_clip_config.json").is_file():
             return folder / name
@@ -36,7 +36,7 @@ def in_folder(folder: Path) -> Path:
 
 
 def of_tag(model: str, tag: str) -> Path:
-    """Where open_clip itself would have put the weights that `tag` names: the hub's cache, or its own."""
+    """Return where open_clip itself would have stored the weights of `tag`: the hub cache, or its own."""
     from huggingface_hub import try_to_load_from_cache
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
@@ -61,11 +61,11 @@ def of_tag(model: str, tag: str) -> Path:
 
 
 def quick_gelu(model: str, pretrained: str, weights: Path, given: bool | None = None) -> bool:
-    """Whether weights want QuickGELU: as `given`, or as their tag or the architecture's name says, or by
-    being the very file that OpenAI published. Raises Unavailable where a file may want either.
+    """Return whether weights need QuickGELU: by `given`, tag, architecture name, or OpenAI's file hash.
 
-    open_clip only warns if an architecture's name disagrees with the tag, and says nothing for a file; either
-    way it computes GELU, which moves features by several per cent.
+    open_clip only warns if the architecture's name disagrees with the tag, and says nothing for a file; in
+    both cases it computes GELU, which changes features by several per cent. Raises Unavailable for a file
+    that may need either.
     """
     from open_clip.pretrained import get_pretrained_cfg
 
@@ -86,7 +86,7 @@ def quick_gelu(model: str, pretrained: str, weights: Path, given: bool | None = 
 
 
 def as_trained(model: str, pretrained: str, weights: Path, given: bool | None = None) -> dict:
-    """Keyword arguments of `open_clip.create_model` that load weights as they were trained."""
+    """Return arguments for `open_clip.create_model` that load weights as they were trained."""
     from open_clip.pretrained import get_pretrained_cfg
 
     known = get_pretrained_cfg(model, pretrained)

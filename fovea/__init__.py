@@ -5,8 +5,9 @@
 
     images = generate(pipe, ["a fox in the snow"], method=RAS(ratio=0.25), seed=0)
 
-The folders beside this one in a checkout (conf, eval, methods, models, study) are its subpackages: links here
-lead to them, so that editable installs, wheels and type checkers all see one package."""
+In a checkout, the neighbouring folders (conf, eval, methods, models, study) are subpackages, linked from
+here, so that editable installs, wheels and type checkers all see one package.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,6 @@ __all__ = ["adapt", "generate"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from fovea import models  # diffusers: seconds, only when it is asked for
+    from fovea import models  # slow: imports diffusers
 
     return getattr(models, name)

@@ -30,14 +30,14 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(KeyboardInterrupt):
-    """By a signal: SIGTERM ends a study as Ctrl-C does."""
+    """The process received a signal; SIGTERM stops a study like Ctrl-C."""
 
     def __init__(self, number: int):
         self.number = number
 
 
 def main(arguments: list[str]) -> int:
-    """The exit code. Another program may call it: its signals and streams are left alone."""
+    """Run a command and return the exit code. Signals and streams are unchanged, so programs may call it."""
     if {"-h", "--help"} & set(arguments):
         from fovea.study.commands.list import help_text
 
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
 
     try:
         _check_system()
-        from fovea.study.commands.command import execute  # nothing heavy: a refusal is fast
+        from fovea.study.commands.command import execute  # light, so that a refusal is fast
 
         return execute(arguments)
     except Refused as refusal:
@@ -79,27 +79,27 @@ def _check_system() -> None:
 
 
 def stopped(number: int) -> int:
-    """Says how to go on. Gives the exit code that stands for the signal."""
+    """Print how to continue. Return the exit code for the signal."""
     what = "terminated" if number == signal.SIGTERM else "interrupted"
     print(f"\n{what}: what is finished is kept; continue with the same command", file=sys.stderr, flush=True)
     return 128 + number
 
 
 def program() -> int:
-    """The whole of a process: main, with signals and streams that end in an exit code whatever they do."""
+    """Run the process: `main`, with signal handlers and streams that guarantee an exit code."""
     caught: list[int] = []
 
     def leave(number: int, _: Any = None) -> None:
         os._exit(stopped(number))
 
     def stop(number: int, _: Any) -> None:
-        """What is under way is put away; a second signal waits for nothing."""
+        """Let running work clean up; a second signal exits at once."""
         caught.append(number)
         _handle(leave)
         raise Stopped(number)
 
     def ignored(error: Any) -> None:
-        """An exception that came up where none can, such as in a finalizer."""
+        """Handle an exception where none can propagate, such as in a finalizer."""
         leave(caught[0]) if caught else sys.__unraisablehook__(error)
 
     _handle(leave)
@@ -110,7 +110,7 @@ def program() -> int:
     try:
         _handle(stop)
         code = main(sys.argv[1:])
-    except BaseException:  # a signal, or what a library made of it
+    except BaseException:  # a signal, or a library's exception caused by it
         if not caught:
             raise
         code = stopped(caught[0])
@@ -120,7 +120,7 @@ def program() -> int:
 
 
 def _handle(handler: Callable[[int, Any], None]) -> None:
-    """Of the signals that stop a study, those that are not ignored from outside, as with nohup."""
+    """Set the handler of each stop signal that is not ignored from outside, as by nohup."""
     for number in STOPPING:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)

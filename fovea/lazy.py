@@ -1,5 +1,7 @@
-"""Packages whose names are imported when they are first asked for (PEP 562): a class of settings can be had
-without what stands beside it and takes seconds, torchmetrics, diffusers."""
+"""Packages that import their names on first access (PEP 562).
+
+A settings class can thus be used without importing heavy neighbours such as torchmetrics or diffusers.
+"""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -7,7 +9,7 @@ from typing import Any
 
 
 def names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """The package's `__getattr__`. homes: of each name, the module of the package that it is written in."""
+    """Return the package's `__getattr__`. homes: for each name, the module of the package that defines it."""
 
     def found(name: str) -> Any:
         if name not in homes:

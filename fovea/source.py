@@ -1,11 +1,11 @@
-"""The source that a module is made of, read and not run: what it imports of this package, and its syntax."""
+"""The source code of modules, read without running it: their imports from this package, and their syntax."""
 
 import ast
 from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent  # of the package, in a checkout by its links
+HERE = Path(__file__).resolve().parent  # the package; in a checkout it contains links
 
 
 def file_of(module: str) -> Path | None:
@@ -14,7 +14,7 @@ def file_of(module: str) -> Path | None:
 
 
 def source(module: str) -> Path:
-    """Raises FileNotFoundError where there is none."""
+    """Return the source file of a module. Raises FileNotFoundError if there is none."""
     file = file_of(module)
     if file is None:
         raise FileNotFoundError(f"{module} has no source that tells it from another version of it")
@@ -22,8 +22,10 @@ def source(module: str) -> Path:
 
 
 def followed(module: str, packages: tuple[str, ...], left_out: Collection[str] = ()) -> set[str]:
-    """The module with all that it imports of these packages, directly or not. A package's own file only names
-    others."""
+    """Return the module and all that it imports from these packages, directly or indirectly.
+
+    A package's __init__.py is not included, as it only re-exports names.
+    """
     source(module)
     found: set[str] = set()
     _follow(module, packages, left_out, found)
@@ -42,7 +44,7 @@ def _follow(module: str, packages: tuple[str, ...], left_out: Collection[str], f
 
 
 def home(name: str) -> str:
-    """The module that a name is written in: fovea.methods.RAS -> fovea.methods.ras; a module is its own."""
+    """Return the module that defines a name: fovea.methods.RAS -> fovea.methods.ras; for a module, itself."""
     module, _, own = name.rpartition(".")
     file = file_of(module)
     if file_of(name) is not None or file is None:
@@ -52,7 +54,10 @@ def home(name: str) -> str:
 
 @cache
 def imported(file: Path) -> list[tuple[str, str]]:
-    """Module and name of each `from module import name`, those for types alone in a module left out."""
+    """Return module and name of each `from module import name`.
+
+    Imports under TYPE_CHECKING count only in an __init__.py, where they name what is imported lazily.
+    """
     tree = ast.parse(file.read_text("utf-8"))
     types = [
         node
@@ -71,7 +76,7 @@ def imported(file: Path) -> list[tuple[str, str]]:
 
 @cache
 def syntax(file: Path) -> str:
-    """Without comments, docstrings and layout."""
+    """Return the syntax tree as text, without comments, docstrings and layout."""
     tree = ast.parse(file.read_text("utf-8"))
     for node in ast.walk(tree):
         if (

@@ -91,8 +91,7 @@ def t5_tokenizer(config: dict[str, Any]) -> Any:
 
 
 def gemma_tokenizer(config: dict[str, Any]) -> Any:
-    """One token per printable ASCII character, and <bos>: without it an empty prompt is fully masked (NaN).
-    """
+    """One token per printable ASCII character, and <bos>, without which an empty prompt is all mask."""
     pieces = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *string.printable.strip()]
     vocab = {p: i for i, p in enumerate(pieces)}
     return transformers.GemmaTokenizer(vocab=vocab, merges=[], add_bos_token=True, **config)

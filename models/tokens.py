@@ -118,9 +118,7 @@ class Encodings:
         return replace(self, tables=tables)
 
     def take(self, rows: Tensor | None, halves: int) -> tuple[Tensor, ...]:
-        """Return the tables at `rows` (b, k), all if None, repeated for guidance halves; then the shared
-        ones.
-        """
+        """Return the tables at `rows` (b, k), all if None, repeated for guidance halves; then shared ones."""
         tables = self.tables
         if rows is not None:
             tables = tuple(take(t.expand(len(rows), *t.shape[1:]), rows) for t in tables)

@@ -108,10 +108,11 @@ class Transformer(ABC):
     def enter(
         self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings, rows: Tensor | None = None
     ) -> Entered:
-        """Return the state before the first block for one of `cond.passes`, incl. both batched guidance
-        halves.
+        """Return the state before the first block for one of `cond.passes`.
 
         rows: tokens of each image; None for all.
+
+        Guidance halves that form one batch are both included.
         """
         if self.passed_by:
             raise ValueError(

@@ -187,8 +187,7 @@ class ZImageTransformer(Transformer):
         return cat([rows, torch.arange(n, n + text, device=rows.device).expand(len(rows), -1)], 1)
 
     def guide(self, v: Tensor, cond: Conditioning) -> Tensor:
-        """Return given + g (given - without) in float32, its norm at most `norm_limit` times that of given.
-        """
+        """Return given + g (given - without) in float32; its norm is at most `norm_limit` times given's."""
         if not cond.guided:
             return v.float()
         given, without = v.float().chunk(2)
