@@ -93,7 +93,7 @@ def bound(name, method, flow):
 @pytest.mark.parametrize("name", METHODS)
 def test_from_noise_to_image(gpu, encoded, name, size):
     device, model = gpu
-    b, height, width = size
+    b = size[0]
     generators = [torch.Generator().manual_seed(i) for i in range(b)]
     whole = encoded(*size)
     flow = Flow(whole.transformer, whole.pipeline, whole.cond, whole.grid, generators, whole.steps)
@@ -101,9 +101,16 @@ def test_from_noise_to_image(gpu, encoded, name, size):
         x, waits = waits_in_the_loop(device, METHODS[name], flow)
     assert (x.shape[:2], x.dtype, x.device.type) == ((b, flow.grid.n), model.transformer.state, "cuda")
     assert counter.get_total_flops() == sum(map(flow.flops, range(b)))
-    image = flow.decode(x)
-    assert (image.shape, image.dtype, image.device.type) == ((b, 3, height, width), torch.float32, "cuda")
     assert len(waits) <= bound(name, METHODS[name], flow), waits
+
+
+@pytest.mark.parametrize("size", IMAGES, ids=["square", "wide"])
+def test_the_final_tokens_are_decoded(gpu, encoded, size):
+    """Every method ends with tokens like these: of the noise's shape, in the sampler's precision."""
+    b, height, width = size
+    flow = encoded(*size)
+    image = flow.decode(flow.noise().to(gpu[1].transformer.state))
+    assert (image.shape, image.dtype, image.device.type) == ((b, 3, height, width), torch.float32, "cuda")
 
 
 class Reading(Baseline):
