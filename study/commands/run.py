@@ -14,7 +14,7 @@ from fovea.study.plan.plan import Plan, make
 from fovea.study.presence import REPORT
 from fovea.study.report.table import Table
 from fovea.study.report.terminal import print_lines, print_table, print_text, terminal
-from fovea.study.run.progress import Progress, clock, makers, seconds_left, whole_seconds
+from fovea.study.run.progress import Progress, active_workers, clock, seconds_left, seconds_per_image
 from fovea.study.run.provenance import provenance
 from fovea.study.store import Store
 from fovea.study.stored import Stored
@@ -176,7 +176,7 @@ def preview(plan: Plan) -> int:
         time_left = "done" if not left else "unknown" if each is None else clock(each * left)
         shown = "unknown" if each is None else f"{each:.3g}"
         lines.append([cell.label, cell.id, f"{done[cell.id]}/{n}", shown, time_left])
-    at_work = makers(store, done)
+    at_work = active_workers(store, done)
     known = seconds_left({i: n - made for i, made in done.items()}, cost, at_work)
     unknown = [cell.label for cell in plan.cells if cost[cell.id] is None and done[cell.id] < n]
     console = terminal(120)
@@ -213,7 +213,7 @@ def known_cost(results: Path, cell: Cell) -> float | None:
     batches = {}
     for folder in results.glob(f"*/cells/{cell.id}"):
         batches |= Store(folder.parent.parent).samples(cell.id).batches
-    return whole_seconds(batches.values())
+    return seconds_per_image(batches.values())
 
 
 def _sentence(plan: Plan, known: float, unknown: int) -> str:

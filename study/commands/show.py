@@ -11,7 +11,7 @@ from fovea.study.config.errors import Refused
 from fovea.study.files import read_json
 from fovea.study.report import formats, terminal
 from fovea.study.report.table import COUNT, Column, Table
-from fovea.study.run.progress import clock, makers, seconds_left, whole_seconds
+from fovea.study.run.progress import active_workers, clock, seconds_left, seconds_per_image
 from fovea.study.store import Store
 from fovea.study.stored import Stored, brief, find, studies, unreadable
 from fovea.study.streams import print_summary
@@ -120,7 +120,7 @@ def _print(study: Stored, pairs: Table | None) -> None:
 def _under_way(study: Stored) -> list[str]:
     """While somebody works on it: how far it is, by whom, and how long the rest takes."""
     store, known = Store(study.folder), study.provenance
-    at_work = makers(store, known["cells"])
+    at_work = active_workers(store, known["cells"])
     if not at_work:
         return []
     starts = (read_json(study.folder / "runs" / f"{one.session}.json") for one in at_work)
@@ -128,7 +128,7 @@ def _under_way(study: Stored) -> list[str]:
     cells, keys = known["cells"], known["samples"]
     there = {cell: store.samples(cell).only(keys) for cell in cells}
     left = {cell: len(keys) - len(found) for cell, found in there.items()}
-    cost = {cell: whole_seconds(found.batches.values()) for cell, found in there.items()}
+    cost = {cell: seconds_per_image(found.batches.values()) for cell, found in there.items()}
     timed = [seconds for seconds in cost.values() if seconds is not None]
     time_left = "time unknown"
     if timed:  # cells that were not begun are taken to cost what the others do

@@ -1,31 +1,35 @@
-"""What a run tells while it works: plain values, so that it may be told from another process or machine."""
+"""Events that a run reports while it works: plain values that can be sent from another process or machine."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Said:
+class Message:
     text: str
 
 
 @dataclass(frozen=True)
 class Joined:
-    """worker: the process, by its ID among those at work."""
+    """worker: id of the process among those at work."""
 
     worker: str
 
 
 @dataclass(frozen=True)
 class Started:
-    """images: how many each cell has to make, by id."""
+    """images: number of images to make, by cell id."""
 
     images: Mapping[str, int]
 
 
 @dataclass(frozen=True)
-class Left:
-    """images: how many some cells lack by now, by id, whoever made the others. workers: who make them."""
+class Remaining:
+    """Progress including other processes' work.
+
+    images: number of images still missing, by cell id; some cells only.
+    workers: number of processes that make them.
+    """
 
     images: Mapping[str, int]
     workers: int
@@ -41,7 +45,7 @@ class WarmedUp:
 
 @dataclass(frozen=True)
 class Made:
-    """seconds: of all these images, with their text encoded and decoded."""
+    """seconds: of all these images, including text encoding and decoding."""
 
     cell: str
     label: str
@@ -56,4 +60,4 @@ class Failed:
     why: str
 
 
-Event = Said | Joined | Started | Left | WarmedUp | Made | Failed
+Event = Message | Joined | Started | Remaining | WarmedUp | Made | Failed

@@ -1,5 +1,6 @@
-"""What the cells of a plan would take on a GPU that is not here: counted on a pretended one, timed by its
-data sheet. Forecasts are no measurements: they are told apart, and rank nothing."""
+"""Forecast what the cells of a plan would take on a GPU that is not present: operations are counted on a
+simulated device and timed from the GPU's data sheet. Forecasts are not measurements; they are labelled as
+such and never ranked."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -23,12 +24,13 @@ from fovea.study.plan.plan import Plan, by_loading
 from fovea.study.run.generate import flow
 
 GIB = 2**30
-SUGGESTED = ("int8", "nf4")  # ways to quantise, one of 8 bits and one of 4
+SUGGESTED = ("int8", "nf4")  # quantisation to 8 bits and to 4 bits
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Bytes of the text encoders, the transformer and the autoencoder; or of what is there while they run."""
+    """Bytes of the text encoders, the transformer and the autoencoder: of their weights, or of other tensors
+    while each runs."""
 
     text: float
     transformer: float
@@ -40,14 +42,20 @@ class Parts:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Of one cell, per image where it is no memory.
+    """Forecast of one cell; times, FLOPs and kernels are per image.
 
-    flops, kernels: of the method. seconds: of the method; encode, decode: of the text and of the image.
-    roofline: of the method, at the GPU's peak and full bandwidth. weights: bytes, of itemsize each, before
-    they are quantised; linear: of the transformer's linear layers. running: bytes of tensors beside them, the
-    most at once, of the batch. offload, quantize: as the cell's model has them. operations: of the method, on
-    the batch. guessed: the method reads values, which a forecast has not: thresholds are taken as crossed, so
-    that no step is skipped; least: the same with none crossed, so that all are that may be.
+    flops, kernels: of the method.
+    seconds: of the method.
+    encode, decode: seconds of text encoding and of decoding.
+    roofline: seconds of the method at the GPU's peak throughput and full bandwidth.
+    weights: bytes before quantisation, with itemsize bytes per value.
+    running: peak bytes of other tensors while each part runs, for the batch.
+    guessed: the method depends on values, which a forecast lacks. Thresholds are assumed to be exceeded, so
+        no step is skipped.
+    operations: of the method, for the batch.
+    linear: bytes of the transformer's linear layers.
+    offload, quantize: settings of the cell's model.
+    least: if guessed, the forecast with no threshold exceeded, so that every step that may be skipped is.
     """
 
     cell: str
@@ -70,14 +78,14 @@ class Forecast:
 
     @property
     def whole(self) -> float:
-        """Seconds with the text encoded and the image decoded."""
+        """Seconds including text encoding and image decoding."""
         return self.seconds + self.encode + self.decode
 
     def memory(
         self, batch: int | None = None, offload: str | None = None, quantize: str | None = None
     ) -> float:
-        """GiB at the peak, as the cell's model has it but for what is given. offload: each part is on the GPU
-        only while it runs, or each layer of one."""
+        """Return the peak memory in GiB, with the cell's own settings unless given. offload: each part
+        (model) or each layer (sequential) is on the GPU only while it runs."""
         offload, quantize = offload or self.offload, quantize or self.quantize
         running = [(batch or self.batch) / self.batch * size for size in self.running]
         if offload == "sequential":
@@ -89,7 +97,8 @@ class Forecast:
         return (sum(held) + max(running)) / GIB
 
     def remedies(self, room: float) -> dict[str, float]:
-        """What would fit into `room` GiB, with what it takes: one change where one will do."""
+        """Return changes that would fit into `room` GiB, with the memory they need: single changes if one
+        suffices, else the first sufficient combination."""
         smaller = next((b for b in range(self.batch - 1, 0, -1) if self.memory(b) <= room), None)
         single = {f"batch={smaller}": self.memory(smaller)} if smaller else {}
         single["model.offload=model"] = self.memory(offload="model")
@@ -104,32 +113,35 @@ class Forecast:
 
 
 def forecasts(plan: Plan) -> dict[str, Forecast]:
-    """By cell. The batch is the plan's; every cell of the study costs at each batch what it costs at one."""
+    """Return the forecast of each cell, by id, at the plan's batch size."""
     found: dict[str, Forecast] = {}
     for group in by_loading(plan.cells):
         with pretend() as device:
-            pipe, text = built(device, instantiate(group[0].model, "model", "fovea.models"))
+            pipe, text = build(device, instantiate(group[0].model, "model", "fovea.models"))
             with adapt(pipe) as model:
                 known: dict[Any, Any] = {}
                 for cell in group:
                     method = instantiate(cell.method, "method", "fovea.methods")
                     own = forecast(plan, cell, method, model, known, device, text)
                     if own.guessed:
-                        least = forecast(plan, cell, lavish(method), model, known, device, text)
+                        least = forecast(
+                            plan, cell, with_infinite_thresholds(method), model, known, device, text
+                        )
                         own = replace(own, least=least if least.flops < own.flops else None)
                     found[cell.id] = own
     return found
 
 
-def lavish(method: Any) -> Any:
-    """The method with every threshold out of reach: what may be skipped is."""
+def with_infinite_thresholds(method: Any) -> Any:
+    """Return the method with every threshold infinite, so that it skips everything it may skip."""
     values = {f.name: getattr(method, f.name) for f in fields(method)}
-    changed = {name: lavish(value) for name, value in values.items() if is_dataclass(value)}
+    changed = {name: with_infinite_thresholds(value) for name, value in values.items() if is_dataclass(value)}
     return replace(method, **changed, **{name: inf for name in values if name == "threshold"})
 
 
-def built(device: Device, checkpoint: Any) -> tuple[Any, float]:
-    """The pipeline on the pretended device, and how much larger its text encoders are than those built."""
+def build(device: Device, checkpoint: Any) -> tuple[Any, float]:
+    """Build the pipeline on the simulated device; also return the ratio of the real text encoders' size to
+    the size built."""
     dtype = torch.bfloat16 if checkpoint.dtype == "auto" else getattr(torch, checkpoint.dtype)
     folder = checkpoint.folder if checkpoint.weights == "pretrained" else None
     if folder is not None:
@@ -156,12 +168,12 @@ def forecast(
     gpu: Gpu = plan.gpu.in_float32 if dtype == torch.float32 else plan.gpu
     with counted(model.transformer, known) as costs:
         ready = flow(model, cell, batch)
-        encoding, first = _since(costs, Counter())
+        encoding, first = _drain(costs, Counter())
         x = method(ready)
-        denoising, second = _since(costs, encoding)
+        denoising, second = _drain(costs, encoding)
         guessed = device.guesses > guesses
         model.decode(x, ready.grid)
-        decoding, third = _since(costs, encoding + denoising)
+        decoding, third = _drain(costs, encoding + denoising)
     return Forecast(
         cell=cell.id,
         batch=b,
@@ -182,8 +194,9 @@ def forecast(
     )
 
 
-def _since(costs: Costs, before: Operations) -> tuple[Operations, int]:
-    """What ran since, and the most memory that it took; the next counts from here."""
+def _drain(costs: Costs, before: Operations) -> tuple[Operations, int]:
+    """Return the operations counted since `before` and the peak memory since the last call, and reset the
+    peak."""
     ran, peak = costs.operations - before, costs.peak
     costs.peak = costs.live
     return ran, peak

@@ -1,4 +1,4 @@
-"""Run one cell on one batch: the timed region, and what was in focus."""
+"""Run one cell on one batch: the timed region, and the share of the transformer that each token used."""
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -25,23 +25,32 @@ Method = Callable[..., Tensor]
 
 
 class NotFinite(ArithmeticError):
-    """The method ended in NaN or Inf."""
+    """The method's result contains NaN or Inf."""
 
 
 class WrongShape(ValueError):
-    """The method gave another number of images than it was asked for, or other latents."""
+    """The method returned another number of images than requested, or latents of another shape."""
 
 
 class ClockStopped(ArithmeticError):
-    """No time passed while images were made: that is no measurement."""
+    """No time passed while images were made, so this is not a measurement."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """One timed call: images uint8 (b, h, w, 3); seconds of the method, the text encoding and the decoding;
-    peak memory of the method; what went on meanwhile (eval/telemetry.py). Per image: the
-    tokens that went through the transformer, the blocks executed, FLOPs by the closed form. focus: how much
-    of the transformer each token of the image had at each step, (b, steps, n), None where all had all."""
+    """One timed call.
+
+    images: uint8 (b, h, w, 3).
+    seconds, encode, decode: time of the method, of text encoding and of decoding.
+    memory: peak memory of the method.
+    state: what else went on meanwhile (eval/telemetry.py).
+    tokens, blocks, flops: per image, tokens processed by the transformer, blocks executed, FLOPs by the
+        closed form.
+    focus: share of the transformer that each token used at each step, (b, steps, n); None if all tokens used
+        all of it.
+    grid: rows and columns of tokens.
+    noise: per image, hash of the initial noise.
+    """
 
     images: np.ndarray
     seconds: float
@@ -58,12 +67,12 @@ class Made:
 
     @property
     def whole(self) -> float:
-        """Seconds with the text encoded and the images decoded."""
+        """Seconds including text encoding and decoding."""
         return self.seconds + self.encode + self.decode
 
 
 class Origin(NamedTuple):
-    """What a batch was made on, and whether by a model that was never trained."""
+    """The device a batch was made on, and whether the model has random weights."""
 
     device: str
     random_weights: bool
@@ -71,7 +80,8 @@ class Origin(NamedTuple):
 
 @dataclass
 class Focus:
-    """Notes the steps as they go by. Nothing is copied or waited for inside the timed region."""
+    """An `on_step` callback that records which tokens ran. It copies nothing and never waits inside the timed
+    region."""
 
     flow: Flow
     steps: list[tuple[Tensor | None, Tensor | None, int]] = field(default_factory=list)
@@ -80,7 +90,8 @@ class Focus:
         self.steps.append((rows, density, len(self.flow.block_runs)))
 
     def array(self) -> np.ndarray | None:
-        """Share of the blocks that ran, times tokens per token of the full grid, where a token ran."""
+        """Return each token's share of the blocks that ran, times its density (tokens per token of the full
+        grid); 0 where no token ran."""
         b, n, before = len(self.flow.generators), self.flow.grid.n, 0
         had = torch.ones(b, len(self.steps), n)
         for i, (rows, density, after) in enumerate(self.steps):
@@ -101,8 +112,8 @@ def flow(model: Model, cell: Cell, batch: Sequence[Sample]) -> Flow:
 
 
 def make(model: Model, method: Method, cell: Cell, batch: Sequence[Sample]) -> Made:
-    """The images of a batch. Timed apart: encoding the text; the method with all it does, its noise included;
-    decoding. Every cell encodes the text for itself, so that none profits from another's."""
+    """Make the images of a batch. Timed separately: text encoding; the method, including its noise; decoding.
+    Every cell encodes the text itself, so none benefits from another's work."""
     noise, shape = noise_hashes(model, cell, batch)
     encoding = timed(lambda: flow(model, cell, batch), model.device)
     ready, focus = encoding.result, Focus(encoding.result)
@@ -132,15 +143,15 @@ def make(model: Model, method: Method, cell: Cell, batch: Sequence[Sample]) -> M
 
 
 def noise_hashes(model: Model, cell: Cell, batch: Sequence[Sample]) -> tuple[list[str], torch.Size]:
-    """Of the initial noise at full resolution, the same for every cell of a pair; and its shape, which is
-    that of the finished latents."""
+    """Return hashes of the initial noise at full resolution, equal for all cells of a pair, and its shape,
+    which is that of the final latents."""
     x = noise(model, cell, batch)
     images = x.float().cpu().numpy()
     return [hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in images], x.shape
 
 
 def noise(model: Model, cell: Cell, batch: Sequence[Sample]) -> Tensor:
-    """The initial noise at full resolution, from generators of its own."""
+    """Return the initial noise at full resolution, from fresh generators."""
     grid = model.grid(cell.model["height"], cell.model["width"])
     return model.noise([generator(s.prompt.text, s.seed) for s in batch], grid)
 
@@ -148,8 +159,8 @@ def noise(model: Model, cell: Cell, batch: Sequence[Sample]) -> Tensor:
 def keep(
     store: Store, cell: Cell, made: Made, batch: Sequence[Sample], missing: Collection[str], of: Origin
 ) -> None:
-    """Stores what is missing of a batch: its images, then what they had in focus, then the record that makes
-    them count."""
+    """Store what is missing of a batch: images first, then their focus, then the record that makes them
+    count."""
     lacking = [(i, s) for i, s in enumerate(batch) if s.key in missing]
     name = digest([s.key for s in batch])
     files = store.write_images(cell.id, {s.key: png(made.images[i], of.random_weights) for i, s in lacking})

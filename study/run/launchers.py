@@ -1,5 +1,5 @@
-"""Where cells run. A launcher is opened for the time of a study: it plans it where it will run, as a cell is
-named after the machine, and has it made by as many processes as it likes: each joins in and takes shards."""
+"""Where cells run. A launcher is open while a study runs. It plans the study where it will run, since a
+cell's identity includes the machine, and starts any number of processes that join and take shards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,19 +16,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Local:
-    """This process, this device."""
+    """Run in this process, on this device."""
 
     @contextmanager
     def opened(self) -> "Iterator[Local]":
         yield self
 
     def plan(self, plan: "Plan", arguments: list[str]) -> "Plan":
-        """As the processes that make it have it. plan: as this one has it, by these arguments."""
+        """Return the plan as the processes that run it see it. plan: as this process sees it, from the same
+        arguments."""
         return plan
 
     def make(self, plan: "Plan", store: "Store", worker: "Worker", progress: "Progress") -> None:
-        """What is missing. worker: this process, at work on the study with all that the launcher starts."""
-        from fovea.study.run.share import share  # torch, diffusers: seconds, only if something is to be made
+        """Make what is missing. worker: this process, registered as at work on the study together with the
+        processes started."""
+        from fovea.study.run.share import share  # imports torch and diffusers, which takes seconds
 
         for event in share(plan, store, worker):
             progress.tell(event)

@@ -1,4 +1,4 @@
-"""What a call of a cell may take: time, and memory."""
+"""Limits of one call of a cell: time and memory."""
 
 import signal
 import threading
@@ -15,8 +15,8 @@ class TimedOut(Exception):
 
 @contextmanager
 def limited(seconds: float | None) -> Iterator[None]:
-    """Raises TimedOut within, when so many seconds are over; None for no limit. What waits for a device is
-    stopped when it comes back from there. Only the main thread can be stopped: that is where cells run."""
+    """Raise TimedOut in the block after this many seconds; None for no limit. A call that waits for a device
+    is interrupted when it returns to Python. Only the main thread, where cells run, can be interrupted."""
     if seconds is None or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -34,7 +34,8 @@ def limited(seconds: float | None) -> Iterator[None]:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Of a GPU, of Python, or of torch's allocator on the CPU, whose error has no class of its own."""
+    """True for an out-of-memory error of a GPU, of Python, or of torch's CPU allocator, which has no error
+    class of its own."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in "".join(map(repr, error.args))

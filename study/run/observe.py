@@ -1,5 +1,5 @@
-"""The pass that is not timed: it counts a cell's FLOPs, and notes every step as it goes by, beside the dense
-trajectory of the same samples."""
+"""The untimed pass: it counts a cell's FLOPs and records every step, compared with the dense trajectory of
+the same samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,32 +21,33 @@ from fovea.study.run.generate import Focus, Method, flow, noise
 from fovea.study.run.trace import Trace, read, save
 from fovea.study.store import Store
 
-NEAR = 1e-5  # noise levels that differ by rounding alone
+NEAR = 1e-5  # noise levels this close differ only by rounding
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """What Euler's dense run of b samples pointed to: sigma (s,), and x0 as images (s, b, n, c).
+    """The predicted images of Euler's dense run of b samples: sigma (s,), and x0 as images (s, b, n, c).
 
     In float32, so that a method that does the same departs by exactly 0, and on the CPU: 1 MB per step and
-    image for FLUX at 1024 px, 210 MB for 50 steps of 4.
+    image for FLUX at 1024 px, 210 MB for 50 steps of 4 images.
     """
 
     sigma: Tensor
     images: Tensor
 
     def at(self, sigma: float) -> Tensor:
-        """x0 (b, n, c). From one of the dense sigmas down to the next it stands still, as x moves along v."""
+        """Return x0 (b, n, c). It is constant from one dense sigma down to the next, since x moves along
+        v."""
         return self.images[max(int((self.sigma >= sigma - NEAR).sum()) - 1, 0)]
 
     def departure(self, image: Tensor, sigma: float) -> Tensor:
-        """Of x0 (b, n, c) at sigma, token by token (b, n): see `Trace.error`."""
+        """Return the departure of x0 (b, n, c) at sigma for each token, (b, n): see `Trace.error`."""
         size = self.images[-1].square().mean((1, 2)).sqrt()
         return (image - self.at(sigma)).square().mean(2).sqrt() / size[:, None]
 
 
 class Step(NamedTuple):
-    """Of b images: score, level and error (b, n) of `Trace`; x0 (b, n, c) where it is kept."""
+    """One step of b images: score, level and error (b, n) as in `Trace`; x0 (b, n, c) if it is kept."""
 
     sigma: float
     score: Tensor
@@ -57,10 +58,13 @@ class Step(NamedTuple):
 
 @dataclass
 class Observer:
-    """An `on_step` that keeps what a `Trace` holds. It waits for the device: not for what is timed.
+    """An `on_step` callback that records the contents of a `Trace`. It synchronizes with the device, so it
+    must not be timed.
 
-    state: where the first step starts, (b, n, c), unless it says so itself. dense: what to compare with.
+    state: start of the first step, (b, n, c), unless the step reports it.
+    dense: trajectory to compare with.
     keep: this is the dense run, which others are compared with.
+    lost: a step had tokens whose positions it did not report.
     """
 
     flow: Flow
@@ -69,7 +73,7 @@ class Observer:
     keep: bool = False
     steps: list[Step] = field(default_factory=list)
     regions: Tensor | None = None
-    lost: bool = False  # a step had tokens of which it did not tell where they stand
+    lost: bool = False
 
     def __post_init__(self):
         self.focus = Focus(self.flow)
@@ -77,7 +81,7 @@ class Observer:
     def __call__(
         self, *, sigma, x, v, rows=None, density=None, before=None, at=None, regions=None, **_
     ) -> None:
-        """See methods/__init__.py, and methods/notes.py for what a method in stages tells beside."""
+        """See methods/__init__.py, and methods/notes.py for what multi-stage methods report in addition."""
         self.focus(rows=rows, density=density)
         state, self.state = self.state if before is None else before, x
         self.regions = self.regions if regions is None else regions
@@ -86,7 +90,8 @@ class Observer:
             self.note(float(sigma), state.float() - sigma * v.float(), v.float(), at)
 
     def note(self, sigma: float, image: Tensor, v: Tensor, at: Tensor | None) -> None:
-        """x0 and velocity of the tokens as they were, (b, m, c); their places where not those of the grid."""
+        """Record x0 and velocity of the tokens as they were, (b, m, c). at: their positions, if not those of
+        the full grid."""
         level = torch.ones(len(v), self.flow.grid.n)
         if at is not None:
             where = layout(at, self.flow.grid)
@@ -98,12 +103,13 @@ class Observer:
         self.steps.append(Step(sigma, score, level.cpu(), error, image if self.keep else None))
 
     def trajectory(self) -> Trajectory:
-        """Of a run that was kept."""
+        """Return the trajectory of a run with `keep`."""
         images = [step.image for step in self.steps if step.image is not None]
         return Trajectory(torch.tensor([step.sigma for step in self.steps]), torch.stack(images))
 
     def traces(self, keys: Sequence[str]) -> dict[str, Trace]:
-        """Key to trace, in the order of the batch; none of a run that cannot be laid out on the grid."""
+        """Return the traces by key, in the order of the batch; empty if the run cannot be laid out on the
+        grid."""
         if self.lost or not self.steps:
             return {}
         had, score, level = self.focus.array(), self._all("score"), self._all("level")
@@ -125,26 +131,33 @@ class Observer:
         }
 
     def _end(self) -> np.ndarray:
-        """Departure of the finished images, (b, n)."""
+        """Return the departure of the finished images, (b, n)."""
         x = self.state.float().cpu()
         return (self.dense.departure(x, 0.0) if self.dense else torch.zeros(x.shape[:2])).numpy()
 
     def _all(self, name: str) -> np.ndarray:
-        """Of all steps, (b, s, n)."""
+        """Stack a field of all steps, (b, s, n)."""
         return torch.stack([getattr(step, name) for step in self.steps], 1).numpy()
 
 
 class Layout(NamedTuple):
-    """token (b, n): which token stands for each place of the full grid, in reading order. level (b, n): 1
-    where it stands for that place alone, 2 where for 2 x 2 places."""
+    """The tokens that represent each position of the full grid.
+
+    token (b, n): index of the token that represents each position, in reading order.
+    level (b, n): 1 if it represents that position alone, 2 if it represents 2 x 2 positions.
+    """
 
     token: Tensor
     level: Tensor
 
 
 def layout(at: Tensor, grid: tuple[int, int]) -> Layout:
-    """at: places (b, m, 2) of the tokens on the half-resolution grid: whole numbers for tokens of half
-    resolution, steps of a half, in fours, for others. grid: rows and columns at full resolution."""
+    """Return the layout of tokens on the full grid.
+
+    at: positions (b, m, 2) of the tokens on the half-resolution grid: integers for half-resolution tokens,
+        multiples of one half, in groups of four, for the others.
+    grid: rows and columns at full resolution.
+    """
     rows, columns = grid
     b, m = at.shape[:2]
     spot = (2 * at).round().long()
@@ -152,14 +165,16 @@ def layout(at: Tensor, grid: tuple[int, int]) -> Layout:
     token = torch.full((b, rows * columns), -1, device=at.device)
     token = token.scatter(1, place, torch.arange(m, device=at.device).expand(b, m))
     four = token.unflatten(1, (rows // 2, 2, columns // 2, 2))
-    coarse = (four[:, :, :1, :, 1:] < 0).expand_as(four)  # nobody right of the first of four: it has them all
+    coarse = (four[:, :, :1, :, 1:] < 0).expand_as(
+        four
+    )  # no token to the right of the first of four: it represents them all
     token = torch.where(coarse, four[:, :, :1, :, :1], four)
     return Layout(token.flatten(1), 1 + coarse.long().flatten(1))
 
 
 def laid_out(x: Tensor, where: Layout, grid: tuple[int, int], pixels: int) -> Tensor:
-    """Tokens x (b, m, c) as those of the full grid (b, n, c): a latent pixel of a token at half resolution
-    covers 2 x 2 of them there. pixels: latent pixels in a token, in rows and columns."""
+    """Expand tokens x (b, m, c) to the full grid (b, n, c): a latent pixel of a half-resolution token covers
+    2 x 2 pixels there. pixels: latent pixels per token, rows times columns."""
     b, _, c = x.shape
     own = x.gather(1, where.token[..., None].expand(-1, -1, c)).unflatten(2, (-1, pixels))
     quarter = quarters(grid, round(pixels**0.5)).to(x.device).expand(b, -1, -1)  # (b, n, pixels)
@@ -169,8 +184,8 @@ def laid_out(x: Tensor, where: Layout, grid: tuple[int, int], pixels: int) -> Te
 
 
 def quarters(grid: tuple[int, int], p: int) -> Tensor:
-    """Of each place, which pixel of the p x p of the token that covers it and three others lies under each of
-    its own: (n, p * p)."""
+    """Return (n, p * p): for each position and each of its pixels, which pixel of the p x p of the
+    half-resolution token covers it."""
     rows, columns = grid
     down, right = (((torch.arange(size)[:, None] % 2) * p + torch.arange(p)) // 2 for size in (rows, columns))
     both = down[:, None, :, None] * p + right[None, :, None, :]  # (rows, columns, p, p)
@@ -179,8 +194,11 @@ def quarters(grid: tuple[int, int], p: int) -> Tensor:
 
 @dataclass
 class Tracing:
-    """Of the cells that one loaded model serves. dense: by id of a baseline, what the others are compared
-    with, made when it is first needed; None where the baseline failed. methods: by id of a cell."""
+    """Traces cells that share one loaded model.
+
+    dense: by id of a baseline, its trajectory, made when first needed; None if the baseline failed.
+    methods: by cell id.
+    """
 
     plan: Plan
     store: Store
@@ -199,7 +217,8 @@ class Tracing:
         return self.plan.samples[: min(self.plan.settings.batch, self.plan.settings.traces)]
 
     def __call__(self, cell: Cell) -> None:
-        """Notes the cell's FLOPs, counted and by the closed form, of so many images, and their traces."""
+        """Record the cell's FLOPs, as counted and by the closed form, and its traces, unless they are stored
+        already."""
         if not self.batch:
             return
         lacking = {s.key for s in self.batch} - set(read(self.store, cell.id))
@@ -221,7 +240,7 @@ class Tracing:
             self.dense[cell.id] = seen.trajectory()
 
     def reference(self, dense: str) -> Trajectory | None:
-        """Of a baseline by id: made anew where it was finished in an earlier run."""
+        """Return a baseline's trajectory; it is made again if the baseline was finished in an earlier run."""
         if dense not in self.dense:
             self.dense[dense] = None
             cell = next((cell for cell in self.plan.cells if cell.id == dense), None)

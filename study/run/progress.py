@@ -1,5 +1,5 @@
-"""Progress with the time left: of this process on stderr, a bar on a terminal, plain lines elsewhere; and of
-a study as it lies in its folder, by whoever works on it."""
+"""Progress with the remaining time: of this process on stderr (a bar on a terminal, plain lines elsewhere),
+and of a study from its folder, whoever works on it."""
 
 import logging
 import sys
@@ -15,7 +15,7 @@ from rich.progress import Progress as Bar
 
 from fovea.study.presence import BEAT, REPORT, at_work
 from fovea.study.records import BatchRecord
-from fovea.study.run.events import Event, Failed, Left, Made, Said, Started, WarmedUp
+from fovea.study.run.events import Event, Failed, Made, Message, Remaining, Started, WarmedUp
 from fovea.study.store import Store
 from fovea.study.streams import plain
 
@@ -23,7 +23,7 @@ EVERY = 10.0  # seconds between plain lines
 
 
 class Progress:
-    """Knows how long an image of each cell takes: first from its warm-up, then from its own batches."""
+    """Shows progress. The time per image of each cell comes first from its warm-up, then from its batches."""
 
     def __init__(self) -> None:
         self.console = Console(file=sys.stderr)
@@ -54,11 +54,11 @@ class Progress:
 
     def tell(self, event: Event) -> None:
         match event:
-            case Said(text):
+            case Message(text):
                 self.say(text)
             case Started(images):
                 self._start(images)
-            case Left(images, workers):
+            case Remaining(images, workers):
                 by_others = any(self.left.get(cell, n) > n for cell, n in images.items())
                 self.workers, self.left = workers, self.left | dict(images)
                 if by_others:
@@ -97,7 +97,7 @@ class Progress:
 
 
 class MethodLog(logging.Handler):
-    """Says what methods log: what they settle for themselves, such as a schedule matched to a model."""
+    """Shows what methods log: settings they choose themselves, such as a schedule matched to a model."""
 
     def __init__(self, progress: Progress):
         super().__init__(logging.INFO)
@@ -114,7 +114,7 @@ class MethodLog(logging.Handler):
 
 
 def clock(seconds: float) -> str:
-    """95 -> "1 min 35 s"."""
+    """Format seconds: 95 -> "1 min 35 s"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return (
@@ -123,9 +123,16 @@ def clock(seconds: float) -> str:
 
 
 @dataclass(frozen=True)
-class Maker:
-    """Of a process: what its records go by, images that it made, shards that it has on lease, whether it
-    writes the report, seconds since it was heard of."""
+class ActiveWorker:
+    """A process at work on the study.
+
+    who: process and host.
+    session: name of its records.
+    images: number of images it has made.
+    shards: number of shards it has on lease.
+    reports: it is writing the report.
+    silent: seconds since its file was last touched.
+    """
 
     who: str
     session: str
@@ -140,14 +147,14 @@ class Maker:
         return f"at work: {self.who}: {self.images} images made, {task}{silence}"
 
 
-def makers(store: Store, cells: Iterable[str]) -> list[Maker]:
-    """Those at work, with what they made of these cells."""
-    there = at_work(store.folder)
+def active_workers(store: Store, cells: Iterable[str]) -> list[ActiveWorker]:
+    """Return the processes at work, and what they made of these cells."""
+    workers = at_work(store.folder)
     made: Counter[str] = Counter()
-    for cell in cells if there else ():
+    for cell in cells if workers else ():
         made.update(store.samples(cell).of_batch("session").tolist())
     return [
-        Maker(
+        ActiveWorker(
             str(one),
             one.session,
             made[one.session],
@@ -155,17 +162,20 @@ def makers(store: Store, cells: Iterable[str]) -> list[Maker]:
             REPORT in one.leases,
             max(0.0, time.time() - one.last_seen),
         )
-        for one in there
+        for one in workers
     ]
 
 
-def whole_seconds(batches: Iterable[BatchRecord]) -> float | None:
-    """Of an image, with its text encoded and decoded: the median over batches."""
+def seconds_per_image(batches: Iterable[BatchRecord]) -> float | None:
+    """Return the median over batches of the time per image, including text encoding and decoding."""
     found = [(b.seconds + b.encode_seconds + b.decode_seconds) / b.size for b in batches]
     return median(found) if found else None
 
 
-def seconds_left(left: Mapping[str, int], cost: Mapping[str, float | None], makers: Iterable[Maker]) -> float:
-    """Of these images by cell, at so many seconds each where that is known, shared by who makes them."""
+def seconds_left(
+    left: Mapping[str, int], cost: Mapping[str, float | None], workers: Iterable[ActiveWorker]
+) -> float:
+    """Return the time for these images (by cell), divided among the workers; cells of unknown cost count as
+    0."""
     alone = sum(n * (cost[cell] or 0.0) for cell, n in left.items())
-    return alone / max(1, sum(maker.shards > 0 for maker in makers))
+    return alone / max(1, sum(worker.shards > 0 for worker in workers))

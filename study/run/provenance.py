@@ -21,7 +21,7 @@ from fovea.study.records import VERSION, StudyRecord
 from fovea.study.store import Store
 
 OF_CELL = ("label", "role", "series", "axes", "dense", "off", "unlike_card")
-SHOWN = (
+FIRST = (
     "torch",
     "diffusers",
     "transformers",
@@ -34,7 +34,7 @@ SHOWN = (
 
 
 def provenance(plan: Plan, command: Sequence[str], session: str) -> dict[str, Any]:
-    """What a reviewer needs to run it again. Nothing of the user's environment beyond that."""
+    """Return what a reviewer needs to repeat the study, and nothing else of the user's environment."""
     record = {
         "version": VERSION,
         "session": session,
@@ -59,8 +59,8 @@ def provenance(plan: Plan, command: Sequence[str], session: str) -> dict[str, An
 
 
 def check_worker(plan: Plan) -> None:
-    """Refused where a worker on another node would not make the cells that are planned, for it has other
-    packages, code or weights: the study would be of both, and say nothing of it."""
+    """Raise Refused if a worker on another node has other packages, code or weights: it would make other
+    cells than planned, and the study would mix both unnoticed."""
     for cell in plan.cells:
         here, planned = fingerprint.made_of(cell.model, cell.method), cell.identity
         pairs = {what: (here.get(what), planned.get(what)) for what in fingerprint.MADE_OF}
@@ -70,15 +70,15 @@ def check_worker(plan: Plan) -> None:
             if own != known
         ]
         if differing:
-            said = "; ".join(differing)
+            differences = "; ".join(differing)
             raise Refused(
-                f"{cell.label}: {platform.node()} would make another cell ({said}): all nodes need the same "
+                f"{cell.label}: {platform.node()} would make another cell ({differences}): all nodes need the same "
                 "environment, code and weights"
             )
 
 
 def note_worker(plan: Plan, store: Store, session: str) -> None:
-    """The start of a worker: as that of the session that started it, but for when and on what."""
+    """Record the start of a worker: like the session that started it, except for time and device."""
     record = read_json(store.folder / "runs" / f"{session}.json") or {}
     own = {"session": store.session, "time": now(), "started_by": session}
     own |= {"machine": device(plan), "threads": threads(), "system": platform.platform()}
@@ -90,24 +90,25 @@ def now() -> str:
 
 
 def command_line(command: Sequence[str]) -> str:
-    """As it can be typed again."""
+    """Return the command as it can be typed again."""
     return shlex.join(["python", "run.py", *command])
 
 
 def drawn(keys: Iterable[str], of: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the samples, and of the set that they are of."""
+    """Return the record of the samples and of the prompt set they are from."""
     keys = list(keys)
     return {"n": len(keys), "drawn": digest(keys), "set": of}
 
 
 def described(cell: Cell) -> dict[str, Any]:
-    """All there is to a cell but its id: `plan.cell_of` makes it again of this."""
+    """Return everything about a cell but its id; `plan.cell_of` is the inverse."""
     return {key: getattr(cell, key) for key in OF_CELL} | cell.identity
 
 
 def git() -> dict[str, Any]:
-    """Commit, and whether the working tree differs from it; both None outside a checkout, such as where the
-    package is installed within another project's. A pack of scripts/gpu.sh says of which commit it is."""
+    """Return the commit, and whether the working tree differs from it; both None outside a checkout, for
+    example if the package is installed inside another project. An archive made by scripts/gpu.sh states its
+    commit in a file."""
     if (top := _git("rev-parse", "--show-toplevel")) is None or Path(top).resolve() != ROOT:
         packed = ROOT / "COMMIT"
         return {"commit": packed.read_text("utf-8").strip() if packed.is_file() else None, "dirty": None}
@@ -124,15 +125,15 @@ def _git(*arguments: str) -> str | None:
 
 
 def packages() -> dict[str, str]:
-    """Every installed package, the ones that touch results first."""
-    known = (d.metadata for d in distributions())  # read from the disk at each look
+    """Return the versions of all installed packages, those that affect results first."""
+    known = (d.metadata for d in distributions())  # each access reads from disk
     found = {about["Name"]: about["Version"] for about in known if about["Name"]}
-    first = {name: found[name] for name in SHOWN if name in found}
+    first = {name: found[name] for name in FIRST if name in found}
     return first | dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
 def device(plan: Plan) -> dict[str, Any]:
-    """Model, cores, driver, clocks: as eval.device reads them, on the device that the cells run on."""
+    """Return name, cores, driver and clocks of the device that the cells run on, as read by eval.device."""
     import torch
 
     from fovea.eval.device import describe

@@ -1,4 +1,4 @@
-"""A Ray cluster makes the study: its actors join in as any process would, and tell what they do."""
+"""Run a study on a Ray cluster: its actors join like any other process and stream their events."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from fovea.study.config.errors import Refused, first_line
 from fovea.study.config.groups import ROOT
-from fovea.study.run.events import Joined, Left, Said, Started
+from fovea.study.run.events import Joined, Message, Remaining, Started
 
 if TYPE_CHECKING:
     from fovea.study.plan.plan import Plan
@@ -25,15 +25,20 @@ if TYPE_CHECKING:
     from fovea.study.workers import Worker
 
 LOOPBACK = "127.0.0.1"
-PASSED_ON = ("OMP_NUM_THREADS", "HF_HOME", "HF_HUB_OFFLINE")  # of the environment, to the workers
+PASSED_ON = ("OMP_NUM_THREADS", "HF_HOME", "HF_HUB_OFFLINE")  # environment variables passed to the workers
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Ray:
-    """address: of a cluster, "auto" for the one that runs here, None for one of its own on this machine that
-    listens on the loopback alone. workers: how many, None for as many as there is room for. gpus, cpus: of
-    each; gpus=None is one where the cluster has any. retries: how often lost workers are started again, in
-    all. The study's folder, the model and the prompts must be at the same paths on every node."""
+    """Launch workers on a Ray cluster. The study's folder, the model and the prompts must be at the same
+    paths on every node.
+
+    address: of a cluster; "auto" for the one running here; None to start one on this machine that listens on
+        the loopback interface only.
+    workers: number of workers; None for as many as fit.
+    gpus, cpus: per worker; gpus=None is one if the cluster has any.
+    retries: total number of restarts of lost workers.
+    """
 
     address: str | None = None
     workers: Annotated[int, Field(ge=1, le=10_000)] | None = None
@@ -51,25 +56,34 @@ class Ray:
             room = ray.cluster_resources()
             gpus = min(1.0, room.get("GPU", 0.0)) if self.gpus is None else self.gpus
             most = room.get("GPU", 0.0) / gpus if gpus else room.get("CPU", 0.0) / self.cpus
-            actor = ray.remote(Maker).options(num_gpus=gpus, num_cpus=self.cpus, runtime_env=_environment())
+            actor = ray.remote(WorkerActor).options(
+                num_gpus=gpus, num_cpus=self.cpus, runtime_env=_environment()
+            )
             yield Cluster(ray, actor, self.workers or max(1, int(most)), self.retries)
 
 
 @plain_dataclass
 class Cluster:
-    """ray: the module, connected. actor: what workers are made by. retries: that are left. idle: workers that
-    have nothing to make yet."""
+    """A connected cluster.
+
+    ray: the module.
+    actor: class that workers are created from.
+    retries: restarts left.
+    idle: workers without work yet.
+    streams: by stream of events, the worker that it comes from.
+    joined: by stream, the worker's id among those at work.
+    """
 
     ray: Any
     actor: Any
     workers: int
     retries: int
     idle: list[Any] = field(default_factory=list)
-    streams: dict[Any, Any] = field(default_factory=dict)  # of what a worker tells, to the worker
-    joined: dict[Any, str] = field(default_factory=dict)  # to its ID among those at work
+    streams: dict[Any, Any] = field(default_factory=dict)
+    joined: dict[Any, str] = field(default_factory=dict)
 
     def plan(self, plan: "Plan", arguments: list[str]) -> "Plan":
-        """By a worker, which makes some of it then."""
+        """Plan on a worker, which then also makes part of the study."""
         planner = self.actor.remote(os.getcwd())
         try:
             found = self.ray.get(planner.plan.remote(arguments))
@@ -86,7 +100,7 @@ class Cluster:
         return found
 
     def make(self, plan: "Plan", store: "Store", worker: "Worker", progress: "Progress") -> None:
-        progress.tell(Said(f"{self.workers} workers, {len(self.ray.nodes())} nodes of Ray"))
+        progress.tell(Message(f"{self.workers} workers, {len(self.ray.nodes())} nodes of Ray"))
         for _ in range(self.workers):
             self.start(plan, store)
         begun = False
@@ -94,7 +108,7 @@ class Cluster:
             for stream in self.ray.wait(list(self.streams), timeout=1.0)[0]:
                 for event in self.next(stream, worker, lambda: self.start(plan, store)):
                     if isinstance(event, Started) and begun:
-                        event = Left(event.images, self.workers)
+                        event = Remaining(event.images, self.workers)
                     begun |= isinstance(event, Started)
                     progress.tell(event)
             worker.check()
@@ -105,7 +119,7 @@ class Cluster:
         self.streams[stream] = made
 
     def next(self, stream: Any, worker: "Worker", again: Callable[[], None]) -> "Iterator[Event]":
-        """What a worker tells next, unless that is its end. One that is lost gives its shard back."""
+        """Yield a worker's next event, if any. A lost worker's shards are released."""
         try:
             event = self.ray.get(next(stream))
         except StopIteration:
@@ -117,7 +131,7 @@ class Cluster:
             del self.streams[stream]
             if stream in self.joined:
                 worker.remove_lost(self.joined.pop(stream))
-            yield Said(f"a worker was lost, {self.retries} starts left: {first_line(error)}")
+            yield Message(f"a worker was lost, {self.retries} starts left: {first_line(error)}")
             if self.retries:
                 self.retries -= 1
                 again()
@@ -128,8 +142,8 @@ class Cluster:
             yield event
 
 
-class Maker:
-    """An actor: a process of the cluster that shares in a study. folder: where the command was given."""
+class WorkerActor:
+    """An actor: a process of the cluster that works on a study. folder: where the command was given."""
 
     def __init__(self, folder: str):
         os.chdir(folder)
@@ -148,10 +162,11 @@ class Maker:
 
 @contextmanager
 def _connected(address: str | None) -> Iterator[Any]:
-    """With a cluster. One of its own listens on the loopback alone, and ends with it."""
+    """Connect to a cluster. If it is our own, it listens on the loopback interface only and ends with the
+    block."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if address is None:  # Ray's own word for a cluster of this machine alone, by its loopback
+    if address is None:  # Ray's switch for a cluster restricted to this machine
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     ray: Any = import_module("ray")
     before = signal.getsignal(signal.SIGTERM)
@@ -159,7 +174,7 @@ def _connected(address: str | None) -> Iterator[Any]:
     if address is None:
         own = {"address": "local", "include_dashboard": False, "_node_ip_address": LOOPBACK}
     ray.init(**own, log_to_driver=False, logging_level="ERROR")
-    signal.signal(signal.SIGTERM, before)  # how a study ends is not for Ray to say
+    signal.signal(signal.SIGTERM, before)  # Ray's handler would end the study in its own way
     try:
         yield ray
     finally:
@@ -167,6 +182,6 @@ def _connected(address: str | None) -> Iterator[Any]:
 
 
 def _environment() -> dict[str, Any]:
-    """Of a worker: this very code, and what numbers and weights depend on."""
+    """Return a worker's environment: this code, and the variables that numbers and weights depend on."""
     passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return {"env_vars": passed | {"PYTHONPATH": str(ROOT)}}

@@ -1,22 +1,22 @@
-"""Work on a study that others may work on, too: one shard after the other, each on lease."""
+"""Work on a study that other processes may work on too: one shard after another, each on lease."""
 
 import time
 from collections.abc import Collection, Iterator
 
 from fovea.study.plan.plan import Plan, Shard, shards
 from fovea.study.presence import at_work
-from fovea.study.run.events import Event, Joined, Left, Said, Started
+from fovea.study.run.events import Event, Joined, Message, Remaining, Started
 from fovea.study.run.execute import Runner, pending
 from fovea.study.run.provenance import check_worker, note_worker
 from fovea.study.store import Store
 from fovea.study.workers import Worker
 
-PAUSE = 0.5  # seconds between looks at what others have on lease
+PAUSE = 0.5  # seconds between checks of shards held by others
 
 
 def join(plan: Plan, store: Store, session: str) -> Iterator[Event]:
-    """Shares in a study as a process that a launcher has started. session: of the process that has. Refused
-    where it would make other cells."""
+    """Join a study as a process started by a launcher. session: of the process that started it. Raises
+    Refused if this process would make other cells."""
     check_worker(plan)
     with store.at_work(plan.digest) as worker:
         yield Joined(worker.id)
@@ -25,42 +25,46 @@ def join(plan: Plan, store: Store, session: str) -> Iterator[Event]:
 
 
 def share(plan: Plan, store: Store, worker: Worker) -> Iterator[Event]:
-    """Makes shards that nobody else has, until all are made or have failed here, or until time_limit is over.
-    Others' are waited for: else the study is whole when this ends."""
+    """Make shards that nobody else holds until all are made or have failed here, or time_limit is over.
+    Shards held by others are waited for, so that the study is complete when this returns."""
     with Runner(plan, store) as runner:
-        every = asked(plan, store)
-        work = [shard.only(every) for shard in shards(plan)]
-        left = _left(plan, store, runner, every)
-        yield Started(left)
-        while any(left.values()) and not runner.over:
+        cells = selected_cells(plan, store)
+        work = [shard.only(cells) for shard in shards(plan)]
+        remaining = _remaining(plan, store, runner, cells)
+        yield Started(remaining)
+        while any(remaining.values()) and not runner.out_of_time:
             worked = False
             for shard in work:
-                if not runner.over and _lacks(plan, store, runner, shard) and worker.take(shard.name):
+                if (
+                    not runner.out_of_time
+                    and _is_incomplete(plan, store, runner, shard)
+                    and worker.take(shard.name)
+                ):
                     worked = True
                     yield from _make(plan, store, runner, worker, shard)
             if not worked:
                 time.sleep(PAUSE)
             worker.clear()
             worker.check()
-            left = _left(plan, store, runner, every)
-            yield Left(left, _makers(worker))
-        if runner.over and any(left.values()):
+            remaining = _remaining(plan, store, runner, cells)
+            yield Remaining(remaining, _count_active(worker))
+        if runner.out_of_time and any(remaining.values()):
             over = f"time_limit={plan.settings.time_limit:g} s are over"
-            yield Said(f"{over}: {sum(left.values())} images are left to make")
+            yield Message(f"{over}: {sum(remaining.values())} images are left to make")
 
 
-def asked(plan: Plan, store: Store) -> list[str]:
-    """The cells that are to be made, by id: all, or with retry=failed those that have failed."""
-    every = [cell.id for cell in plan.cells]
+def selected_cells(plan: Plan, store: Store) -> list[str]:
+    """Return the ids of the cells to make: all, or with retry=failed those that have failed."""
+    cells = [cell.id for cell in plan.cells]
     if plan.settings.retry is None:
-        return every
-    return [cell for cell in every if store.samples(cell).failures]
+        return cells
+    return [cell for cell in cells if store.samples(cell).failures]
 
 
 def _make(plan: Plan, store: Store, runner: Runner, worker: Worker, shard: Shard) -> Iterator[Event]:
-    """One that is this worker's. What others made of it before counts."""
+    """Make a shard whose lease this worker holds; what others already made of it is kept."""
     try:
-        yield Left(_left(plan, store, runner, shard.cells), _makers(worker))
+        yield Remaining(_remaining(plan, store, runner, shard.cells), _count_active(worker))
         for event in runner.run(shard.cells, shard.samples):
             worker.check()
             yield event
@@ -68,19 +72,19 @@ def _make(plan: Plan, store: Store, runner: Runner, worker: Worker, shard: Shard
         worker.release(shard.name)
 
 
-def _left(plan: Plan, store: Store, runner: Runner, cells: Collection[str]) -> dict[str, int]:
-    """How many images each cell lacks by now; none of one that has failed here."""
+def _remaining(plan: Plan, store: Store, runner: Runner, cells: Collection[str]) -> dict[str, int]:
+    """Return the number of images that each cell still lacks; 0 for a cell that has failed here."""
     store.refresh(cells)
     keys, chosen = [s.key for s in plan.samples], [cell for cell in plan.cells if cell.id in cells]
     lacking = pending(store, chosen, keys)
     return {c.id: 0 if c.id in runner.failed else len(lacking.get(c.id, ())) for c in chosen}
 
 
-def _makers(worker: Worker) -> int:
-    """How many have work on lease, or will."""
+def _count_active(worker: Worker) -> int:
+    """Return the number of processes with shards on lease, this one included."""
     return 1 + sum(bool(other.shards) for other in at_work(worker.study) if other.id != worker.id)
 
 
-def _lacks(plan: Plan, store: Store, runner: Runner, shard: Shard) -> bool:
+def _is_incomplete(plan: Plan, store: Store, runner: Runner, shard: Shard) -> bool:
     chosen = [cell for cell in plan.cells if cell.id in shard.cells and cell.id not in runner.failed]
     return bool(pending(store, chosen, shard.samples))

@@ -1,4 +1,4 @@
-"""Jobs of a Slurm cluster make the study, by submitit: each joins in as any process would."""
+"""Run a study as jobs of a Slurm cluster, through submitit: each job joins like any other process."""
 
 import os
 import time
@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from fovea.study.config.groups import ROOT
-from fovea.study.run.events import Left, Said, Started
+from fovea.study.run.events import Message, Remaining, Started
 
 if TYPE_CHECKING:
     from fovea.study.plan.plan import Plan
@@ -21,15 +21,21 @@ if TYPE_CHECKING:
     from fovea.study.store import Store
     from fovea.study.workers import Worker
 
-PAUSE = 2.0  # seconds between looks at the jobs
-REQUEUED = 10_000  # times, at most, that a job out of time is queued again
+PAUSE = 2.0  # seconds between checks of the jobs
+REQUEUED = 10_000  # maximum number of times that a job out of time is queued again
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Slurm:
-    """cluster: "local" for submitit's own processes on this machine. jobs: how many share the study. hours:
-    that a job may take. gpus, cpus: of each. options: Slurm's own, as sbatch has them. The study's folder,
-    the model and the prompts must be at the same paths on all nodes; logs are in `.jobs` beside the study."""
+    """Launch jobs. The study's folder, the model and the prompts must be at the same paths on all nodes; logs
+    are in `.jobs` next to the study.
+
+    cluster: "slurm", or "local" for submitit's processes on this machine.
+    jobs: number of jobs that share the study.
+    hours: time limit of a job.
+    gpus, cpus: per job.
+    options: further options of sbatch.
+    """
 
     cluster: Literal["slurm", "local"] = "slurm"
     jobs: Annotated[int, Field(ge=1, le=10_000)] = 1
@@ -44,7 +50,7 @@ class Slurm:
 
     @contextmanager
     def opened(self) -> "Iterator[Slurm]":
-        """With this very code on the jobs' path: they have this process's environment."""
+        """Add this code to PYTHONPATH: jobs inherit this process's environment."""
         before = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), before)))
         try:
@@ -56,7 +62,7 @@ class Slurm:
                 os.environ["PYTHONPATH"] = before
 
     def plan(self, plan: "Plan", arguments: list[str]) -> "Plan":
-        """By a job, unless that would run here."""
+        """Plan in a job, unless jobs run on this machine."""
         if self.cluster == "local":
             return plan
         return self._executor(plan.folder).submit(Planning(os.getcwd(), arguments)).result()
@@ -68,7 +74,7 @@ class Slurm:
         task = Task(os.getcwd(), plan, store, store.session)
         with executor.batch():
             jobs = [executor.submit(task) for _ in range(self.jobs)]
-        progress.tell(Said(f"{len(jobs)} jobs, {jobs[0].job_id} and on; logs: {executor.folder}"))
+        progress.tell(Message(f"{len(jobs)} jobs, {jobs[0].job_id} and on; logs: {executor.folder}"))
         keys, begun = [s.key for s in plan.samples], False
         try:
             while True:
@@ -76,7 +82,7 @@ class Slurm:
                 store.refresh(cell.id for cell in plan.cells)
                 lacking = pending(store, plan.cells, keys)
                 left = {cell.id: len(lacking.get(cell.id, ())) for cell in plan.cells}
-                progress.tell(Left(left, max(1, len(jobs) - len(ended))) if begun else Started(left))
+                progress.tell(Remaining(left, max(1, len(jobs) - len(ended))) if begun else Started(left))
                 begun = True
                 if len(ended) == len(jobs):
                     break
@@ -88,7 +94,7 @@ class Slurm:
             raise
         for job in jobs:
             if (error := job.exception()) is not None:
-                progress.tell(Said(f"job {job.job_id}: {error}; its log: {job.paths.stderr}"))
+                progress.tell(Message(f"job {job.job_id}: {error}; its log: {job.paths.stderr}"))
 
     def _executor(self, study: Path) -> Any:
         import submitit
@@ -107,7 +113,7 @@ class Slurm:
 
 @plain_dataclass(frozen=True)
 class Planning:
-    """A job that plans: cells are named after the machine that makes them. folder: where it was asked for."""
+    """A job that plans, since cell ids include the machine. folder: where the command was given."""
 
     folder: str
     arguments: list[str]
@@ -121,7 +127,7 @@ class Planning:
 
 @plain_dataclass(frozen=True)
 class Task:
-    """A job that shares in a study. session: of the process that submitted it."""
+    """A job that works on a study. session: of the process that submitted it."""
 
     folder: str
     plan: "Plan"
@@ -138,7 +144,8 @@ class Task:
                 progress.tell(event)
 
     def checkpoint(self, *_: Any) -> Any:
-        """What is queued again when the job is preempted or out of time: all that is finished is stored."""
+        """Return what to queue again when the job is preempted or out of time; finished work is stored
+        already."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)

@@ -1,7 +1,8 @@
-"""What is kept of a trajectory, token by token and step by step: cells/ID/traces/KEY.safetensors.
+"""What is stored of a trajectory, per token and step: cells/ID/traces/KEY.safetensors.
 
-Of a few images per cell, noted in the pass that counts FLOPs (study/run/observe.py), outside of all timing.
-Studies made before there were traces have none: `read` then gives an empty dict."""
+Recorded for a few images per cell, during the pass that counts FLOPs (study/run/observe.py) and outside all
+timing. Studies made before traces existed have none: `read` then returns an empty dict.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,21 +23,22 @@ LARGEST = float(np.finfo(np.float16).max)
 class Trace:
     """One image's trajectory of s steps over n = rows x columns tokens, in reading order.
 
-    sigma (s,): the noise level each step started from, 1 noise, 0 the image.
-    had (s, n): share of the transformer that each token had, 0 to 1.
+    sigma (s,): the noise level at which each step started, from 1 (noise) to 0 (image).
+    had (s, n): share of the transformer that each token used, 0 to 1.
     score (s, n): RAS's score of the velocity that the step used: its standard deviation over the latent
-        channels, averaged over the token's pixels. No unit. A token left out keeps velocity and score.
-    error (s, n): departure from the dense trajectory. x0 = x - sigma v is the image that a state points to;
-        this is the root mean square, over a token's channels, of its difference to the dense x0 at the same
-        sigma, divided by the root mean square of the dense image's whole latent: 0.1 is a tenth of it.
-        Euler's x0 stands still between two steps, so it is known at any sigma. None where the dense baseline
-        could not be run.
-    end (n,): the same of the finished image, at sigma 0. It is error[-1] where the last step starts no higher
-        than the dense one's. None where error is.
-    level (s, n): 1 where a place was at full resolution, 2 where one token stood for 2 x 2 places. None where
+        channels, averaged over the token's pixels. Dimensionless. A token that is left out keeps its velocity
+        and score.
+    error (s, n): departure from the dense trajectory. x0 = x - sigma v is the image that a state points to.
+        The error is the root mean square, over a token's channels, of the difference between x0 and the dense
+        x0 at the same sigma, divided by the root mean square of the dense image's whole latent: 0.1 is a
+        tenth of it. With Euler, x0 is constant between two steps, so the dense x0 is known at any sigma. None
+        if the dense baseline could not be run.
+    end (n,): the same for the finished image, at sigma 0. Equal to error[-1] if the last step starts no
+        higher than the dense one's. None if error is.
+    level (s, n): 1 where a place was at full resolution, 2 where one token stood for 2 x 2 places. None if
         all were at full resolution throughout.
-    regions (rows / 2, columns / 2): what RALU chose the regions by that it refined first, the highest first
-        (for edges: 255 for each edge pixel); None for what has no such choice.
+    regions (rows / 2, columns / 2): the scores by which RALU chose the regions to refine first, highest first
+        (for edges: 255 for each edge pixel). None for methods without such a choice.
     """
 
     grid: tuple[int, int]
@@ -49,18 +51,18 @@ class Trace:
     regions: np.ndarray | None = None
 
     def over_image(self, values: np.ndarray) -> np.ndarray:
-        """(s, n) as (s, rows, columns)."""
+        """Reshape (s, n) to (s, rows, columns)."""
         return values.reshape(len(values), *self.grid)
 
     def continuity(self) -> np.ndarray:
-        """Spearman's rank correlation of each step's scores with those of the step before: (s,), the first
-        NaN, as is one where all scores are the same."""
+        """Return Spearman's rank correlation of each step's scores with those of the previous step, (s,). The
+        first is NaN, as is any step with equal scores throughout."""
         ranks = rankdata(self.score, axis=1)
         return np.array([np.nan, *map(correlation, ranks[:-1], ranks[1:])])
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's; NaN where one does not vary."""
+    """Return Pearson's correlation; NaN if either input is constant."""
     a, b = a - a.mean(), b - b.mean()
     size = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / size) if size > 0 else float("nan")
@@ -71,7 +73,7 @@ def path(store: Store, cell: str, key: str) -> Path:
 
 
 def save(store: Store, cell: str, traces: Mapping[str, Trace]) -> None:
-    """Key to trace. Shares are kept in 255ths, scores and errors in float16."""
+    """Store traces by key: shares in 255ths, scores and errors in float16."""
     for key, trace in traces.items():
         kept = {
             "sigma": trace.sigma.astype(np.float32),
@@ -87,12 +89,14 @@ def save(store: Store, cell: str, traces: Mapping[str, Trace]) -> None:
         kept |= {
             name: np.asarray(kind(value)) for name, (value, kind) in optional.items() if value is not None
         }
-        grid = {"grid": "x".join(map(str, trace.grid))}  # one entry: safetensors writes several in any order
+        grid = {
+            "grid": "x".join(map(str, trace.grid))
+        }  # a single entry, because safetensors writes several in arbitrary order
         write(path(store, cell, key), serialised(kept, grid))
 
 
 def read(store: Store, cell: str) -> dict[str, Trace]:
-    """The traces of a cell by key; none of an older study. One that is not whole is left out."""
+    """Return the traces of a cell by key; empty for an older study. Incomplete files are skipped."""
     files = sorted((store.cell(cell) / "traces").glob("[!.]*.safetensors"))
     found = {file.stem: _read(file) for file in files}
     return {key: trace for key, trace in found.items() if trace is not None}

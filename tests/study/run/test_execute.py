@@ -15,7 +15,7 @@ from fovea.study.config.instantiate import instantiate
 from fovea.study.files import Unwritable
 from fovea.study.plan.plan import make as planned
 from fovea.study.run import execute
-from fovea.study.run.events import Failed, Made, Said, WarmedUp
+from fovea.study.run.events import Failed, Made, Message, WarmedUp
 from fovea.study.run.execute import Runner, run_shard
 from fovea.study.run.generate import ClockStopped, WrongShape, make
 from fovea.study.store import Store
@@ -43,7 +43,7 @@ def test_shards_of_two_processes_are_one_study(plan, tmp_path):
     dense, *others = plan.cells
     keys = [s.key for s in plan.samples]
     told = shard(plan, tmp_path, [others[0].id], keys[2:])
-    assert isinstance(told[0], Said)
+    assert isinstance(told[0], Message)
     assert [event.cell for event in told if isinstance(event, WarmedUp)] == [others[0].id, dense.id]
     assert [(e.cell, e.label, e.images) for e in told if isinstance(e, Made)] == [
         (others[0].id, others[0].label, 1)

@@ -4,7 +4,7 @@ import os
 
 import run
 from fovea.study.files import read_json, write_json
-from fovea.study.run.progress import makers, seconds_left
+from fovea.study.run.progress import active_workers, seconds_left
 from fovea.study.store import Store
 from tests.study.commands.test_show import EMBEDDED
 from tests.study.made_up import add, image
@@ -38,8 +38,8 @@ def test_the_time_left_is_shared_by_those_who_have_work(tmp_path):
     store = Store(tmp_path)
     with store.at_work("plan") as one, Store(tmp_path).at_work("plan") as two:
         left, cost = {"a": 10, "b": 4, "c": 3}, {"a": 2.0, "b": 1.0, "c": None}
-        assert seconds_left(left, cost, makers(store, [])) == 24
+        assert seconds_left(left, cost, active_workers(store, [])) == 24
         assert one.take("x")
-        assert seconds_left(left, cost, makers(store, [])) == 24
+        assert seconds_left(left, cost, active_workers(store, [])) == 24
         assert two.take("y")
-        assert seconds_left(left, cost, makers(store, [])) == 12
+        assert seconds_left(left, cost, active_workers(store, [])) == 12

@@ -32,7 +32,7 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("images", [Random(f"worker {i}").randint(1, IMAGES // 2) for i in range(count)])
 
 
-class Mortal(ray.Maker):
+class Mortal(ray.WorkerActor):
     """The first worker kills itself before it has planned; of those that make the study, the first that has
     made so many images: one of two makes half of them. What is to come lies beside the study, as this is
     another process."""
@@ -73,7 +73,7 @@ def test_one_of_two_workers_is_killed_and_the_study_is_as_by_one_process(
         made(*given)
         listening.update(addresses())
 
-    monkeypatch.setattr(ray, "Maker", Mortal)
+    monkeypatch.setattr(ray, "WorkerActor", Mortal)
     monkeypatch.setattr(ray.Cluster, "make", listened)
     (tmp_path / "plans").touch()
     (tmp_path / "dies").write_text(f"{images}")

@@ -11,7 +11,7 @@ from fovea.study.config.errors import Refused
 from fovea.study.plan.plan import make as planned
 from fovea.study.plan.plan import shards
 from fovea.study.records import BatchRecord
-from fovea.study.run.events import Left, Made, Said, Started
+from fovea.study.run.events import Made, Message, Remaining, Started
 from fovea.study.run.provenance import check_worker
 from fovea.study.run.share import share
 from fovea.study.segments import parsed
@@ -61,8 +61,8 @@ def whole(plan, tmp_path_factory):
         told = list(share(plan, store, worker))
     lacking = {cell.id: 8 for cell in plan.cells}
     assert told[0] == Started(lacking)
-    assert told[1] == Left(lacking, 1)
-    assert told[-1] == Left(dict.fromkeys(lacking, 0), 1)
+    assert told[1] == Remaining(lacking, 1)
+    assert told[-1] == Remaining(dict.fromkeys(lacking, 0), 1)
     return made(store, plan)
 
 
@@ -137,7 +137,7 @@ def test_when_the_time_is_over_what_is_finished_stays_and_the_rest_is_told(plan,
             images += isinstance(event, Made)
             clock[0] = 61.0 if images >= 3 else 0.0
     lacking = len(plan.cells) * 8 - 4
-    assert told[-1] == Said(f"time_limit=60 s are over: {lacking} images are left to make")
+    assert told[-1] == Message(f"time_limit=60 s are over: {lacking} images are left to make")
     assert len(made(store, plan)) == images == 4
     dense, method = (set(store.samples(cell.id)) for cell in plan.cells)
     assert method == dense
