@@ -1,1 +1,1 @@
-"""What a command line may ask for, one file a command."""
+"""The commands of the command line, one per file."""

@@ -1,5 +1,5 @@
-"""Which command a command line asks for: a key names it, its value says of what. Without any, a study is
-made."""
+"""Find which command a command line asks for: a key names it, and its value is the command's argument.
+Without one, a study is run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from fovea.study.config.schema import COMMANDS
 
 @dataclass(frozen=True)
 class Command:
-    """arguments: the whole command line."""
+    """A command. arguments: the whole command line."""
 
     name: str
     value: str
@@ -21,7 +21,7 @@ class Command:
 
     @property
     def text(self) -> str:
-        """As a message repeats it."""
+        """The command as quoted in messages."""
         return as_text(f"{self.name}={self.value}")
 
     @property
@@ -30,7 +30,7 @@ class Command:
         return [one for one in self.arguments if one.partition("=")[0] != self.name]
 
     def allow(self, *keys: str) -> list[str]:
-        """The rest. Refused where a group or plain key other than these is in it."""
+        """Return the rest. Raises Refused if it contains a group or plain key other than these."""
         for argument in self.rest:
             if argument.lstrip("+~").partition("=")[0].split(".")[0] not in keys:
                 can = f"only {', '.join(keys)} can" if keys else "nothing else can"
@@ -38,22 +38,22 @@ class Command:
         return self.rest
 
     def option(self, key: str, default: str = "") -> str:
-        """The value of a plain key in the rest."""
+        """Return the value of a plain key in the rest."""
         given = [argument for argument in self.rest if argument.partition("=")[0] == key]
         return (text(given[0]) if given else "") or default
 
     @property
     def results(self) -> str:
-        """Where studies lie."""
+        """The folder that contains the studies."""
         return expanduser(self.option("results", "results"))
 
     def folders(self) -> list[str]:
-        """The value as a list: [a,b] or a,b."""
+        """Return the value as a list: [a,b] or a,b."""
         return listed(f"{self.name}={self.value}")
 
 
 def command(arguments: Sequence[str]) -> Command | None:
-    """None for a study to be made. Refused if two things are asked for."""
+    """Return the command; None if a study is to be run. Raises Refused if there are two."""
     given: dict[str, str] = {}
     for argument in arguments:
         key, equals, _ = argument.partition("=")
@@ -70,7 +70,8 @@ def command(arguments: Sequence[str]) -> Command | None:
 
 
 def execute(arguments: list[str]) -> int:
-    """The exit code: 0, or 3 if a cell failed. Raises Refused before anything is loaded or made."""
+    """Run the command and return its exit code: 0, or 3 if a cell failed. Raises Refused before anything is
+    loaded or made."""
     asked = command(arguments)
     module = import_module(f"fovea.study.commands.{asked.name if asked else 'run'}")
     return module.run(asked or arguments)

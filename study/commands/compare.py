@@ -1,8 +1,9 @@
-"""compare=[a,b]: the same cells in two studies, before and after a change, on two machines, at two seeds.
+"""compare=[a,b]: compare the same cells in two studies: before and after a change, on two machines, at two
+seeds.
 
-Cells are matched by what they are called, and those left over by their ids; with versus=LABEL all cells of
-the second study are compared with this one of the first. The images need not be here;
-where they are, they are held against each other to the last bit."""
+Cells are matched by label, and the rest by id. With versus=LABEL, all cells of the second study are compared
+with this cell of the first. The images need not be present; if they are, they are compared to the last bit.
+"""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -25,28 +26,28 @@ if TYPE_CHECKING:
     from fovea.study.analysis.change import Change
 
 Pairs = list[tuple[Record, Record]]
-Images = dict[str, tuple[int, int]]  # how many are the same, of how many
+Images = dict[str, tuple[int, int]]  # by label: identical images, and all
 PLAIN = ("commit", "dirty", "python", "system", "threads", "random_weights")
-OF_NO_FIGURE = OF_RUN | {"results", "launcher", "logger", "sweep"}  # of the config
-OF_MOMENT = {"load_average"}  # of the machine
-MOST = 4  # cells that are named
+OF_NO_FIGURE = OF_RUN | {"results", "launcher", "logger", "sweep"}  # keys of the config that affect no figure
+OF_MOMENT = {"load_average"}  # changing state of the machine
+MOST = 4  # cells named in a line
 
 
 def run(command: Command) -> int:
     command.allow("name", "results", "versus")
     results, name = command.results, command.option("name")
     validated(Settings, {"prompts": "", "name": name or None})
-    a, b = _two(command, results)
+    a, b = _load_two(command, results)
     if versus := command.option("versus"):
-        return across(a, b, versus)
-    pairs, rest = matched(a, b)
+        return compare_with_cell(a, b, versus)
+    pairs, rest = match_cells(a, b)
     if not pairs:
         raise Refused(f"{command.text}: they have no cell in common: {'; '.join(', '.join(r) for r in rest)}")
-    from fovea.study.analysis.change import changes  # seconds: nothing is refused from here on
+    from fovea.study.analysis.change import changes  # slow import: after the checks
     from fovea.study.report.comparisons import as_text, change_table, origin_table
 
-    differences, found = differing(a, b, pairs), changes(a, b, pairs)
-    images = {q["label"]: identical(a, b, (p, q)) for p, q in pairs}
+    differences, found = find_differences(a, b, pairs), changes(a, b, pairs)
+    images = {q["label"]: count_identical(a, b, (p, q)) for p, q in pairs}
     heads, tables = _heads(a, b, pairs, rest, images), [origin_table(differences), change_table(found)]
     heads += [] if differences else ["nothing differs in where they come from"]
     console = terminal(160)
@@ -62,8 +63,8 @@ def run(command: Command) -> int:
     return 0
 
 
-def across(a: Stored, b: Stored, versus: str) -> int:
-    """The cells of the second study against one of the first, over the images that both have."""
+def compare_with_cell(a: Stored, b: Stored, versus: str) -> int:
+    """Compare the cells of the second study with one cell of the first, over the images in both."""
     from fovea.study.analysis.contrasts import against, of_study
     from fovea.study.report.comparisons import contrast_table
 
@@ -96,7 +97,7 @@ def _summary(
     }
 
 
-def _two(command: Command, results: str) -> tuple[Stored, Stored]:
+def _load_two(command: Command, results: str) -> tuple[Stored, Stored]:
     values = command.folders()
     if len(values) != 2:
         raise Refused(f"{command.text}: give two studies, compare=[results/A,results/B]")
@@ -107,8 +108,8 @@ def _two(command: Command, results: str) -> tuple[Stored, Stored]:
     return a, b
 
 
-def matched(a: Stored, b: Stored) -> tuple[Pairs, list[list[str]]]:
-    """Pairs of records, and the labels that are in the first and in the second study only."""
+def match_cells(a: Stored, b: Stored) -> tuple[Pairs, list[list[str]]]:
+    """Return pairs of records, and the labels found only in the first and only in the second study."""
     labels = {r["label"]: r for r in a.records}
     pairs = [(labels[r["label"]], r) for r in b.records if r["label"] in labels]
     used = {r["label"] for _, r in pairs}
@@ -130,8 +131,8 @@ def _heads(a: Stored, b: Stored, pairs: Pairs, rest: Sequence[list[str]], images
     ]
     alike, there = (sum(n) for n in zip(*images.values(), strict=True))
     other = [f"{label} {k}/{n}" for label, (k, n) in images.items() if k < n] if alike else []
-    said = f"{alike} of {there} images are the same to the bit" if there else "images: not here, not compared"
-    return [*out, f"{said}{_list('; not all of ', other)}"]
+    line = f"{alike} of {there} images are the same to the bit" if there else "images: not here, not compared"
+    return [*out, f"{line}{_list('; not all of ', other)}"]
 
 
 def _list(before: str, items: Sequence[str]) -> str:
@@ -145,8 +146,8 @@ def _record(change: "Change") -> dict[str, Any]:
     return {key: rounded(value) for key, value in (plain | bounds | rest).items()}
 
 
-def differing(a: Stored, b: Stored, pairs: Sequence[tuple[Record, Record]]) -> dict[str, tuple[Any, Any]]:
-    """What to the value in either."""
+def find_differences(a: Stored, b: Stored, pairs: Pairs) -> dict[str, tuple[Any, Any]]:
+    """Return what differs between the studies, with both values."""
     x, y = _facts(a.provenance), _facts(b.provenance)
     found = {key: (x.get(key), y.get(key)) for key in dict.fromkeys([*x, *y]) if x.get(key) != y.get(key)}
     for part in ("weights", "code"):
@@ -161,8 +162,8 @@ def differing(a: Stored, b: Stored, pairs: Sequence[tuple[Record, Record]]) -> d
     return found
 
 
-def identical(a: Stored, b: Stored, pair: tuple[Record, Record]) -> tuple[int, int]:
-    """How many images are the same to the last bit, of how many that both have here."""
+def count_identical(a: Stored, b: Stored, pair: tuple[Record, Record]) -> tuple[int, int]:
+    """Return the number of images identical to the last bit, and the number that both studies have here."""
     x, y = pair
     keys = a.provenance["samples"].keys() & b.provenance["samples"].keys()
     files = [(a.image(x["cell"], key), b.image(y["cell"], key)) for key in keys]
@@ -200,8 +201,9 @@ def _cell(study: Stored, record: Record) -> Record:
     return study.provenance["cells"].get(record["cell"], {})
 
 
-def _noise(a: Stored, b: Stored, pairs: Sequence[tuple[Record, Record]]) -> tuple[int, int]:
-    """Images of both that did not start from the same noise, and how many of both there are."""
+def _noise(a: Stored, b: Stored, pairs: Pairs) -> tuple[int, int]:
+    """Return the number of shared images that started from different noise, and the number of shared
+    images."""
     other, shared = 0, 0
     x, y = ({(r["cell"], r["key"]): r["noise"] for r in study.samples} for study in (a, b))
     for p, q in pairs:

@@ -1,4 +1,4 @@
-"""list=KIND: what there is to choose from, with what of it can be had on this machine; and --help's text."""
+"""list=KIND: list the available options, and what is usable on this machine; and the text of --help."""
 
 import json
 import re
@@ -51,9 +51,9 @@ USE = {
 
 def run(command: Command) -> int:
     if command.value == "studies":
-        from fovea.study.commands.show import every
+        from fovea.study.commands.show import list_studies
 
-        return every(command)
+        return list_studies(command)
     if command.value not in FOLDERS:
         raise Refused(f"{command.text}: no such list; {nearest(command.value, KINDS)}")
     given = command.allow(*(["metric"] if command.value == "metrics" else []))
@@ -69,7 +69,7 @@ def run(command: Command) -> int:
 
 
 def _text(row: Record) -> str:
-    """What it is, and below it whatever else is known, a line each."""
+    """Return the description of an entry, followed by the other facts on a line each."""
     more = [f"{key}: {_line(value)}" for key, value in row.items() if key not in ("name", "what")]
     return "\n".join([row["what"], *more])
 
@@ -81,12 +81,12 @@ def _line(value: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    """As it is typed: null, true, [1, 2]."""
+    """Format a value as it is typed: null, true, [1, 2]."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False).replace('"', "")
 
 
 def help_text() -> str:
-    """What --help lists: the groups with their choices, what lists may hold, the plain keys."""
+    """Return the text of --help: the groups with their options, the items of lists, the plain keys."""
     lines = [f"  {group + '=':12}{' | '.join(options(group)) or '(none yet)'}" for group in groups()]
     named = [
         f"list=KIND tells more of each: {', '.join(KINDS)}",
@@ -99,7 +99,7 @@ def help_text() -> str:
 
 
 def head(group: str, name: str) -> str:
-    """The first line of the comment that a file of conf/ begins with, to the end of its sentence."""
+    """Return the first sentence of the comment at the top of a file of conf/, or its first line."""
     text = (CONF / group / f"{name}.yaml").read_text("utf-8").splitlines()
     lines = [line.lstrip("#").removeprefix(" ") for line in takewhile(lambda t: t.startswith("#"), text)]
     first, *rest = [line for line in lines if line and not line.startswith("@package")] or [""]
@@ -113,7 +113,8 @@ def _models(names: list[str], _: list[str]) -> list[Record]:
 
 
 def _weights(node: Mapping[str, Any]) -> str:
-    """Whether they are on this machine. The hub is not asked: that takes seconds and a network."""
+    """Return whether a model's weights are on this machine. The hub is not queried, which would take seconds
+    and a network."""
     node = {key: value for key, value in node.items() if not isinstance(value, Mapping)}
     if instantiate(node, "model", "fovea.models").folder is None:
         return f"not here: `hf download {node['path']}` or model.path=FOLDER; model.weights=random for timing"
@@ -126,7 +127,7 @@ def _settings(group: str) -> Callable[[list[str], list[str]], list[Record]]:
 
 
 def _defaults(group: str, name: str) -> Record:
-    """Every setting with its default; `model.steps` where it is the model's."""
+    """Return every setting with its default; `model.steps` if it comes from the model."""
     node = _file(group, name)
     cls = get_class(node.pop("_target_"))
     others = {f.name: f.default for f in fields(cls) if f.name not in node and f.init}
@@ -134,7 +135,7 @@ def _defaults(group: str, name: str) -> Record:
 
 
 def _file(group: str, name: str) -> Record:
-    """A file of conf/ with those that its defaults list lays under it; its cache as that one's name."""
+    """Return a file of conf/ merged with those in its defaults list; a cache is given by its name."""
     from omegaconf import OmegaConf
 
     node: Any = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
@@ -148,7 +149,7 @@ def _file(group: str, name: str) -> Record:
 
 
 def _plain(value: Any) -> Any:
-    """${oc.select:model.ras.resets,null} -> model.ras.resets or null."""
+    """Convert ${oc.select:model.ras.resets,null} to `model.ras.resets or null`."""
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items() if key != "_target_"}
     if isinstance(value, str):

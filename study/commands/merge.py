@@ -1,8 +1,9 @@
-"""merge=[a,b,...] name=NEW: studies of several machines, or several parts of a grid, as one.
+"""merge=[a,b,...] name=NEW: merge studies of several machines, or several parts of a grid, into one.
 
-Cells of one id are one cell with the samples of all. A cell of another machine has its own id, and its own
-baseline: no speedup is across machines. The sources stay as they are; the new folder has hard links to their
-images where the file system allows it. Tables, plots and reports are made as of any study."""
+Cells with the same id become one cell with the samples of all. A cell of another machine has another id and
+its own baseline, so no speedup is across machines. The sources are unchanged; the new folder contains hard
+links to their images if the file system supports them. Tables, plots and reports are made as for any study.
+"""
 
 import os
 import shutil
@@ -14,8 +15,8 @@ from secrets import token_hex
 from time import time
 
 from fovea.study.commands.command import Command
-from fovea.study.commands.merged import agree, merged
-from fovea.study.commands.run import MISSING, damaged, end, readable, unavailable
+from fovea.study.commands.merged import check_compatible, merged
+from fovea.study.commands.run import MISSING, damaged, end, retry_on_damage, unavailable
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import validated
@@ -29,9 +30,9 @@ from fovea.study.run.progress import Progress
 from fovea.study.store import Store
 from fovea.study.stored import Record, Stored, find
 
-KEPT = ("records", "focus", "traces", "found")  # folders of a cell, beside its images
-PART = ".{}.{}.merging"  # the new folder, by its name and a random one, until all of it is there
-ABANDONED = 60.0  # seconds after which a folder that nobody holds is a killed merge's
+KEPT = ("records", "focus", "traces", "found")  # folders of a cell that are copied besides its images
+PART = ".{}.{}.merging"  # temporary folder: its final name and a random part
+ABANDONED = 60.0  # seconds without activity after which a temporary folder counts as abandoned
 
 
 def run(command: Command) -> int:
@@ -43,11 +44,11 @@ def run(command: Command) -> int:
     studies = _studies(command, results)
     if (folder := Path(expanduser(results)) / name).exists():
         raise Refused(f"name={name}: {folder} is there already; give another name")
-    agree(command.text, studies)
+    check_compatible(command.text, studies)
     record = merged(studies, command.arguments)
     logger = whole(load([text for text in given if text.partition("=")[0].startswith("logger")]))["logger"]
     plan = planned(folder, record, record["config"] | {"logger": logger})
-    from fovea.study.report.report import report  # seconds: nothing is refused from here on
+    from fovea.study.report.report import report  # slow import: after the checks
 
     with Progress() as progress, _private(folder) as part:
         for note in unavailable(plan):
@@ -58,7 +59,7 @@ def run(command: Command) -> int:
             gather(studies, part, record)
             for note in damaged(plan, store, MISSING):
                 progress.say(note)
-            tables, summary = readable(lambda: report(plan, store, record), store, progress, MISSING)
+            tables, summary = retry_on_damage(lambda: report(plan, store, record), store, progress, MISSING)
         _publish(part, folder)
     sources = [str(study.folder) for study in studies]
     return end(plan, Store(folder), tables, summary | {"study": str(folder), "merged": sources})
@@ -66,7 +67,7 @@ def run(command: Command) -> int:
 
 @contextmanager
 def _private(folder: Path) -> Iterator[Path]:
-    """A folder that is this process's alone, beside the one that it is to be; gone unless it became that."""
+    """Create a folder for this process next to the final one; it is removed unless it was renamed to it."""
     for other in folder.parent.glob(PART.format(folder.name, "*")):
         _remove_abandoned(other)
     part = folder.with_name(PART.format(folder.name, token_hex(4)))
@@ -77,7 +78,7 @@ def _private(folder: Path) -> Iterator[Path]:
 
 
 def _remove_abandoned(part: Path) -> None:
-    """What a merge that was killed has left; at one that is under way somebody works."""
+    """Remove what a killed merge has left, unless a process is at work on it."""
     with suppress(OSError):
         last = max([part.stat().st_mtime, *(worker.last_seen for worker in at_work(part))])
         if time() - last > ABANDONED:
@@ -85,7 +86,7 @@ def _remove_abandoned(part: Path) -> None:
 
 
 def _publish(part: Path, folder: Path) -> None:
-    """In one stroke: of several merges under one name the first to be whole has it."""
+    """Rename the folder atomically: of several merges with one name, the first to finish has it."""
     try:
         part.rename(folder)
     except OSError:
@@ -111,7 +112,7 @@ def _studies(command: Command, results: str) -> list[Stored]:
 
 
 def gather(studies: Sequence[Stored], folder: Path, record: Record) -> None:
-    """All cells in one folder, with the record that a rescore can start from."""
+    """Collect all cells in one folder, with a provenance record that a rescore can start from."""
     for study in studies:
         for cell in study.provenance["cells"]:
             _add(Store(study.folder), Store(folder), cell, record["cells"][cell])
@@ -119,7 +120,7 @@ def gather(studies: Sequence[Stored], folder: Path, record: Record) -> None:
 
 
 def _add(source: Store, goal: Store, cell: str, record: Record) -> None:
-    """Refused if both have an image of one key, and not the same."""
+    """Add a cell. Raises Refused if both studies have an image with the same key but different pixels."""
     mine, there = source.samples(cell), goal.samples(cell)
     for key in mine.keys() & there.keys():
         if not _same(source.image(cell, key), goal.image(cell, key)):
@@ -132,7 +133,7 @@ def _add(source: Store, goal: Store, cell: str, record: Record) -> None:
     goal.describe(CellRecord.of(cell_of(cell, record)))
     own, known, now = map(_digests, (mine, there, goal.records(cell)))
     for key, digest in own.items():
-        if digest == now[key] != known.get(key):  # of one that was packed in two ways, the last record's
+        if digest == now[key] != known.get(key):  # if one image was compressed in two ways, the last record's
             goal.image(cell, key).unlink(missing_ok=True)
             _link(source.image(cell, key), goal.image(cell, key))
     goal.forget(cell)
@@ -155,5 +156,5 @@ def _link(file: Path, goal: Path) -> None:
         return
     try:
         os.link(file, goal)
-    except OSError:  # another file system, or one without links
+    except OSError:  # another file system, or no support for hard links
         shutil.copy2(file, goal)

@@ -1,5 +1,5 @@
-"""Several studies as one: whether they can be, by their weights, packages, code, noise, prompts and metrics;
-and their provenance, what they share and what their cells are called together."""
+"""Check whether several studies can be merged, by weights, packages, code, noise, prompts and metrics; and
+combine their provenance and cell labels."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,8 +13,8 @@ from fovea.study.run.provenance import command_line, drawn, git, now
 from fovea.study.store import Store
 from fovea.study.stored import Record, Stored
 
-Fact = tuple[str, str, str]  # of what, its value, in which study
-MOST = 12  # differences that are told
+Fact = tuple[str, str, str]  # name, value, study
+MOST = 12  # differences that are listed
 BULK = ("cells", "samples", "noise", "merged")
 Trait = Callable[[Mapping[str, Any]], str]
 TRAITS: tuple[Trait, ...] = (
@@ -28,14 +28,14 @@ TRAITS: tuple[Trait, ...] = (
 )
 
 
-def agree(argument: str, studies: Sequence[Stored]) -> None:
-    """Refused, with all that differs and the values, where a merged table would mislead."""
+def check_compatible(argument: str, studies: Sequence[Stored]) -> None:
+    """Raise Refused, listing all differences, if a merged table would be misleading."""
     found: dict[str, dict[str, list[str]]] = {}
     for what, value, place in chain.from_iterable(map(_facts, studies)):
         names = found.setdefault(what, {}).setdefault(value, [])
         names += [place] if place not in names else []
     differing = {what: values for what, values in found.items() if len(values) > 1}
-    if differing or (ragged := _ragged(studies)):
+    if differing or (ragged := _unequal_samples(studies)):
         lines = [f"  {what}: {_listed(values)}" for what, values in differing.items()] or ragged
         shown = lines[:MOST] + ([f"  and {len(lines) - MOST} more"] if len(lines) > MOST else [])
         raise Refused("\n".join([f"{argument}: these do not belong in one table, they differ in", *shown]))
@@ -61,7 +61,7 @@ def _of_cell(study: Stored, cell: str, known: Mapping[str, Any]) -> Iterable[Fac
     name, model = str(study.folder), known["model"]
     yield f"weights of {model_name(known)}", str(known["weights"]), name
     for package, version in known["packages"].items():
-        yield package, version.partition("+")[0], name  # the same source built for another device
+        yield package, version.partition("+")[0], name  # without the suffix of builds for another device
     yield f"code of {' with '.join(targets_of(known['method']))}", str(known["code"]), name
     size = f"{known['weights']} at {model['height']} x {model['width']}"
     records = Store(study.folder).samples(cell)
@@ -69,8 +69,8 @@ def _of_cell(study: Stored, cell: str, known: Mapping[str, Any]) -> Iterable[Fac
         yield f"initial noise of {model_name(known)}, {size}, {prompt!r}, seed {seed}", noise, name
 
 
-def _ragged(studies: Sequence[Stored]) -> list[str]:
-    """Cells that would not have the same prompts and seeds as the others."""
+def _unequal_samples(studies: Sequence[Stored]) -> list[str]:
+    """Return a line for each cell that lacks prompts or seeds that other cells have."""
     drawn: dict[str, set[str]] = {}
     for study in studies:
         for cell in study.provenance["cells"]:
@@ -85,7 +85,7 @@ def _ragged(studies: Sequence[Stored]) -> list[str]:
 
 
 def model_name(known: Mapping[str, Any]) -> str:
-    """Of a cell: that of its weights' folder or hub id."""
+    """Return the name of a cell's model: the last part of its folder or hub id."""
     return Path(str(known["model"]["path"])).name
 
 
@@ -94,8 +94,8 @@ def _text(value: Any) -> str:
 
 
 def merged(studies: Sequence[Stored], command: Sequence[str]) -> Record:
-    """The provenance of all of them: what they share as it is, what differs side by side, each one's own in
-    `merged.sources`."""
+    """Return the provenance of the merged study: shared values as they are, different ones side by side, and
+    each study's own in `merged.sources`."""
     records = [study.provenance for study in studies]
     by_size = sorted(records, key=lambda record: -len(record["samples"]))
     samples = {key: sample for record in by_size for key, sample in record["samples"].items()}
@@ -114,19 +114,20 @@ def merged(studies: Sequence[Stored], command: Sequence[str]) -> Record:
         "seeds": seeds,
         "prompts": drawn(samples, records[0]["prompts"]["set"]),
         "config": config,
-        "cells": _complete(named_apart(studies)),
+        "cells": _complete(with_distinct_labels(studies)),
         "samples": samples,
         "merged": {**git(), "sources": sources},
     }
 
 
 def _own(record: Record) -> Record:
-    """What a source's provenance says of it, but for each cell and sample."""
+    """Return a source's provenance without its cells and samples."""
     return {key: value for key, value in record.items() if key not in BULK}
 
 
 def _complete(cells: dict[str, Record]) -> dict[str, Record]:
-    """Baselines first, step reduction last, as in any study. Refused if a baseline is missing."""
+    """Return the cells in the usual order: baselines first, step reduction last. Raises Refused if a baseline
+    is missing."""
     for record in cells.values():
         if record["dense"] not in cells:
             raise Refused(f"merge: the baseline of {record['label']} is in none of these studies")
@@ -139,8 +140,8 @@ def _complete(cells: dict[str, Record]) -> dict[str, Record]:
 
 
 def side_by_side(values: Sequence[Any]) -> Any:
-    """The value that all have; of mappings, one that is missing among them, key by key; else the different
-    ones, as text."""
+    """Return the value that all share. Mappings, with None for a missing one, are combined key by key; other
+    differing values are joined as text."""
     if all(value == values[0] for value in values):
         return values[0]
     if all(isinstance(value, dict | None) for value in values):
@@ -151,9 +152,10 @@ def side_by_side(values: Sequence[Any]) -> Any:
     return " / ".join(dict.fromkeys(str(value) for value in values))
 
 
-def named_apart(studies: Sequence[Stored]) -> dict[str, Record]:
-    """The records of all cells. Several models stand in front of their cells' names, as in a sweep of models;
-    where two names are still the same, the machine follows, or whatever else sets the cells apart."""
+def with_distinct_labels(studies: Sequence[Stored]) -> dict[str, Record]:
+    """Return the records of all cells with distinct labels. If there are several models, their names are put
+    first, as in a sweep of models; labels still equal get the machine, or another trait that differs,
+    appended."""
     cells: dict[str, Record] = {}
     for study in studies:
         for cell, record in study.provenance["cells"].items():
@@ -161,30 +163,30 @@ def named_apart(studies: Sequence[Stored]) -> dict[str, Record]:
     if len({model_name(record) for record in cells.values()}) > 1:
         cells = {cell: _of_model(record) for cell, record in cells.items()}
     for trait in TRAITS:
-        cells = _apart(cells, trait)
+        cells = _add_trait(cells, trait)
     return cells
 
 
 def _of_model(record: Record) -> Record:
     name = model_name(record)
-    if "model" in record["axes"]:  # it stands in front already
+    if "model" in record["axes"]:  # the name is there already
         return record
     series = {"series": f"{name} {record['series']}"} if "series" in record else {}
     return record | series | {"label": f"{name} {record['label']}", "axes": {"model": name} | record["axes"]}
 
 
-def _apart(cells: dict[str, Record], trait: Trait) -> dict[str, Record]:
-    """The trait behind the names that are there more than once, if it differs between them, and behind the
-    series of such cells."""
+def _add_trait(cells: dict[str, Record], trait: Trait) -> dict[str, Record]:
+    """Append the trait to labels that occur more than once, if it differs between them, and to the series of
+    those cells."""
     values: dict[str, list[str]] = {}
     for record in cells.values():
         values.setdefault(record["label"], []).append(trait(record))
-    twice = {label for label, found in values.items() if len(found) > 1 and len(set(found)) > 1}
-    series = {record.get("series") for record in cells.values() if record["label"] in twice}
+    repeated = {label for label, found in values.items() if len(found) > 1 and len(set(found)) > 1}
+    series = {record.get("series") for record in cells.values() if record["label"] in repeated}
     found = {}
     for cell, record in cells.items():
         mark = f" @ {trait(record)}"
-        label = {"label": record["label"] + mark} if record["label"] in twice else {}
+        label = {"label": record["label"] + mark} if record["label"] in repeated else {}
         of = {"series": record["series"] + mark} if record.get("series") in series - {None} else {}
         found[cell] = record | label | of
     return found

@@ -1,23 +1,24 @@
-"""rescore=results/NAME: metrics over the images of a study that was made before.
+"""rescore=results/NAME: score the images of an existing study.
 
-The cells, the samples and their settings are those that its provenance holds. Nothing is generated, and
-neither the model's weights nor the prompt files have to be there. What may be said beside it:
+Cells, samples and settings are those in its provenance. Nothing is generated, and neither the model's weights
+nor the prompt files are needed. Options:
 
     nothing                               the study's own metrics
     metric.NAME.KEY=VALUE                 the same with another setting
-    metric=[...]                          other metrics; one that the study had keeps its settings
-    eval=SUITE                            another suite, as its file has it
+    metric=[...]                          other metrics; those the study had keep their settings
+    eval=SUITE                            another suite, as in its file
     eval.strict=true, cost=..., versus=..., logger=...
 
-Tables, plots and maps are written again; the provenance stays that of the images, with a note `rescored` on
-who scored them."""
+Tables, plots and maps are written again. The provenance stays that of the images, with a note `rescored` on
+how they were scored.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fovea.study.commands.command import Command
-from fovea.study.commands.run import MISSING, damaged, end, readable, unavailable
+from fovea.study.commands.run import MISSING, damaged, end, retry_on_damage, unavailable
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import instantiate, validated
@@ -49,12 +50,12 @@ def run(command: Command) -> int:
         from fovea.study.report.report import report
 
         origin = note(stored, made.config, command.arguments)
-        tables, summary = readable(lambda: report(made, store, origin), store, progress, MISSING)
+        tables, summary = retry_on_damage(lambda: report(made, store, origin), store, progress, MISSING)
     return end(made, store, tables, summary | {"rescored": list(made.metrics)})
 
 
 def plan(study: Path, arguments: Sequence[str]) -> tuple[Plan, dict[str, Any]]:
-    """The study as it was, with the metrics of now; and its provenance."""
+    """Return the study's plan with the new metrics, and its provenance."""
     stored = Stored(study).provenance
     made = planned(study, stored, stored["config"] | _config(stored["config"], arguments))
     if made.settings.versus is not None:
@@ -67,13 +68,13 @@ def plan(study: Path, arguments: Sequence[str]) -> tuple[Plan, dict[str, Any]]:
 
 
 def note(stored: dict[str, Any], config: Node, arguments: Sequence[str]) -> dict[str, Any]:
-    """The provenance of the images, and by what they were scored again."""
+    """Return the images' provenance, with a note on how they were scored again."""
     scored = {"command": command_line(arguments), "time": now(), **git(), "packages": packages()}
     return stored | {"config": config, "rescored": scored}
 
 
 def _config(stored: Node, arguments: Sequence[str]) -> Node:
-    """The groups and keys that a score depends on: the study's own, with what the command line changes."""
+    """Return the config that scores depend on: the study's own, with the command line's changes."""
     given = [text for text in arguments if not text.startswith("rescore=")]
     for text in given:
         if _of(text) not in KEYS:
@@ -98,5 +99,5 @@ def _config(stored: Node, arguments: Sequence[str]) -> Node:
 
 
 def _of(text: str) -> str:
-    """The group or plain key that an argument is of."""
+    """Return the group or plain key of an argument."""
     return text.lstrip("+~").partition("=")[0].split(".")[0]

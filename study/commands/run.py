@@ -1,4 +1,4 @@
-"""No command: a study is planned, made and reported; with plan=true only its plan is told."""
+"""Without a command: plan, run and report a study; with plan=true, only print the plan."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict
@@ -22,7 +22,8 @@ from fovea.study.streams import print_summary
 from fovea.study.workers import Worker
 
 T = TypeVar("T")
-MISSING = "missing here; a run of the study makes them again"  # damaged images where nothing is made
+# what happens to damaged images in commands that generate nothing
+MISSING = "missing here; a run of the study makes them again"
 
 
 def run(arguments: list[str]) -> int:
@@ -45,18 +46,19 @@ def _make_and_report(plan: Plan, store: Store, arguments: list[str], worker: Wor
 
         def made() -> tuple[Any, dict[str, Any]]:
             if lacks(plan, store):
-                start = store.folder / "runs" / f"{store.session}.json"  # whatever becomes of it
+                # written first, in case the run is killed
+                start = store.folder / "runs" / f"{store.session}.json"
                 write_json(start, provenance(plan, arguments, store.session))
                 launcher.make(plan, store, worker, progress)
-                store.refresh(cell.id for cell in plan.cells)  # others made of it, too
-            from fovea.study.report.report import report  # as late as this: it takes seconds
+                store.refresh(cell.id for cell in plan.cells)  # other processes made part of it
+            from fovea.study.report.report import report  # deferred: the import takes seconds
 
             with worker.holding(REPORT):
                 progress.say("scoring and reporting")
                 store.index(cell.id for cell in plan.cells)
                 return report(plan, store, provenance(plan, arguments, store.session))
 
-        tables, summary = readable(made, store, progress, "made again")
+        tables, summary = retry_on_damage(made, store, progress, "made again")
     return end(plan, store, tables, summary)
 
 
@@ -71,8 +73,8 @@ def _others(worker: Worker) -> list[str]:
 
 
 def damaged(plan: Plan, store: Store, then: str) -> list[str]:
-    """One line of the images that are not what was recorded of them, and one of records that are none: they
-    count as missing. then: what becomes of them."""
+    """Return a note on images that differ from their records, and one on invalid records: they count as
+    missing. then: what happens to them."""
     cells = [cell.id for cell in plan.cells]
     found, broken = store.verify(cells), store.broken(cells)
     images = [f"{file}{_and_more(found)}: not readable, or not the image that was recorded" for file in found]
@@ -88,9 +90,9 @@ def _and_more(found: Collection[Any]) -> str:
     return f" and {len(found) - 1} more" if len(found) > 1 else ""
 
 
-def readable(work: Callable[[], T], store: Store, progress: Progress, then: str) -> T:
-    """The work, done again without an image that turns out not to be readable, though its file is as it was
-    written. Refused where one is made and cannot be read again."""
+def retry_on_damage(work: Callable[[], T], store: Store, progress: Progress, then: str) -> T:
+    """Run `work`, repeating it without any image that turns out to be unreadable although its file is
+    unchanged. Raises Refused if an image is unreadable again after it was made again."""
     known: set[Path] = set()
     while True:
         try:
@@ -104,8 +106,8 @@ def readable(work: Callable[[], T], store: Store, progress: Progress, then: str)
 
 
 def foreseen(plan: Plan) -> list[str]:
-    """Baselines that are not their model card's, and methods that let every step run, whatever the model
-    gives: few-step models leave them none."""
+    """Return notes on baselines that differ from their model card, and on methods that skip no step at the
+    model's number of steps: few-step models leave them none to skip."""
     out = [f"{c.label} is not the model card's: {c.unlike_card}" for c in plan.cells if c.unlike_card]
     for cell in plan.cells:
         if cell.role != "method" or cell.off:
@@ -123,8 +125,8 @@ def unavailable(plan: Plan) -> list[str]:
 
 
 def other_report(plan: Plan) -> list[str]:
-    """A folder has one report. Cells of another study in it keep their images and lose their rows; of those
-    that are called as cells of this one it is told what has changed."""
+    """Return a note if the folder holds another study's report, which will be overwritten. Cells that leave
+    the table keep their images; for labels that remain, what has changed is named."""
     cells, named = ({getattr(cell, key): cell for cell in plan.cells} for key in ("id", "label"))
     before = Stored(plan.folder).reported.get("cells", {})
     left = {known["label"]: known for cell, known in before.items() if cell not in cells}
@@ -137,7 +139,7 @@ def other_report(plan: Plan) -> list[str]:
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """What of a cell's identity is another one: settings, weights, code, packages, machine."""
+    """Yield the parts of a cell's identity that differ: settings, weights, code, packages, machine."""
     for key, value in now.items():
         known = before.get(key)
         if key in ("model", "method") and isinstance(known, Mapping):
@@ -153,8 +155,8 @@ def _too_few(plan: Plan) -> list[str]:
 
 
 def end(plan: Plan, store: Store, tables: Iterable[Table], summary: dict[str, Any]) -> int:
-    """How every command ends that makes a report: the tables, the log, one JSON object. The exit code: 3 if a
-    cell failed or lacks images."""
+    """Finish a command that makes a report: print the tables, run the logger, print the JSON summary. Returns
+    the exit code: 3 if a cell failed or lacks images."""
     console = terminal()
     for table in tables:
         print_table(table, console)
@@ -164,7 +166,7 @@ def end(plan: Plan, store: Store, tables: Iterable[Table], summary: dict[str, An
 
 
 def preview(plan: Plan) -> int:
-    """The cells, what is done, how long the rest takes. Nothing is made, not even a folder."""
+    """Print the cells, what is done, and the time for the rest. Nothing is created, not even a folder."""
     store, n = Store(plan.folder), len(plan.samples)
     store.check()
     missing = damaged(plan, store, "a run makes them again")
@@ -191,7 +193,7 @@ def preview(plan: Plan) -> int:
 
 
 def _forecast(plan: Plan, console: Any) -> dict[str, Any]:
-    """Told, and given as data, where a GPU is named for it."""
+    """Print the forecast and return it as data, if a GPU is named."""
     if plan.gpu is None:
         return {}
     from fovea.study.report import forecast
@@ -208,8 +210,8 @@ def _needs(plan: Plan) -> list[str]:
 
 
 def known_cost(results: Path, cell: Cell) -> float | None:
-    """Seconds per image of this very cell, from any study in the folder: an id says the same machine and
-    settings."""
+    """Return the seconds per image of this cell, from any study in the folder: an equal id means the same
+    machine and settings."""
     batches = {}
     for folder in results.glob(f"*/cells/{cell.id}"):
         batches |= Store(folder.parent.parent).samples(cell.id).batches

@@ -1,5 +1,4 @@
-"""show=FOLDER: the table of a study again, from what lies in its folder; show= alone: which studies there
-are."""
+"""show=FOLDER: print the table of a study from its files; show= alone: list the studies."""
 
 from os.path import expanduser, isdir
 from pathlib import Path
@@ -20,7 +19,7 @@ from fovea.study.streams import print_summary
 def run(command: Command) -> int:
     results = command.results
     if not command.value or _holds_studies(Path(command.value)):
-        return every(command)
+        return list_studies(command)
     study = find(command.text, command.value, results)
     if study.fault:
         raise Refused(f"{command.text}: {study.fault}")
@@ -34,7 +33,7 @@ def run(command: Command) -> int:
 
 
 def _against(study: Stored, versus: str) -> Table | None:
-    # seconds, only where they are asked for
+    # deferred: these imports take seconds
     from fovea.study.analysis.contrasts import against, of_study
     from fovea.study.report.comparisons import contrast_table
 
@@ -43,8 +42,8 @@ def _against(study: Stored, versus: str) -> Table | None:
     return contrast_table(against(of_study(study), of_study(study), versus), study.random_weights)
 
 
-def every(command: Command) -> int:
-    """The studies below a folder, the newest last."""
+def list_studies(command: Command) -> int:
+    """List the studies below a folder, newest last."""
     command.allow("results")
     folder = command.value if command.name == "show" else ""
     results = Path(expanduser(folder or command.results))
@@ -78,7 +77,7 @@ def _row(study: Stored) -> dict[str, Any]:
 
 
 def summary(study: Stored) -> dict[str, Any]:
-    """As run.py prints it last when the study is made."""
+    """Return the same JSON summary as when the study is run."""
     done, planned = study.done
     return {
         "study": str(study.folder),
@@ -118,20 +117,20 @@ def _print(study: Stored, pairs: Table | None) -> None:
 
 
 def _under_way(study: Stored) -> list[str]:
-    """While somebody works on it: how far it is, by whom, and how long the rest takes."""
+    """Return, if someone works on the study, its progress, the workers and the remaining time."""
     store, known = Store(study.folder), study.provenance
     at_work = active_workers(store, known["cells"])
     if not at_work:
         return []
     starts = (read_json(study.folder / "runs" / f"{one.session}.json") for one in at_work)
-    known = next(filter(None, starts), known)  # of what is made now, which may be more than was reported
+    known = next(filter(None, starts), known)  # the running plan may be larger than the reported one
     cells, keys = known["cells"], known["samples"]
     there = {cell: store.samples(cell).only(keys) for cell in cells}
     left = {cell: len(keys) - len(found) for cell, found in there.items()}
     cost = {cell: seconds_per_image(found.batches.values()) for cell, found in there.items()}
     timed = [seconds for seconds in cost.values() if seconds is not None]
     time_left = "time unknown"
-    if timed:  # cells that were not begun are taken to cost what the others do
+    if timed:  # cells without timings are assumed to cost as much as the others on average
         cost = {cell: fmean(timed) if seconds is None else seconds for cell, seconds in cost.items()}
         time_left = f"about {clock(seconds_left(left, cost, at_work))} left"
     total = len(keys) * len(cells)
@@ -139,14 +138,14 @@ def _under_way(study: Stored) -> list[str]:
 
 
 def tables(study: Stored, pairs: Table | None = None) -> list[Table]:
-    """As they were written; of a study whose tables another version wrote, the figures of its records. pairs:
-    stands in for those that were written."""
+    """Return the tables as written, or plain figures from the records if another version wrote them. pairs:
+    replaces the stored comparisons."""
     from fovea.study.report.comparisons import contrast_table, in_short
 
     found = formats.read(study.folder / "table.parquet") or _plain(study)
     others = (formats.read(study.folder / f"{name}.parquet") for name in ("contrasts", "published"))
     written, beside = others
-    if written is None and pairs is None and study.samples:  # of a study from before there were any
+    if written is None and pairs is None and study.samples:  # a study made before contrasts were stored
         from fovea.study.analysis.contrasts import controlled, of_study
 
         written = contrast_table(controlled(of_study(study)), study.random_weights)
@@ -166,7 +165,7 @@ def _plain(study: Stored) -> Table | None:
 
 
 def origin(study: Stored) -> list[str]:
-    """Where and when it was made, in a few lines."""
+    """Return a few lines on where and when the study was made."""
     record = study.provenance
     machine, packages = record.get("machine") or {}, record.get("packages") or {}
     device = machine.get("gpu") or machine.get("name") or machine.get("cpu") or machine.get("device")

@@ -119,9 +119,7 @@ class Runner:
         for i, batch in enumerate(self.rounds(todo)):
             missing = {c: keys & {s.key for s in batch} for c, keys in todo.items()}
             timed = {cell.dense for cell in lacking if missing[cell.id]}
-            compared: set[str] = (
-                set()
-            )  # baselines of the cells made in this batch: they run even after time_limit
+            compared: set[str] = set()  # baselines of cells made in this batch: run even after time_limit
             for cell in turn(cells, i):
                 own = missing.get(cell.id, set())
                 if self.out_of_time and cell.id not in compared:
@@ -155,7 +153,7 @@ class Runner:
 
     def _prepare(self, loaded: Loaded, cells: Sequence[Cell], samples: Collection[str]) -> Iterator[Event]:
         """Warm up and trace the cells that need it. Traces are of the study's first samples, and are made
-        with the shard that contains them."""
+        with their shard or after it."""
         cold = [cell for cell in cells if cell.id not in loaded.warm]
         yield from map(Message, sorted({why for cell in cold if (why := self.truncated(loaded, cell))}))
         for cell in cells:
@@ -185,8 +183,8 @@ class Runner:
                 yield batch
 
     def guarded(self, cell: Cell, work: Callable[[], list[Event]]) -> Iterator[Event]:
-        """Run `work`, and turn any exception into the cell's failure, SystemExit included; but let Unwritable
-        (a full disk) end the run."""
+        """Run `work`. Any exception, SystemExit included, becomes the cell's failure, except
+        KeyboardInterrupt and Unwritable (for example a full disk)."""
         try:
             with limited(self.plan.settings.cell_timeout):
                 events = work()

@@ -167,7 +167,7 @@ def layout(at: Tensor, grid: tuple[int, int]) -> Layout:
     four = token.unflatten(1, (rows // 2, 2, columns // 2, 2))
     coarse = (four[:, :, :1, :, 1:] < 0).expand_as(
         four
-    )  # no token to the right of the first of four: it represents them all
+    )  # no token right of the first: it represents all four
     token = torch.where(coarse, four[:, :, :1, :, :1], four)
     return Layout(token.flatten(1), 1 + coarse.long().flatten(1))
 

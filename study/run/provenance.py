@@ -70,9 +70,9 @@ def check_worker(plan: Plan) -> None:
             if own != known
         ]
         if differing:
-            differences = "; ".join(differing)
+            found = "; ".join(differing)
             raise Refused(
-                f"{cell.label}: {platform.node()} would make another cell ({differences}): all nodes need the same "
+                f"{cell.label}: {platform.node()} would make another cell ({found}): all nodes need the same "
                 "environment, code and weights"
             )
 

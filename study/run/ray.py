@@ -119,7 +119,8 @@ class Cluster:
         self.streams[stream] = made
 
     def next(self, stream: Any, worker: "Worker", again: Callable[[], None]) -> "Iterator[Event]":
-        """Yield a worker's next event, if any. A lost worker's shards are released."""
+        """Yield a worker's next event, if any. If the worker is lost, its shards are released and another is
+        started while retries remain."""
         try:
             event = self.ray.get(next(stream))
         except StopIteration:

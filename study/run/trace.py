@@ -89,9 +89,8 @@ def save(store: Store, cell: str, traces: Mapping[str, Trace]) -> None:
         kept |= {
             name: np.asarray(kind(value)) for name, (value, kind) in optional.items() if value is not None
         }
-        grid = {
-            "grid": "x".join(map(str, trace.grid))
-        }  # a single entry, because safetensors writes several in arbitrary order
+        # a single entry: safetensors writes several in arbitrary order
+        grid = {"grid": "x".join(map(str, trace.grid))}
         write(path(store, cell, key), serialised(kept, grid))
 
 
