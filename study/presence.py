@@ -29,7 +29,7 @@ DOOR, REPORT = "door", "report"  # leases that are not shards: to join, and to w
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """What a worker's file says about it.
+    """A worker, as its file describes it.
 
     id: random id of the worker.
     plan: digest of what it makes. Other processes with the same digest may join; None if it works alone.

@@ -44,7 +44,8 @@ def lasting() -> None:
 
 
 def _tolerant(number: int, given: TextIO | None) -> TextIO:
-    """given: the stream as the interpreter opened it; None if the descriptor was closed."""
+    """Return a text stream to a descriptor that drops data it cannot write. given: the stream as the
+    interpreter opened it; None if the descriptor was closed."""
     raw = TolerantFile(number, "w", closefd=False)
     encoding = given.encoding if given else "utf-8"
     lines, through = raw.isatty() or number == 2, bool(getattr(given, "write_through", False))

@@ -30,7 +30,7 @@ from fovea.study.presence import (
     read,
 )
 
-POLL = 0.05  # seconds between tries at a lease that is held for moments
+POLL = 0.05  # seconds between attempts to take a lease that is held briefly
 TRIES = 100  # attempts to write into a folder that other processes create and remove
 
 
@@ -199,7 +199,7 @@ class Worker:
                     stream.flush()
                     part.rename(self._waiting)
                 except FileNotFoundError:
-                    # the last worker to leave removed the folder, or a worker alone in it this file
+                    # another process removed the folder on leaving, or this temporary file on starting
                     time.sleep(POLL)
                     continue
                 except OSError as error:

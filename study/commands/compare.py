@@ -16,7 +16,7 @@ from fovea.study.config.instantiate import validated
 from fovea.study.config.schema import Settings
 from fovea.study.files import write
 from fovea.study.picture import Damaged, same
-from fovea.study.plan.plan import OF_RUN
+from fovea.study.plan.plan import ACTION_KEYS
 from fovea.study.report.formats import literal, markdown
 from fovea.study.report.terminal import print_table, print_text, terminal
 from fovea.study.stored import Record, Stored, find, rounded
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 Pairs = list[tuple[Record, Record]]
 Images = dict[str, tuple[int, int]]  # by label: identical images, and all
 PLAIN = ("commit", "dirty", "python", "system", "threads", "random_weights")
-OF_NO_FIGURE = OF_RUN | {"results", "launcher", "logger", "sweep"}  # keys of the config that affect no figure
-OF_MOMENT = {"load_average"}  # changing state of the machine
-MOST = 4  # cells named in a line
+IRRELEVANT_KEYS = ACTION_KEYS | {"results", "launcher", "logger", "sweep"}  # affect no result
+VOLATILE = {"load_average"}  # changing state of the machine
+MAX_NAMED = 4  # cells named in a line
 
 
 def run(command: Command) -> int:
@@ -154,7 +154,8 @@ def find_differences(a: Stored, b: Stored, pairs: Pairs) -> dict[str, tuple[Any,
         cells = [(_cell(a, p).get(part), _cell(b, q).get(part), q["label"]) for p, q in pairs]
         for before, after in dict.fromkeys((p, q) for p, q, _ in cells if p != q):
             labels = [label for p, q, label in cells if (p, q) == (before, after)]
-            names = [*labels[:MOST], *([f"{len(labels) - MOST} more"] if len(labels) > MOST else [])]
+            unnamed = len(labels) - MAX_NAMED
+            names = [*labels[:MAX_NAMED], *([f"{unnamed} more"] if unnamed > 0 else [])]
             found[f"{part} of {', '.join(names)}"] = (before, after)
     other, shared = _noise(a, b, pairs)
     if other:
@@ -178,8 +179,8 @@ def _same(a: Path, b: Path) -> bool:
 
 
 def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
-    config = {key: value for key, value in record.get("config", {}).items() if key not in OF_NO_FIGURE}
-    machine = {key: v for key, v in (record.get("machine") or {}).items() if key not in OF_MOMENT}
+    config = {key: value for key, value in record.get("config", {}).items() if key not in IRRELEVANT_KEYS}
+    machine = {key: v for key, v in (record.get("machine") or {}).items() if key not in VOLATILE}
     prompts = record.get("prompts") or {}
     return {
         **{key: record.get(key) for key in PLAIN},

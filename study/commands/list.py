@@ -21,7 +21,7 @@ from fovea.study.report.terminal import print_lines, print_text, terminal
 from fovea.study.streams import print_summary
 
 Record = dict[str, Any]
-LONG = 120  # characters of a line on what something is, from which its first sentence must do
+LONG = 120  # characters above which a description is cut to its first sentence
 FOLDERS = {
     "models": "model",
     "methods": "method",
@@ -103,7 +103,7 @@ def head(group: str, name: str) -> str:
     text = (CONF / group / f"{name}.yaml").read_text("utf-8").splitlines()
     lines = [line.lstrip("#").removeprefix(" ") for line in takewhile(lambda t: t.startswith("#"), text)]
     first, *rest = [line for line in lines if line and not line.startswith("@package")] or [""]
-    for line in takewhile(lambda line: line[0].islower(), rest):  # a command is indented
+    for line in takewhile(lambda line: line[0].islower(), rest):  # commands are indented and left out
         first = first if first.endswith(".") else f"{first} {line}"
     return first.partition(". ")[0] + "." if len(first) > LONG and ". " in first else first
 

@@ -14,7 +14,7 @@ from fovea.study.store import Store
 from fovea.study.stored import Record, Stored
 
 Fact = tuple[str, str, str]  # name, value, study
-MOST = 12  # differences that are listed
+MAX_LISTED = 12  # differences that are listed
 BULK = ("cells", "samples", "noise", "merged")
 Trait = Callable[[Mapping[str, Any]], str]
 TRAITS: tuple[Trait, ...] = (
@@ -35,9 +35,10 @@ def check_compatible(argument: str, studies: Sequence[Stored]) -> None:
         names = found.setdefault(what, {}).setdefault(value, [])
         names += [place] if place not in names else []
     differing = {what: values for what, values in found.items() if len(values) > 1}
-    if differing or (ragged := _unequal_samples(studies)):
-        lines = [f"  {what}: {_listed(values)}" for what, values in differing.items()] or ragged
-        shown = lines[:MOST] + ([f"  and {len(lines) - MOST} more"] if len(lines) > MOST else [])
+    lines = [f"  {what}: {_listed(values)}" for what, values in differing.items()]
+    if lines := lines or _unequal_samples(studies):
+        unlisted = len(lines) - MAX_LISTED
+        shown = lines[:MAX_LISTED] + ([f"  and {unlisted} more"] if unlisted > 0 else [])
         raise Refused("\n".join([f"{argument}: these do not belong in one table, they differ in", *shown]))
 
 

@@ -144,7 +144,7 @@ def _at_scale(named: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
 
 @cache
 def _hydra(named: tuple[str, ...], file: str | None = "config") -> tuple[DictConfig, dict[str, str]]:
-    """file: the file of conf/ to start from; None for no file."""
+    """Compose with Hydra. file: the file of conf/ to start from; None for no file."""
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config = compose(file, list(named), return_hydra_config=True)

@@ -28,10 +28,10 @@ from fovea.study.config.errors import Refused, as_text, first_line, nearest
 from fovea.study.config.groups import OPTIONAL, SHORT, groups, options
 
 GRID = "sweep.grid."
-OF_CELLS = ("model", "method", "cache")  # groups that may differ between a study's cells
-LONGEST_WORD = 20_000  # characters of an argument; Hydra needs half a minute for 100,000
-DEEPEST = 20  # nested lists and nodes
-MOST_VALUES = 10_000  # of one key in a sweep
+VARYING_GROUPS = ("model", "method", "cache")  # groups that may differ between a study's cells
+MAX_LENGTH = 20_000  # characters of an argument; Hydra needs half a minute for 100,000
+MAX_DEPTH = 20  # nested lists and nodes
+MAX_VALUES = 10_000  # of one key in a sweep
 QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 PLAIN = re.compile(r"[\w/\-+.$%*@?|: ]*", re.ASCII)  # text that Hydra accepts without quotes
 TEXTS = ("name", "prompts", "results")
@@ -45,7 +45,7 @@ ONE_LIST = {
 
 @dataclass(frozen=True)
 class Overrides:
-    """What a command line sets.
+    """The settings of a command line.
 
     groups: the files chosen.
     keys: the keys set to one value.
@@ -84,10 +84,10 @@ def parse(overrides: tuple[str, ...]) -> Overrides:
 def parse_one(text: str) -> Override:
     """Parse one argument. Raises Refused, with the correct syntax, if Hydra cannot parse it; overlong
     arguments are rejected unparsed."""
-    if len(text) > LONGEST_WORD:
-        raise Refused(f"{as_text(text)}: an argument of {len(text):,} characters; allowed: {LONGEST_WORD:,}")
-    if _depth(text) > DEEPEST:
-        raise Refused(f"{as_text(text)}: lists and nodes deeper than {DEEPEST} in one another")
+    if len(text) > MAX_LENGTH:
+        raise Refused(f"{as_text(text)}: an argument of {len(text):,} characters; allowed: {MAX_LENGTH:,}")
+    if _depth(text) > MAX_DEPTH:
+        raise Refused(f"{as_text(text)}: lists and nodes deeper than {MAX_DEPTH} in one another")
     if (key := _duplicate_key(text)) is not None:
         raise Refused(f"{as_text(text)}: {as_text(key)} is there twice in one node")
     try:
@@ -140,12 +140,12 @@ def quoted(override: Override) -> str:
 def why_fixed(key: str) -> str | None:
     """Return why a key cannot differ between cells; None if it can."""
     root = key.split(".")[0]
-    if root in OF_CELLS:
+    if root in VARYING_GROUPS:
         return None
     hint = f"; {ONE_LIST[root]}" if root in ONE_LIST else ""
     if key in TEXTS:
         hint = f"; a value that holds a comma stands in quotes, \"{key}='a,b'\""
-    return f"every cell has the same {root}, only {', '.join(OF_CELLS)} and their keys can differ{hint}"
+    return f"every cell has the same {root}, only {', '.join(VARYING_GROUPS)} and their keys can differ{hint}"
 
 
 def _reject_unsupported(override: Override) -> None:
@@ -171,15 +171,15 @@ def _values(override: Override) -> list:
     if not override.is_sweep_override():
         return _grid_values(override)
     try:
-        values = [_plain(value) for value in islice(override.sweep_iterator(), MOST_VALUES + 1)]
+        values = [_plain(value) for value in islice(override.sweep_iterator(), MAX_VALUES + 1)]
     except (HydraException, ValueError, OverflowError) as error:
         raise Refused(f"{quoted(override)}: {first_line(error)}") from None
     if isinstance(override.value(), RangeSweep):  # rounded: the third of range(0.1,0.5,0.1) is 0.3
         values = [float(f"{value:.12g}") if isinstance(value, float) else value for value in values]
     if not values:
         raise Refused(f"{quoted(override)}: gives no value")
-    if len(values) > MOST_VALUES:
-        raise Refused(f"{quoted(override)}: a key takes at most {MOST_VALUES:,} values")
+    if len(values) > MAX_VALUES:
+        raise Refused(f"{quoted(override)}: a key takes at most {MAX_VALUES:,} values")
     if key_of(override) in groups():
         check_options(key_of(override), values)
     return values

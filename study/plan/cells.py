@@ -20,7 +20,8 @@ from fovea.study.plan.points import Baseline, Names, Point, assignments, points
 GENERATION = ("height", "width", "steps", "guidance", "negative", "max_sequence_length")
 # settings of how the model is fitted into memory and run, with their defaults
 FITTED = {"offload": "none", "compile": "none", "quantize": "none", "attention": "auto"}
-OF_MODEL = re.compile(r"\$\{(oc\.select:)?model\.[\w.]+(,[^${}]*)?\}")  # resolved from the model's keys alone
+# an interpolation that is resolved from the model's keys alone
+MODEL_REFERENCE = re.compile(r"\$\{(oc\.select:)?model\.[\w.]+(,[^${}]*)?\}")
 Node = dict[str, Any]
 
 
@@ -161,7 +162,7 @@ def _variant(overrides: Sequence[str], point: Point) -> Variant:
         set_key(config, key, value)
     model, checkpoint = full_model(resolved(config.model))
     method, made = resolved(config.method), None
-    if not OF_MODEL.sub("", OmegaConf.to_yaml(config.method)).count("${"):
+    if not MODEL_REFERENCE.sub("", OmegaConf.to_yaml(config.method)).count("${"):
         try:
             made = instantiate(method, "method", "fovea.methods")
         except Refused as error:  # a point may still supply what is missing

@@ -79,8 +79,8 @@ def code(model: Mapping[str, Any], method: Mapping[str, Any]) -> str:
 
 @cache
 def _code(family: str, further: tuple[str, ...], targets: tuple[str, ...]) -> str:
-    """Of the model families, only the model's own and those it builds on are included; modules that list all
-    families would add the others."""
+    """Hash the source of the modules followed. Of the model families, only the model's own and those it
+    builds on are included; modules that list all families would add the others."""
     found = followed(f"fovea.models.{family}", FOLLOWED)
     listed = [name for package, name in imported(source(FAMILIES)) if package == "fovea.models"]
     others = {f"fovea.models.{name}" for name in listed} - found

@@ -17,10 +17,10 @@ from fovea.study.files import read_json
 from fovea.study.plan import fingerprint
 from fovea.study.plan.cells import GENERATION, Cell, Node, cells, full_model
 
-OF_RUN = {"name", "plan", *COMMANDS}  # keys that select an action and do not define the study
+ACTION_KEYS = {"name", "plan", *COMMANDS}  # keys that select an action and do not define the study
 # keys that may differ between the processes of a study
-OF_PROCESS = {"results", "launcher", "logger", "cell_timeout", "time_limit", "retry"}
-MOST = 128  # approximate number of shards per model: few enough to search for a free one quickly
+PROCESS_KEYS = {"results", "launcher", "logger", "cell_timeout", "time_limit", "retry"}
+MAX_SHARDS = 128  # approximate number of shards per model: few enough to search for a free one quickly
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Plan:
     @property
     def digest(self) -> str:
         """Equal for all processes that make and report the same study, however they run."""
-        shared = {key: value for key, value in self.config.items() if key not in OF_RUN | OF_PROCESS}
+        shared = {key: value for key, value in self.config.items() if key not in ACTION_KEYS | PROCESS_KEYS}
         return fingerprint.digest([shared, [c.id for c in self.cells], [s.key for s in self.samples]])
 
     @property
@@ -110,7 +110,7 @@ def planned(folder: Path, record: Mapping[str, Any], config: Node) -> Plan:
     record: its provenance.
     config: its config with the metrics to use now.
     """
-    names = {f.name for f in fields(Settings)} - OF_RUN
+    names = {f.name for f in fields(Settings)} - ACTION_KEYS
     plain = {key: value for key, value in config.items() if key in names}
     return Plan(
         validated(Settings, plain | {"results": str(folder.parent)}),
@@ -235,7 +235,7 @@ def shards(plan: Plan) -> list[Shard]:
     method is favoured."""
     keys, size = [s.key for s in plan.samples], plan.settings.batch
     batches = math.ceil(len(keys) / size)
-    block = size * 2 * math.ceil(batches / (2 * MOST))
+    block = size * 2 * math.ceil(batches / (2 * MAX_SHARDS))
     parts = [tuple(keys[first : first + block]) for first in range(0, len(keys), block)]
     groups = [tuple(cell.id for cell in cells) for cells in by_loading(plan.cells)]
     return [Shard(ids, part, fingerprint.digest([ids, part])) for ids in groups for part in parts]

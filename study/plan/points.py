@@ -14,7 +14,7 @@ from fovea.study.config.groups import SHORT
 from fovea.study.config.overrides import why_fixed
 from fovea.study.config.schema import Sweep
 
-MOST = 100_000  # points of a sweep
+MAX_POINTS = 100_000  # points of a sweep
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ def points(sweep: Sweep) -> list[Point]:
             raise Refused(f"sweep: {key}: {why}")
         if key in grid and any(key in point for point in written):
             raise Refused(f"sweep: {key} is set by both the grid and a point; leave it out of one")
-    if (count := prod(map(len, grid.values())) * len(written)) > MOST:
+    if (count := prod(map(len, grid.values())) * len(written)) > MAX_POINTS:
         sizes = ", ".join(f"{len(values):,} of {key}" for key, values in grid.items())
-        raise Refused(f"sweep: {count:,} points, {sizes}; a study has at most {MOST:,}")
+        raise Refused(f"sweep: {count:,} points, {sizes}; a study has at most {MAX_POINTS:,}")
     rows = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     return [_point(row, extra) for row in rows for extra in written]
 
@@ -102,7 +102,7 @@ def canonical(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Baseline:
-    """How a baseline and its step reduction are named.
+    """The name of a baseline and of its step reduction.
 
     model: name of the model, if several are swept.
     keys: the swept keys of the model.

@@ -6,19 +6,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Message:
+    """Text to show."""
+
     text: str
 
 
 @dataclass(frozen=True)
 class Joined:
-    """worker: id of the process among those at work."""
+    """A worker joined. worker: its id among those at work."""
 
     worker: str
 
 
 @dataclass(frozen=True)
 class Started:
-    """images: number of images to make, by cell id."""
+    """The work started. images: number of images to make, by cell id."""
 
     images: Mapping[str, int]
 
@@ -37,7 +39,7 @@ class Remaining:
 
 @dataclass(frozen=True)
 class WarmedUp:
-    """seconds: of one image."""
+    """A cell's warm-up is done. seconds: of one image."""
 
     cell: str
     seconds: float
@@ -45,7 +47,7 @@ class WarmedUp:
 
 @dataclass(frozen=True)
 class Made:
-    """seconds: of all these images, including text encoding and decoding."""
+    """A batch is done. seconds: of all these images, including text encoding and decoding."""
 
     cell: str
     label: str
@@ -55,6 +57,8 @@ class Made:
 
 @dataclass(frozen=True)
 class Failed:
+    """A cell failed."""
+
     cell: str
     label: str
     why: str

@@ -31,7 +31,7 @@ from fovea.study.run.observe import Tracing
 from fovea.study.run.writing import BackgroundWriter
 from fovea.study.store import Store
 
-MESSAGE, TRACEBACK = 2_000, 20_000  # maximum number of characters stored of a failure
+MAX_MESSAGE, MAX_TRACEBACK = 2_000, 20_000  # maximum number of characters stored of a failure
 
 
 def run_shard(plan: Plan, cells: Collection[str], samples: Collection[str], store: Store) -> Iterator[Event]:
@@ -203,8 +203,8 @@ class Runner:
             cell=cell.id,
             time=now(),
             type=storable(type(error).__name__, 100),
-            message=storable(_message(error), MESSAGE),
-            traceback=storable("".join(traceback.format_exception(error)), TRACEBACK),
+            message=storable(_message(error), MAX_MESSAGE),
+            traceback=storable("".join(traceback.format_exception(error)), MAX_TRACEBACK),
         )
         self.store.append(failure)
         return Failed(cell.id, cell.label, f"{failure.type}: {failure.message}")

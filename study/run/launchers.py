@@ -1,5 +1,5 @@
-"""Where cells run. A launcher is open while a study runs. It plans the study where it will run, since a
-cell's identity includes the machine, and starts any number of processes that join and take shards."""
+"""Launchers: where cells run. A launcher is open while a study runs. It plans the study where it will run,
+since a cell's identity includes the machine, and starts any number of processes that join and take shards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

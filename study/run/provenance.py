@@ -20,7 +20,7 @@ from fovea.study.plan.plan import Plan
 from fovea.study.records import VERSION, StudyRecord
 from fovea.study.store import Store
 
-OF_CELL = ("label", "role", "series", "axes", "dense", "off", "unlike_card")
+CELL_FIELDS = ("label", "role", "series", "axes", "dense", "off", "unlike_card")
 FIRST = (
     "torch",
     "diffusers",
@@ -102,7 +102,7 @@ def drawn(keys: Iterable[str], of: Mapping[str, Any]) -> dict[str, Any]:
 
 def described(cell: Cell) -> dict[str, Any]:
     """Return everything about a cell but its id; `plan.cell_of` is the inverse."""
-    return {key: getattr(cell, key) for key in OF_CELL} | cell.identity
+    return {key: getattr(cell, key) for key in CELL_FIELDS} | cell.identity
 
 
 def git() -> dict[str, Any]:
