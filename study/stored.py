@@ -156,10 +156,8 @@ class Stored:
         """The numbers of finished and of planned cells, by the table or else by the images on disk."""
         if self.records:
             return sum(r["n"] == r["planned"] for r in self.records), len(self.records)
-        wanted, store = set(self.provenance["samples"]), Store(self.folder)
-        return sum(wanted <= set(store.samples(cell)) for cell in self.provenance["cells"]), len(
-            self.provenance["cells"]
-        )
+        wanted, cells, store = set(self.provenance["samples"]), self.provenance["cells"], Store(self.folder)
+        return sum(wanted <= set(store.samples(cell)) for cell in cells), len(cells)
 
     @cached_property
     def made(self) -> str:

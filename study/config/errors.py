@@ -39,8 +39,7 @@ def _shortened_middle(text: str, most: int) -> str:
 
 def as_text(value: Any) -> str:
     """Return a value as messages quote it: YAML's null, true and false, and at most LONGEST characters."""
-    words = [word for one, word in ((None, "null"), (True, "true"), (False, "false")) if value is one]
-    text = words[0] if words else str(value)
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
