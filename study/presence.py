@@ -11,8 +11,7 @@ A worker counts as lost if it ran under this kernel (same boot) and its file is 
 file has not been touched for PATIENCE seconds. The observer measures that time with its own monotonic clock
 and compares no wall-clock times, so a clock that jumps takes no work from anyone. Renaming the file of a lost
 worker succeeds for only one process, and that one removes its leases. IDs are never reused. Leases do not
-need flock; it only shows at once what would otherwise be known after PATIENCE seconds.
-"""
+need flock; it only shows at once what would otherwise be known after PATIENCE seconds."""
 
 import fcntl
 import json

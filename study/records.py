@@ -2,8 +2,7 @@
 columns (`Finished`).
 
 `VERSION` is the version of the whole layout (study/store.py) and is stored in the records of studies and
-cells. Records of another version are refused by name, never guessed at.
-"""
+cells. Records of another version are refused by name, never guessed at."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence

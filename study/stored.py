@@ -72,8 +72,7 @@ class Stored:
     samples: one record per image and cell.
     traces: one record per step of some images.
 
-    Each is empty if its file does not exist.
-    """
+    Each is empty if its file does not exist."""
 
     folder: Path
 
@@ -125,7 +124,6 @@ class Stored:
 
     @cached_property
     def by_cell(self) -> dict[str, list[Record]]:
-        """The samples of each cell."""
         found: dict[str, list[Record]] = {}
         for record in self.samples:
             found.setdefault(record["cell"], []).append(record)

@@ -159,7 +159,6 @@ class Worker:
                 self._remove(file, who)
 
     def remove_lost(self, who: str) -> None:
-        """Remove a worker that is known to be lost."""
         self._remove(self.folder / f"{who}.worker", who)
 
     def _remove(self, file: Path, who: str) -> None:

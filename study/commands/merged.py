@@ -122,7 +122,6 @@ def merged(studies: Sequence[Stored], command: Sequence[str]) -> Record:
 
 
 def _own(record: Record) -> Record:
-    """Return a source's provenance without its cells and samples."""
     return {key: value for key, value in record.items() if key not in BULK}
 
 

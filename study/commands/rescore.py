@@ -10,8 +10,7 @@ nor the prompt files are needed. Options:
     eval.strict=true, cost=..., versus=..., logger=...
 
 Tables, plots and maps are written again. The provenance stays that of the images, with a note `rescored` on
-how they were scored.
-"""
+how they were scored."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,5 +98,4 @@ def _config(stored: Node, arguments: Sequence[str]) -> Node:
 
 
 def _of(text: str) -> str:
-    """Return the group or plain key of an argument."""
     return text.lstrip("+~").partition("=")[0].split(".")[0]

@@ -162,7 +162,6 @@ def _hydra(named: tuple[str, ...], file: str | None = "config") -> tuple[DictCon
 
 
 def _takes_a_cache(method: str) -> bool:
-    """True if the defaults list of the method's file contains a cache."""
     node: Any = OmegaConf.to_container(OmegaConf.load(CONF / "method" / f"{method}.yaml"))
     return "cache" in str(node.get("defaults"))
 

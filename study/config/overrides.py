@@ -2,8 +2,7 @@
 contradictory.
 
 Overrides name group files (`model=lumina`, `metric=[psnr,fid]`), set keys (`n=48`), and give the model, the
-method and their keys several values (`method.ratio=0.5,0.25`): the axes of the sweep.
-"""
+method and their keys several values (`method.ratio=0.5,0.25`): the axes of the sweep."""
 
 import re
 import shlex
@@ -100,7 +99,6 @@ def parse_one(text: str) -> Override:
 
 
 def _advice(text: str) -> str:
-    """Return the message for an argument that cannot be parsed."""
     key, equals, value = text.partition("=")
     advice = "write key=value, for example method.ratio=0.5 or seeds=[0,1]"
     odd = "".join(dict.fromkeys(PLAIN.sub("", value)))

@@ -5,8 +5,7 @@
     .tsv    not quoted, column `prompt`: PartiPrompts
 
 The column may also be called Prompt or Prompts. A column or key `id` names the prompts; without one, their
-position does.
-"""
+position does."""
 
 import csv
 import hashlib
@@ -144,8 +143,7 @@ def captions(text: str) -> Iterator[Row]:
 
     The first 5,000 of 2014 are thus one caption each of 5,000 images, and begin the first 10,000; 2017 has
     5,000 images, so 10,000 captions are two of each. Runs of white space become one space. A prompt's id is
-    IMAGE/CAPTION; a text equal to an earlier caption is skipped.
-    """
+    IMAGE/CAPTION; a text equal to an earlier caption is skipped."""
     record = parse_json(text, "is no COCO caption file: ")
     listed = record.get("annotations") if isinstance(record, dict) else None
     if not isinstance(listed, list):

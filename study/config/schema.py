@@ -36,8 +36,7 @@ class Settings:
     sibling: model names; few-step models that compete with the methods.
     versus: label of the cell that all others are compared with, in pairs; null for the default pairs.
 
-    The last five keys, COMMANDS, ask for something other than running a study.
-    """
+    The last five keys, COMMANDS, ask for something other than running a study."""
 
     prompts: str
     name: str | None = None

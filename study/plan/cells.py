@@ -88,7 +88,6 @@ class Variant:
 
 
 def _plain(value: Any) -> Any:
-    """Return a config value as plain data, lists included."""
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 

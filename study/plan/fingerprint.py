@@ -10,8 +10,7 @@
 
 Not included: prompts and seeds, which are part of each sample's key, so that raising n continues a study; the
 metrics, which use the stored images; where weights are obtained from; comments, docstrings and layout of the
-source.
-"""
+source."""
 
 import hashlib
 import json

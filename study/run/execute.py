@@ -277,14 +277,12 @@ class Runner:
 
 
 def _free() -> None:
-    """Release unused memory."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def _disable_library_bars() -> None:
-    """Disable the progress bars of diffusers and transformers in favour of our own."""
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
 

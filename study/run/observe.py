@@ -29,8 +29,7 @@ class Trajectory:
     """The predicted images of Euler's dense run of b samples: sigma (s,), and x0 as images (s, b, n, c).
 
     In float32, so that a method that does the same departs by exactly 0, and on the CPU: 1 MB per step and
-    image for FLUX at 1024 px, 210 MB for 50 steps of 4 images.
-    """
+    image for FLUX at 1024 px, 210 MB for 50 steps of 4 images."""
 
     sigma: Tensor
     images: Tensor
