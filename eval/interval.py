@@ -43,8 +43,7 @@ def studentised(
     size: float = 1.0,
     skewness: float = 0.0,
 ) -> Interval:
-    """Return the symmetric percentile-t interval, value +- c error, from a bootstrap (Hall 1992, section
-    3.6).
+    """Return the symmetric percentile-t bootstrap interval, value +- c error (Hall 1992, section 3.6).
 
     c is the `level` quantile of |ratios|, the distances of resamples from the value in units of their own
     standard errors. Without ratios c is Student's. It is at most three times Student's, because resamples may
@@ -55,7 +54,7 @@ def studentised(
         draws with one more, `failure` standard deviations off. The remaining share of 1 - level is used on
         the other side, by the quantile of its ratios. `either`, if the side is not known: the side of the
         draws' longer tail; both if their `skewness` is inconclusive; neither if it shows that failures are
-        among the draws, or if there are so many draws that they would be.
+        among the draws, or if there are so many images that they would be.
     size: independent images per draw. A failure affects one of them, so it is failure / sqrt(size) standard
         deviations of a draw off.
 

@@ -75,9 +75,7 @@ def weighting(net: Net) -> Path:
 
 @lru_cache(maxsize=2)
 def load(net: Net, file: Path, device: Device) -> dict[str, Tensor]:
-    """Load `features.N.weight`, `features.N.bias` and `lin0.weight` to `lin4.weight` from either kind of
-    file.
-    """
+    """Load `features.N.weight`, `features.N.bias` and `lin0.weight` to `lin4.weight` from either file."""
     from safetensors.torch import load_file
 
     try:

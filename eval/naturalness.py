@@ -63,8 +63,7 @@ def shapes() -> tuple[Tensor, Tensor]:
 
 
 def fitted(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return shape, left and right scale (m,) of asymmetric generalised Gaussians of x (m, pixels), by
-    moments.
+    """Fit asymmetric generalised Gaussians to x (m, pixels) by moments: shape, left and right scale (m,).
 
     Equations 7 to 9; NaN if x has only one sign or is zero.
     """

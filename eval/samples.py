@@ -105,7 +105,10 @@ def signature(what: PerImage) -> str:
 
 
 def computed_by(module: str) -> dict[str, Any]:
-    """Return what a module's values depend on besides settings: its code and imports here, and torch."""
+    """Return what a module's values depend on besides settings.
+
+    These are its code, including imports from this package, torch's version, and whether there is a GPU.
+    """
     return {"code": _code(module), "torch": version("torch"), "cuda": torch.cuda.is_available()}
 
 

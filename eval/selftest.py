@@ -35,8 +35,10 @@ def verdict(metric: Metric) -> tuple[str, str]:
             check(ready)
     except Unavailable as why:
         return "unavailable", str(why)
+    except Failed as why:
+        return "failed", str(why)
     except Exception as error:
-        return "failed", f"{type(error).__name__}: {error}" if not isinstance(error, Failed) else str(error)
+        return "failed", f"{type(error).__name__}: {error}"
     return "passed", ""
 
 

@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
         print(f"stopped: {plain(str(error))}", file=sys.stderr)
         return 4
     except KeyboardInterrupt as stop:
-        return stopped(getattr(stop, "number", signal.SIGINT))
+        return _report_stop(getattr(stop, "number", signal.SIGINT))
 
 
 def _check_system() -> None:
@@ -78,7 +78,7 @@ def _check_system() -> None:
         raise Refused("the working folder is gone; change to another one") from None
 
 
-def stopped(number: int) -> int:
+def _report_stop(number: int) -> int:
     """Print how to continue. Return the exit code for the signal."""
     what = "terminated" if number == signal.SIGTERM else "interrupted"
     print(f"\n{what}: what is finished is kept; continue with the same command", file=sys.stderr, flush=True)
@@ -90,7 +90,7 @@ def program() -> int:
     caught: list[int] = []
 
     def leave(number: int, _: Any = None) -> None:
-        os._exit(stopped(number))
+        os._exit(_report_stop(number))
 
     def stop(number: int, _: Any) -> None:
         """Let running work clean up; a second signal exits at once."""
@@ -113,7 +113,7 @@ def program() -> int:
     except BaseException:  # a signal, or a library's exception caused by it
         if not caught:
             raise
-        code = stopped(caught[0])
+        code = _report_stop(caught[0])
     _handle(lambda *_: os._exit(code))
     flush()
     return code

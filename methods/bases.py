@@ -142,12 +142,11 @@ def fitted(table: Sequence[Sequence[float]]) -> Callable[[Sequence[int], int], S
 
 
 class Foca:
-    """FoCa as implemented in cache-dit (1.5, FoCaCalibrator), which differs from the paper
-    (arXiv:2508.16211).
+    """FoCa as in cache-dit (1.5, FoCaCalibrator), which differs from the paper (arXiv:2508.16211).
 
     Extrapolates the last evaluated value by the mean of two differences: between the last two evaluated
-        values, and between the last two values of either kind (evaluated or forecast). Neither is divided by
-        the number of steps it spans. Beyond three steps the correction decays towards zero.
+    values, and between the last two values of either kind (evaluated or forecast). Neither is divided by the
+    number of steps it spans. Beyond three steps the correction decays towards zero.
     """
 
     HORIZON = 3
@@ -252,9 +251,7 @@ def modes(gram: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
 
 
 def powers(found: tuple[Tensor, Tensor, Tensor] | None, ahead: float, n: int) -> Tensor:
-    """Return the weights (n,) of n snapshots for a forecast; plain reuse if there are no modes or they
-    overflow.
-    """
+    """Return the weights (n,) of n snapshots for a forecast; plain reuse without modes or on overflow."""
     reuse = torch.zeros(n, dtype=torch.float64)
     reuse[-1] = 1
     if found is None:

@@ -33,11 +33,10 @@ class Cache(ABC):
 
     @abstractmethod
     def start(self, flow, steps: int) -> Velocity:
-        """Return `velocity(step, x, sigma, encodings=None)` for one trajectory of `steps` steps on one set of
-        tokens.
+        """Return `velocity(step, x, sigma, encodings=None)` for one trajectory on one set of tokens.
 
-        `step` is the index of the noise level sigma, from 0; a step may be evaluated more than once (Heun).
-        The returned callable holds all of the cache's state.
+        `step` is the index of the noise level sigma, from 0 to `steps` - 1; a step may be evaluated more than
+        once (Heun). The returned callable holds all of the cache's state.
         """
 
 

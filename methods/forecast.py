@@ -64,8 +64,9 @@ class Differences:
 
 
 class TokenForecast:
-    """Forecast of a velocity (b, n, c) whose tokens were evaluated at different steps, from the last two
-    values of each.
+    """Forecast of a velocity (b, n, c) from the last two values of each token.
+
+    Tokens may have been evaluated at different steps.
 
     order: 0 keeps only the last value.
     """

@@ -61,9 +61,7 @@ class Lift:
         upscaling.check(self.upscaler)
 
     def check(self, grid: tuple[int, int]) -> None:
-        """Raise ValueError if the grid (rows, columns) of tokens cannot be halved or the upscaler cannot be
-        loaded.
-        """
+        """Raise ValueError if the grid (rows, columns) is not even or the upscaler cannot be loaded."""
         if self.low != 0:
             even(*grid)
         if self.lift != "latent":

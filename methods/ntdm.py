@@ -14,8 +14,7 @@ GRID = np.linspace(0, 1, 1000)
 
 
 def restart(end: float, c: float) -> tuple[float, float]:
-    """Return the start time s of the stage that follows one ending at time `end`, and the factor s / end for
-    the tokens.
+    """Return the start time s of the stage after one ending at time `end`, and the tokens' factor s / end.
 
     c: noise coupling.
     """
@@ -77,9 +76,7 @@ def matched(
 
 
 def sigmas(steps: int, shift: float, start: float, end: float) -> np.ndarray:
-    """Return the noise levels of one stage, (steps + 1,): from 1 - start to 1 - end, evenly spaced before the
-    shift.
-    """
+    """Return a stage's noise levels (steps + 1,) from 1 - start to 1 - end: evenly spaced, then shifted."""
     first, last = (u / (shift - (shift - 1) * u) for u in (1 - start, 1 - end))
     u = np.linspace(first, last, steps + 1)
     return shift * u / (1 + (shift - 1) * u)

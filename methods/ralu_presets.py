@@ -69,8 +69,9 @@ PRESETS = {
 
 
 def shared(total: int | None, steps: tuple[int, ...]) -> tuple[int, ...]:
-    """Distribute `total` steps over the stages in proportion to `steps`, at least one each; `steps` if total
-    is None.
+    """Distribute `total` steps over the stages in proportion to `steps`, at least one each.
+
+    Returns `steps` if total is None. ValueError if there are fewer steps than stages.
     """
     if total is None:
         return steps

@@ -64,9 +64,7 @@ def released(ras, n: int, steps: int) -> list[tuple[int, int]]:
 
 
 def starvation(ras) -> tuple[float, int]:
-    """Return k of eq. 1, and the sign with which it moves the score of an inactive token at the top of the
-    ranking.
-    """
+    """Return k of eq. 1, and the sign with which it moves the score of inactive tokens at the top."""
     return 0.0 if ras.selection not in RANKED else ras.starvation, 1 if ras.as_released else -1
 
 

@@ -26,8 +26,7 @@ def scores(flow, x, grid, selection: Selection, as_released: bool = False) -> Te
 
 
 def edges(flow, x, grid, as_released: bool = False) -> Tensor:
-    """Count Canny edge pixels (thresholds 100 and 200) in each token's patch of the decoded image, as RALU
-    does.
+    """Count Canny edge pixels (thresholds 100 and 200) in each token's patch of the image, as RALU does.
 
     The image is decoded at half size and converted to grey.
 

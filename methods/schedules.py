@@ -26,9 +26,7 @@ def refreshes(i: int, interval: int, warmup: int, phase: Phase) -> bool:
 
 
 def growing(steps: int, warmup: int, growth: float) -> tuple[int, ...]:
-    """Spectrum (arXiv:2603.01623): after the warm-up the interval starts at 2 and grows by `growth` each
-    time.
-    """
+    """Spectrum (arXiv:2603.01623): the interval starts at 2 after the warm-up and grows by `growth`."""
     interval, skipped, found = 2.0, 0, [*range(min(warmup, steps))]
     for i in range(warmup, steps):
         skipped += 1
@@ -39,7 +37,5 @@ def growing(steps: int, warmup: int, growth: float) -> tuple[int, ...]:
 
 
 def stretched(full: Sequence[int], of: int, steps: int) -> tuple[int, ...]:
-    """Map the steps `full` of a run of `of` steps to a run of `steps` steps, at the same fractions of the
-    run.
-    """
+    """Map the steps `full` of a run of `of` steps to a run of `steps` steps, at equal fractions."""
     return tuple(sorted({min(round(i * steps / of), steps - 1) for i in full}))

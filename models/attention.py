@@ -38,7 +38,7 @@ def uncompiled() -> Callable[..., Any]:
 
 @dataclass(eq=False)
 class Processor:
-    """An attention processor, one per attention module. It knows its layer and is constant.
+    """One attention processor per attention module; it knows its layer and keeps no state of a trajectory.
 
     It computes what diffusers' own processors named in `stands_for` compute, bit for bit; `remembered` stores
     or completes the keys and values.

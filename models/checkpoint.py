@@ -183,14 +183,14 @@ class Checkpoint:
         from fovea.models.attention import KERNELS, lacks
 
         device, dtype = self.placed()
-        kind = FAMILIES[self.family].processor
-        tried = device, getattr(torch, dtype), kind.masked, kind.grouped
-        if lacks(self.attention, *tried):
-            fit = [name for name in KERNELS if not lacks(name, *tried)]
-            under = " under a mask" * kind.masked
+        processor = FAMILIES[self.family].processor
+        needs = device, getattr(torch, dtype), processor.masked, processor.grouped
+        if lacks(self.attention, *needs):
+            available = [name for name in KERNELS if not lacks(name, *needs)]
+            under = " under a mask" * processor.masked
             raise MissingWeights(
                 f"model.attention={self.attention}: torch has no such kernel for {self.family}'s "
-                f"attention{under} in {dtype} on {device}: {', '.join(['auto', *fit])}"
+                f"attention{under} in {dtype} on {device}: {', '.join(['auto', *available])}"
             )
 
     def check_hub(self) -> None:
@@ -280,13 +280,13 @@ class Checkpoint:
 
         from fovea.models.random_weights import build
 
-        kind, own = getattr(diffusers, self.pipelines[0]), getattr(torch, dtype)
-        quantised = None if self.quantize == "none" else config(self.quantize, self.placed()[0], own)
+        pipeline, torch_dtype = getattr(diffusers, self.pipelines[0]), getattr(torch, dtype)
+        quantised = None if self.quantize == "none" else config(self.quantize, self.placed()[0], torch_dtype)
         if self.weights == "random":
-            pipe, quantised = build(SIZES[str(self.architecture)].architecture, device, own), None
+            pipe, quantised = build(SIZES[str(self.architecture)].architecture, device, torch_dtype), None
         else:
-            given = {"dtype": own, "use_safetensors": True, "quantization_config": quantised}
-            pipe = kind.from_pretrained(self.folder or self.path, **given).to(device)
+            options = {"dtype": torch_dtype, "use_safetensors": True, "quantization_config": quantised}
+            pipe = pipeline.from_pretrained(self.folder or self.path, **options).to(device)
         if self.family == "lumina":  # the pipeline hard-codes a factor of 8
             pipe.vae_scale_factor = factor(pipe.vae.config)
         if self.quantize != "none" and quantised is None:

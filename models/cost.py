@@ -64,7 +64,7 @@ class Costs(TorchDispatchMode):
         if (new or func._schema.is_mutable) and func.overloadpacket not in UNWRITTEN:
             counts = flop_registry.get(func.overloadpacket)
             flops = counts(*args, **(kwargs or {}), out_val=out) if counts else 0
-            self.operations[Operation(flops, traffic(func.overloadpacket, args, given, made))] += 1
+            self.operations[Operation(flops, traffic(func.overloadpacket, given, made))] += 1
         return out
 
     def hold(self, tensor: Tensor) -> None:
@@ -102,18 +102,18 @@ class FusedAttention(TorchFunctionMode):
         return out
 
 
-class Kept(NamedTuple):
+class TensorSpec(NamedTuple):
     """Description of a tensor without values."""
 
     shape: torch.Size
     stride: tuple[int, ...]
     dtype: torch.dtype
 
-    def again(self, device: torch.device) -> Tensor:
+    def empty(self, device: torch.device) -> Tensor:
         return torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device=device)
 
 
-class Known(NamedTuple):
+class Recorded(NamedTuple):
     """Cost and results of a module that ran.
 
     peak: peak bytes beyond those allocated before.
@@ -124,58 +124,58 @@ class Known(NamedTuple):
     operations: Operations
     peak: int
     out: Any
-    keys: dict[int, tuple[Kept, ...]]
+    keys: dict[int, tuple[TensorSpec, ...]]
 
 
 class Replay:
     """A module's forward that runs once per kind of module and input shapes, and is replayed after that.
 
-    within: submodules. If a cache has replaced one of their forwards, the module always runs.
+    If a cache has replaced the forward of one of its `submodules`, the module always runs.
     """
 
-    def __init__(self, module: nn.Module, call: Call, costs: Costs, known: dict[Any, Known]) -> None:
-        self.own, self.call, self.costs, self.known = module.forward, call, costs, known
-        self.within = [*module.modules()][1:]
+    def __init__(self, module: nn.Module, call: Call, costs: Costs, known: dict[Any, Recorded]) -> None:
+        self.forward, self.call, self.costs, self.known = module.forward, call, costs, known
+        self.submodules = [*module.modules()][1:]
         self.kind = type(module), tuple((name, p.shape, p.dtype) for name, p in module.named_parameters())
         processors = (getattr(m, "processor", None) for m in module.modules())
         self.layers: list[int] = [processor.layer for processor in processors if processor is not None]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        others = (vars(module).get("forward") for module in self.within)
-        if any(other is not None and not isinstance(other, Replay) for other in others):
-            return self.own(*args, **kwargs)
+        forwards = (vars(module).get("forward") for module in self.submodules)
+        if any(f is not None and not isinstance(f, Replay) for f in forwards):
+            return self.forward(*args, **kwargs)
         given, tree = tree_flatten((args, kwargs))
         kv, sparse = self.call.kv, self.call.joint is not None or self.call.image is not None
         shapes = tuple((t.shape, t.dtype) if isinstance(t, Tensor) else t for t in given)
         held = None if kv is None else sum((self.call.turn, layer) in kv.layers for layer in self.layers)
         key = (self.kind, tree, shapes, held, sparse)
         if key not in self.known:
-            out, self.known[key] = self.first(args, kwargs)
+            out, self.known[key] = self.record(args, kwargs)
             return out
         known, device = self.known[key], next(_device(t) for t in given if isinstance(t, Tensor))
         self.costs.operations.update(known.operations)
         self.costs.peak = max(self.costs.peak, self.costs.live + known.peak)
         if kv is not None and not sparse:
             for i, (k, v) in known.keys.items():
-                kv.layers[self.call.turn, self.layers[i]] = k.again(device), v.again(device)
-        return tree_map_only(Kept, lambda t: t.again(device), known.out, is_leaf=_is_kept)
+                kv.layers[self.call.turn, self.layers[i]] = k.empty(device), v.empty(device)
+        return tree_map_only(TensorSpec, lambda t: t.empty(device), known.out, is_leaf=_is_spec)
 
-    def first(self, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, Known]:
+    def record(self, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, Recorded]:
         costs, kv = self.costs, self.call.kv
         before, live, peak = costs.operations.copy(), costs.live, costs.peak
         costs.peak = live
-        out = self.own(*args, **kwargs)
+        out = self.forward(*args, **kwargs)
         layers = {} if kv is None else kv.layers
         places = {i: (self.call.turn, layer) for i, layer in enumerate(self.layers)}
-        keys = {i: tuple(map(_kept, layers[at])) for i, at in places.items() if at in layers}
-        results = tree_map_only(Tensor, _kept, out)
-        known = Known(costs.operations - before, costs.peak - live, results, keys)
+        keys = {i: tuple(map(_spec, layers[at])) for i, at in places.items() if at in layers}
+        results = tree_map_only(Tensor, _spec, out)
+        known = Recorded(costs.operations - before, costs.peak - live, results, keys)
         costs.peak = max(peak, costs.peak)
         return out, known
 
 
 @contextmanager
-def counted(transformer: Transformer, known: dict[Any, Known]) -> Iterator[Costs]:
+def counted(transformer: Transformer, known: dict[Any, Recorded]) -> Iterator[Costs]:
     """Count what runs inside. known: modules that ran before; pass it to the next call to reuse them."""
     with ExitStack() as stack:
         found = stack.enter_context(Costs())
@@ -187,7 +187,7 @@ def counted(transformer: Transformer, known: dict[Any, Known]) -> Iterator[Costs
         yield found
 
 
-def traffic(op: Any, args: tuple, given: list[Tensor], made: list[Tensor]) -> int:
+def traffic(op: Any, given: list[Tensor], made: list[Tensor]) -> int:
     """Return the bytes that a kernel reads and writes, counting each tensor once."""
     if op in READS_ROWS:
         return sum(map(size, given[1:])) + 2 * sum(map(size, made))
@@ -207,12 +207,12 @@ def storage(t: Tensor) -> int:
     return t.untyped_storage()._cdata
 
 
-def _kept(t: Tensor) -> Kept:
-    return Kept(t.shape, t.stride(), t.dtype)
+def _spec(t: Tensor) -> TensorSpec:
+    return TensorSpec(t.shape, t.stride(), t.dtype)
 
 
-def _is_kept(x: Any) -> bool:
-    return isinstance(x, Kept)
+def _is_spec(x: Any) -> bool:
+    return isinstance(x, TensorSpec)
 
 
 def _on(device: str, tree: Any) -> list[Tensor]:

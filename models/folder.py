@@ -27,19 +27,16 @@ def fault(folder: Path, pipelines: tuple[str, ...]) -> str | None:
         return f"{folder} holds a {index.get('_class_name')}, not a {pipelines[0]}"
     if not (folder / "transformer" / "config.json").is_file():
         return f"{folder} has no transformer"
+    without_weights = ("Tokenizer", "TokenizerFast", "Processor", "Scheduler")
     for name, kind in index.items():
-        if (
-            isinstance(kind, list)
-            and kind[1]
-            and not kind[1].endswith(("Tokenizer", "TokenizerFast", "Processor", "Scheduler"))
-        ):
-            absent = lacking(folder / name)
-            if absent:
-                return f"{folder / name} lacks {', '.join(absent)}"
+        if not isinstance(kind, list) or not kind[1] or kind[1].endswith(without_weights):
+            continue
+        if missing := missing_weights(folder / name):
+            return f"{folder / name} lacks {', '.join(missing)}"
     return None
 
 
-def lacking(component: Path) -> list[str]:
+def missing_weights(component: Path) -> list[str]:
     """Return the weight files that a component needs but does not have."""
     indices = [f for f in component.glob("*.safetensors.index.json") if f.name.count(".") == 3]
     needed = {name for index in indices for name in read(index)["weight_map"].values()}

@@ -16,8 +16,9 @@ PLAIN = (Tensor, nn.Parameter, FakeTensor)  # types of unquantised weights
 
 
 def around_forward(dit: Any) -> Iterator[tuple[str, str]]:
-    """Yield what is attached to the transformer's own forward, with the remedy; running its modules bypasses
-    it.
+    """Yield what is attached to the transformer's own forward, and how to remove it.
+
+    Running the transformer's modules bypasses it.
     """
     config = getattr(dit, "_cache_config", None)
     others = {name for name in hooks(dit) if name != "layerwise_casting" and "group_offloading" not in name}

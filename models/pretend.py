@@ -32,9 +32,9 @@ from fovea.models.random_weights import TOKENIZERS, component
 
 SMALL = 4096  # maximum entries of tensors whose values are tracked: noise levels, times
 aten = torch.ops.aten
-SHAPED_BY_VALUES = {aten.nonzero.default}
+DATA_DEPENDENT = {aten.nonzero.default}
 CONSTANT = {aten.zeros, aten.ones, aten.full, aten.arange, aten.linspace, aten.scalar_tensor}
-OURS = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class Device(TorchDispatchMode):
         super().__init__()
         self.fake, self.waits = fake, list[Wait]()
         self.guesses = 0  # numbers read by the host whose value is not known
-        self.busy = False  # whether anything ran since the last wait
-        self.known = WeakTensorKeyDictionary()  # small device tensors -> their values on the CPU
+        self._busy = False  # whether anything ran since the last wait
+        self._values = WeakTensorKeyDictionary()  # small device tensors -> their values on the CPU
 
     def build(self, architecture: Architecture, dtype: torch.dtype = torch.bfloat16) -> Any:
         """Build the pipeline with its modules on the device."""
@@ -92,11 +92,11 @@ class Device(TorchDispatchMode):
                 with self.off():
                     made[name] = getattr(transformers, kind).from_pretrained(folder / name)
             else:
-                own = kind.endswith("Scheduler")
-                config = read(folder / name / ("scheduler_config.json" if own else "config.json"))
+                scheduler = kind.endswith("Scheduler")
+                config = read(folder / name / ("scheduler_config.json" if scheduler else "config.json"))
                 config = {key: value for key, value in config.items() if not key.startswith("_")}
-                with self.off() if own else nullcontext():
-                    made[name] = component(kind, config, "cpu" if own else "cuda", dtype)
+                with self.off() if scheduler else nullcontext():
+                    made[name] = component(kind, config, "cpu" if scheduler else "cuda", dtype)
         return getattr(diffusers, pipeline)(**made)
 
     @contextmanager
@@ -109,35 +109,35 @@ class Device(TorchDispatchMode):
             return args[0].fake_device
         kwargs = kwargs or {}
         if func is aten.index.Tensor:
-            args = args[0], self.indices(args[1])
+            args = args[0], self._mask_indices(args[1])
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         fakes = [t for t in tensors if isinstance(t, FakeTensor)]
-        goal = kwargs.get("device")
-        on_device = goal is not None and torch.device(goal).type == "cuda"
+        target = kwargs.get("device")
+        on_device = target is not None and torch.device(target).type == "cuda"
         if not fakes and not on_device:
             with unset_fake_temporarily():
                 return func(*args, **kwargs)
         if func is aten._local_scalar_dense.default:
-            return self.number(fakes[0])
-        if fakes and goal is not None and not on_device:
-            return self.fetched(func, args, kwargs)
+            return self._read_scalar(fakes[0])
+        if fakes and target is not None and not on_device:
+            return self._copy_to_cpu(func, args, kwargs)
         if (on_device and tensors and not fakes) or (
             func is aten.copy_.default and len(fakes) < len(tensors)
         ):
-            self.wait("copy")
-        if func in SHAPED_BY_VALUES and self.follows(func, tensors):
-            self.wait("read")
-            true = self.true(func, args, kwargs)
+            self._record_wait("copy")
+        if func in DATA_DEPENDENT and self._is_known(func, tensors):
+            self._record_wait("read")
+            true = self._true_value(func, args, kwargs)
             out = torch.empty(true.shape, dtype=true.dtype, device="cuda")
         else:
             out = func(*args, **kwargs)
             small = all(t.numel() <= SMALL for t in _tensors(out))
-            true = self.true(func, args, kwargs) if small and self.follows(func, tensors) else None
-        self.known.update(zip(_tensors(out), _tensors(true), strict=True) if true is not None else ())
-        self.busy |= not func.is_view
+            true = self._true_value(func, args, kwargs) if small and self._is_known(func, tensors) else None
+        self._values.update(zip(_tensors(out), _tensors(true), strict=True) if true is not None else ())
+        self._busy |= not func.is_view
         return out
 
-    def indices(self, given: list[Tensor | None]) -> list[Tensor | None]:
+    def _mask_indices(self, given: list[Tensor | None]) -> list[Tensor | None]:
         """Replace masks by indices, as torch does on the device; it waits for their number."""
         found: list[Tensor | None] = []
         with self:
@@ -148,48 +148,50 @@ class Device(TorchDispatchMode):
                     found.append(index)
         return found
 
-    def follows(self, func: Any, tensors: list[Tensor]) -> bool:
+    def _is_known(self, func: Any, tensors: list[Tensor]) -> bool:
         """True if the results can be computed from known values of the arguments."""
         if not tensors:
             return func._overloadpacket in CONSTANT
-        return all(t in self.known or (not isinstance(t, FakeTensor) and t.numel() <= SMALL) for t in tensors)
+        return all(
+            t in self._values or (not isinstance(t, FakeTensor) and t.numel() <= SMALL) for t in tensors
+        )
 
-    def number(self, t: FakeTensor) -> Any:
-        self.wait("read")
-        if t in self.known:
+    def _read_scalar(self, t: FakeTensor) -> Any:
+        self._record_wait("read")
+        if t in self._values:
             with unset_fake_temporarily():
-                return self.known[t].item()
+                return self._values[t].item()
         self.guesses += 1
         return 0.5 if t.dtype.is_floating_point else t.dtype == torch.bool
 
-    def fetched(self, func: Any, args: Any, kwargs: Any) -> Tensor:
+    def _copy_to_cpu(self, func: Any, args: Any, kwargs: Any) -> Tensor:
         """Copy a tensor to the CPU, as zeros if its values are not known."""
-        self.wait("read")
+        self._record_wait("read")
         shape = func(*args, **kwargs)
         with unset_fake_temporarily():
-            if args[0] in self.known:
-                return self.known[args[0]].to(shape.dtype)
+            if args[0] in self._values:
+                return self._values[args[0]].to(shape.dtype)
             return torch.zeros(shape.shape, dtype=shape.dtype)
 
-    def true(self, func: Any, args: Any, kwargs: Any) -> Any:
+    def _true_value(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Compute the operation's value on the CPU."""
 
         def value(t: Tensor) -> Tensor:
-            found = self.known.get(t)
+            found = self._values.get(t)
             return t if found is None else found
 
         here = {k: torch.device("cpu") if k == "device" else v for k, v in kwargs.items()}
         with unset_fake_temporarily():
             return func(*tree_map_only(Tensor, value, args), **tree_map_only(Tensor, value, here))
 
-    def wait(self, what: Literal["read", "copy"]) -> None:
+    def _record_wait(self, what: Literal["read", "copy"]) -> None:
         """Record a wait. Reading a tensor entry by entry counts as one."""
-        frames = [f for f in traceback.extract_stack() if Path(f.filename).resolve().is_relative_to(OURS)]
+        frames = [f for f in traceback.extract_stack() if Path(f.filename).resolve().is_relative_to(PACKAGE)]
         caller = next(f for f in reversed(frames) if f.filename != __file__)
         found = Wait(what, f"{Path(caller.filename).name}:{caller.lineno}")
-        if self.busy or self.waits[-1:] != [found]:
+        if self._busy or self.waits[-1:] != [found]:
             self.waits.append(found)
-        self.busy = False
+        self._busy = False
 
 
 def _tensors(tree: Any) -> list[Tensor]:

@@ -11,7 +11,8 @@ from fovea.methods.caches.taylorseer import TaylorSeer
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class FORA(Cache):
-    """Every `interval` steps, starting with the first, all modules run; in between their outputs are reused.
+    """Every `interval` steps, starting with the first, all modules run; otherwise their outputs are reused.
+
     This is a Taylor series of order 0.
     """
 
