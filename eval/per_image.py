@@ -31,7 +31,7 @@ class Single:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Everything an image's value depends on: the fields by default; subclasses add their weights."""
+        """Everything an image's value depends on: the fields; metrics with weights override this."""
         return {"fields": repr(self)}
 
     @property

@@ -112,9 +112,9 @@ def spectral(
 def mean_velocity(levels: Sequence[float], window: int) -> Callable[[Sequence[int], int], Sequence[float]]:
     """MeanCache (arXiv:2601.19961): extrapolate the last velocity from the mean velocity over a window.
 
-    The last velocity is corrected by the difference between the first velocity in the window and the mean
-    over the window. The mean is weighted by step size in sigma, as in Euler's method. Forecasts count as
-    values. A window of 1 is plain reuse.
+    The last velocity is corrected by the difference between the window's mean and its first velocity, scaled
+    by the step relative to the window, both in sigma. The mean is weighted by step size, as in Euler's
+    method. Forecasts count as values. A window of 1 is plain reuse.
 
     levels: noise levels of all steps.
     """

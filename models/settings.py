@@ -22,7 +22,7 @@ ALIASES = {
 
 
 def is_whole(value: Any, least: int) -> bool:
-    """True for an integer of at least `least`; booleans do not count."""
+    """True for an integer of at least `least`; booleans and tensors do not count."""
     try:
         return not isinstance(value, bool | torch.Tensor) and value.__index__() >= least
     except AttributeError:
