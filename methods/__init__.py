@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from fovea.methods.baseline import Baseline
     from fovea.methods.cache import Cache
     from fovea.methods.caching import Caching
-    from fovea.methods.drift import Drift
     from fovea.methods.jit import JiT
     from fovea.methods.lift import Lift
+    from fovea.methods.multistep import Multistep
     from fovea.methods.ralu import RALU
     from fovea.methods.random import Random
     from fovea.methods.ras import RAS
     from fovea.methods.steps import Steps
 
-__all__ = ["RALU", "RAS", "Baseline", "Cache", "Caching", "Drift", "JiT", "Lift", "Random", "Steps"]
+__all__ = ["RALU", "RAS", "Baseline", "Cache", "Caching", "JiT", "Lift", "Multistep", "Random", "Steps"]
 
 __getattr__ = lazy.names(
     __name__,
@@ -49,7 +49,7 @@ __getattr__ = lazy.names(
         "Baseline": "baseline",
         "Cache": "cache",
         "Caching": "caching",
-        "Drift": "drift",
+        "Multistep": "multistep",
         "JiT": "jit",
         "Lift": "lift",
         "RALU": "ralu",

@@ -11,6 +11,7 @@ It makes the images of the first n prompts with the dense baseline and looks on:
   averaged over tokens, halves of guidance and images. The first step has none before it and is given as 1.
 - forecast: the weights of basis=fitted (arXiv:2604.26365), and the half and the quarter of the steps that
   schedule=dp runs (arXiv:2601.19961), see scripts/forecasts.py.
+- multistep: at these steps, the weights of method=multistep, see scripts/multistep.py.
 - ras (arXiv:2502.10389): which end of the ranking should run. RAS, by default but for the end, chooses tokens
   of the recorded velocities of the dense run; what those left out miss adds up to an error of the image. The
   paper's end, the lowest (high_ratio 1), stands unless the other is nearer to dense by two standard errors.
@@ -37,7 +38,7 @@ from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.prompts import Sample
 from fovea.study.plan.cells import GENERATION
-from scripts import forecasts
+from scripts import forecasts, multistep
 from scripts.measuring import Entry, chosen, command, few, program, source, written
 
 DEGREE = 4
@@ -46,25 +47,27 @@ DEGREE = 4
 class Seen(NamedTuple):
     """changes: of input and output, a pair per image and step after the first. ratios: (steps - 1, b).
     nearer: (b,), see `nearer`. gram: inner products of the velocities (steps, steps), summed over images.
-    levels: noise levels (steps + 1,)."""
+    levels: noise levels (steps + 1,). flows, runs: of each batch, and its states from the noise on."""
 
     changes: list[tuple[float, float]]
     ratios: Tensor
     nearer: Tensor
     gram: Tensor
     levels: list[float]
+    flows: list[Flow]
+    runs: list[list[Tensor]]
 
 
 @torch.no_grad()
 def observe(flow: Flow) -> Seen:
     """The dense baseline."""
     noise, sigmas, before = flow.noise(), flow.sigmas(), None
-    x = noise
+    run = [noise]
     changes: list[tuple[float, float]] = []
     ratios: list[Tensor] = []
     velocities: list[Tensor] = []
     for s, s_next in pairwise(sigmas):
-        e = flow.open(x, s)
+        e = flow.open(run[-1], s)
         h = e.run(e.hidden)
         out = e.readout(h)
         now = e.modulated(), out, (h - e.hidden).image  # (b', n, ...) each
@@ -72,10 +75,12 @@ def observe(flow: Flow) -> Seen:
             changes += zip(*(e.change(a, b) for a, b in zip(now[:2], before[:2], strict=True)), strict=True)
             ratios.append(magnitude(now[2], before[2], len(flow.generators)))
         velocities.append(flow.transformer.guide(out, flow.cond))
-        x, before = euler(x, velocities[-1], s_next - s), now
+        run.append(euler(run[-1], velocities[-1], s_next - s))
+        before = now
     known = torch.stack(ratios) if ratios else torch.empty(0, len(flow.generators))
     flat = torch.stack(velocities).flatten(1).double().cpu()
-    return Seen(changes, known, nearer(Recorded(flow, velocities), noise, x), flat @ flat.T, sigmas.tolist())
+    near = nearer(Recorded(flow, velocities), noise, run[-1])
+    return Seen(changes, known, near, flat @ flat.T, sigmas.tolist(), [flow], [run])
 
 
 class Recorded:
@@ -128,7 +133,12 @@ def measure(model: Model, node: Mapping[str, Any], drawn: Sequence[Sample], batc
         print(f"{first + len(part)} of {len(drawn)} images", file=sys.stderr)
     changes = [pair for s in seen for pair in s.changes]
     ratios, near = torch.cat([s.ratios for s in seen], 1), torch.cat([s.nearer for s in seen])
-    return Seen(changes, ratios, near, torch.stack([s.gram for s in seen]).sum(0), seen[0].levels)
+    gram, flows, runs = (
+        torch.stack([s.gram for s in seen]).sum(0),
+        [flow for s in seen for flow in s.flows],
+        [run for s in seen for run in s.runs],
+    )
+    return Seen(changes, ratios, near, gram, seen[0].levels, flows, runs)
 
 
 def entries(seen: Seen) -> dict[str, Entry]:
@@ -140,6 +150,7 @@ def entries(seen: Seen) -> dict[str, Entry]:
         "teacache": Entry({"coefficients": coefficients}, remark),
         "magcache": Entry({"ratios": ratios}),
         "forecast": forecast(seen),
+        "multistep": solver(seen),
         "ras": focus(seen.nearer),
     }
     return {name: entry for name, entry in found.items() if entry}
@@ -156,6 +167,18 @@ def forecast(seen: Seen) -> Entry | None:
         {"of": steps, "twofold": half, "fourfold": quarter, "table": rows},
         "the steps of schedule=dp, and the weights of basis=fitted",
     )
+
+
+def solver(seen: Seen) -> Entry | None:
+    """Nodes and weights of `methods.multistep`; None if there is no quarter of the steps."""
+    gram, steps = seen.gram.numpy(), len(seen.gram)
+    if steps < 8:
+        return None
+    found: dict[str, Any] = {"of": steps}
+    for budget, part in (("twofold", 2), ("fourfold", 4)):
+        nodes = forecasts.cheapest(gram, seen.levels, steps // part)
+        found[budget] = {"nodes": nodes, "weights": multistep.weights(seen.flows, seen.runs, nodes)}
+    return Entry(found, "nodes as for schedule=dp")
 
 
 def focus(nearer: Tensor) -> Entry | None:

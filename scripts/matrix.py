@@ -51,8 +51,7 @@ def read(folder: Path, name: str) -> list[Record]:
 def brief(row: Record) -> str:
     """ras ratio=0.25 stale=taylor -> ras taylor; the settings stand in the studies' own tables."""
     variants = VARIANT.findall(row["label"]) + [name for end, name in ENDS.items() if end in row["label"]]
-    fewer = ["of 15 steps"] if "steps=15" in row["label"] else []
-    return " ".join([row["label"].split()[0], *variants, *fewer])
+    return " ".join([row["label"].split()[0], *variants])
 
 
 def markdown(rows: Sequence[Record]) -> str:

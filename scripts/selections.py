@@ -6,70 +6,78 @@
     done
     python -m scripts.selections results/embedded selections
 
-Reads FOLDER/NAME-*/samples.parquet; writes FOLDER/NAME/table.md. Images of one prompt and seed are compared,
-each rule with random tokens that are kept up to date as it keeps its own (`stale`).
+Reads FOLDER/NAME-*/samples.parquet and writes FOLDER/NAME/table.md. Images of the same prompt and seed are
+compared in pairs, each rule with random tokens that treat the tokens left out alike (`stale`).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
+from fovea.eval.decisions import differs, holm
 from fovea.eval.interval import Interval
 from fovea.eval.statistics import paired_difference
 from fovea.study.files import write
 from scripts.studies import folder_and_name
 
-Found = dict[str, dict[str, tuple[Interval, float]]]  # rule, model: less random tokens, share of the oracle's
+SETTINGS = ("selection", "high_ratio", "ageing", "stale")  # what a rule consists of
+Found = dict[tuple[str, str], Interval]  # PSNR minus that of random tokens, by rule and model
 
 
 def rule(label: str) -> str:
-    """What a row's label says beside its control's: ras ratio=0.25 selection=age -> selection=age."""
-    kept = [
-        part for part in label.split() if part.split("=")[0] in ("selection", "high_ratio", "ageing", "stale")
-    ]
-    return " ".join(kept)
+    """The part of a label that names the rule: `ras ratio=0.25 selection=age` -> `selection=age`."""
+    return " ".join(part for part in label.split() if part.split("=")[0] in SETTINGS)
+
+
+def control(name: str, rule: str) -> str:
+    """The rule `name`, random or oracle, with tokens left out treated as `rule` treats them."""
+    return f"selection={name}" + (" stale=taylor" if "stale=taylor" in rule else "")
 
 
 def differences(folder: Path, name: str) -> Found:
-    """Of each rule to random tokens, on every model, and its share of the oracle's."""
+    """Every rule's PSNR minus that of random tokens, on every model."""
     found: Found = {}
     for file in sorted(folder.glob(f"{name}-*/samples.parquet")):
         model = file.parent.name.removeprefix(f"{name}-")
         table = pd.read_parquet(file).pivot(index="key", columns="label", values="psnr")
-        rules = {rule(str(label)): str(label) for label in table.columns if str(label).startswith("ras ")}
-        for text, label in rules.items():
-            stale = " stale=taylor" if "stale=taylor" in text else ""
-            random, oracle = (rules[f"selection={control}{stale}"] for control in ("random", "oracle"))
-            if label != random:
-                own, best = (
-                    paired_difference(
-                        table[one].to_numpy(), table[random].to_numpy(), pool="decibel", worse=None
-                    )
-                    for one in (label, oracle)
-                )
-                found.setdefault(text, {})[model] = own, own.value / best.value
+        table = table.filter(regex="^ras ").rename(columns=lambda label: rule(str(label)))
+        for each in table:
+            random = control("random", str(each))
+            if each != random:
+                pair = table[each].to_numpy(), table[random].to_numpy()
+                found[str(each), model] = paired_difference(*pair, pool="decibel", worse=None)
     if not found:
         raise SystemExit(f"no {name}-*/samples.parquet in {folder}: run the studies first, see --help")
     return found
 
 
+def share(found: Found, rule: str, model: str) -> float:
+    """The part of the oracle's gain that a rule finds."""
+    return found[rule, model].value / found[control("oracle", rule), model].value
+
+
 def markdown(found: Found) -> str:
-    models = sorted({model for row in found.values() for model in row})
+    p = holm({key: interval.p for key, interval in found.items() if interval.p is not None})
+    models = sorted({model for _, model in found})
     lines = [
-        "PSNR to the dense image, dB, less that of random tokens, in pairs [95 %], and its share of the "
-        "oracle's:",
+        "PSNR to the dense image, dB, minus that of random tokens, in pairs [95 %], and the share of the "
+        "oracle's gain (bold: other than 0 after Holm's correction for the whole table):",
         "",
         f"| rule | {' | '.join(models)} |",
         f"| :-- |{' --: |' * len(models)}",
     ]
-    for text, row in found.items():
-        cells = [gain_text(*row[model]) if model in row else "–" for model in models]
-        lines.append(f"| {text} | {' | '.join(cells)} |")
+    for each in dict.fromkeys(rule for rule, _ in found):
+        texts = [entry(found, each, model, p) if (each, model) in found else "–" for model in models]
+        lines.append(f"| {each} | {' | '.join(texts)} |")
     return "\n".join(lines) + "\n"
 
 
-def gain_text(gain: Interval, share: float) -> str:
-    return f"{gain.value:+.2f} [{gain.low:.2f}, {gain.high:.2f}], {share:.0%}".replace("-", "−")
+def entry(found: Found, rule: str, model: str, p: Mapping[tuple[str, str], float]) -> str:
+    gain = found[rule, model]
+    text = f"{gain.value:+.2f} [{gain.low:.2f}, {gain.high:.2f}]"
+    text = f"**{text}**" if differs(gain, p.get((rule, model))) else text
+    return f"{text}, {share(found, rule, model):.0%}".replace("-", "−")
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -127,28 +126,6 @@ def test_compositions_are_worse_than_their_parts():
         assert (found.verdict, round(found.by.value)) == ("worse", -10)
     inside = pair("lumina", "ralu_ras steps=9", CLIP, "ralu")
     assert (inside.verdict, round(inside.by.value)) == ("worse", -13)
-
-
-def test_drift_is_where_the_stored_study_has_it():
-    """Each figure of the table in docs/methods.md, and what is said of it."""
-    table = (
-        (ROOT / "docs/methods.md")
-        .read_text("utf-8")
-        .split("<!-- drift -->")[1]
-        .split("<!-- end drift -->")[0]
-    )
-    head, _, *rows = (
-        [cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()
-    )
-    for i, name in enumerate(head[1:], 1):
-        stored = pd.read_parquet(ROOT / f"results/embedded/drift-{name.removesuffix('_tiny')}/table.parquet")
-        figures = sorted(f"{value:.1f}" for value in stored.psnr.dropna())
-        shown = [row[i] for row in rows]
-        assert not Counter(shown) - Counter(figures)
-        drift, forecast, ras, steps = (shown[row] for row in (0, 6, 7, 8))
-        assert float(drift) > max(map(float, (forecast, ras, steps)))
-        assert float(shown[3]) < float(drift)
-        assert float(shown[9]) > max(float(shown[11]), float(shown[12]))
 
 
 def test_the_h100_beside_its_forecasts():

@@ -25,6 +25,10 @@ MODEL = {
     "magcache": {"ratios": [1.0, 0.99, 1.01, 0.98]},
     "teacache": {"coefficients": [1.0, 0.0]},
     "ralu": {"preset": "flux_7x"},
+    "multistep": {
+        "of": STEPS,
+        "twofold": {"nodes": [0, 2, 4], "weights": [[1.0], [-0.5, 1.5], [0.1, -0.6, 1.5]]},
+    },
 }  # what a model's file holds for its methods
 EASY = {"threshold": 9.0}  # random weights change more from step to step than trained ones
 DENSE = ("baseline", "steps")

@@ -17,7 +17,15 @@ from scripts import budgets
 from scripts.budgets import Search, ratio
 from tests.pipelines import PIPELINES
 
-COUNTED = ("Steps", "RAS", "Random", "JiT", "RALU", "Lift", "Drift")  # evaluate a flow's velocity and no more
+COUNTED = (
+    "Steps",
+    "RAS",
+    "Random",
+    "JiT",
+    "RALU",
+    "Lift",
+    "Multistep",
+)  # evaluate a flow's velocity and no more
 
 
 def test_the_number_of_steps_and_then_the_share_are_found():

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fovea.methods import Multistep
 from scripts import budgets, recalibrate
 from scripts.measuring import Entry, written
 from tests import pipelines
@@ -41,7 +42,7 @@ def test_what_is_no_entry_stays_to_the_letter():
 def test_the_embedded_models_files_have_their_settings_apart(name):
     """Every setting of the model stays where all entries are replaced."""
     text = (Path("conf/model") / f"{name}.yaml").read_text()
-    names = [*budgets.CACHES, *budgets.SEARCHES, "forecast"]
+    names = [*budgets.CACHES, *budgets.SEARCHES, "forecast", "multistep"]
     left = recalibrate.replaced(text, written({entry: Entry({}) for entry in names}))
     known, now = yaml.safe_load(text), yaml.safe_load(left)
     assert {key: value for key, value in known.items() if key not in names} == {
@@ -74,6 +75,10 @@ def test_a_models_file_is_written_and_the_sweep_takes_it(tmp_path, monkeypatch):
     }
     assert {"twofold", "fourfold", "coefficients"} == found["teacache"].keys()
     assert len(found["magcache"]["ratios"]) == found["forecast"]["of"] == 8
+    assert found["multistep"]["of"] == 8
+    for budget, nodes in (("twofold", 4), ("fourfold", 2)):
+        solver = Multistep(steps=8, of=8, **found["multistep"][budget])
+        assert len(solver.nodes) == nodes
     assert found["ras"].keys() == {"high_ratio", "twofold", "fourfold"}
     assert all(0 <= found[name]["twofold"] <= found[name]["fourfold"] for name in budgets.CACHES)
 

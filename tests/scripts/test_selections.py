@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fovea.eval.interval import Interval
 from fovea.eval.statistics import paired_difference
 from fovea.study.config.compose import load, whole
 from scripts import selections
@@ -36,7 +37,7 @@ def stored(tmp_path):
 
 def test_each_rule_has_its_share_of_the_oracle_that_keeps_as_it_does(stored):
     found = selections.differences(stored, "selections")
-    shares = {rule: row["lumina"][1] for rule, row in found.items()}
+    shares = {rule: selections.share(found, rule, model) for rule, model in found}
     assert shares == pytest.approx(
         {
             "selection=oracle": 1.0,
@@ -53,7 +54,16 @@ def test_each_rule_has_its_share_of_the_oracle_that_keeps_as_it_does(stored):
         .to_numpy()
         for rule in ("age", "random")
     )
-    assert found["selection=age"]["lumina"][0] == paired_difference(*pair, pool="decibel", worse=None)
+    assert found["selection=age", "lumina"] == paired_difference(*pair, pool="decibel", worse=None)
+
+
+def test_bold_is_what_differs_after_holms_correction():
+    rows = {"selection=change": (1.0, 0.001), "selection=age": (0.5, 0.03), "selection=oracle": (4.0, 0.03)}
+    found = {
+        (rule, "lumina"): Interval(value, value / 2, value * 2, 0.95, p) for rule, (value, p) in rows.items()
+    }
+    lines = selections.markdown(found).splitlines()
+    assert ["**" in line for line in lines[-3:]] == [True, False, False]
 
 
 def test_the_committed_table_and_the_sentences_are_of_the_stored_scores():
@@ -69,10 +79,19 @@ def test_the_committed_table_and_the_sentences_are_of_the_stored_scores():
     assert share[best] > 0.5 > 0.15 > max(share["high_ratio=0"], share["high_ratio=1"])
 
 
+def test_the_oracle_is_in_the_tables_as_a_diagnosis_and_unranked():
+    for file in STORED.glob("selections-*/table.parquet"):
+        rows = pd.read_parquet(file).set_index("label").filter(like="selection=oracle", axis="index")
+        assert len(rows) == 2
+        assert set(rows.role) == {"diagnosis"}
+        assert (rows.flops_ratio < 1).all()
+        assert rows.psnr_front.isna().all()
+
+
 def test_the_table_has_a_row_for_each(stored):
     text = selections.markdown(selections.differences(stored, "selections"))
     assert "| rule | lumina |" in text
-    assert "| selection=age | +2.00 [2.00, 2.00], 25% |" in text
+    assert "| selection=age | **+2.00 [2.00, 2.00]**, 25% |" in text
 
 
 def test_the_sweep_has_both_controls_of_every_rule():
