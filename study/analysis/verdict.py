@@ -91,7 +91,7 @@ def _fronts(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
 
 
 def _ranked_groups(rows: Sequence[Row], name: str) -> list[list[Row]]:
-    """Return the cells with this score and a cost, except diagnoses; one group of two or more per baseline."""
+    """Return groups of two or more cells of a baseline that have this score and a cost, except diagnoses."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         score = row.scores.get(name)
