@@ -131,7 +131,7 @@ def selection_note(shown: Sequence[Any], of: Sequence[Any]) -> str:
     return f"\n{len(shown)} of {len(of)} cells: of each method in turn those nearest to half the dense FLOPs"
 
 
-def line_styles(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+def look(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
     """Return line styles by cell id.
 
     Each series has its own colour and dashes, step reduction is grey. The settings of a series fade from the
@@ -214,7 +214,7 @@ class Plain(LogFormatter):
 
 
 def _draw_departures(panel: SubFigure, shown: Sequence[Traced]) -> None:
-    axis, looks, ends = panel.subplots(), line_styles([one.cell for one in shown]), []
+    axis, looks, ends = panel.subplots(), look([one.cell for one in shown]), []
     for one in shown:
         error = one.departure().mean(0)
         error = np.where(error > 0, np.maximum(error, SMALLEST), np.nan)  # no line where there is no error
@@ -314,7 +314,7 @@ def _draw_rank_correlations(panel: SubFigure, store: Store, dense: Traced, other
     cells = [one.cell for one in others]
     drawn = chosen(cells, store)
     panel.suptitle(RANKS.format(len(dense.traces)) + selection_note(drawn, cells), **TITLE)
-    axis, looks = panel.subplots(), line_styles(drawn)
+    axis, looks = panel.subplots(), look(drawn)
     values = dense.continuity()[:, 1:]
     axis.fill_between(dense.sigma[1:], values.min(0), values.max(0), color=INK, alpha=0.13, linewidth=0)
     axis.axhline(0, color=MUTED, linewidth=0.7, linestyle=(0, (4, 3)))

@@ -23,7 +23,7 @@ from fovea.study.report.trajectories import (
     continuity,
     departure,
     limits,
-    line_styles,
+    look,
     records,
     traced,
 )
@@ -197,7 +197,7 @@ def test_of_many_each_method_is_drawn_by_what_is_nearest_to_twofold():
 
 def test_each_series_looks_its_own_way_and_settings_pale():
     every = cells(A={f"s{i}": [2] for i in range(7)}, B={"ras": [2, 4]})
-    found = list(line_styles(every).values())
+    found = list(look(every).values())
     assert len({(str(one["color"]), str(one["linestyle"])) for one in found}) == 9
     assert sum(found[-1]["color"]) > sum(found[-2]["color"])
 
