@@ -22,9 +22,9 @@ from fovea.study.report.style import (
     WARNING,
     bar_colour,
     drawable,
-    drawn,
     figure,
     lay_out,
+    rendered,
 )
 from fovea.study.report.table import visible
 from fovea.study.store import Store
@@ -146,7 +146,7 @@ def inlined(made: Figure, prefix: str, **attributes: str) -> Markup:
     for part in (made, *made.axes):
         part.patch.set_visible(False)  # transparent: the page has a background
     lay_out(made)
-    root = ET.fromstring(drawn(made, "svg"))
+    root = ET.fromstring(rendered(made, "svg"))
     _inline_element(root, prefix)
     for name in ("width", "height"):
         root.attrib.pop(name, None)

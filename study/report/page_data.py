@@ -160,14 +160,14 @@ def maps(plan: Plan, store: Store, samples: Sequence[Sample]) -> Maps:
     for kind, of in KINDS.items():
         tops = [_scale_end(of(t[s.key]) for t in traced.values() if s.key in t) for s in samples]
 
-        def drawn(cell: str, of: Callable = of, tops: Sequence[float] = tops) -> list[Any]:
+        def cell_maps(cell: str, of: Callable = of, tops: Sequence[float] = tops) -> list[Any]:
             own = traced[cell]
             return [
                 _encoded_map(own[s.key], of, top) if s.key in own and top else None
                 for s, top in zip(samples, tops, strict=True)
             ]
 
-        found[kind] = _per_cell(plan, drawn)
+        found[kind] = _per_cell(plan, cell_maps)
     return {kind: cells for kind, cells in found.items() if cells}
 
 

@@ -69,7 +69,7 @@ def save(figure: Figure, path: Path, *kinds: Kind) -> None:
     """Write the figure once per kind. path: without suffix."""
     lay_out(figure)
     for kind in kinds:
-        write(path.with_suffix(f".{kind}"), drawn(figure, kind))
+        write(path.with_suffix(f".{kind}"), rendered(figure, kind))
 
 
 def lay_out(figure: Figure) -> None:
@@ -79,7 +79,7 @@ def lay_out(figure: Figure) -> None:
         figure.set_layout_engine("none")
 
 
-def drawn(figure: Figure, kind: Kind) -> bytes:
+def rendered(figure: Figure, kind: Kind) -> bytes:
     """Render a laid-out figure to a file's bytes, without dates so that equal studies give equal files."""
     stream = BytesIO()
     if kind == "svg":
