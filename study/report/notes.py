@@ -103,34 +103,34 @@ def _traced(rows: Sequence[Row]) -> str:
 def measuring(rows: Sequence[Row]) -> list[str]:
     """Return notes on the timings: warm-up, excluded and disturbed calls, devices, compilation, energy."""
     out = []
-    if any(row.speed is not None and row.speed.first is not None for row in rows):
+    timed = [(row.cell.label, row.speed) for row in rows if row.speed]
+    if any(speed.first is not None for _, speed in timed):
         out.append(
             f"Warm-up: one call of a full batch per cell, its cold start{_traced(rows)} among the "
             f"repetitions.{_cold(rows)}"
         )
-    out += [f"{text}." for text in sorted({row.speed.cut for row in rows if row.speed and row.speed.cut})]
-    hot = [(row.cell.label, row.speed) for row in rows if row.speed and row.speed.throttled]
+    out += [f"{text}." for text in sorted({speed.cut for _, speed in timed if speed.cut})]
     out += [
         f"{label}: {speed.throttled} of {speed.repetitions} repetitions throttled by heat or hardware, left "
         "out."
-        for label, speed in hot
+        for label, speed in timed
+        if speed.throttled
     ]
     out += [
-        f"{row.cell.label}: out of memory at a full batch; {row.speed.halved} calls were of half a batch, "
+        f"{label}: out of memory at a full batch; {speed.halved} calls were of half a batch, "
         "for the images alone: their times count nowhere."
-        for row in rows
-        if row.speed and row.speed.halved
+        for label, speed in timed
+        if speed.halved
     ]
-    devices = sorted({device for row in rows if row.speed for device in row.speed.devices})
+    devices = sorted({device for _, speed in timed for device in speed.devices})
     if len(devices) > 1:
         out.append(
             f"Made on {len(devices)} kinds of device, {'; '.join(devices)}: s/image is over all of them, a "
             "speedup of times on the same one."
         )
-    shared = sum(row.speed.contended for row in rows if row.speed)
-    if shared:
-        every = sum(row.speed.repetitions for row in rows if row.speed)
-        out.append(f"The device was shared with others' work in {shared} of {every} repetitions.")
+    if shared := sum(speed.contended for _, speed in timed):
+        total = sum(speed.repetitions for _, speed in timed)
+        out.append(f"The device was shared with others' work in {shared} of {total} repetitions.")
     if any(row.apart for row in rows):
         counts = ", ".join(f"{row.cell.label} {row.apart}" for row in rows if row.apart)
         out.append(
@@ -140,10 +140,10 @@ def measuring(rows: Sequence[Row]) -> list[str]:
     out += [
         f"{label}: {speed.compiling_calls} of {speed.repetitions} repetitions met shapes that torch.compile "
         "had not seen; their times have the compiling in them."
-        for label, speed in ((row.cell.label, row.speed) for row in rows)
-        if speed and speed.compiling_calls
+        for label, speed in timed
+        if speed.compiling_calls
     ]
-    reasons = {row.speed.joules_unavailable for row in rows if row.speed} - {None}
+    reasons = {speed.joules_unavailable for _, speed in timed} - {None}
     return out + [f"energy unavailable: {reason}" for reason in sorted(map(str, reasons))]
 
 

@@ -28,24 +28,16 @@ def verdict(plan: Plan, rows: Sequence[Row]) -> list[Markup]:
     methods = settings(rows)
     if plan.random_weights:
         sentence = "The weights are random: the images are noise, and nothing is said of their quality."
-        return [paragraph([*_cost_sentence(methods), Markup(sentence)])]
+        return [paragraph([*_costs(methods), Markup(sentence)])]
     names = [s.name for s in headline(rows) if any(s.name in row.gain for row in methods)]
-    certain = [
-        *_cost_sentence(methods),
-        *_leaders(rows, methods, names),
-        *_counts(methods, names),
-        *_siblings(rows),
-    ]
-    uncertain = [
-        *_uncorrected_gains(methods, names),
-        *_undecided(methods, names),
-        *_differences_to_dense(methods),
-        *_margins(methods),
-    ]
+    leaders, counts = _leaders(rows, methods, names), _counts(methods, names)
+    certain = [*_costs(methods), *leaders, *counts, *_siblings(rows)]
+    possible, undecided = _possible_gains(methods, names), _undecided(methods, names)
+    uncertain = [*possible, *undecided, *_to_dense(methods), *_margins(methods)]
     return [paragraph(sentences) for sentences in (certain, uncertain) if sentences]
 
 
-def _cost_sentence(methods: Sequence[Row]) -> list[Markup]:
+def _costs(methods: Sequence[Row]) -> list[Markup]:
     fast = [row for row in methods if row.speedup is not None]
     if not fast:
         return [Markup("No setting of a method was timed beside dense.")]
@@ -68,7 +60,7 @@ def _range(values: Sequence[float]) -> str:
 
 def _leaders(rows: Sequence[Row], methods: Sequence[Row], names: Sequence[str]) -> list[Markup]:
     """Name the cell with the largest certain gain in each score, with one clause per cell."""
-    best = _best_rows(methods, names, survives)
+    best = _best(methods, names, survives)
     if not best:
         return []
     clauses = []
@@ -117,10 +109,10 @@ def _siblings(rows: Sequence[Row]) -> list[Markup]:
     return out
 
 
-def _uncorrected_gains(methods: Sequence[Row], names: Sequence[str]) -> list[Markup]:
+def _possible_gains(methods: Sequence[Row], names: Sequence[str]) -> list[Markup]:
     """Name the best cell of each score whose gain has an interval above zero but is not certain."""
-    certain = _best_rows(methods, names, survives)
-    likely = _best_rows(methods, [name for name in names if name not in certain], above_zero)
+    certain = _best(methods, names, survives)
+    likely = _best(methods, [name for name in names if name not in certain], above_zero)
     if not likely:
         return []
     parts = (Markup("{} in {}").format(cell(row), gain(row, name)) for name, row in likely.items())
@@ -129,11 +121,9 @@ def _uncorrected_gains(methods: Sequence[Row], names: Sequence[str]) -> list[Mar
 
 
 def _undecided(methods: Sequence[Row], names: Sequence[str]) -> list[Markup]:
-    named = _best_rows(methods, names, survives).keys() | _best_rows(methods, names, above_zero).keys()
-    names = [name for name in names if name not in named]
-    intervals = [
-        interval for name in names for row in methods if (interval := row.gain.get(name)) is not None
-    ]
+    """Say in which scores no gain has an interval above zero."""
+    names = [n for n in names if not any(survives(row, n) or above_zero(row, n) for row in methods)]
+    intervals = [row.gain[name] for name in names for row in methods if name in row.gain]
     if not intervals:
         return []
     with_bounds = [interval for interval in intervals if interval.level > 0]
@@ -147,7 +137,7 @@ def _undecided(methods: Sequence[Row], names: Sequence[str]) -> list[Markup]:
     return [Markup(sentence).format(cost(methods), joined(scores(methods, names), "or"), why)]
 
 
-def _differences_to_dense(methods: Sequence[Row]) -> list[Markup]:
+def _to_dense(methods: Sequence[Row]) -> list[Markup]:
     names = list({name: None for row in methods for name, p in row.holm.items() if p is not None})
     if not names:
         return []
@@ -179,26 +169,17 @@ def _margins(methods: Sequence[Row]) -> list[Markup]:
     return out
 
 
-def _best_rows(
-    methods: Sequence[Row], names: Iterable[str], passes: Callable[[Row, str], bool]
-) -> dict[str, Row]:
+def _best(methods: Sequence[Row], names: Iterable[str], passes: Callable[[Row, str], bool]) -> dict[str, Row]:
     """Return, by score, the cell of the largest gain among those that pass the test, if any does."""
     found = {name: [row for row in methods if passes(row, name)] for name in names}
-    return {
-        name: max(passing, key=lambda row: row.gain[name].value) for name, passing in found.items() if passing
-    }
+    return {name: max(best, key=lambda row: row.gain[name].value) for name, best in found.items() if best}
 
 
 def cautions(rows: Sequence[Row]) -> list[Markup]:
     """Return sentences on what to keep in mind, and on what failed or is unavailable."""
     methods = settings(rows)
-    return [
-        *_unlike_card(rows),
-        *_general_cautions(methods, rows),
-        *_without_gain(methods, rows),
-        *_failed(rows),
-        *_unavailable(rows),
-    ]
+    on_gains = [*_caution(methods, rows), *_without_gain(methods, rows)]
+    return [*_unlike_card(rows), *on_gains, *_failed(rows), *_unavailable(rows)]
 
 
 def _unlike_card(rows: Sequence[Row]) -> list[Markup]:
@@ -207,7 +188,7 @@ def _unlike_card(rows: Sequence[Row]) -> list[Markup]:
     return [Markup(sentence).format(cell(row), row.cell.unlike_card) for row in rows if row.cell.unlike_card]
 
 
-def _general_cautions(methods: Sequence[Row], rows: Sequence[Row]) -> list[Markup]:
+def _caution(methods: Sequence[Row], rows: Sequence[Row]) -> list[Markup]:
     named = any(survives(row, name) or above_zero(row, name) for row in methods for name in row.gain)
     out = [Markup(AFTER_THE_FACT)] if named and len(methods) > 1 else []
     likenesses = [s.name for s in headline(rows) if s.facts.kind == "likeness"]
