@@ -1,4 +1,4 @@
-"""How much of the oracle's gain over random tokens each rule of choosing tokens finds (methods/selection.py).
+"""Measure the share of the oracle's gain over random tokens that each selection rule finds.
 
     for m in lumina sd3 flux; do
         python run.py sweep=selections model=${m}_tiny metric=[psnr] cost=flops \\
@@ -6,8 +6,8 @@
     done
     python -m scripts.selections results/embedded selections
 
-Reads FOLDER/NAME-*/samples.parquet; writes FOLDER/NAME/table.md. Images of one prompt and seed are compared,
-each rule with random tokens that are kept up to date as it keeps its own (`stale`).
+Reads FOLDER/NAME-*/samples.parquet; writes FOLDER/NAME/table.md. Differences are paired by prompt and seed;
+each rule (methods/selection.py) is compared with random tokens that use the same `stale` setting.
 """
 
 from pathlib import Path
@@ -19,11 +19,11 @@ from fovea.eval.statistics import paired_difference
 from fovea.study.files import write
 from scripts.studies import folder_and_name
 
-Found = dict[str, dict[str, tuple[Interval, float]]]  # rule, model: less random tokens, share of the oracle's
+Found = dict[str, dict[str, tuple[Interval, float]]]  # rule -> model -> (difference, share of the oracle's)
 
 
 def rule(label: str) -> str:
-    """What a row's label says beside its control's: ras ratio=0.25 selection=age -> selection=age."""
+    """Return the part of a label that names the rule: ras ratio=0.25 selection=age -> selection=age."""
     kept = [
         part for part in label.split() if part.split("=")[0] in ("selection", "high_ratio", "ageing", "stale")
     ]
@@ -31,7 +31,7 @@ def rule(label: str) -> str:
 
 
 def differences(folder: Path, name: str) -> Found:
-    """Of each rule to random tokens, on every model, and its share of the oracle's."""
+    """Return each rule's difference to random tokens, for every model, and its share of the oracle's."""
     found: Found = {}
     for file in sorted(folder.glob(f"{name}-*/samples.parquet")):
         model = file.parent.name.removeprefix(f"{name}-")
