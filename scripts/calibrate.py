@@ -149,26 +149,26 @@ def measure(model: Model, node: Mapping[str, Any], drawn: Sequence[Sample], batc
     return Measured(changes, ratios, near, torch.stack([s.gram for s in found]).sum(0), found[0].levels)
 
 
-def entries(found: Measured) -> dict[str, Entry]:
+def entries(measured: Measured) -> dict[str, Entry]:
     """Return the entries for the model's file, by method."""
-    coefficients, explained = fit(found.changes)
-    ratios = [1.0, *(round(r, 5) for r in found.ratios.mean(1).tolist())]
-    remark = f"{explained:.0%} of the variance of {len(found.changes)} changes"
+    coefficients, explained = fit(measured.changes)
+    ratios = [1.0, *(round(r, 5) for r in measured.ratios.mean(1).tolist())]
+    remark = f"{explained:.0%} of the variance of {len(measured.changes)} changes"
     found = {
         "teacache": Entry({"coefficients": coefficients}, remark),
         "magcache": Entry({"ratios": ratios}),
-        "forecast": forecast(found),
-        "ras": ras_end(found.advantage),
+        "forecast": forecast(measured),
+        "ras": ras_end(measured.advantage),
     }
     return {name: entry for name, entry in found.items() if entry}
 
 
-def forecast(found: Measured) -> Entry | None:
+def forecast(measured: Measured) -> Entry | None:
     """Return the steps to run and the weights of forecasts; None for fewer than 8 steps."""
-    gram, steps = found.gram.numpy(), len(found.gram)
+    gram, steps = measured.gram.numpy(), len(measured.gram)
     if steps < 8:
         return None
-    half, quarter = (forecasts.cheapest(gram, found.levels, steps // part) for part in (2, 4))
+    half, quarter = (forecasts.cheapest(gram, measured.levels, steps // part) for part in (2, 4))
     rows = [[round(w, 3) for w in row] for row in forecasts.table(gram)]
     return Entry(
         {"of": steps, "twofold": half, "fourfold": quarter, "table": rows},
