@@ -1,14 +1,15 @@
-"""What the harness costs beside the model, at full size: a model that sleeps for as long as one on a GPU
-works and gives images of 1024 px that are as hard to pack as photographs.
+"""Measure the harness's overhead at full size, with a model that sleeps for as long as a real one would run
+on a GPU and returns 1024 px images that compress as badly as photographs.
 
     python -m scripts.benchmark_overhead --seconds 12 --batches 8 --folder FOLDER
 
-SD3-medium takes some 3 s per image of 28 steps on an A100, 12 s for a batch of 4. All but the model is real:
-drawing and hashing noise, noting what ran, rounding the images, packing, writing and flushing them, records,
-checksums. The overhead is the wall time over what was slept, less one; a batch is written beside the next,
-the last one alone. On a machine that is busy otherwise
-the processor's seconds tell more: those between two batches, of which three quarters round the images, as a
-device does in no time; and all of them, of which the rest is beside the next batch."""
+SD3-medium takes about 3 s per image of 28 steps on an A100, 12 s for a batch of 4. Everything but the model
+is
+real: drawing and hashing noise, recording what ran, rounding the images to 8 bits, compressing, writing and
+flushing them, records, checksums. The overhead is wall time / slept time - 1. Each batch is written while the
+next one runs, so only the last one is waited for. On a busy machine CPU seconds are more reliable. Two are
+printed: those between two batches, three quarters of which round the images (negligible on a real device),
+and those of the whole process, which include work done while the next batch runs."""
 
 import argparse
 import time
@@ -31,11 +32,11 @@ from fovea.study.store import Store
 
 BATCH, SIDE, STEPS, BLOCKS = 4, 1024, 28, 24
 GRID, CHANNELS = Grid(64, 64), 64  # SD3's tokens
-RUN = GRID.n // 4  # tokens of a step, as of a sparse method
+RUN = GRID.n // 4  # tokens that run on a step, as in a sparse method
 
 
 def photograph(seed: int) -> np.ndarray:
-    """(1024, 1024, 3): smooth shapes and a little noise; its PNG takes 1.7 MB, as a photograph's does."""
+    """Return uint8 (1024, 1024, 3): smooth shapes and a little noise, a 1.7 MB PNG like a photograph's."""
     rng = np.random.default_rng(seed)
     coarse = torch.from_numpy(rng.normal(128, 60, (1, 3, 16, 16)))
     smooth = torch.nn.functional.interpolate(coarse, SIDE, mode="bicubic")[0].permute(1, 2, 0).numpy()
@@ -43,7 +44,7 @@ def photograph(seed: int) -> np.ndarray:
 
 
 class Sleeping:
-    """Stands in for a model and for its method: a device works meanwhile, and this process waits."""
+    """Stand-in for a model and its method: sleeps as this process would while a device works."""
 
     device = torch.device("meta")
 
@@ -80,8 +81,8 @@ class Sleeping:
 
 
 def overhead(seconds: float, batches: int, folder: Path) -> tuple[float, float, float, float]:
-    """Wall time until the last batch was made as a share of what was slept, less one; seconds until it was
-    written, too; and the processor's seconds of a batch: of the thread that makes images, and of all."""
+    """Return the overhead (wall time until the last batch was generated / slept time - 1), the seconds until
+    it was also written, and CPU seconds per batch: of the generating thread and of the whole process."""
     speed.CLOCKS["meta"] = speed.by_clock
     plan = planned(["sweep=none", f"batch={BATCH}", f"results={folder}", "name=overhead"])
     drawn = range(BATCH * batches)
@@ -101,7 +102,7 @@ def overhead(seconds: float, batches: int, folder: Path) -> tuple[float, float, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--seconds", type=float, default=12.0, help="that a batch of 4 takes")
+    parser.add_argument("--seconds", type=float, default=12.0, help="seconds a batch of 4 takes")
     parser.add_argument("--batches", type=int, default=8)
     parser.add_argument("--folder", type=Path, required=True)
     given = parser.parse_args()

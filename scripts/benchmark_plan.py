@@ -1,4 +1,4 @@
-"""How long a sweep of many points takes to plan: composed, checked, named and told apart, with nothing made.
+"""Time the planning of a sweep with many points: composing, checking, naming and fingerprinting its cells.
 
 python -m scripts.benchmark_plan --points 10000
 """
@@ -14,7 +14,7 @@ from fovea.study.plan.plan import make
 
 
 def overrides(points: int) -> list[str]:
-    """A grid of some such number of points over three keys of one method."""
+    """Return overrides for a grid of about `points` points over three keys of one method."""
     side = max(2, round(points ** (1 / 3)))
     shares = ",".join(f"{i / side:.4f}" for i in range(1, side + 1))
     return [
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--points", type=int, default=10_000)
     command = overrides(parser.parse_args(arguments).points)
-    make(command[:5])  # torch and the weights' hash, which every plan needs once
+    make(command[:5])  # not timed: importing torch and hashing the weights, needed once per process
     start, cpu = time.perf_counter(), time.process_time()
     cells = make(command).cells
     found = {

@@ -1,18 +1,18 @@
-"""Memory and time of scoring as images become more: psnr, ssim, fid and clip_score over made-up images.
+"""Measure how memory and time of scoring grow with the number of images: psnr, ssim, fid, clip_score.
 
-    python -m scripts.benchmark_scoring                             10,000 images of 1024 px a cell: hours
-    python -m scripts.benchmark_scoring --images 100 400            what the memory does between the two
+    python -m scripts.benchmark_scoring                             10,000 images of 1024 px per cell: hours
+    python -m scripts.benchmark_scoring --images 100 400            how memory grows
     python -m scripts.benchmark_scoring --images 100 --side 256 --metrics psnr fid
 
-Two cells, dense and a method, are stored as a study stores them and scored as it scores them, each number of
-images in a process of its own, twice: the second time nothing is left to compute. Of several numbers the last
-line says what an image more takes and what is expected of 10,000, by the slope between the first and the
-last; it is no measurement.
+Two cells of synthetic images, dense and a method, are stored and scored as in a study. Each number of images
+runs in its own process, twice: the second time nothing is left to compute. With several numbers, the last
+line gives the cost of one more image and an extrapolation to 10,000 from the slope between the first and the
+last; this is not a measurement.
 
-Memory is the process's own, the highest that was seen in looking twenty times a second, and all that was
-resident, with the files that are mapped into it: features lie on the disk, and the system drops what it has
-read of them where memory is short. What grows with the images of the own is their keys, prompts and scores,
-some KiB of each. Of fewer than 128 images few are read ahead of others: nothing is expected by them."""
+Two peaks of memory are printed: anonymous memory, sampled twenty times a second, and resident memory
+including mapped files. Features are memory-mapped, and the system drops their pages when memory is short. Of
+the anonymous memory, keys, prompts and scores grow with the images, by some KiB per image. Runs of fewer than
+128 images do not read full batches ahead and are left out of the extrapolation."""
 
 import argparse
 import json
@@ -31,12 +31,12 @@ from PIL import Image
 
 PAPER = 10_000
 METRICS = ("psnr", "ssim", "fid", "clip_score_emoji")
-LEAST = 128  # images of which full batches are read ahead of others
-KINDS = 8  # different images of a cell: what is found is known by image and prompt, and all prompts differ
+LEAST = 128  # images, from which on full batches are read ahead
+KINDS = 8  # distinct images per cell; results are cached by image and prompt, and all prompts differ
 
 
-def made_up(side: int, seed: int) -> np.ndarray:
-    """uint8 (side, side, 3): soft colours with grain."""
+def synthetic(side: int, seed: int) -> np.ndarray:
+    """Return uint8 (side, side, 3): soft colours with grain."""
     draw = np.random.default_rng(seed)
     small = Image.fromarray(draw.integers(0, 256, (16, 16, 3), np.uint8))
     soft = np.asarray(small.resize((side, side), Image.Resampling.BICUBIC), np.float64)
@@ -44,14 +44,14 @@ def made_up(side: int, seed: int) -> np.ndarray:
 
 
 def stored(folder: Path, cell: str, n: int, side: int, seed: int) -> Any:
-    """A cell of n images, and its samples as a study scores them."""
+    """Store a cell of n images, if it is missing, and return its samples as a study scores them."""
     from fovea.eval import Samples
     from fovea.study.analysis.cache import StoredImages
     from fovea.study.picture import png
     from fovea.study.records import BatchRecord, ImageRecord
     from fovea.study.store import Store
 
-    store, kinds = Store(folder), [png(made_up(side, seed + i), False) for i in range(KINDS)]
+    store, kinds = Store(folder), [png(synthetic(side, seed + i), False) for i in range(KINDS)]
     keys = [f"{i:012x}" for i in range(n)]
     if not len(store.samples(cell)):
         files = store.write_images(cell, {key: kinds[i % KINDS] for i, key in enumerate(keys)})
@@ -70,8 +70,8 @@ def stored(folder: Path, cell: str, n: int, side: int, seed: int) -> Any:
 
 
 @contextmanager
-def highest_own() -> Iterator[Callable[[], int]]:
-    """Gives a function that says how much memory of its own the process had at most, in bytes."""
+def peak_anonymous() -> Iterator[Callable[[], int]]:
+    """Yield a function that returns the peak anonymous memory of this process so far, in bytes."""
     seen, end = [0], Event()
 
     def look() -> None:
@@ -89,7 +89,7 @@ def highest_own() -> Iterator[Callable[[], int]]:
 
 
 def score(folder: Path, n: int, side: int, names: Sequence[str]) -> dict[str, Any]:
-    """Scores both cells. Gives seconds and memory in bytes."""
+    """Score both cells; return the scores, seconds, and memory in bytes."""
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
@@ -102,7 +102,7 @@ def score(folder: Path, n: int, side: int, names: Sequence[str]) -> dict[str, An
         if OmegaConf.is_config(OmegaConf.select(node, "reference")):
             OmegaConf.update(node, "reference.path", str(folder / "reference"))
     metrics = [instantiate(node) for node in nodes]
-    with peak("cpu") as resident, highest_own() as own:
+    with peak("cpu") as resident, peak_anonymous() as own:
         dense = stored(folder, "dense", n, side, 0)
         samples = stored(folder, "method", n, side, 1).against(dense)
         begin, wanted = time.perf_counter(), needed(metrics)
@@ -119,15 +119,15 @@ def score(folder: Path, n: int, side: int, names: Sequence[str]) -> dict[str, An
         }
 
 
-def measured(folder: Path, n: int, side: int, names: Sequence[str]) -> dict[str, Any]:
-    """The same in a process of its own."""
+def score_in_process(folder: Path, n: int, side: int, names: Sequence[str]) -> dict[str, Any]:
+    """Run `score` in a new process."""
     command = [sys.executable, "-m", "scripts.benchmark_scoring", "--in", str(folder)]
     sizes = ["--images", str(n), "--side", str(side), "--metrics", *names]
     run = subprocess.run([*command, *sizes], check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def told(run: dict[str, Any]) -> str:
+def summary(run: dict[str, Any]) -> str:
     own, resident = (run[key] / 2**30 for key in ("memory", "resident"))
     return f"{run['seconds']:.0f} s, {own:.2f} GiB of its own, {resident:.2f} GiB resident"
 
@@ -136,8 +136,10 @@ def main(words: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", type=int, nargs="+", default=[PAPER], help="in a cell; one run for each")
-    parser.add_argument("--side", type=int, default=1024, help="of an image, in pixels")
+    parser.add_argument(
+        "--images", type=int, nargs="+", default=[PAPER], help="images per cell; several: a run each"
+    )
+    parser.add_argument("--side", type=int, default=1024, help="side of an image, in pixels")
     parser.add_argument("--metrics", nargs="+", default=METRICS, help="files of conf/metric")
     parser.add_argument("--in", dest="folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(words)
@@ -150,11 +152,11 @@ def main(words: Sequence[str] | None = None) -> list[dict[str, Any]]:
             folder = Path(place)
             (folder / "reference").mkdir()
             for i in range(KINDS):
-                Image.fromarray(made_up(args.side, 100 + i)).save(folder / "reference" / f"{i}.png")
-            first, again = (measured(folder, n, args.side, args.metrics) for _ in range(2))
+                Image.fromarray(synthetic(args.side, 100 + i)).save(folder / "reference" / f"{i}.png")
+            first, again = (score_in_process(folder, n, args.side, args.metrics) for _ in range(2))
         found.append(first)
         print(
-            f"{n} images of {args.side} px a cell: {told(first)}; again: {told(again)}; "
+            f"{n} images of {args.side} px a cell: {summary(first)}; again: {summary(again)}; "
             f"the same scores: {first['scores'] == again['scores']}"
         )
     large = [run for run in found if run["n"] >= LEAST]

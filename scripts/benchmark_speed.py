@@ -1,13 +1,13 @@
-"""What a step and a whole run cost, as shares of dense ones, for each family on this CPU.
+"""Measure the cost of a sparse step and of whole runs relative to dense ones, for each family on this CPU.
 
     python -m scripts.benchmark_speed --family flux --batch 1 4
 
-1,024 image tokens, width 384, depth 8, random weights, classifier-free guidance for SD3 and Lumina. All that
-is compared takes turns in one process; a ratio is the median over the rounds of the ratio within a round. By
-default the clock is the processor's, of one thread, which a busy machine leaves nearly as it is.
+1,024 image tokens, width 384, depth 8, random weights, classifier-free guidance for SD3 and Lumina.
+Everything compared runs in alternation in one process; a ratio is the median over rounds of the ratio within
+a round. The default clock is CPU time of one thread, which a busy machine hardly changes.
 
-bound: (active + text tokens) / (all tokens), what a step would cost if every token cost the same. efficiency:
-the share of the FLOPs that a run takes over the share of the time.
+bound: (active + text tokens) / (all tokens), the relative cost of a step if every token cost the same.
+efficiency: relative FLOPs of a run / its relative time.
 """
 
 import argparse
@@ -56,7 +56,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 class Bench:
-    """One family at one batch size: a pipeline that is adapted, and one of the same weights that is not."""
+    """One family at one batch size: an adapted pipeline, and a stock one with the same weights."""
 
     def __init__(self, family: str, batch: int, clock: Clock) -> None:
         self.family, self.batch, self.clock = family, batch, clock
@@ -78,7 +78,7 @@ class Bench:
         )
 
     def in_turns(self, rounds: int, runs: Mapping[Any, Callable[[], Any]]) -> dict[Any, list[float]]:
-        """Seconds of each, in every round; "dense" is one of them."""
+        """Run each of `runs` once per round, in alternation; return its seconds per round."""
         times: dict[Any, list[float]] = {name: [] for name in runs}
         for _ in range(rounds):
             for name, run in runs.items():
@@ -127,7 +127,7 @@ class Bench:
                 flows[name] = self.flow(model, steps)
                 methods[name](flows[name])
 
-            RALU(steps=3)(self.flow(model, 3))  # what it imports
+            RALU(steps=3)(self.flow(model, 3))  # not timed: what RALU imports on its first run
             runs = {name: lambda name=name: run(name) for name in methods}
             times = self.in_turns(rounds, {"stock": lambda: self.stock_run(steps), **runs})
             flops = {name: flow.flops() for name, flow in flows.items()}
@@ -140,7 +140,7 @@ class Bench:
 
 
 def share(times: Mapping[Any, list[float]], name: Any) -> float:
-    """Of the dense one's time."""
+    """Return the median share of the dense time."""
     return median(a / b for a, b in zip(times[name], times["dense"], strict=True))
 
 
@@ -151,9 +151,9 @@ def main() -> None:
     parser.add_argument("--family", choices=list(SIZES), nargs="+", default=list(SIZES))
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=7, help="of single steps")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of single steps")
     parser.add_argument("--runs", type=int, default=1, help="rounds of whole runs; 0 for none")
-    parser.add_argument("--steps", type=int, default=28, help="of a whole run")
+    parser.add_argument("--steps", type=int, default=28, help="steps of a whole run")
     parser.add_argument("--clock", choices=list(CLOCKS), default="cpu")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

@@ -1,16 +1,16 @@
-"""How long a large study takes to open and to aggregate, on records that are made up.
+"""Measure how long a large study takes to open and to aggregate, on synthetic records.
 
     python -m scripts.benchmark_store --samples 1000000 --cells 10 --folder FOLDER
 
-writes the records (once: a second start finds them), then measures, each in a process of its own:
+writes the records, unless an earlier start has, then measures each step in its own process:
 
-    lines      reading all lines as a run leaves them, without an index
-    index      writing the index of every cell
-    open       which samples are finished, of every cell
-    aggregate  from open to the rows of the table and the table of samples, without metrics
+    lines      read all lines as a run leaves them, without an index
+    index      write the index of every cell
+    open       find which samples of every cell are finished
+    aggregate  compute the rows of the table and the table of samples, without metrics
 
-Images are links to a few files of one picture, so that their sizes and names are as in a study. A million
-samples of 10 cells took 22, 20, 4.0 and 25 seconds of a processor in these steps, and 1.4 GiB at most."""
+Images are hard links to a few files of one picture, so that sizes and names are as in a study. A million
+samples in 10 cells took 22, 20, 4.0 and 25 CPU seconds in these steps, and at most 1.4 GiB."""
 
 import argparse
 import json
@@ -36,12 +36,12 @@ from fovea.study.segments import line
 from fovea.study.store import Store
 
 BATCH = 4
-LINKS = 60_000  # to one file, which some file systems limit to 65,000
+LINKS = 60_000  # per file; some file systems limit them to 65,000
 STEPS = ("lines", "index", "open", "aggregate")
 
 
 def planned(folder: Path, samples: int, cells: int) -> Plan:
-    """A dense cell and methods, each with its share of the samples."""
+    """Return a plan of one dense cell and method cells, with the samples divided among them."""
     each = samples // cells
     drawn = [
         Sample(
@@ -140,9 +140,9 @@ def _batch(
 
 
 def measured(step: str, plan: Plan, store: Store) -> dict[str, float | int | str]:
-    """Seconds of wall and processor, and the highest memory of this process."""
+    """Run one step; return its wall and CPU seconds and the peak memory of this process."""
     if step == "aggregate":
-        from fovea.study.analysis.score import per_sample, rows  # not what is measured
+        from fovea.study.analysis.score import per_sample, rows  # importing is not timed
     else:
         import pyarrow.compute  # noqa: F401
     start, spent = time.perf_counter(), time.process_time()

@@ -1,11 +1,12 @@
-"""Settings at which methods take a half and a quarter of a model's dense FLOPs: the points of sweep=matrix.
+"""Find the settings at which methods need a half and a quarter of a model's dense FLOPs, for sweep=matrix.
 
 python -m scripts.budgets model=lumina_tiny [methods=ras,jit] [n=8 model.steps=20 ...]   # as for run.py
 
-What a method costs whatever the images is counted, nothing evaluated: of the numbers of steps in question the
-nearest, then, where the method has a share of the tokens, that by bisection. The thresholds of caches depend
-on the images and are measured (scripts/thresholds.py), which takes minutes; methods= names what is looked at.
-Prints lines for conf/model/NAME.yaml, under each method's name, and beside them what is reached.
+Where the cost does not depend on the images, it is counted without evaluating the model: first the number of
+steps nearest to the budget, then, for methods that run a share of the tokens, that share by bisection. Cache
+thresholds depend on the images and are measured (scripts/thresholds.py), which takes minutes. methods=
+restricts the search to some methods. Prints lines for conf/model/NAME.yaml, one per method, each with the
+savings it reaches as a comment.
 """
 
 import sys
@@ -30,10 +31,10 @@ from fovea.study.config.instantiate import instantiate
 from fovea.study.config.prompts import Sample
 from fovea.study.plan.cells import GENERATION
 from scripts import thresholds
-from scripts.measuring import Entry, chosen, program
+from scripts.measuring import Entry, model_and_samples, run_command
 from scripts.thresholds import TARGETS
 
-# Those with a threshold, and the settings that they have in sweep=matrix.
+# Caches with a threshold, and their other settings in sweep=matrix.
 CACHES: dict[str, Sequence[str]] = {
     "teacache": (),
     "seacache": (),
@@ -42,14 +43,18 @@ CACHES: dict[str, Sequence[str]] = {
     "fbcache": (),
     "dbcache": ("method.cache.warmup=2",),
 }
-NEAR = 0.01  # what comes so near is taken
+NEAR = 0.01  # relative distance from the target at which the search stops
 Settings = dict[str, Any]
 
 
 class Search(NamedTuple):
-    """files: the method on a command line, for so many times fewer FLOPs. choices: settings, those to be
-    preferred first, for so many dense steps. longest: in place of these, any number of steps up to so many
-    times the dense ones. share: settings of a share in (0, 1), whose cost rises with it."""
+    """How to search for a method's settings.
+
+    files: the method as overrides, given the target (times fewer FLOPs). choices: candidate settings in order
+    of preference, given the number of dense steps and the target; None tries every number of steps. longest:
+    the limit of that, as a multiple of the dense steps. share: settings for a share in (0, 1), whose cost
+    rises with it.
+    """
 
     files: Callable[[float], Sequence[str]]
     choices: Callable[[int, float], Iterable[Settings]] | None = None
@@ -61,19 +66,19 @@ def ratio(share: float) -> Settings:
     return {"ratio": share}
 
 
-def sparse(steps: int, times: float) -> Iterable[Settings]:
-    """Of RAS: all steps at twice fewer FLOPs, two fifths of them at four times."""
+def ras_steps(steps: int, times: float) -> Iterable[Settings]:
+    """Choices of RAS: all steps at two times fewer FLOPs, two fifths of them at four times."""
     return [{}] if times < 3 else [{"steps": round(0.4 * steps), "start": 2}]
 
 
-def lifted_whole(steps: int, times: float) -> Iterable[Settings]:
-    """As few steps at full resolution as will do, and at half 12 to 20, the paper's; fewer at worst."""
+def mrflow_steps(steps: int, times: float) -> Iterable[Settings]:
+    """Choices of MrFlow: few steps at full resolution first, and at half the paper's 12 to 20, else fewer."""
     lows = [*range(12, 21), *range(11, 3, -1)]
     return ({"steps": low + high, "low": low} for high in range(1, steps) for low in lows)
 
 
-def lifted_within(steps: int, times: float) -> Iterable[Settings]:
-    """About three quarters of the steps at half resolution, as in the paper."""
+def selflift_steps(steps: int, times: float) -> Iterable[Settings]:
+    """Choices of SelfLift: about three quarters of the steps at half resolution, as in the paper."""
     pairs = [(n, low) for n in range(4, 2 * steps) for low in range(n) if 2 / 3 <= low / n <= 4 / 5]
     return ({"steps": n, "low": low} for n, low in sorted(pairs, key=lambda p: abs(p[1] / p[0] - 0.75)))
 
@@ -90,7 +95,7 @@ def delta_dit(times: float) -> Sequence[str]:
 
 
 SEARCHES = {
-    "ras": Search(lambda _: ["method=ras"], sparse, ratio),
+    "ras": Search(lambda _: ["method=ras"], ras_steps, ratio),
     "ras_caching": Search(
         ras_caching,
         lambda steps, times: [{}] if times < 3 else [{"start": 2, "steps": round(0.9 * steps)}],
@@ -103,13 +108,13 @@ SEARCHES = {
     ),
     "ralu_ras": Search(lambda _: ["method=ralu_ras"], None, ratio),
     "delta_dit": Search(delta_dit, lambda steps, times: [{"interval": n} for n in range(2, steps // 2 + 1)]),
-    "mrflow": Search(lambda _: ["method=mrflow"], lifted_whole),
-    "selflift": Search(lambda _: ["method=selflift"], lifted_within),
+    "mrflow": Search(lambda _: ["method=mrflow"], mrflow_steps),
+    "selflift": Search(lambda _: ["method=selflift"], selflift_steps),
 }
 
 
 class IdleTransformer(Transformer):
-    """Knows what it would cost and computes none of its blocks."""
+    """A transformer that counts its cost but computes none of its blocks."""
 
     def step(self, block, hidden, context):
         return hidden
@@ -119,7 +124,7 @@ class IdleTransformer(Transformer):
 
 
 class IdlePipeline(Pipeline):
-    """Images are black, and so are their tokens."""
+    """A pipeline whose images are black and whose encoded tokens are zero."""
 
     def decode(self, x, grid):
         return x.new_zeros(len(x), 3, *(side * self.transformer.cell for side in grid))
@@ -132,22 +137,22 @@ class IdlePipeline(Pipeline):
 
 
 def idle(part: Any, kind: type) -> Any:
-    """A copy of a transformer or a pipeline that is idle where `kind` is, and else what it was."""
+    """Copy a transformer or a pipeline, with the methods of the mixin `kind` in place of its own."""
     made = copy(part)
     made.__class__ = type(kind.__name__, (kind, type(part)), {})
     return made
 
 
 def flops(flow: Flow, method: Any) -> int:
-    """Of the method on one image, by the closed form."""
+    """Return the closed-form FLOPs of a method on one image."""
     fresh = {"generators": [generator("", 0)], "block_runs": [], "decoded": [], "encoded": [], "beside": []}
-    counted = replace(idled(flow), **fresh)
+    counted = replace(idle_flow(flow), **fresh)
     method(counted)
     return counted.flops()
 
 
-def idled(flow: Flow) -> Flow:
-    """The same, that computes nothing."""
+def idle_flow(flow: Flow) -> Flow:
+    """Return a copy of a flow that computes nothing."""
     if isinstance(flow.transformer, IdleTransformer):
         return flow
     parts = {
@@ -157,8 +162,10 @@ def idled(flow: Flow) -> Flow:
     return replace(flow, **parts)
 
 
-def found(times: Callable[[Settings], float], search: Search, steps: int, target: float) -> Settings:
-    """The settings of which `times` fewer FLOPs come near the target."""
+def nearest_settings(
+    times: Callable[[Settings], float], search: Search, steps: int, target: float
+) -> Settings:
+    """Return the settings whose savings, `times(settings)` fewer FLOPs, come nearest to the target."""
 
     def missed(settings: Settings) -> float:
         return abs(times(settings) / target - 1)
@@ -179,24 +186,24 @@ def found(times: Callable[[Settings], float], search: Search, steps: int, target
     return min((best | search.share(round(end, 3)) for end in (low, high)), key=missed)
 
 
-def varied(made: Any, settings: Settings) -> Any:
-    """The method with other settings, its own or those of its cache."""
+def with_settings(made: Any, settings: Settings) -> Any:
+    """Copy a method with other settings. A setting that it does not have is its cache's."""
     own = {f.name: getattr(made, f.name) for f in fields(made)}
     of_cache = {key: value for key, value in settings.items() if key not in own}
     if of_cache:
-        own["cache"] = varied(own["cache"], of_cache)
+        own["cache"] = with_settings(own["cache"], of_cache)
     return type(made)(**own | {key: value for key, value in settings.items() if key not in of_cache})
 
 
 def line(name: str, flow: Flow, search: Search, arguments: Sequence[str]) -> str:
-    """YAML of one method."""
+    """Return the YAML line of one method."""
     settings, remark = entry(flow, search, arguments)
     text = yaml.safe_dump({name: settings}, default_flow_style=True, width=1000, sort_keys=False)
     return f"{text.strip()[1:-1]}  # {remark}\n"
 
 
 def entry(flow: Flow, search: Search, arguments: Sequence[str]) -> Entry:
-    """The settings of one method that come near the targets."""
+    """Return the settings of one method for each target."""
     dense, settings, reached = flops(flow, Baseline()), {}, []
     for key, target in TARGETS.items():
         config = whole(load([*arguments, *search.files(target)]))
@@ -205,46 +212,46 @@ def entry(flow: Flow, search: Search, arguments: Sequence[str]) -> Entry:
 
         def times(chosen: Settings, made: Any = made, known: dict[str, float] = known) -> float:
             if str(chosen) not in known:
-                known[str(chosen)] = dense / flops(flow, varied(made, chosen))
+                known[str(chosen)] = dense / flops(flow, with_settings(made, chosen))
             return known[str(chosen)]
 
-        settings[key] = found(times, search, flow.steps, target)
+        settings[key] = nearest_settings(times, search, flow.steps, target)
         reached.append(f"{times(settings[key]):.2f}")
     return Entry(settings, f"{', '.join(reached)} times fewer FLOPs")
 
 
 def budgets(arguments: Sequence[str]) -> str:
-    """The lines for a command line. Raises Refused before anything is loaded."""
+    """Return the lines for these arguments. Raises Refused before anything is loaded."""
     given = [a.removeprefix("methods=").split(",") for a in arguments if a.startswith("methods=")]
     rest = [a for a in arguments if not a.startswith("methods=")]
     names = given[-1] if given else [*SEARCHES, *CACHES]
     unknown = [name for name in names if name not in {*SEARCHES, *CACHES}]
     if unknown:
         raise Refused(f"methods={','.join(unknown)}: must be of {', '.join((*SEARCHES, *CACHES))}")
-    lines = counted([name for name in names if name in SEARCHES], rest)
+    lines = closed_form([name for name in names if name in SEARCHES], rest)
     return lines + "".join(
         thresholds.thresholds([*rest, f"cache={name}", *CACHES[name]]) for name in names if name in CACHES
     )
 
 
-def counted(names: Sequence[str], arguments: Sequence[str]) -> str:
-    """Of methods whose cost is known beforehand."""
+def closed_form(names: Sequence[str], arguments: Sequence[str]) -> str:
+    """Return the lines of methods whose cost does not depend on the images."""
     if not names:
         return ""
     config = whole(load(arguments))
-    node, drawn, checkpoint = chosen(config)
+    node, drawn, checkpoint = model_and_samples(config)
     with adapt(checkpoint.load()) as model:
-        flow = one(model, node, drawn)
+        flow = first_flow(model, node, drawn)
         return "".join(line(name, flow, SEARCHES[name], arguments) for name in names)
 
 
-def one(model: Model, node: Mapping[str, Any], drawn: Sequence[Sample]) -> Flow:
-    """Of the first prompt, with the settings of the model's config node. It computes nothing."""
+def first_flow(model: Model, node: Mapping[str, Any], drawn: Sequence[Sample]) -> Flow:
+    """Return an idle flow of the first prompt, with the generation settings of the model's config node."""
     options = {key: node[key] for key in GENERATION if node[key] is not None}
-    return idled(model.flow([drawn[0].prompt.text], generators=[generator("", 0)], **options))
+    return idle_flow(model.flow([drawn[0].prompt.text], generators=[generator("", 0)], **options))
 
 
-main = partial(program, budgets)
+main = partial(run_command, budgets)
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -1,22 +1,25 @@
-"""What caches and RAS have to know of a model, measured on it: lines for conf/model/NAME.yaml.
+"""Measure the constants that caches and RAS need for a model; print lines for conf/model/NAME.yaml.
 
 python -m scripts.calibrate model=sd3 [n=8 seeds=[0] prompts=FILE.csv model.steps=28 ...]   # as for run.py
 
-It makes the images of the first n prompts with the dense baseline and looks on:
+Generates the images of the first n prompts with the dense baseline and measures:
 
-- teacache (arXiv:2411.19108, section 3.3): the polynomial of degree 4 that least squares put through all
-  pairs of consecutive steps of all images, from the relative L1 change of the first block's modulated input
-  to that of the transformer's output. Both hold the two halves of guidance, as what TeaCache sees does.
-- magcache (arXiv:2506.09045): what the blocks add to the image tokens, its norm over that of the step before,
-  averaged over tokens, halves of guidance and images. The first step has none before it and is given as 1.
+- teacache (arXiv:2411.19108, section 3.3): the least-squares polynomial of degree 4, over all pairs of
+  consecutive steps of all images, from the relative L1 change of the first block's modulated input to that of
+  the transformer's output. Both include the two halves of guidance, as TeaCache sees them.
+- magcache (arXiv:2506.09045): the norm of the blocks' residual on the image tokens, relative to that of the
+  previous step, averaged over tokens, halves of guidance and images. The first step has no previous one; its
+  ratio is 1.
 - forecast: the weights of basis=fitted (arXiv:2604.26365), and the half and the quarter of the steps that
-  schedule=dp runs (arXiv:2601.19961), see scripts/forecasts.py.
-- multistep: at these steps, the weights of method=multistep, see scripts/multistep.py.
-- ras (arXiv:2502.10389): which end of the ranking should run. RAS, by default but for the end, chooses tokens
-  of the recorded velocities of the dense run; what those left out miss adds up to an error of the image. The
-  paper's end, the lowest (high_ratio 1), stands unless the other is nearer to dense by two standard errors.
+  schedule=dp runs (arXiv:2601.19961); see scripts/forecasts.py.
+- multistep: the weights of method=multistep at these steps; see scripts/multistep.py.
+- ras (arXiv:2502.10389): which end of the ranking should run. RAS with its other default settings selects
+  tokens on the recorded velocities of the dense run; the errors of those left out add up to an error of the
+  image. The paper's end, the lowest (high_ratio 1), is kept unless the other is nearer to dense by two
+  standard errors.
 
-All hold for the number of steps, the guidance and the size they were measured at. Nothing is written.
+The results hold for the number of steps, the guidance and the image size they were measured at. No file is
+written.
 """
 
 import sys
@@ -39,19 +42,34 @@ from fovea.study.config.errors import Refused
 from fovea.study.config.prompts import Sample
 from fovea.study.plan.cells import GENERATION
 from scripts import forecasts, multistep
-from scripts.measuring import Entry, chosen, command, few, program, source, written
+from scripts.measuring import (
+    Entry,
+    command_line,
+    default_n,
+    measured_by,
+    model_and_samples,
+    run_command,
+    to_yaml,
+)
 
 DEGREE = 4
 
 
-class Seen(NamedTuple):
-    """changes: of input and output, a pair per image and step after the first. ratios: (steps - 1, b).
-    nearer: (b,), see `nearer`. gram: inner products of the velocities (steps, steps), summed over images.
-    levels: noise levels (steps + 1,). flows, runs: of each batch, and its states from the noise on."""
+class Measured(NamedTuple):
+    """Measurements on b dense images.
+
+    changes: relative changes of (input, output), one pair per image and step after the first.
+    ratios: MagCache's ratios (steps - 1, b).
+    advantage: (b,), see `lowest_advantage`.
+    gram: inner products of the velocities (steps, steps), summed over images.
+    levels: noise levels (steps + 1,).
+    flows: one per batch.
+    runs: the states of each batch, from the noise to the final one.
+    """
 
     changes: list[tuple[float, float]]
     ratios: Tensor
-    nearer: Tensor
+    advantage: Tensor
     gram: Tensor
     levels: list[float]
     flows: list[Flow]
@@ -59,8 +77,8 @@ class Seen(NamedTuple):
 
 
 @torch.no_grad()
-def observe(flow: Flow) -> Seen:
-    """The dense baseline."""
+def observe(flow: Flow) -> Measured:
+    """Run the dense baseline and measure it."""
     noise, sigmas, before = flow.noise(), flow.sigmas(), None
     run = [noise]
     changes: list[tuple[float, float]] = []
@@ -79,27 +97,27 @@ def observe(flow: Flow) -> Seen:
         before = now
     known = torch.stack(ratios) if ratios else torch.empty(0, len(flow.generators))
     flat = torch.stack(velocities).flatten(1).double().cpu()
-    near = nearer(Recorded(flow, velocities), noise, run[-1])
-    return Seen(changes, known, near, flat @ flat.T, sigmas.tolist(), [flow], [run])
+    advantage = lowest_advantage(Recorded(flow, velocities), noise, run[-1])
+    return Measured(changes, known, advantage, flat @ flat.T, sigmas.tolist(), [flow], [run])
 
 
 class Recorded:
-    """A flow that points where the dense run of `flow` did, wherever it is asked: (b, n, c) at each step."""
+    """A flow that replays the velocities of a dense run, (b, n, c) at each step, whatever the state."""
 
     def __init__(self, flow: Flow, velocities: Sequence[Tensor]):
         self.pixels, self.sigmas, self.velocities = flow.pixels, flow.sigmas(), velocities
 
     def new_kv(self) -> None:
-        """Nothing is evaluated."""
+        """No cache: nothing is evaluated."""
 
     def velocity(self, x: Tensor, sigma: Tensor, kv: None = None, rows: Tensor | None = None) -> Tensor:
         v = self.velocities[int((self.sigmas - sigma).abs().argmin())]
         return v if rows is None else take(v, rows)
 
 
-def nearer(flow: Recorded, noise: Tensor, image: Tensor) -> Tensor:
-    """By how many decibels RAS is nearer to the dense image where the lowest of its ranking run than where
-    the highest do: (b, n, c) each -> (b,). NaN where it has no sparse step."""
+def lowest_advantage(flow: Recorded, noise: Tensor, image: Tensor) -> Tensor:
+    """Return how many dB nearer to the dense image RAS is when the lowest of its ranking run than when the
+    highest do: (b, n, c) each -> (b,). NaN if RAS has no sparse step."""
     if len(flow.velocities) <= RAS().start:
         return torch.full((len(image),), torch.nan)
     low, high = (RAS(high_ratio=end).sample(flow, noise, flow.sigmas) for end in (1.0, 0.0))
@@ -108,60 +126,57 @@ def nearer(flow: Recorded, noise: Tensor, image: Tensor) -> Tensor:
 
 
 def magnitude(now: Tensor, before: Tensor, b: int) -> Tensor:
-    """Mean over tokens, and halves of guidance, of the ratio of their norms: (b', n, d) each -> (b,)."""
+    """Return the ratio of norms, averaged over tokens and halves of guidance: (b', n, d) each -> (b,)."""
     ratio = now.float().norm(dim=-1) / before.float().norm(dim=-1)
     return ratio.unflatten(0, (-1, b)).mean((0, 2)).cpu()
 
 
 def fit(changes: Sequence[tuple[float, float]]) -> tuple[list[float], float]:
-    """Coefficients, the highest power first, and the share of the variance they explain."""
+    """Return the coefficients, highest power first, and the share of the variance they explain."""
     x, y = np.array(changes, dtype=np.float64).T
     coefficients = np.polyfit(x, y, DEGREE)
     missed = np.square(y - np.polyval(coefficients, x)).sum() / np.square(y - y.mean()).sum()
     return [float(f"{c:.9g}") for c in coefficients], float(1 - missed)
 
 
-def measure(model: Model, node: Mapping[str, Any], drawn: Sequence[Sample], batch: int) -> Seen:
-    """All samples, with the settings of the model's config node."""
+def measure(model: Model, node: Mapping[str, Any], drawn: Sequence[Sample], batch: int) -> Measured:
+    """Measure all samples in batches, with the generation settings of the model's config node."""
     options = {key: node[key] for key in GENERATION if node[key] is not None}
-    seen = []
+    found = []
     for first in range(0, len(drawn), batch):
         part = drawn[first : first + batch]
         generators = [generator(s.prompt.text, s.seed) for s in part]
         flow = model.flow([s.prompt.text for s in part], generators=generators, **options)
-        seen.append(observe(flow))
+        found.append(observe(flow))
         print(f"{first + len(part)} of {len(drawn)} images", file=sys.stderr)
-    changes = [pair for s in seen for pair in s.changes]
-    ratios, near = torch.cat([s.ratios for s in seen], 1), torch.cat([s.nearer for s in seen])
-    gram, flows, runs = (
-        torch.stack([s.gram for s in seen]).sum(0),
-        [flow for s in seen for flow in s.flows],
-        [run for s in seen for run in s.runs],
-    )
-    return Seen(changes, ratios, near, gram, seen[0].levels, flows, runs)
+    changes = [pair for s in found for pair in s.changes]
+    ratios, near = torch.cat([s.ratios for s in found], 1), torch.cat([s.advantage for s in found])
+    gram = torch.stack([s.gram for s in found]).sum(0)
+    flows, runs = [flow for s in found for flow in s.flows], [run for s in found for run in s.runs]
+    return Measured(changes, ratios, near, gram, found[0].levels, flows, runs)
 
 
-def entries(seen: Seen) -> dict[str, Entry]:
-    """Of the model's file."""
-    coefficients, explained = fit(seen.changes)
-    ratios = [1.0, *(round(r, 5) for r in seen.ratios.mean(1).tolist())]
-    remark = f"{explained:.0%} of the variance of {len(seen.changes)} changes"
+def entries(measured: Measured) -> dict[str, Entry]:
+    """Return the entries for the model's file, by method."""
+    coefficients, explained = fit(measured.changes)
+    ratios = [1.0, *(round(r, 5) for r in measured.ratios.mean(1).tolist())]
+    remark = f"{explained:.0%} of the variance of {len(measured.changes)} changes"
     found = {
         "teacache": Entry({"coefficients": coefficients}, remark),
         "magcache": Entry({"ratios": ratios}),
-        "forecast": forecast(seen),
-        "multistep": solver(seen),
-        "ras": focus(seen.nearer),
+        "forecast": forecast(measured),
+        "multistep": solver(measured),
+        "ras": ras_end(measured.advantage),
     }
     return {name: entry for name, entry in found.items() if entry}
 
 
-def forecast(seen: Seen) -> Entry | None:
-    """Steps to run and weights of forecasts; nothing where there is no quarter of the steps."""
-    gram, steps = seen.gram.numpy(), len(seen.gram)
+def forecast(measured: Measured) -> Entry | None:
+    """Return the steps to run and the weights of forecasts; None for fewer than 8 steps."""
+    gram, steps = measured.gram.numpy(), len(measured.gram)
     if steps < 8:
         return None
-    half, quarter = (forecasts.cheapest(gram, seen.levels, steps // part) for part in (2, 4))
+    half, quarter = (forecasts.cheapest(gram, measured.levels, steps // part) for part in (2, 4))
     rows = [[round(w, 3) for w in row] for row in forecasts.table(gram)]
     return Entry(
         {"of": steps, "twofold": half, "fourfold": quarter, "table": rows},
@@ -169,24 +184,24 @@ def forecast(seen: Seen) -> Entry | None:
     )
 
 
-def solver(seen: Seen) -> Entry | None:
-    """Nodes and weights of `methods.multistep`; None if there is no quarter of the steps."""
-    gram, steps = seen.gram.numpy(), len(seen.gram)
+def solver(measured: Measured) -> Entry | None:
+    """Return the nodes and weights of method=multistep; None for runs of fewer than 8 steps."""
+    gram, steps = measured.gram.numpy(), len(measured.gram)
     if steps < 8:
         return None
     found: dict[str, Any] = {"of": steps}
     for budget, part in (("twofold", 2), ("fourfold", 4)):
-        nodes = forecasts.cheapest(gram, seen.levels, steps // part)
-        found[budget] = {"nodes": nodes, "weights": multistep.weights(seen.flows, seen.runs, nodes)}
+        nodes = forecasts.cheapest(gram, measured.levels, steps // part)
+        found[budget] = {"nodes": nodes, "weights": multistep.weights(measured.flows, measured.runs, nodes)}
     return Entry(found, "nodes as for schedule=dp")
 
 
-def focus(nearer: Tensor) -> Entry | None:
-    """RAS's end of the ranking; nothing where it has no sparse step."""
-    if nearer.isnan().any():
+def ras_end(advantage: Tensor) -> Entry | None:
+    """Return the end of RAS's ranking that should run; None if RAS has no sparse step."""
+    if advantage.isnan().any():
         return None
-    mean = nearer.mean().item()
-    error = nearer.std().item() / len(nearer) ** 0.5 if len(nearer) > 1 else inf
+    mean = advantage.mean().item()
+    error = advantage.std().item() / len(advantage) ** 0.5 if len(advantage) > 1 else inf
     return Entry(
         {"high_ratio": int(mean > -2 * error)},
         f"{mean:+.1f} dB nearer to dense where the lowest run, standard error {error:.1f}",
@@ -194,17 +209,17 @@ def focus(nearer: Tensor) -> Entry | None:
 
 
 def calibrate(arguments: Sequence[str]) -> str:
-    """The fragment for a command line. Raises Refused before anything is loaded."""
-    config = whole(load([*few(arguments), *arguments]))
-    node, drawn, checkpoint = chosen(config)
+    """Return the YAML for these arguments. Raises Refused before anything is loaded."""
+    config = whole(load([*default_n(arguments), *arguments]))
+    node, drawn, checkpoint = model_and_samples(config)
     if len(drawn) * (checkpoint.steps - 1) <= DEGREE:
         raise Refused(f"n={config['n']}: too few images for a polynomial of degree {DEGREE}; raise n")
     with adapt(checkpoint.load()) as model:
         found = entries(measure(model, node, drawn, config["batch"]))
-    return source(command("calibrate", arguments, config), drawn, checkpoint.steps) + written(found)
+    return measured_by(command_line("calibrate", arguments, config), drawn, checkpoint.steps) + to_yaml(found)
 
 
-main = partial(program, calibrate)
+main = partial(run_command, calibrate)
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""The card of an embedded pipeline: loss.png, samples.png (held-out prompts) and README.md, all measured.
+"""Write the card of an embedded pipeline: loss.png, samples.png (held-out prompts), errors.png and README.md.
 
 python -m scripts.card lumina --hardware "2 cores of an Intel Xeon with AMX"
 """
@@ -22,8 +22,8 @@ from scripts import drawings, emoji, loop, tiny, train_dit, train_vae, words
 from scripts.judge import Judge, both, named
 
 STEPS, GUIDANCE = 20, 4.0
-SEED = 5  # of the scenes that are judged; those of assets/emoji have others
-AUTOENCODER = {  # how they were trained
+SEED = 5  # of the judged scenes; assets/emoji uses other seeds
+AUTOENCODER = {  # by channels: how it was trained
     4: "--channels 4 --kl 2e-5 --minutes 1.3 --batch 128 --lr 1e-3` on an NVIDIA H100, three times (1.3, "
     "0.75 and 1.3 minutes), each begun from the one before, the first from an older one of 26.6 dB",
     16: "--channels 16 --kl 5e-5 --minutes 1.3 --batch 128 --lr 1e-3` on an NVIDIA H100, begun from one of "
@@ -79,7 +79,7 @@ def load(family: str, folder: Path) -> Any:
 
 
 def sample(pipe: Any, prompts: list[str], steps=STEPS, guidance=GUIDANCE, size=128, **more) -> list:
-    """Images by the stock pipeline's own call, one generator per image."""
+    """Generate images with the stock pipeline's own call, one generator per image."""
     accepted = inspect.signature(pipe.__call__).parameters
     flux = "true_cfg_scale" in accepted
     options = (
@@ -88,7 +88,7 @@ def sample(pipe: Any, prompts: list[str], steps=STEPS, guidance=GUIDANCE, size=1
         else {"guidance_scale": guidance}
     )
     if "clean_caption" in accepted:
-        options["clean_caption"] = False  # would ask for beautifulsoup4 and ftfy
+        options["clean_caption"] = False  # True needs beautifulsoup4 and ftfy
     else:
         options["max_sequence_length"] = words.LENGTH
     generators = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
@@ -106,7 +106,7 @@ def sheet(images: list[Image.Image], columns: int) -> Image.Image:
 
 
 def curve(rows: list[dict], path: Path) -> None:
-    """Loss against minutes, raw and smoothed."""
+    """Plot the loss against minutes, raw and smoothed."""
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
@@ -126,15 +126,15 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("family", choices=list(tiny.PIPELINES))
-    parser.add_argument("--hardware", required=True, help="in words")
+    parser.add_argument("--hardware", required=True, help="the hardware it was trained on, in words")
     parser.add_argument("--story", default="They are an exponential moving average.", help="about this run")
-    parser.add_argument("--n", type=int, default=100, help="prompts of each kind that the judge is shown")
+    parser.add_argument("--n", type=int, default=100, help="prompts of each kind shown to the judge")
     parser.add_argument("--data", type=Path, default=Path("data"))
     return parser.parse_args()
 
 
-def trained_with(folder: Path) -> tuple[list[dict], str]:
-    """The log of the run, and its command line where it differs from the defaults."""
+def training_record(folder: Path) -> tuple[list[dict], str]:
+    """Return the log of the training run and its arguments that differ from the defaults."""
     settings = json.loads((folder / "settings.json").read_text())
     defaults = vars(train_dit.arguments([settings["family"]]))
     own = {k: v for k, v in settings.items() if k in defaults and str(v) != str(defaults[k])}
@@ -144,20 +144,20 @@ def trained_with(folder: Path) -> tuple[list[dict], str]:
 
 
 def held_out(count: int, kind: str, n: int) -> list[emoji.Scene]:
-    """The first n scenes of `count` drawings that are held out for that reason."""
+    """Return the first n scenes of `count` drawings that are held out as `kind`."""
     return emoji.first(n, "test", SEED, lambda scene: (len(scene.items), scene.kind) == (count, kind))
 
 
-def many(pipe: Any, scenes: list[emoji.Scene], size: int = 128) -> list[Image.Image]:
+def sample_scenes(pipe: Any, scenes: list[emoji.Scene], size: int = 128) -> list[Image.Image]:
     groups = (scenes[k : k + 20] for k in range(0, len(scenes), 20))
     return [image for group in groups for image in sample(pipe, [s.caption for s in group], size=size)]
 
 
-def judged(pipe: Any, eye: Judge, n: int) -> tuple[dict, Image.Image]:
-    """What the judge makes of held-out prompts of one and of two drawings, and of the drawings themselves;
-    and the first pictures that it does not know."""
+def judge_images(pipe: Any, eye: Judge, n: int) -> tuple[dict, Image.Image]:
+    """Return the judge's accuracy on images of held-out prompts, of one and two drawings, and on the drawings
+    themselves, and a sheet of the first images it names wrongly."""
     single, couple = held_out(1, "pair-held-out", n), held_out(2, "composition", n)
-    images = many(pipe, single)
+    images = sample_scenes(pipe, single)
     right = named(eye, images, single)
     wrong = [image for image, known in zip(images, right[:, 0].tolist(), strict=True) if not known][:8]
     drawn = [[eye.paint(scene) for scene in scenes] for scenes in (single, couple)]
@@ -165,8 +165,8 @@ def judged(pipe: Any, eye: Judge, n: int) -> tuple[dict, Image.Image]:
         "judged": n,
         "concept": right[:, 0],
         "concept_style": right.all(1),
-        "concept_small": named(eye, many(pipe, single, 64), single)[:, 0],
-        "couples": both(eye, many(pipe, couple), couple),
+        "concept_small": named(eye, sample_scenes(pipe, single, 64), single)[:, 0],
+        "couples": both(eye, sample_scenes(pipe, couple), couple),
         "drawn": named(eye, drawn[0], single)[:, 0],
         "drawn_couples": both(eye, drawn[1], couple),
     }
@@ -175,8 +175,8 @@ def judged(pipe: Any, eye: Judge, n: int) -> tuple[dict, Image.Image]:
     return means, sheet(wrong, 8)
 
 
-def sampled(pipe: Any, out: Path) -> dict:
-    """Writes samples.png; what the samples look like, and what they cost, in numbers."""
+def sample_facts(pipe: Any, out: Path) -> dict:
+    """Write samples.png; return the number of samples, their prompts and the seconds per image."""
     with open("assets/emoji/prompts.csv") as file:
         first = [row["prompt"] for row in itertools.islice(csv.DictReader(file), 16)]
     sheet(sample(pipe, first), 4).save(out / "samples.png", optimize=True)
@@ -195,15 +195,15 @@ def sampled(pipe: Any, out: Path) -> dict:
 def main() -> None:
     args = arguments()
     out, channels = Path(f"assets/{args.family}_tiny"), tiny.CHANNELS[args.family]
-    log, command = trained_with(args.data / args.family)
+    log, command = training_record(args.data / args.family)
     pipe = load(args.family, out)
     curve(log, out / "loss.png")
     parts = {k: v for k, v in pipe.components.items() if hasattr(v, "parameters")}
     size = {k: sum(p.numel() for p in v.parameters()) / 1e6 for k, v in parts.items()}
     pictures = drawings.load(args.data)
-    found, unknown = judged(pipe, Judge.load(Path("assets/clip_emoji"), pictures), args.n)
+    found, unknown = judge_images(pipe, Judge.load(Path("assets/clip_emoji"), pictures), args.n)
     unknown.save(out / "errors.png", optimize=True)
-    facts = sampled(pipe, out) | found
+    facts = sample_facts(pipe, out) | found
     facts |= {
         "family": args.family,
         "pipeline": type(pipe).__name__,

@@ -1,8 +1,8 @@
-"""The card of clip_emoji: README.md and errors.png (the first pictures it names wrongly), all measured.
+"""Write the card of clip_emoji: README.md and errors.png (the first pictures it names wrongly).
 
 python -m scripts.clip_card --hardware "2 cores of an Intel Xeon with AMX"
 
-On scenes that it was not trained on (split "clip", another seed), through open_clip's own calls.
+Measured on scenes that it was not trained on (split "clip", another seed), through open_clip's own calls.
 """
 
 import argparse
@@ -24,7 +24,7 @@ SHOWN, COLUMNS = 24, 8  # pictures in errors.png
 
 
 def groups(scenes: list[emoji.Scene]) -> dict[str, list[int]]:
-    """Where in the list are scenes of each style, and of each kind."""
+    """Return the indices of the scenes of each style and of each kind."""
     found: dict[str, list[int]] = {name: [] for name in (*emoji.STYLES, "plain", *KINDS)}
     for i, scene in enumerate(scenes):
         found[scene.style].append(i)
@@ -33,14 +33,14 @@ def groups(scenes: list[emoji.Scene]) -> dict[str, list[int]]:
 
 
 def singles(judge: Judge, scenes: list[emoji.Scene]) -> dict[str, Any]:
-    """How often one drawing is named right: in all, by style and kind, at half the side; and every error."""
+    """Measure how often a single drawing is named correctly, overall and by group, and list every error."""
     names, drawn = judge.read(NAMES), judge.read(DRAWN)
     concept, both = (share.argmax(1) for share in shares(scenes))
 
     def right(found: torch.Tensor) -> torch.Tensor:
-        """(n, 2): is it the concept, and the concept and style?"""
-        said = [(found @ names.T).argmax(1) == concept, (found @ drawn.T).argmax(1) == both]
-        return torch.stack(said, 1).float()
+        """Return (n, 2): is the concept correct, and are concept and style?"""
+        correct = [(found @ names.T).argmax(1) == concept, (found @ drawn.T).argmax(1) == both]
+        return torch.stack(correct, 1).float()
 
     found = judge.see(scenes)
     whole, small = right(found), right(judge.see(scenes, SIZE // 2))
@@ -48,8 +48,8 @@ def singles(judge: Judge, scenes: list[emoji.Scene]) -> dict[str, Any]:
     rows |= {name: whole[where] for name, where in groups(scenes).items()}
     captions = sorted({s.caption for s in scenes})
     own = torch.tensor([captions.index(s.caption) for s in scenes])
-    said = (found @ names.T).argmax(1)
-    wrong = (said != concept).nonzero().flatten().tolist()
+    predicted = (found @ names.T).argmax(1)
+    wrong = (predicted != concept).nonzero().flatten().tolist()
     return {
         "table": "\n".join(
             f"| {name} | {len(row):,} | " + " | ".join(f"{x:.1%}" for x in row.mean(0)) + " |"
@@ -59,13 +59,13 @@ def singles(judge: Judge, scenes: list[emoji.Scene]) -> dict[str, Any]:
         "both": whole[:, 1].mean().item(),
         "captions": len(captions),
         "caption": (found @ judge.read(captions).T).argmax(1).eq(own).float().mean().item(),
-        "wrong": [(i, NAMES[concept[i]], NAMES[said[i]]) for i in wrong],
+        "wrong": [(i, NAMES[concept[i]], NAMES[predicted[i]]) for i in wrong],
     }
 
 
 def couples(judge: Judge, scenes: list[emoji.Scene]) -> dict[str, float]:
-    """How often the names of two drawings fit best, the whole picture and its windows, and their caption
-    better than turned round."""
+    """Measure how often the two best names are those of a scene's two drawings, from the whole picture and
+    from its windows, and how often the caption fits better than with its relation reversed."""
     found = judge.see(scenes)
     related = [i for i, s in enumerate(scenes) if turned(s.caption) != s.caption]
     own, other = (judge.read([f(scenes[i].caption) for i in related]) for f in (str, turned))
@@ -81,8 +81,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--hardware", required=True, help="that it was trained on, in words")
-    parser.add_argument("--story", default="From random weights.", help="about this run")
+    parser.add_argument("--hardware", required=True, help="the hardware it was trained on, in words")
+    parser.add_argument("--story", default="From random weights.", help="a sentence about this training run")
     parser.add_argument("--n", type=int, default=2000, help="scenes of one drawing; half as many of two")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path, default=Path("assets/clip_emoji"))
@@ -102,7 +102,7 @@ def main() -> None:
     images = [judge.paint(scenes[i]) for i, _, _ in shown]
     images += [Image.new("RGB", (SIZE, SIZE), "white")] * (-len(images) % COLUMNS)
     sheet(images, COLUMNS).save(args.out / "errors.png", optimize=True)
-    counts = Counter((drawn, said) for _, drawn, said in wrong).most_common()
+    counts = Counter((drawn, predicted) for _, drawn, predicted in wrong).most_common()
     facts |= {
         "vocabulary": len(words.vocabulary()),
         "parameters": sum(p.numel() for p in judge.model.parameters()) / 1e6,
@@ -111,9 +111,11 @@ def main() -> None:
         "small": round(settings["first"] * settings["steps"]),
         "couples": args.n // 2,
         "errors": len(wrong),
-        "confusions": "; ".join(f"{drawn} → {said}" + f" ({n})" * (n > 1) for (drawn, said), n in counts),
+        "confusions": "; ".join(
+            f"{drawn} → {predicted}" + f" ({n})" * (n > 1) for (drawn, predicted), n in counts
+        ),
         "shown": len(shown),
-        "list": "; ".join(f"{drawn}, {scenes[i].style} → {said}" for i, drawn, said in shown),
+        "list": "; ".join(f"{drawn}, {scenes[i].style} → {predicted}" for i, drawn, predicted in shown),
     }
     (args.out / "README.md").write_text(Path(__file__).with_suffix(".md").read_text().format(**facts))
     print({k: facts[k] for k in ("concept", "both", "caption", "two", "relation", "minutes", "images")})

@@ -1,10 +1,10 @@
-"""What compiling a model's repeated blocks is worth to the dense model and to sparse steps.
+"""Measure what compiling a model's repeated blocks gains for the dense model and for sparse steps.
 
     python -m scripts.compiled model=flux model.weights=random --out results/compiled-flux.json
 
-Of each run: seconds of the first call and of the fastest after it, as the model is and compiled, and how many
-graphs torch compiled for it: a step on another number of tokens should need one more for each kind of block,
-not for each block.
+Prints for each run, with and without compilation, the seconds of the first call and of the fastest call after
+it, and the number of graphs that torch compiled. A step on another number of tokens should need one more
+graph per kind of block, not per block.
 """
 
 import argparse
@@ -26,7 +26,7 @@ REPETITIONS = 3
 
 
 def runs(model: Any, of: dict[str, Any], steps: int) -> dict[str, dict[str, Any]]:
-    """Seconds of the first call and of the fastest after it, and graphs compiled meanwhile, by method."""
+    """Return by method the seconds of the first and of the fastest later call, and the graphs compiled."""
     options = {key: of[key] for key in GENERATION if of[key] is not None} | {"steps": steps}
     methods: dict[str, Any] = {"dense": Baseline(steps=steps)}
     sparse = {f"ras {r}": RAS(ratio=r, start=1, resets=(), steps=steps) for r in (0.5, 0.25)}
@@ -42,9 +42,9 @@ def runs(model: Any, of: dict[str, Any], steps: int) -> dict[str, dict[str, Any]
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("overrides", nargs="+", help="of run.py: model=NAME, model.KEY=VALUE")
+    parser.add_argument("overrides", nargs="+", help="as for run.py: model=NAME, model.KEY=VALUE")
     parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--backend", default="inductor", help="torch.compile's")
+    parser.add_argument("--backend", default="inductor", help="backend of torch.compile")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(arguments)
     of, checkpoint = full_model(whole(load(args.overrides))["model"])
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     pipe = checkpoint.load()
     with adapt(pipe) as model:
         plain = runs(model, of, args.steps)
-        for block in model.blocks:  # not compile_repeated_blocks(), which Lumina-Next lacks
+        for block in model.blocks:  # Lumina-Next has no compile_repeated_blocks()
             block.compile(backend=args.backend)
     with adapt(pipe) as model:
         compiled = runs(model, of, args.steps)

@@ -1,11 +1,12 @@
-"""How often the intervals that Fovea prints hold the truth: made-up studies whose truth is known.
+"""Measure the coverage of the intervals that Fovea prints, on simulated studies whose truth is known.
 
     python -m scripts.coverage [--runs 2000] [--only decibels]
 
-Of every kind of interval, at 24 and 100 prompts and at one and four seeds of each: the share of runs whose
-95 % interval holds the truth, with its standard error. It should be .95; .93 to .97 is what is asked for.
+For every kind of interval, with 24 and 100 prompts and one and four seeds of each, prints the share of runs
+whose 95 % interval contains the truth, with its standard error. The target is .95; .93 to .97 is accepted.
 
-What was tried for a mean, or a difference, of n = 24 (400 to 5000 runs each; the others are not kept):
+Coverage of the variants tried for a mean, or a difference, with n = 24 (400 to 5000 runs each; only one is
+kept):
 
                                      decibels     8 % fail by 8 SD, one side   normal
     basic bootstrap, widened         .91 - .93    .86 - .88                    .95
@@ -14,11 +15,11 @@ What was tried for a mean, or a difference, of n = 24 (400 to 5000 runs each; th
     Hall's transformation            .91 - .94    .86                          .95
     percentile-t, equal tails        .92 - .95    .86                          .95
     percentile-t, symmetric          .93 - .95    .87                          .95
-    the same with a failure unseen
-      on the side that is known      .95 - .96    .95                          .95
-      on both, whichever it is       (not used)   .99                         1.00
-      on that of the longer tail     (not used)   .91 - .92                    .95
-      the same, both if it is even   (not used)   .94 - .95                    .96
+    the same, widened for one more failure
+      on the known worse side        .95 - .96    .95                          .95
+      on both sides                  (not used)   .99                         1.00
+      on the side of the longer tail (not used)   .91 - .92                    .95
+      as before, both if tails equal (not used)   .94 - .95                    .96
 """
 
 import argparse
@@ -43,15 +44,15 @@ Array = NDArray[np.float64]
 Draw = np.random.Generator
 Case = Callable[
     [Draw, int, int], tuple[Interval, float]
-]  # of n prompts at s seeds: an interval and the truth
-PROMPT, OWN = 2.5, 2.0  # standard deviations of decibels, by prompt and by image
+]  # (draw, prompts, seeds) -> an interval and the truth
+PROMPT, OWN = 2.5, 2.0  # standard deviations in dB, between prompts and between images of one
 FAILS = 0.08
 FACTS = Facts("made up", "higher", "text")
 NEPER = 10 / math.log(10)
 
 
 def images(draw: Draw, n: int, seeds: int, prompt: float, own: float, k: int = 1) -> tuple[Array, list[int]]:
-    """Values (k, n seeds) of k cells that share what the prompt does, and the prompt of each image."""
+    """Draw values (k, n * seeds) of k cells that share prompt effects; return also each image's prompt."""
     by_prompt = draw.normal(0, prompt, n).repeat(seeds)
     values: Array = np.add(by_prompt, draw.normal(0, own, (k, n * seeds)))
     return values, np.arange(n).repeat(seeds).tolist()
@@ -68,7 +69,7 @@ def decibels(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
 
 
 def decibels_fail(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
-    """Failures by 10 dB."""
+    """As decibels, with failures by 10 dB."""
     x, prompts = images(draw, n, seeds, PROMPT, OWN)
     truth = -(PROMPT**2 + OWN**2) / NEPER / 2 - NEPER * math.log(1 - FAILS + FAILS * 10)
     return mean_interval(x[0] - failed(draw, x[0].shape, 10), "decibel", prompts, worse="low"), truth
@@ -80,7 +81,7 @@ def decibels_apart(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
 
 
 def decibels_of_one_fail(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
-    """As decibels_apart; a method's images fail by 10 dB, the others' do not."""
+    """As decibels_apart, where only the method's images fail, by 10 dB."""
     (a, b), prompts = images(draw, n, seeds, PROMPT, OWN, 2)
     a = a - failed(draw, a.shape, 10)
     return paired_difference(a, b, pool="decibel", groups=prompts), -NEPER * math.log(1 + 9 * FAILS)
@@ -103,13 +104,13 @@ def means_apart(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
 
 
 def two_means_apart(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
-    """Where each of two methods might fail, and neither does."""
+    """Two methods, either of which may fail; neither does."""
     (a, b), prompts = images(draw, n, seeds, 3, 1, 2)
     return paired_difference(a, b, groups=prompts, worse="either"), 0.0
 
 
 def one_side_fails(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
-    """A method's images fail, the dense ones do not: by eight standard deviations of what else differs."""
+    """Only the method's images fail, by eight standard deviations of everything else that differs."""
     (a, b), prompts = images(draw, n, seeds, 3, 1, 2)
     by = 8 * math.sqrt(2)
     a = a - failed(draw, a.shape, by)
@@ -117,7 +118,7 @@ def one_side_fails(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
 
 
 def one_of_two_fails(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
-    """As one_side_fails, of two methods, where nothing says which of them it is."""
+    """As one_side_fails, between two methods, without telling the interval which one may fail."""
     (a, b), prompts = images(draw, n, seeds, 3, 1, 2)
     by = 8 * math.sqrt(2)
     a = a - failed(draw, a.shape, by)
@@ -125,14 +126,14 @@ def one_of_two_fails(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
 
 
 def both_fail(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
-    """Two methods, compared without a worse side."""
+    """Two methods that both fail, compared without a worse side."""
     x, prompts = images(draw, n, seeds, 3, 1, 2)
     a, b = x - failed(draw, x.shape, 8)
     return paired_difference(a, b, groups=prompts, worse="either"), 0.0
 
 
 def cell(name: str, role: str, values: Array, prompts: list[int], shares: Array, pool: str, cost: str) -> Row:
-    """A row of a study whose images, or batches, cost these shares of the dense run's."""
+    """Return a table row of a cell. shares: cost of its images, or batches, relative to the dense run's."""
     made = Cell(name, name, role, role, {}, {"_target_": "fovea.methods.X"}, {}, "dense", False, {})  # type: ignore[arg-type]
     groups = [str(p) for p in prompts]
     value = (
@@ -157,8 +158,11 @@ AT, BETTER = 0.42, 0.5
 def study(
     draw: Draw, n: int, seeds: int, pool: str, noise: float, fail: float = 0.0, alone: bool = False
 ) -> list[Row]:
-    """Step reduction whose quality is straight between its cells, and a method that is better by BETTER.
-    fail: by how much images do, of the method alone or of all cells."""
+    """Simulate step reduction whose quality is linear in the cost, and a method that is better by BETTER.
+
+    noise: standard deviation of log times; 0 compares at equal FLOPs. fail: size of the failures, in all
+    cells or in the method `alone`.
+    """
     spread = (PROMPT, OWN) if pool == "decibel" else (1.0, 0.5)
     x, prompts = images(draw, n, seeds, *spread, len(CURVE) + 1)
     fails = failed(draw, x.shape, fail)
@@ -185,8 +189,8 @@ def gain(pool: str, noise: float, fail: float = 0.0, alone: bool = False) -> Cas
 
 
 def volume(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
-    """The difference of a method's hypervolume to step reduction's, of one cell that is 20 better in every
-    image than all of the curve's: what is bought between its cost and the curve's end, over the worst."""
+    """The hypervolume of a method's one cell minus that of step reduction: areas between the dense cost and
+    a cell's own, above the worst quality."""
     made = study(draw, n, seeds, "mean", 0.0)
     record = next(r for r in volumes(made) if r["cells"] == "method")
     interval = Interval(*(float(record[f"over_step_reduction{end}"]) for end in ("", "_low", "_high")), 0.95)  # type: ignore[arg-type]
@@ -197,7 +201,7 @@ def volume(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
 
 
 def speedups(draw: Draw, n: int, seeds: int) -> tuple[Interval, float]:
-    """Of batches of four, whose times drift together and have tails."""
+    """Speedup from batches of four images, whose times drift together and have heavy tails."""
     batches = n * seeds // 4
     common = np.exp(0.1 * draw.normal(size=batches).cumsum() / math.sqrt(batches))
     a, b = common * np.exp(0.03 * draw.standard_t(3, (2, batches)))
@@ -223,7 +227,7 @@ CASES: dict[str, Case] = {
     "hypervolume over step reduction": volume,
     "speedup": speedups,
 }
-SHORT: dict[str, Case] = {  # of what covers less: see `table`
+SHORT: dict[str, Case] = {  # kinds that fall short of the target: see `table`
     "difference, decibels, a method fails": decibels_of_one_fail,
     "gain, decibels, the method alone fails": gain("decibel", 0.0, 10.0, alone=True),
 }
@@ -238,11 +242,14 @@ def covered(case: Case, n: int, seeds: int, runs: int) -> float:
 
 
 def table(runs: int, only: str = "") -> Iterator[str]:
-    """Those of SHORT last. One image that failed by 10 dB outweighs ten others in a mean of powers, and no
-    sample without one tells of them: differences of 24 images cover .99 where two failures or more are among
-    them, .89 where one is, and .15 where none is. Reaching as far as a failure would, on the side of the
-    longer tail in decibels, they would be 1.7 times as wide without failures and cover .90; on both sides
-    2.6 times, for .93."""
+    """Yield the lines of the table, SHORT last.
+
+    SHORT falls short because one image that failed by 10 dB outweighs ten others in a mean of powers, and a
+    sample without failures does not show that they exist: differences of 24 images cover .99 with two
+    failures or more among them, .89 with one, .15 with none. Widened for one more failure on the side of the
+    longer tail in decibels, they would be 1.7 times as wide without failures and cover .90; on both sides 2.6
+    times, for .93.
+    """
     yield f"{'95 % interval of':36}{'prompts':>8}{'seeds':>6}  covers"
     for (name, case), n, seeds in product((CASES | SHORT).items(), (24, 100), (1, 4)):
         if only in name:
@@ -256,7 +263,7 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=2000)
-    parser.add_argument("--only", default="", help="part of a name")
+    parser.add_argument("--only", default="", help="run only the kinds whose name contains this")
     arguments = parser.parse_args()
     for line in table(arguments.runs, arguments.only):
         print(line, flush=True)

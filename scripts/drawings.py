@@ -1,6 +1,6 @@
-"""The drawings of the data set: four freely licensed emoji sets from one npm package, rendered once.
+"""Render the drawings of the data set: four freely licensed emoji sets from one npm package.
 
-python -m scripts.drawings                   # fetches the package by `npm pack`
+python -m scripts.drawings                   # downloads the package with `npm pack`
 python -m scripts.drawings --source FOLDER   # an unpacked @iconify/json
 """
 
@@ -18,12 +18,12 @@ from PIL import Image
 from scripts import emoji
 
 PACKAGE, VERSION = "@iconify/json", "2.2.535"
-SHA256 = "1a545f86fa224d65"  # the tarball's sha256 begins with this
+SHA256 = "1a545f86fa224d65"  # first digits of the tarball's sha256
 SIDE = 256  # px of a stored drawing
 
 
 def fetch(folder: Path) -> Path:
-    """The icon sets by `npm pack`, checked and unpacked in `folder`; returns where their JSON files are."""
+    """Download the icon sets with `npm pack`, check and unpack them; return the JSON files' folder."""
     target = folder / "package" / "json"
     if target.is_dir():
         return target
@@ -39,7 +39,7 @@ def fetch(folder: Path) -> Path:
 
 
 def render(icons: dict, name: str) -> Image.Image:
-    """One icon of an Iconify set, cropped to what is drawn, with premultiplied alpha ("RGBa")."""
+    """Render one icon of an Iconify set, cropped to its drawing, with premultiplied alpha ("RGBa")."""
     import resvg_py
 
     name = icons.get("aliases", {}).get(name, {}).get("parent", name)
@@ -55,7 +55,7 @@ def render(icons: dict, name: str) -> Image.Image:
 
 
 def load(folder: Path = Path("data"), source: Path | None = None) -> dict[str, Image.Image]:
-    """All drawings by "style/concept"; rendered once into `folder`/drawings.npz."""
+    """Return all drawings by "style/concept"; render them into `folder`/drawings.npz if it is missing."""
     store = folder / "drawings.npz"
     if not store.exists():
         source = fetch(folder / "iconify") if source is None else source
@@ -66,7 +66,7 @@ def load(folder: Path = Path("data"), source: Path | None = None) -> dict[str, I
         folder.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(store, **found)
     with np.load(store) as arrays:
-        # frombytes: Image.fromarray would take four channels for straight, not premultiplied, alpha
+        # frombytes, because Image.fromarray reads four channels as straight, not premultiplied, alpha
         return {k: Image.frombytes("RGBa", v.shape[1::-1], v.tobytes()) for k, v in arrays.items()}
 
 

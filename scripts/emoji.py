@@ -4,7 +4,7 @@ Everything is a pure function of (split, seed, index): only the drawings (script
 scene is independent of the resolution, so the same one can be painted at 64, 128 or 256 px.
 
 Held out of "train": the concepts in HELD_CONCEPTS, the (style, concept) pairs of `held_pair`, and the couples
-of concepts of `held_couple`. "test" has only those; "clip" (the model that scores) has everything.
+of concepts of `held_couple`. "test" has only these; "clip" (for the model that scores) has everything.
 """
 
 import hashlib
@@ -56,7 +56,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Scene:
-    """What is in the picture; `paint` makes it visible."""
+    """The contents of a picture; `paint` renders it."""
 
     caption: str
     style: str
@@ -66,22 +66,22 @@ class Scene:
 
 
 def _unit(*words: str) -> float:
-    """A number in [0, 1) that depends on nothing but the words."""
+    """Hash the words to a number in [0, 1)."""
     return int.from_bytes(hashlib.sha256("/".join(words).encode()).digest()[:4], "big") / 2**32
 
 
 def held_pair(style: str, concept: str) -> bool:
-    """Is this concept never seen in this style in training? (one in twelve)"""
+    """True if training never shows this concept in this style (one pair in twelve)."""
     return _unit("pair", style, concept) < 1 / 12
 
 
 def held_couple(one: str, two: str) -> bool:
-    """Are these two concepts never seen together in training? (one in eight)"""
+    """True if training never shows these two concepts together (one couple in eight)."""
     return _unit("couple", *sorted((one, two))) < 1 / 8
 
 
 def kind(style: str, concepts: list[str]) -> str:
-    """Why the scene is held out of training, or "plain" if it is not."""
+    """Return why a scene is held out of training, or "plain" if it is not."""
     if any(c in HELD_CONCEPTS for c in concepts):
         return "concept-held-out"
     if any(held_pair(style, c) for c in concepts):
@@ -95,7 +95,7 @@ def article(words: str) -> str:
 
 
 def _subject(rng: np.random.Generator, items: tuple[Item, ...]) -> str:
-    """The drawings in words: one, two (sometimes with their relation), or three."""
+    """Describe the one, two (sometimes with their relation) or three drawings."""
     names = [article(CONCEPTS[i.concept]) for i in items]
     if len(items) == 1:
         small = items[0].size < 0.5 and rng.random() < 0.8
@@ -111,7 +111,7 @@ def _subject(rng: np.random.Generator, items: tuple[Item, ...]) -> str:
 
 
 def _caption(rng: np.random.Generator, subject: str, style: str, ground: str) -> str:
-    """Subject, style and ground in one of four orders; style and ground are sometimes left out."""
+    """Combine subject, style and ground in one of four orders; style and ground are sometimes left out."""
     style_on, ground_on = rng.random() < 0.9, rng.random() < 0.9
     on = f"on {article(ground)} ground"
     form = rng.integers(4)
@@ -127,7 +127,7 @@ def _caption(rng: np.random.Generator, subject: str, style: str, ground: str) ->
 
 
 def _layout(rng: np.random.Generator, n: int) -> list[tuple[float, float, float]]:
-    """(x, y, size) of n drawings that do not touch: one free, two in a row or a column, three in a row."""
+    """Place n drawings, (x, y, size), apart: one anywhere, two or three in a row, or two in a column."""
     if n == 1:
         size = rng.uniform(0.4, 0.92)
         room = (1 - size) / 2
@@ -148,7 +148,7 @@ def _wanted(split: str, found: str) -> bool:
 
 
 def scene(split: str, seed: int, index: int) -> Scene:
-    """The `index`-th scene of a split: the same on every machine, whatever was made before it."""
+    """Return the `index`-th scene of a split: the same on every machine and in every order."""
     rng = np.random.default_rng([SPLITS[split], seed, index])
     while True:
         style = str(rng.choice(list(STYLES)))
@@ -165,13 +165,13 @@ def scene(split: str, seed: int, index: int) -> Scene:
 
 
 def first(n: int, split: str, seed: int, wanted: Callable[[Scene], bool]) -> list[Scene]:
-    """The first n scenes of a split that are wanted."""
+    """Return the first n scenes of a split that satisfy `wanted`."""
     scenes = (scene(split, seed, i) for i in itertools.count())
     return list(itertools.islice(filter(wanted, scenes), n))
 
 
 def paint(scene: Scene, drawings: dict[str, Image.Image], size: int) -> np.ndarray:
-    """The scene as uint8 (size, size, 3)."""
+    """Render the scene as uint8 (size, size, 3)."""
     canvas = np.empty((size, size, 3), np.float32)
     canvas[:] = scene.ground
     for item in scene.items:

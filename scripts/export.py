@@ -1,10 +1,10 @@
-"""A cache with its settings as lines of Python for a stock pipeline, where diffusers or cache-dit has it.
+"""Print a cache with its settings as Python code for diffusers or cache-dit, where they have it.
 
 python -m scripts.export model=flux cache=fbcache method.cache.threshold=0.1   # as for run.py
 
-The lines put it on `pipe`, whose own call then makes the same image; docs/support.md says on which families.
-Put diffusers' on before the pipeline's first call: after one they raise that they have no cache context.
-Nothing is loaded.
+The code enables the cache on `pipe`, whose own call then generates the same image; docs/support.md lists on
+which families. Enable diffusers' caches before the pipeline's first call: afterwards they raise that they
+have no cache context. Nothing is loaded.
 """
 
 import sys
@@ -16,7 +16,7 @@ from fovea.methods.caches import DBCache, FBCache, MagCache, TaylorSeer
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import instantiate
-from scripts.measuring import program
+from scripts.measuring import run_command
 
 
 def fbcache(cache: FBCache, steps: int) -> str:
@@ -74,7 +74,7 @@ KNOWN: dict[type, Callable[[Any, int], str]] = {
 
 
 def snippet(cache: Any, steps: int) -> str:
-    """The lines. Refused where neither library has the cache."""
+    """Return the code for a cache. Raises Refused if neither library has it."""
     if type(cache) not in KNOWN:
         names = ", ".join(kind.__name__ for kind in KNOWN)
         raise Refused(f"{type(cache).__name__}: neither diffusers nor cache-dit has it; they have {names}")
@@ -82,13 +82,13 @@ def snippet(cache: Any, steps: int) -> str:
 
 
 def export(arguments: Sequence[str]) -> str:
-    """The lines for a command line."""
+    """Return the code for these arguments."""
     config = whole(load(["method=caching", *arguments]))
     caching = instantiate(config["method"], "method", "fovea.methods")
     return snippet(caching.cache, caching.steps or config["model"]["steps"])
 
 
-main = partial(program, export)
+main = partial(run_command, export)
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -1,12 +1,12 @@
-"""Timings of a finished study beside their forecasts, and the losses of the GPU that fit them.
+"""Compare the timings of a finished study with their forecasts, and fit the GPU's losses to them.
 
     python -m scripts.fit_forecast results/NAME --on h100
 
-Writes forecast.json into the study's folder: of each cell what was measured, what the data sheet's defaults
-forecast, and what the fitted losses do, in seconds per image; with the device, its driver and clocks, and the
-commit. The fit takes the logarithms of the times, so that a short run counts as much as a long one; it needs
-three timed cells. A share of 1 is at its bound: these runs tell nothing of that loss. What was only warmed
-up, before its time was over, stands there by its first call.
+Writes forecast.json into the study's folder: for each cell the measured seconds per image, the forecast with
+the default losses and the forecast with the fitted ones, plus the device, its driver and clocks, and the
+commit. The fit minimises errors of log times, so that short runs count as much as long ones, and needs three
+timed cells. A fitted share of 1 is at its bound: the runs do not determine that loss. A cell that was only
+warmed up before its time limit is listed with its first call.
 """
 
 import argparse
@@ -33,8 +33,8 @@ CLOCKS = ("clock_sm_mhz", "clock_memory_mhz", "throttled")
 
 
 def fit(gpu: Gpu, runs: Sequence[tuple[Mapping[Operation, int], float]]) -> Gpu:
-    """The losses with which the GPU takes the measured seconds for the operations of each run. ValueError for
-    fewer runs than the three losses."""
+    """Fit the GPU's losses. runs: the operations of each run and its measured seconds. Raises ValueError for
+    fewer than three runs, because there are three losses."""
     if len(runs) < 3:
         raise ValueError(f"{len(runs)} timed cells: three losses need three at least")
     ops = [np.array([(op.flops, op.bytes, count) for op, count in found.items()]).T for found, _ in runs]
@@ -53,8 +53,8 @@ def fit(gpu: Gpu, runs: Sequence[tuple[Mapping[Operation, int], float]]) -> Gpu:
 
 
 def measured(study: Stored) -> dict[str, float]:
-    """Seconds per image of each cell by its label, the median over its full batches: of the report, since a
-    cell has another number on another machine."""
+    """Return seconds per image by cell label, the median over full batches. Read from the report and by
+    label, because cell ids differ between machines."""
     found: dict[str, dict[str, float]] = {}
     size = max((sample["batch_size"] for sample in study.samples), default=0)
     for sample in study.samples:
@@ -64,14 +64,14 @@ def measured(study: Stored) -> dict[str, float]:
 
 
 def first_calls(study: Stored) -> dict[str, float]:
-    """Seconds per image of each cell's warm-up, by its label, where its records are there."""
+    """Return seconds per image of each cell's warm-up, by label, for cells whose records exist."""
     store, cells = Store(study.folder), study.provenance["cells"]
     found = {known["label"]: store.samples(cell).warm_up for cell, known in cells.items()}
     return {label: call.seconds / call.size for label, call in found.items() if call}
 
 
 def clocks(study: Stored) -> list[dict[str, Any]]:
-    """Of the batches whose records and images are there."""
+    """Return the GPU clocks of the batches whose records and images exist."""
     store = Store(study.folder)
     batches = (b for cell in study.provenance["cells"] for b in store.samples(cell).batches.values())
     return [{key: batch.state[key] for key in CLOCKS if key in batch.state} for batch in batches]
@@ -79,7 +79,7 @@ def clocks(study: Stored) -> list[dict[str, Any]]:
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("study", help="folder of a study, of this machine or another")
+    parser.add_argument("study", help="folder of a study, from this machine or another")
     parser.add_argument("--on", required=True, help="its GPU: a file of conf/on")
     args = parser.parse_args(arguments)
     study = find(args.study, args.study)
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     if not known:
         raise Refused(f"{args.study}: no cell of it was timed")
     forecast = forecasts(replace(plan, gpu=gpu, cells=known))
-    known = [cell for cell in known if not forecast[cell.id].guessed]  # what skips by values has no one cost
+    known = [cell for cell in known if not forecast[cell.id].guessed]  # their cost depends on the values
     size = len(plan.samples[: plan.settings.batch])
     timed = [cell for cell in known if cell.label in seconds]
     fitted = None
@@ -111,8 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     found = {"on": args.on, "losses": losses, "rows": rows, "states": clocks(study)}
     write_json(study.folder / "forecast.json", found | {key: record.get(key) for key in OF_STUDY})
     for row in rows:
-        told = (f"{key} {value:.4g} s" for key, value in row.items() if isinstance(value, float))
-        print(f"{row['label']:30} " + "  ".join(told))
+        values = (f"{key} {value:.4g} s" for key, value in row.items() if isinstance(value, float))
+        print(f"{row['label']:30} " + "  ".join(values))
     print(" ".join(f"on.{name}={value:.3g}" for name, value in (losses or {}).items()) or "too few for a fit")
     return found
 

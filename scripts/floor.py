@@ -1,11 +1,12 @@
-"""The lossless floor of a study: its dense model against itself with another dtype, one image at a time,
-without what makes it fit or run faster (quantised weights, compiled blocks), and, as the other extreme, from
-other seeds. Every metric of the study; the table's notes then show it.
+"""Measure the lossless floor of a study: how far its dense images change with another dtype, with batches of
+one, without what makes the model fit or run faster (quantised weights, compiled blocks), and, as the other
+extreme, with other seeds. Uses every metric of the study; the table's notes then show the result.
 
     python -m scripts.floor model=lumina_tiny n=24 eval=emoji
 
-takes what run.py takes, and writes floor.json and the images into the same study's folder. What has a PSNR of
-40 dB to its dense image under bfloat16 was changed by no more than a rounding; a method above it is lossless.
+takes the same arguments as run.py, and writes floor.json and the images into the same study's folder. If
+images have a PSNR of 40 dB between float32 and bfloat16, rounding alone changes them this much, and a method
+above 40 dB is lossless.
 """
 
 import sys
@@ -23,11 +24,11 @@ from fovea.study.store import Store
 from fovea.study.workers import Worker
 
 OTHER = {"float32": "bfloat16", "bfloat16": "float32", "float16": "float32"}
-FURTHER = 10**6  # to seeds that no study uses beside its own
+FURTHER = 10**6  # offset to seeds that the study does not use
 
 
 def changes(plan: Plan, overrides: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """What is changed, in words and as overrides."""
+    """Yield each change, in words and as overrides."""
     from fovea.study.config.instantiate import instantiate
 
     _, dtype = instantiate(dense(plan).model, "model", "fovea.models").placed()
@@ -46,7 +47,7 @@ def dense(plan: Plan) -> Cell:
 
 
 def made(plan: Plan, store: Store, worker: Worker, progress: Progress) -> Any:
-    """The dense cell's samples by key, made if they are missing."""
+    """Return the dense cell's samples, generating those that are missing."""
     from fovea.study.analysis.score import stored
 
     Local().make(replace(plan, cells=[dense(plan)]), store, worker, progress)
@@ -69,7 +70,7 @@ def main(overrides: list[str]) -> Mapping[str, Any]:
             key = more[0].partition("=")[0]
             rest = [given for given in overrides if given.partition("=")[0] != key]
             other = made(make([*rest, *more]), store, worker, progress)
-            beside = replace(other, keys=own.keys).against(own)  # prompts pair, also where seeds differ
+            beside = replace(other, keys=own.keys).against(own)  # pair by prompt, even where seeds differ
             found[change] = {s.name: s for metric in metrics.values() for s in metric(beside)}
         save_floor(store, dense(plan).id, found)
     for change, scores in found.items():

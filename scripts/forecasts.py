@@ -1,4 +1,4 @@
-"""What the cache `forecast` has to know of a model, from inner products of velocities of dense runs."""
+"""Fit the cache `forecast` to a model, from inner products of the velocities of dense runs."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -6,13 +6,15 @@ from math import inf
 
 import numpy as np
 
-RIDGE = 1e-2  # of the mean square of the velocities: on forecasts in their turn, less than 1e-3 runs away
+RIDGE = 1e-2  # of the velocities' mean square; below 1e-3, forecasts made from forecasts diverge
 
 
 def table(gram: np.ndarray) -> list[list[float]]:
-    """Row i holds the weights of steps 0 to i - 1 that predict step i best, in ridge regression towards reuse
-    (L2P, arXiv:2604.26365, which begins there and stops early). gram: inner products of the velocities
-    (steps, steps), summed over images."""
+    """Return the weights that predict the velocity of each step: row i has those of steps 0 to i - 1.
+
+    Ridge regression towards reuse; L2P (arXiv:2604.26365) instead starts from reuse and stops early.
+    gram: inner products of the velocities (steps, steps), summed over images.
+    """
     rows: list[list[float]] = [[]]
     for i in range(1, len(gram)):
         ridge = RIDGE * np.trace(gram) / len(gram) * np.eye(i)
@@ -22,33 +24,33 @@ def table(gram: np.ndarray) -> list[list[float]]:
     return rows
 
 
-def missed(gram: np.ndarray, ways: np.ndarray, last: int, end: int) -> float:
-    """How far the state at step `end` is off where the velocity of step `last` is kept until then: its norm,
-    over images."""
+def reuse_error(gram: np.ndarray, deltas: np.ndarray, last: int, end: int) -> float:
+    """Return the error norm, over images, of the state at step `end` if the velocity of step `last` is reused
+    until then. deltas: noise level differences of the steps."""
     off = np.zeros(len(gram))
-    off[last:end] -= ways[last:end]
-    off[last] += ways[last:end].sum()
+    off[last:end] -= deltas[last:end]
+    off[last] += deltas[last:end].sum()
     return float(np.sqrt(max(off @ gram @ off, 0.0)))
 
 
 def cheapest(gram: np.ndarray, levels: Sequence[float], budget: int, power: float = 2.0) -> list[int]:
-    """The `budget` steps to run, 0 first, whose gaps add up to the least: what reuse misses in each, to a
-    power, by dynamic programming (MeanCache, arXiv:2601.19961, whose power is 4 to 5).
+    """Return the `budget` steps to run, 0 first, that minimise the sum over gaps of reuse's error to a power.
 
-    By reuse, whatever the basis: steps chosen by what a line through two values misses on dense runs were
-    worse with that very line, since it starts from states that are off. levels: noise levels (steps + 1,).
+    Dynamic programming as in MeanCache (arXiv:2601.19961), whose power is 4 to 5. The error is that of reuse
+    whatever the basis: steps chosen by the error of linear extrapolation on dense runs were worse with that
+    very extrapolation, because in use it starts from inexact states. levels: noise levels (steps + 1,).
     """
-    ways, steps = np.diff(np.asarray(levels, dtype=float)), len(gram)
+    deltas, steps = np.diff(np.asarray(levels, dtype=float)), len(gram)
 
     @cache
     def best(last: int, left: int) -> tuple[float, tuple[int, ...]]:
-        """Of what follows `last`, with so many steps yet to run."""
+        """Return the cost and the steps after `last`, with `left` steps still to run."""
         if left == 0:
-            return missed(gram, ways, last, steps) ** power, ()
+            return reuse_error(gram, deltas, last, steps) ** power, ()
         found: tuple[float, tuple[int, ...]] = (inf, ())
         for run in range(last + 1, steps - left + 1):
             cost, rest = best(run, left - 1)
-            found = min(found, (missed(gram, ways, last, run) ** power + cost, (run, *rest)))
+            found = min(found, (reuse_error(gram, deltas, last, run) ** power + cost, (run, *rest)))
         return found
 
     return [0, *best(0, budget - 1)[1]]

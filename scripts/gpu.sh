@@ -1,36 +1,36 @@
 #!/usr/bin/env bash
-# Everything that wants a GPU, in order of worth. Run it again and again: each part stops after 10 minutes at the latest
-# and goes on where it was killed; finished parts are skipped. 40 GB are plenty.
+# Everything that needs a GPU, most valuable parts first. Run it repeatedly: each part stops after at most 10 minutes and
+# continues where it stopped; finished parts are skipped. 40 GB of GPU memory are enough.
 #
 #   scripts/gpu.sh                     # all parts
 #   scripts/gpu.sh smoke timing        # some of: short matrix smoke timing compile papers train
-#   MODELS=flux scripts/gpu.sh smoke   # of some models
-#   scripts/gpu.sh pack gpu.tar.gz     # what travels to another machine: the commit without results and tiny models
-#   scripts/gpu.sh pack gpu.tar.gz tiny  # with them, for matrix
-#   scripts/gpu.sh --dry-run smoke     # without a GPU: the same studies of the embedded models, a few small images
+#   MODELS=flux scripts/gpu.sh smoke   # only these models
+#   scripts/gpu.sh pack gpu.tar.gz     # archive for another machine: the commit without results and embedded models
+#   scripts/gpu.sh pack gpu.tar.gz tiny  # with the embedded models, for matrix
+#   scripts/gpu.sh --dry-run smoke     # without a GPU: the same studies on the embedded models, a few small images
 #
-# short    where minutes are all there is (BUDGET=180 seconds, shared out among MODELS): what they are worth most for, timed;
-#          not among all parts
-# matrix   sweep=matrix of the embedded models, scored, all at once, and their table: 100 prompts in about BUDGET=240 seconds and
-#          a minute for the scores; not among all parts, since it needs assets/*_tiny and assets/clip_emoji
+# short    sweep=short, timed, for when only minutes are available (BUDGET=180 seconds, divided among MODELS); not run
+#          by default
+# matrix   sweep=matrix of all embedded models at once, scored, and their table: 100 prompts in about BUDGET=240 seconds plus
+#          a minute for the scores; not run by default, because it needs assets/*_tiny and assets/clip_emoji
 # smoke    every method and cache once, at full size with random weights
-# timing   each method's time beside its forecast, and the losses of this GPU fitted: results/gpu-timing-*/forecast.json
+# timing   each method's time beside its forecast, and the fitted losses of this GPU: results/gpu-timing-*/forecast.json
 # compile  dense and sparse steps with compiled blocks: results/gpu-compile-*.json
-# papers   the speed columns of the papers' tables beside what they print
-# train    the embedded models, all at once, for the ten minutes of a part; without a network it needs data/drawings.npz
+# papers   the speed columns of the papers' tables, measured beside published values
+# train    all embedded models at once, within the ten minutes of a part; without a network it needs data/drawings.npz
 #
-# Every study's records have the device, its driver and clocks, and the commit.
+# Every study records the device, its driver and clocks, and the commit.
 set -euo pipefail
 HERE=$PWD
 cd "$(dirname "$0")/.."
 
-pack() { # FILE [tiny]: the last commit, without results and, of tiny models, all but autoencoders; COMMIT says which it is
+pack() { # FILE [tiny]: archive HEAD without results and, unless tiny, embedded models except autoencoders; add its hash as COMMIT
   local file tiny=(':(exclude)assets/flux_tiny' ':(exclude)assets/*_tiny/t*/*')
   [ "${2:-}" != tiny ] || tiny=()
   file=$(cd "$HERE" && realpath -m "$1")
   git archive --format=tar.gz --add-virtual-file="COMMIT:$(git rev-parse HEAD)" -o "$file" HEAD -- . \
     ':(exclude)results' ':(exclude)assets/*_tiny/*.png' "${tiny[@]}"
-  [ -z "$(git status --porcelain --untracked-files=no)" ] || echo "changes that are not committed are left out"
+  [ -z "$(git status --porcelain --untracked-files=no)" ] || echo "uncommitted changes are left out"
   echo "$file: $(($(wc -c <"$file") / 1000000)) MB; there: tar -xzf ${file##*/}; pip install -e .; scripts/gpu.sh"
 }
 if [ "${1:-}" = pack ]; then
@@ -56,7 +56,7 @@ fi
 if [ -z "$DRY" ]; then
   NAME=${NAME:-$(nvidia-smi --query-gpu=name,memory.total --format=csv,noheader,nounits | head -1)}
   HARDWARE=${HARDWARE:-"one ${NAME%,*}"}
-  case $NAME in # its data sheet in conf/on
+  case $NAME in # the GPU's data sheet in conf/on
     *A100*) [ "${NAME##*, }" -gt 50000 ] && ON=${ON:-a100_80} || ON=${ON:-a100_40} ;;
     *H100*) ON=${ON:-h100} ;;
     *H200*) ON=${ON:-h200} ;;
@@ -69,12 +69,12 @@ fi
 mkdir -p "$DONE"
 
 FAILED=
-part() { # NAME COMMAND...: at most 10 minutes, once; what fails of itself does not stop the others
+part() { # NAME COMMAND...: run once, for at most 10 minutes; a failure does not stop the other parts
   local name=$1 code=0
   shift
   [ -e "$DONE/$name" ] && return
   echo "$name: $*"
-  timeout --signal=INT --kill-after=10 590 "$@" || code=$? # what runs beside others does not hear of INT
+  timeout --signal=INT --kill-after=10 590 "$@" || code=$? # background processes ignore INT
   case $code in
     0) touch "$DONE/$name" ;;
     124 | 130 | 137) echo "$name: not finished, run again" && exit 3 ;;
@@ -82,24 +82,24 @@ part() { # NAME COMMAND...: at most 10 minutes, once; what fails of itself does 
   esac
 }
 
-study() { # NAME KEY=VALUE...: one study of it, without scores
+study() { # NAME KEY=VALUE...: run one study, without scores
   local name=$1
   shift
   part "$name" "$PYTHON" run.py "name=gpu-$name" "results=$RESULTS" prompts=emoji eval=none 'metric=[]' batch=1 "$@"
 }
 
-methods() { # as a sweep takes them, but for the dense run and its steps, which every study has
+methods() { # all methods, comma-separated, except baseline and steps, which every study includes
   basename -s .yaml -a conf/method/*.yaml | grep -vx -e baseline -e steps | paste -sd, -
 }
 
-matrix() { # MODEL: its matrix, scored
+matrix() { # MODEL: run its matrix, scored
   local size=(n=100 batch=50)
   [ -z "$DRY" ] || size=("${SIZE[@]}" n=2 batch=2)
   part "matrix-$1" "$PYTHON" run.py "name=gpu-matrix-$1" "results=$RESULTS" "model=$1_tiny" sweep=matrix cost=flops traces=0 \
     "${size[@]}" "time_limit=${BUDGET:-240}"
 }
 
-caches() { # MODEL: all, but what was measured on others alone
+caches() { # MODEL: all caches, comma-separated, except those whose constants its file lacks
   for cache in $(basename -s .yaml -a conf/method/cache/*.yaml); do
     case $cache in magcache | teacache) grep -q "^$cache:" conf/model/$1.yaml || continue ;; esac
     echo $cache
@@ -129,7 +129,7 @@ for wanted in ${*:-smoke timing compile papers train}; do
       done
       for job in "${jobs[@]}"; do wait "$job" || FAILED="$FAILED matrix"; done
       part matrix "$PYTHON" -m scripts.matrix "$RESULTS" gpu-matrix
-      [ -z "$FAILED" ] || rm -f "$DONE/matrix" # a table of what there is
+      [ -z "$FAILED" ] || rm -f "$DONE/matrix" # the table is incomplete
       ;;
     timing)
       for model in $MODELS; do

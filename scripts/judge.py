@@ -1,7 +1,7 @@
-"""clip_emoji as a judge of pictures: what is drawn in them, by its own view.
+"""clip_emoji as a judge of pictures: names the drawings in them.
 
-One drawing is named by the whole picture. Of two, the whole picture mostly shows the larger: nine windows
-of it are looked at, and the shares that each gives the names are added up.
+A single drawing is named from the whole picture. With two drawings, the features of the whole picture mostly
+reflect the larger one, so the name probabilities of nine windows are added up.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,12 @@ from PIL import Image
 from scripts import emoji, loop
 from scripts.train_clip import DRAWN, NAMES, SIZE, shares
 
-WINDOW = 72 / 128  # of the side; with 3 x 3 places it tells couples of drawings best
+WINDOW = 72 / 128  # of the side; with 3 x 3 positions, the size that recognises couples best
 
 
 @dataclass(frozen=True)
 class Judge:
-    """The model as its users load it, and the drawings of the scenes it is shown."""
+    """The model as its users load it, and the drawings to paint scenes with."""
 
     model: Any
     preprocess: Callable[[Image.Image], torch.Tensor]
@@ -40,7 +40,7 @@ class Judge:
 
     @torch.no_grad()
     def look(self, images: list[Image.Image]) -> torch.Tensor:
-        """Unit vectors (n, 64) of the pictures."""
+        """Return unit feature vectors (n, 64) of the pictures."""
         blocks = (images[i : i + 50] for i in range(0, len(images), 50))
         tensors = (torch.stack([self.preprocess(image) for image in block]) for block in blocks)
         return torch.cat(
@@ -48,17 +48,17 @@ class Judge:
         )
 
     def see(self, scenes: list[emoji.Scene], size: int = SIZE) -> torch.Tensor:
-        """Unit vectors (n, 64) of the scenes painted at `size` px."""
+        """Return unit feature vectors (n, 64) of the scenes, painted at `size` px."""
         return self.look([self.paint(scene, size) for scene in scenes])
 
     @torch.no_grad()
     def read(self, texts: list[str]) -> torch.Tensor:
-        """Unit vectors (n, 64) of the texts."""
+        """Return unit feature vectors (n, 64) of the texts."""
         blocks = self.tokenize(texts).to(loop.device()).split(256)
         return torch.cat([self.model.encode_text(ids, normalize=True).cpu() for ids in blocks])
 
     def windows(self, images: list[Image.Image]) -> torch.Tensor:
-        """The share (n, 60) that nine windows of each picture give each name, added up."""
+        """Return the probability of each name (n, 60), summed over nine windows of each picture."""
         crops = [crop for image in images for crop in windows(image)]
         scale = self.model.logit_scale.exp().item()
         fits = (scale * self.look(crops) @ self.read(NAMES).T).softmax(1)
@@ -72,20 +72,20 @@ def windows(image: Image.Image) -> list[Image.Image]:
 
 
 def named(judge: Judge, images: list[Image.Image], scenes: list[emoji.Scene]) -> torch.Tensor:
-    """Of pictures of one drawing (n, 2): is it told for its concept among 60, and for its concept and style
-    among 240?"""
+    """Return (n, 2) for pictures of one drawing: is its concept recognised among 60, and its concept and
+    style among 240?"""
     found = judge.look(images)
     wanted = [share.argmax(1) for share in shares(scenes)]
-    said = [(found @ judge.read(texts).T).argmax(1) for texts in (NAMES, DRAWN)]
-    return torch.stack([a == b for a, b in zip(said, wanted, strict=True)], 1)
+    predicted = [(found @ judge.read(texts).T).argmax(1) for texts in (NAMES, DRAWN)]
+    return torch.stack([a == b for a, b in zip(predicted, wanted, strict=True)], 1)
 
 
 def best_two(fits: torch.Tensor, scenes: list[emoji.Scene]) -> torch.Tensor:
-    """(n): are the two names of the best fits (n, 60) those of the scene?"""
+    """Return (n,): are the two best-fitting names, of fits (n, 60), those of the scene?"""
     wanted = shares(scenes)[0] > 0
     return (torch.zeros_like(wanted).scatter(1, fits.topk(2).indices, True) == wanted).all(1)
 
 
 def both(judge: Judge, images: list[Image.Image], scenes: list[emoji.Scene]) -> torch.Tensor:
-    """Of pictures of two drawings (n): are the two names that fit their windows best those of the scene?"""
+    """Return (n,) for pictures of two drawings: are the two names that fit their windows best the scene's?"""
     return best_two(judge.windows(images), scenes)

@@ -1,8 +1,8 @@
-"""What the training scripts share: a loop that may be killed at any moment and goes on bit for bit.
+"""The training loop shared by the training scripts; can be killed at any time and resumes bit for bit.
 
-Data and noise are functions of the step's number, so the state is weights, optimisers, average and step.
-Training ends after a number of steps or, on a rented machine, after some minutes. On a GPU a step can be one
-CUDA graph: models this small spend most of it on launching some 3,000 kernels one by one.
+Data and noise are functions of the step number, so the state is the weights, optimisers, average and step.
+Training ends after a number of steps or, for a rented machine, of minutes. On a GPU a step can be one CUDA
+graph: models this small spend most of a step launching about 3,000 kernels one by one.
 """
 
 import itertools
@@ -22,14 +22,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from scripts.muon import Muon
 
-CLIP = 1.0  # the largest norm of all gradients
+CLIP = 1.0  # maximum norm of the gradient
 SAVED = 120.0  # seconds between checkpoints
 
 Batch = dict[str, torch.Tensor]
 Data = Callable[[int, float], Batch]
-"""What a step learns from, of its number and the part of the training that is done. Rows are images."""
+"""(step, progress in [0, 1]) -> the batch of the step. Rows are images."""
 Loss = Callable[..., torch.Tensor]
-"""The loss of a batch, whose tensors are its arguments."""
+"""The batch's tensors, as keyword arguments -> the loss."""
 
 
 def device() -> torch.device:
@@ -41,14 +41,14 @@ def autocast(where: torch.device) -> torch.autocast:
     return torch.autocast(where.type, dtype=torch.bfloat16)
 
 
-def sent(x: np.ndarray, where: torch.device) -> torch.Tensor:
-    """The array on the device, which is not waited for."""
+def to_device(x: np.ndarray, where: torch.device) -> torch.Tensor:
+    """Copy an array to the device, without waiting for the transfer."""
     here = torch.from_numpy(x)
     return here.pin_memory().to(where, non_blocking=True) if where.type == "cuda" else here
 
 
 class Batches(Dataset):
-    """The batch of each step, `make(step)`."""
+    """A data set whose item `step` is the batch `make(step)`."""
 
     def __init__(self, make: Callable[[int], Any]):
         self.make = make
@@ -57,9 +57,9 @@ class Batches(Dataset):
         return self.make(step)
 
 
-def ahead(make: Callable[[int], Any], workers: int, end: int = 10**9) -> Callable[[int], Any]:
-    """`make` of one step after the other, before `end`, made ahead by `workers` processes; by none of them,
-    when asked for."""
+def prefetched(make: Callable[[int], Any], workers: int, end: int = 10**9) -> Callable[[int], Any]:
+    """Return `make`, for consecutive steps before `end`, prefetched by `workers` processes; with 0 workers,
+    `make` itself."""
     if not workers:
         return make
     running: list[Any] = []
@@ -67,7 +67,8 @@ def ahead(make: Callable[[int], Any], workers: int, end: int = 10**9) -> Callabl
     def take(step: int) -> Any:
         if not running:
             steps: Any = range(step, end)
-            how = {"num_workers": workers, "multiprocessing_context": "fork"}  # nothing need be pickled
+            # forked, so that `make` need not be pickled
+            how = {"num_workers": workers, "multiprocessing_context": "fork"}
             running.append(iter(DataLoader(Batches(make), sampler=steps, batch_size=None, **how)))
         return next(running[0])
 
@@ -75,7 +76,7 @@ def ahead(make: Callable[[int], Any], workers: int, end: int = 10**9) -> Callabl
 
 
 def optimisers(module: nn.Module, lr: float, decay: float, muon: float | None) -> list[torch.optim.Optimizer]:
-    """AdamW, decaying matrices only; with `muon`, Muon at that rate for the matrices inside blocks."""
+    """Return AdamW, which decays matrices only, and with `muon`, Muon at that rate for matrices in blocks."""
     named = [(k, p) for k, p in module.named_parameters() if p.requires_grad]
     inside = [p for k, p in named if muon and p.ndim == 2 and ("blocks." in k or "layers." in k)]
     rest = [p for _, p in named if not any(p is q for q in inside)]
@@ -97,14 +98,14 @@ def optimisers(module: nn.Module, lr: float, decay: float, muon: float | None) -
 
 
 def rate(step: int, part: float, warmup: int = 100, hold: float = 0.0) -> float:
-    """Factor on the learning rate: linear warm-up, constant to the part `hold`, half a cosine to zero."""
+    """Return the learning rate's factor: linear warm-up, constant until `hold`, half a cosine to zero."""
     if step < warmup:
         return (step + 1) / warmup
     return 1.0 if part < hold else 0.5 * (1 + math.cos(math.pi * (part - hold) / (1 - hold)))
 
 
 def save(path: Path, state: dict) -> None:
-    """Write beside, then rename: the file is there whole or not at all."""
+    """Save atomically: write to another file, then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".partial")
     torch.save(state, beside)
@@ -112,11 +113,11 @@ def save(path: Path, state: dict) -> None:
 
 
 class Average:
-    """Exponential moving average of the weights of a module; young averages follow faster."""
+    """Exponential moving average of a module's weights, with a smaller decay in the first steps."""
 
     def __init__(self, module: nn.Module, decay: float):
         self.decay = decay
-        self.own = module.state_dict()  # the module's tensors, which steps change in place
+        self.own = module.state_dict()  # the module's own tensors, updated in place
         self.weights = {k: v.detach().clone() for k, v in self.own.items()}
 
     @torch.no_grad()
@@ -130,7 +131,7 @@ class Average:
 
 
 class Step:
-    """Forward, backward and update of a module on one batch; gives the loss."""
+    """Forward, backward and update of a module on one batch; returns the loss."""
 
     def __init__(self, module: nn.Module, loss: Loss, optims: list[torch.optim.Optimizer]):
         self.module, self.loss, self.optims = module, loss, optims
@@ -146,10 +147,10 @@ class Step:
 
 
 class Graphed:
-    """The same step, from the third batch of each shape on as one CUDA graph.
+    """A Step that runs as one CUDA graph from the third batch of each shape on.
 
-    The first two run as they are, on a stream of their own, and make the optimisers' state. Graphs share
-    their memory: one at a time runs, and keeps nothing there but its loss.
+    The first two batches run eagerly, on a side stream, and create the optimisers' state. Graphs share one
+    memory pool: only one runs at a time, and only its loss is kept there.
     """
 
     def __init__(self, step: Step):
@@ -161,23 +162,23 @@ class Graphed:
         shape = tuple(x.shape for x in batch.values())
         self.seen[shape] += 1
         if self.seen[shape] <= 2:
-            return self.apart(batch)
+            return self.run_eagerly(batch)
         if shape not in self.graphs:
-            self.graphs[shape] = self.captured(batch)
+            self.graphs[shape] = self.capture(batch)
         graph, inputs, value = self.graphs[shape]
         for name, x in batch.items():
             inputs[name].copy_(x)
         graph.replay()
         return value
 
-    def apart(self, batch: Batch) -> torch.Tensor:
+    def run_eagerly(self, batch: Batch) -> torch.Tensor:
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
             value = self.step(batch)
         torch.cuda.current_stream().wait_stream(self.stream)
         return value
 
-    def captured(self, batch: Batch) -> tuple[torch.cuda.CUDAGraph, Batch, torch.Tensor]:
+    def capture(self, batch: Batch) -> tuple[torch.cuda.CUDAGraph, Batch, torch.Tensor]:
         inputs, graph = {name: x.clone() for name, x in batch.items()}, torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self.pool):
             value = self.step(inputs)
@@ -202,20 +203,20 @@ def train(
     graphs: bool = False,
     watch: Callable[[int], None] | None = None,
 ) -> dict:
-    """Minimise `loss` of `data` over the parameters of `module`; goes on from `folder`/state.pt, if there.
+    """Minimise `loss` of `data` over the parameters of `module`; resume from `folder`/state.pt, if it exists.
 
-    It takes `steps` or, if they are given, `minutes`, however many steps that makes. `stop` ends early, as a
-    kill would. `graphs` makes CUDA graphs of the steps. Writes log.jsonl (step, loss, images, seconds).
-    Returns the averaged weights. ValueError for minutes that are none.
+    Runs for `steps` or, if given, for `minutes` instead. `stop` ends early, as a kill would. `graphs` runs
+    steps as CUDA graphs. `watch(step)` is called at each checkpoint. Writes log.jsonl (step, loss, images,
+    seconds). Returns the averaged weights. Raises ValueError unless minutes > 0.
     """
     if minutes is not None and minutes <= 0:
         raise ValueError(f"minutes={minutes:g}: more than 0 are needed")
     optims = optimisers(module, lr, decay, muon)
     average = Average(module, 0.0 if ema is None else ema)
     path = folder / "state.pt"
-    first, images, spent = resumed(path, module, optims, average)
-    one: Any = Step(module, loss, optims)
-    one = Graphed(one) if graphs else one
+    first, images, spent = resume(path, module, optims, average)
+    run_step: Any = Step(module, loss, optims)
+    run_step = Graphed(run_step) if graphs else run_step
     start, saved, before = time.perf_counter(), spent, spent
 
     def keep(step: int) -> None:
@@ -230,7 +231,7 @@ def train(
         for group in (g for o in optims for g in o.param_groups):
             group["lr"].fill_(group["peak"] * rate(step, part, warmup, hold))
         batch = data(step, part)
-        value = one(batch)
+        value = run_step(batch)
         average.update(step)
         images += len(next(iter(batch.values())))
         spent = before + time.perf_counter() - start
@@ -248,10 +249,10 @@ def state(module: nn.Module, optims: list[torch.optim.Optimizer], average: Avera
     return own | {"optims": [optim.state_dict() for optim in optims]}
 
 
-def resumed(
+def resume(
     path: Path, module: nn.Module, optims: list[torch.optim.Optimizer], average: Average
 ) -> tuple[int, int, float]:
-    """All as it was saved, if it was. Gives the step to go on with, the images seen and the seconds spent."""
+    """Load the saved state, if there is one. Return the next step, the images seen and the seconds spent."""
     if not path.exists():
         return 0, 0, 0.0
     known = torch.load(path, map_location=device(), weights_only=True)
@@ -269,6 +270,6 @@ def _log(folder: Path, **row: float) -> None:
 
 
 def read_log(folder: Path) -> list[dict]:
-    """The rows of log.jsonl, without those that a resumed run wrote again."""
+    """Return the rows of log.jsonl; of steps that a resumed run repeated, the later ones."""
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return list({row["step"]: row for row in rows}.values())

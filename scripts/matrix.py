@@ -1,4 +1,4 @@
-"""The matrix studies as one table and one figure: which method gains over step reduction, on which model.
+"""Combine the matrix studies into one table and one figure of each method's gain over step reduction.
 
     for m in lumina sd3 flux; do
         python run.py sweep=matrix model=${m}_tiny cost=flops results=results/embedded name=matrix-$m
@@ -6,9 +6,9 @@
     python -m scripts.matrix results/embedded matrix
 
 Reads FOLDER/NAME-*/table.parquet and samples.parquet; writes FOLDER/NAME/table.md and gain.png, .svg. A
-method's gain is its score minus what step reduction gets at the same FLOPs, with the 95 % interval of today's
-code, whatever the study's own table was made with; methods at less than 3 times fewer FLOPs than dense stand
-in the first part, the others in the second.
+method's gain is its score minus that of step reduction at the same FLOPs, with a 95 % interval computed by
+the current code, whichever version made the study's own table. Methods at less than 3 times fewer FLOPs than
+dense are in the first part, the others in the second.
 """
 
 import re
@@ -23,16 +23,16 @@ from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, figure, save
 from fovea.study.stored import Record, Stored
 from scripts.studies import folder_and_name, gains
 
-SPLIT = 3.0  # times fewer FLOPs: between the twofold and the fourfold settings
+SPLIT = 3.0  # times fewer FLOPs that separates the twofold from the fourfold settings
 PARTS = ("about 2 times fewer FLOPs", "about 4 times fewer FLOPs")
 SCORES = ("psnr", "clip_score[emoji]", "fd[emoji]")
-KINDS = {"steps": 0, "ras": 2, "random": 2, "ralu": 1}  # colour by family of methods; caches take the rest
+KINDS = {"steps": 0, "ras": 2, "random": 2, "ralu": 1}  # colour by family of methods; caches have the last
 VARIANT = re.compile(r"(?:solver|stale|selection|basis|lift|damping)=(\S+)")
 ENDS = {"high_ratio=1": "lowest", "high_ratio=0": "highest"}  # which tokens of RAS's ranking run
 
 
 def read(folder: Path, name: str) -> list[Record]:
-    """The method rows of every study, with the model, the part and a name that they share between models."""
+    """Read the method rows of every study; add model, part, gains and a name shared between models."""
     rows = []
     for file in sorted(folder.glob(f"{name}-*/table.parquet")):
         model, study = file.parent.name.removeprefix(f"{name}-"), Stored(file.parent)
@@ -41,15 +41,15 @@ def read(folder: Path, name: str) -> list[Record]:
             if row["role"] == "method" and row["flops_ratio"]:
                 part = PARTS[row["flops_ratio"] >= SPLIT]
                 rows.append(
-                    row | {"model": model, "part": part, "name": brief(row), "gains": found[row["cell"]]}
+                    row | {"model": model, "part": part, "name": short_name(row), "gains": found[row["cell"]]}
                 )
     if not rows:
         raise SystemExit(f"no {name}-*/table.parquet in {folder}: run the studies first, see --help")
     return rows
 
 
-def brief(row: Record) -> str:
-    """ras ratio=0.25 stale=taylor -> ras taylor; the settings stand in the studies' own tables."""
+def short_name(row: Record) -> str:
+    """Shorten a label: ras ratio=0.25 stale=taylor -> ras taylor. The studies' tables have the settings."""
     variants = VARIANT.findall(row["label"]) + [name for end, name in ENDS.items() if end in row["label"]]
     return " ".join([row["label"].split()[0], *variants])
 
@@ -72,7 +72,7 @@ def markdown(rows: Sequence[Record]) -> str:
 
 
 def ranked(group: Sequence[Record]) -> list[str]:
-    """Names by their mean gain in PSNR over the models; those beyond the curve last."""
+    """Sort names by mean gain in PSNR over the models; those without a gain come last."""
     gains: dict[str, list[float]] = {}
     for row in group:
         gains.setdefault(row["name"], []).append(gain(row, "psnr")[0])
@@ -81,7 +81,7 @@ def ranked(group: Sequence[Record]) -> list[str]:
 
 
 def gain(row: Record, score: str) -> tuple[float, float, float]:
-    """Value and bounds; NaN where the study has none."""
+    """Return value, low and high; NaN if the study has no gain."""
     found = row["gains"].get(score)
     return (nan, nan, nan) if found is None else (found.value, found.low, found.high)
 
@@ -102,7 +102,7 @@ def gain_text(row: Record, score: str) -> str:
 
 
 def draw(rows: Sequence[Record], path: Path) -> None:
-    """Gains in PSNR with their intervals, a panel per model and part; below zero: worse than fewer steps."""
+    """Plot gains in PSNR with intervals, one panel per model and part; below zero, fewer steps are better."""
     models = sorted({row["model"] for row in rows})
     names = {part: ranked([row for row in rows if row["part"] == part])[::-1] for part in PARTS}
     heights = [max(len(found), 1) for found in names.values()]

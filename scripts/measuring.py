@@ -1,4 +1,4 @@
-"""What the commands that measure a model read from a command line, and how they end."""
+"""Shared by the commands that measure a model: reading the command line, writing YAML, exit codes."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,14 +14,14 @@ from fovea.study.plan.plan import is_random, obtainable
 
 
 class Entry(NamedTuple):
-    """Of a model's file, under a method's name. remark: what was measured, a comment."""
+    """A method's settings in a model's file. remark: what was measured, written as a comment."""
 
     settings: dict[str, Any]
     remark: str = ""
 
 
-def written(entries: Mapping[str, Entry]) -> str:
-    """YAML, each remark above its entry."""
+def to_yaml(entries: Mapping[str, Entry]) -> str:
+    """Return the entries as YAML, each remark as a comment above its entry."""
     lines = []
     for name, (settings, remark) in entries.items():
         lines += [f"# {remark}\n"] if remark else []
@@ -29,26 +29,26 @@ def written(entries: Mapping[str, Entry]) -> str:
     return "".join(lines)
 
 
-def command(name: str, arguments: Sequence[str], config: Mapping[str, Any]) -> str:
-    """A command line that says which images it measures, whatever the defaults become."""
+def command_line(name: str, arguments: Sequence[str], config: Mapping[str, Any]) -> str:
+    """Return the command line with n and seeds explicit, so that it stays valid if the defaults change."""
     rest = [a for a in arguments if not a.startswith(("n=", "seeds="))]
-    shown = [f"n={config['n']}", f"seeds={config['seeds']}".replace(" ", "")]
-    return " ".join([f"python -m scripts.{name}", *rest, *shown])
+    explicit = [f"n={config['n']}", f"seeds={config['seeds']}".replace(" ", "")]
+    return " ".join([f"python -m scripts.{name}", *rest, *explicit])
 
 
-def source(command: str, drawn: Sequence[Sample], steps: int) -> str:
-    """What measured all that follows it in the file, a comment."""
+def measured_by(command: str, drawn: Sequence[Sample], steps: int) -> str:
+    """Return the comment that names the command and the images behind the entries below it."""
     return f"# measured by `{command}`: {len(drawn)} images of {steps} steps\n"
 
 
-def few(arguments: Sequence[str]) -> list[str]:
-    """n=8, unless another n is given."""
+def default_n(arguments: Sequence[str]) -> list[str]:
+    """Return the override n=8, unless the arguments set n."""
     return [] if any(a.startswith("n=") for a in arguments) else ["n=8"]
 
 
-def chosen(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Sample], Checkpoint]:
-    """The model's settings without what its file hints at for methods, what is drawn, and the checkpoint.
-    Raises Refused, before anything is loaded."""
+def model_and_samples(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Sample], Checkpoint]:
+    """Return the model's settings without its entries for methods, the samples, and the checkpoint. Raises
+    Refused before anything is loaded."""
     node = {key: value for key, value in config["model"].items() if not isinstance(value, Mapping)}
     drawn = samples(read(config["prompts"]).all[: config["n"]], config["seeds"])
     checkpoint = instantiate(node, "model", "fovea.models")
@@ -58,10 +58,10 @@ def chosen(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Sample], Che
     return node, drawn, checkpoint
 
 
-def program(measured: Callable[[Sequence[str]], str], arguments: Sequence[str]) -> int:
-    """Prints what is measured; the exit code."""
+def run_command(measure: Callable[[Sequence[str]], str], arguments: Sequence[str]) -> int:
+    """Run a command, print its result, and return the exit code."""
     try:
-        print(measured(arguments))
+        print(measure(arguments))
     except Refused as refusal:
         print(f"refused: {refusal}", file=sys.stderr)
         return 2

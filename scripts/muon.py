@@ -1,7 +1,8 @@
-"""Muon for many matrices at once: those of one shape are orthogonalised as one batch.
+"""Muon that orthogonalises all matrices of one shape as one batch.
 
-torch.optim.Muon goes from matrix to matrix, 16 launches each: with some 80 small ones, half of those of a
-training step. Nor can its learning rate change inside a CUDA graph. The algorithm is the same.
+torch.optim.Muon processes one matrix after another with 16 kernel launches each: for about 80 small matrices,
+half of the launches of a training step. Its learning rate cannot change inside a CUDA graph either. The
+algorithm is the same.
 """
 
 import math
@@ -11,11 +12,11 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-QUINTIC = (3.4445, -4.7750, 2.0315)  # of the Newton-Schulz iteration: singular values go to about 1 in five
+QUINTIC = (3.4445, -4.7750, 2.0315)  # Newton-Schulz coefficients: singular values reach about 1 in five steps
 
 
 def orthogonal(x: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """Matrices (n, rows, columns) with their singular values brought near 1, in bfloat16."""
+    """Bring the singular values of matrices (n, rows, columns) near 1; returns bfloat16."""
     a, b, c = QUINTIC
     wide = x.shape[-2] <= x.shape[-1]
     x = (x if wide else x.mT).bfloat16()
@@ -27,9 +28,9 @@ def orthogonal(x: torch.Tensor, steps: int = 5) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised (Jordan et al. 2024), its size matched to AdamW's (2502.16982, eq. 4).
+    """Orthogonalised momentum (Jordan et al. 2024), with updates scaled to AdamW's (arXiv:2502.16982, eq. 4).
 
-    `lr` is a tensor on the parameters' device, so that it may change between replays of a graph.
+    lr: a tensor on the parameters' device, so that it can change between replays of a CUDA graph.
     """
 
     def __init__(
@@ -48,12 +49,12 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]  # the same ones at every step
+            params = [p for p in group["params"] if p.grad is not None]  # the same at every step
             if not params:
                 continue
             lr, momentum = group["lr"], group["momentum"]
             grad = torch.stack([p.grad for p in params])
-            state = self.state[params[0]]  # of all of the group
+            state = self.state[params[0]]  # the first parameter holds the state of the whole group
             mean = state.setdefault("momentum", torch.zeros_like(grad))
             mean.lerp_(grad, 1 - momentum)
             update = orthogonal(grad.lerp_(mean, momentum)) * (lr * 0.2 * math.sqrt(max(grad.shape[1:])))

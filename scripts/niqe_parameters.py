@@ -1,10 +1,10 @@
-"""The statistics of photographs that NIQE compares with: eval/niqe.safetensors.
+"""Write the statistics of photographs that NIQE compares with: eval/niqe.safetensors.
 
 python -m scripts.niqe_parameters --folder PHOTOGRAPHS --target FILE   # fitted to undistorted photographs
 python -m scripts.niqe_parameters --source basicsr-1.4.2.tar.gz        # the published ones
 
 The published ones (Mittal et al. 2013, from 125 photographs) are in the source archive of PyPI's basicsr
-1.4.2 (Apache-2.0), of which only this file of three arrays is read:
+1.4.2 (Apache-2.0), from which only one file of three arrays is read:
 `pip download --no-deps --no-binary :all: --no-build-isolation basicsr==1.4.2`.
 """
 
@@ -25,14 +25,14 @@ from fovea.eval.naturalness import BLOCK, block_features, in_blocks, local, lumi
 
 ROOT = Path(__file__).parents[1]
 MEMBER = "basicsr-1.4.2/basicsr/metrics/niqe_pris_params.npz"
-SHA256 = "2a7c182a68c9e7f1b2e2e5ec723279d6f65d912b6fcaf37eb2bf03d7367c4296"  # of that file
-SHARP = 0.75  # of the sharpest block of a photograph; blurred blocks say nothing of it
+SHA256 = "2a7c182a68c9e7f1b2e2e5ec723279d6f65d912b6fcaf37eb2bf03d7367c4296"  # of MEMBER
+SHARP = 0.75  # of the contrast of a photograph's sharpest block; less sharp blocks are not used
 NOTICE = ROOT / "eval" / "niqe.LICENSE"
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 
 def published(archive: Path) -> tuple[Tensor, Tensor]:
-    """Raises ValueError if the file in the archive is not the one that was looked at."""
+    """Read the published mean and covariance. Raises ValueError if the file's hash is not the known one."""
     with tarfile.open(archive) as tar:
         member = tar.extractfile(MEMBER)
         content = member.read() if member else b""
@@ -43,7 +43,7 @@ def published(archive: Path) -> tuple[Tensor, Tensor]:
 
 
 def sharp(image: Tensor, luma: str) -> Tensor:
-    """Features (m, 36) of the blocks of a photograph, uint8 (3, H, W), whose contrast is near its highest."""
+    """Return features (m, 36) of the sharp blocks of a photograph, uint8 (3, H, W)."""
     _, contrast = local(luminance(image, luma))
     sharpness = in_blocks(contrast, BLOCK).mean((1, 2))  # (blocks,)
     found = block_features(image, luma)[sharpness > SHARP * sharpness.max()]

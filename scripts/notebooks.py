@@ -1,10 +1,10 @@
-"""The notebooks executed, and a page of each for readers on the web: Markdown, with its pictures beside it.
+"""Execute the notebooks and write each as a Markdown page with its pictures.
 
     python -m scripts.notebooks                 all of notebooks/, into results/embedded/notebooks/
-    python -m scripts.notebooks pareto          this one
+    python -m scripts.notebooks pareto          only this one
 
-They run where they lie, with the Python that this is, and need no network. A cell that fails ends it, and
-says why. The pictures are reduced to 256 colours, as all in results/ are.
+Notebooks run in their own folder, with this Python and without network. A failing cell stops the script with
+its error. Pictures are reduced to 256 colours, like all others in results/.
 """
 
 import os
@@ -24,17 +24,17 @@ from fovea.study.files import write
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS, PAGES = ROOT / "notebooks", ROOT / "results" / "embedded" / "notebooks"
-# no bars in what is kept, and no word on the widgets that would draw them
+# no progress bars in the output, and no warning about the missing widgets
 QUIET = {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore:IProgress not found"}
-STYLE = re.compile(r"<style scoped>.*?</style>\n?", re.DOTALL)  # of pandas' tables: most sites print it
+STYLE = re.compile(r"<style scoped>.*?</style>\n?", re.DOTALL)  # of pandas' tables; most sites show it
 
 
 def executed(file: Path, seconds: int = 600) -> NotebookNode:
-    """The notebook with its outputs; the file stays as it is. CellExecutionError, or CellTimeoutError for a
-    cell that takes longer than so many seconds."""
+    """Execute a notebook and return it with its outputs; the file is unchanged. Raises CellExecutionError if
+    a cell fails and CellTimeoutError if one takes longer than `seconds`."""
     notebook = nbformat.read(file, as_version=4)
     place = {"metadata": {"path": str(file.parent)}}
-    quiet = ["--IPKernelApp.log_level=40"]  # it warns that it listens on this machine
+    quiet = ["--IPKernelApp.log_level=40"]  # otherwise it warns that it listens on this machine
     client = NotebookClient(
         notebook, timeout=seconds, kernel_name="python3", resources=place, extra_arguments=quiet
     )
@@ -42,7 +42,7 @@ def executed(file: Path, seconds: int = 600) -> NotebookNode:
 
 
 def page(notebook: NotebookNode, name: str) -> tuple[str, Mapping[str, bytes]]:
-    """Of an executed notebook: Markdown, and the pictures that it shows, NAME_files/... to PNG."""
+    """Convert an executed notebook to Markdown and its pictures, {NAME_files/...: PNG}."""
     names = {"unique_key": name, "output_files_dir": f"{name}_files"}
     text, found = MarkdownExporter().from_notebook_node(notebook, resources=names)
     pictures = {path: reduced(data) for path, data in found["outputs"].items() if path.endswith(".png")}
@@ -53,12 +53,12 @@ def page(notebook: NotebookNode, name: str) -> tuple[str, Mapping[str, bytes]]:
 
 
 def width(png: bytes) -> int:
-    """On a page: the notebooks draw two pixels for each of the screen's."""
+    """Return the width on a page, where two pixels of the notebook are one."""
     return Image.open(BytesIO(png)).width // 2
 
 
 def reduced(png: bytes) -> bytes:
-    """In 256 colours: a third of the bytes."""
+    """Reduce a PNG to 256 colours, a third of the bytes."""
     small = BytesIO()
     image = Image.open(BytesIO(png)).convert("RGB")
     image.quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)

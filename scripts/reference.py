@@ -1,4 +1,4 @@
-"""assets/emoji: held-out prompts and reference pictures, from the split "test".
+"""Write the held-out prompts and reference pictures of assets/emoji, from the split "test".
 
 python -m scripts.reference
 """
@@ -19,9 +19,10 @@ SEED = {"prompts": 2, "references": 3}
 
 
 def held_out(seed: int, numbers: dict[str, int], distinct: bool) -> list[emoji.Scene]:
-    """So many scenes of each kind, of one drawing or two, whose captions name the style and the ground.
+    """Return `numbers` scenes of each kind, with one or two drawings, whose captions name the style and the
+    ground.
 
-    Pairs (those of a single drawing first) and compositions take turns; held-out concepts come last.
+    Pairs (single drawings first) alternate with compositions; held-out concepts come last.
     """
     found: dict[str, list[emoji.Scene]] = {kind: [] for kind in numbers}
     seen: set[str] = set()

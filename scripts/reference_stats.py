@@ -1,11 +1,11 @@
-"""Features of reference images, computed once and kept with what they were made from.
+"""Compute the features of reference images once and save them with their provenance.
 
 python -m scripts.reference_stats fid --images FOLDER --out val2014.safetensors
 python -m scripts.reference_stats sfid --images val2014 --annotations captions_val2014.json \\
     --count 10000 --side 256 --out coco.safetensors inception.batch=64
 
-The first word names the metric that is to use them, conf/metric/NAME.yaml; words KEY=VALUE at the end change
-its keys. Then `metric.NAME.reference.path=FILE`.
+The first argument names the metric that will use them, conf/metric/NAME.yaml; KEY=VALUE arguments at the end
+change its keys. Use the file with `metric.NAME.reference.path=FILE`.
 """
 
 import argparse
@@ -28,9 +28,10 @@ CONF = Path(__file__).parents[1] / "conf" / "metric"
 
 
 def annotated(annotations: Path, images: Path) -> list[Path]:
-    """The images that a COCO annotation file (captions or instances, 2014 or 2017) names, by ascending id.
+    """Return the images listed in a COCO annotation file (captions or instances, 2014 or 2017), by ascending
+    id.
 
-    Raises FileNotFoundError if any of them is not there.
+    Raises FileNotFoundError if one is missing.
     """
     listed = sorted(json.loads(annotations.read_text("utf-8"))["images"], key=lambda image: image["id"])
     files = [images / image["file_name"] for image in listed]
@@ -40,7 +41,7 @@ def annotated(annotations: Path, images: Path) -> list[Path]:
 
 
 def chosen(files: list[Path], count: int | None, seed: int) -> list[Path]:
-    """`count` of them, drawn without replacement, in their order. Raises ValueError if there are fewer."""
+    """Draw `count` files without replacement, in their order. Raises ValueError if there are fewer."""
     if count is None:
         return files
     if count > len(files):
@@ -49,7 +50,7 @@ def chosen(files: list[Path], count: int | None, seed: int) -> list[Path]:
 
 
 def squared(picture: Image.Image, side: int) -> Image.Image:
-    """The central square of an image, side x side by Pillow's bicubic filter."""
+    """Crop the central square of an image and resize it to side x side with Pillow's bicubic filter."""
     width, height = picture.size
     edge = min(width, height)
     left, top = (width - edge) // 2, (height - edge) // 2
@@ -58,7 +59,7 @@ def squared(picture: Image.Image, side: int) -> Image.Image:
 
 
 def source(metric: str, changes: list[str]) -> Any:
-    """What makes the features that conf/metric/NAME.yaml looks at."""
+    """Return the feature extractor of conf/metric/NAME.yaml."""
     node = OmegaConf.merge(OmegaConf.load(CONF / f"{metric}.yaml"), OmegaConf.from_dotlist(changes))
     return instantiate(node).source()
 
@@ -69,12 +70,12 @@ def main(words: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("metric", choices=metrics)
-    parser.add_argument("--images", type=Path, required=True, help="folder, with all that is below it")
-    parser.add_argument("--out", type=Path, required=True, help="file, .safetensors")
-    parser.add_argument("--annotations", type=Path, help="COCO: only the images that it names")
-    parser.add_argument("--count", type=int, help="so many of them, drawn with --seed")
+    parser.add_argument("--images", type=Path, required=True, help="folder, searched recursively")
+    parser.add_argument("--out", type=Path, required=True, help="output file, .safetensors")
+    parser.add_argument("--annotations", type=Path, help="COCO annotation file: use only its images")
+    parser.add_argument("--count", type=int, help="number of images to draw with --seed")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--side", type=int, help="the central square of each, at this many pixels a side")
+    parser.add_argument("--side", type=int, help="crop the central square and resize it to this many pixels")
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="keys of the metric")
     args = parser.parse_intermixed_args(words)
     if args.annotations:

@@ -1,6 +1,6 @@
-"""The painted scenes that generators are trained on: the first n of a size, made once, in a file.
+"""Paint the scenes that generators are trained on, once, into files by size.
 
-python -m scripts.scenes --folder data --scale 5     # five times as many, on all processors
+python -m scripts.scenes --folder data --scale 5     # five times as many, on all CPU cores
 """
 
 import argparse
@@ -18,12 +18,12 @@ import numpy as np
 from fovea.study.files import write
 from scripts import drawings, emoji
 
-COUNTS = {64: 16000, 128: 8000, 256: 400}  # px: how many, times --scale
+COUNTS = {64: 16000, 128: 8000, 256: 400}  # px: number of scenes, times --scale
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """One process at a time; another waits until what it wants is there."""
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock between processes; others wait."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -31,31 +31,31 @@ def alone(path: Path) -> Iterator[None]:
 
 
 def painted(folder: Path, size: int, n: int, workers: int = 1) -> tuple[np.ndarray, list[str]]:
-    """The first n scenes, uint8 (n, size, size, 3) on disk, and their captions; painted if missing."""
-    path, captions = folder / f"scenes{size}.npy", folder / f"captions{size}.json"
-    with alone(folder / f"scenes{size}.lock"):
-        said = json.loads(captions.read_text()) if captions.exists() else []
-        if len(said) < n:
+    """Return the first n scenes, mapped uint8 (n, size, size, 3), and captions; paint them if missing."""
+    path, listing = folder / f"scenes{size}.npy", folder / f"captions{size}.json"
+    with locked(folder / f"scenes{size}.lock"):
+        captions = json.loads(listing.read_text()) if listing.exists() else []
+        if len(captions) < n:
             beside = path.with_suffix(".partial.npy")
-            said = _paint(folder, beside, size, n, workers)
+            captions = _paint(folder, beside, size, n, workers)
             beside.rename(path)
-            write(captions, json.dumps(said))  # last: where they are, the scenes are
-    return np.load(path, mmap_mode="r")[:n], said[:n]
+            write(listing, json.dumps(captions))  # last, so that captions imply scenes
+    return np.load(path, mmap_mode="r")[:n], captions[:n]
 
 
 def _paint(folder: Path, path: Path, size: int, n: int, workers: int) -> list[str]:
-    """Every worker paints into the file and tells the captions; forked, so that nothing is sent to it. Not by
-    `loop.ahead`: on a rented GPU it would wait for torch to be imported."""
+    """Paint n scenes into a file with forked workers; return the captions. Does not use `loop.prefetched`,
+    which would have to import torch first."""
     pictures, context = drawings.load(folder), get_context("fork")
     images = np.lib.format.open_memmap(path, "w+", np.uint8, (n, size, size, 3))
 
     def share(first: int, end: Connection) -> None:
-        said = []
+        captions = []
         for i in range(first, n, workers):
             scene = emoji.scene("train", size, i)
             images[i] = emoji.paint(scene, pictures, size)
-            said.append(scene.caption)
-        end.send(said)
+            captions.append(scene.caption)
+        end.send(captions)
 
     ends = []
     for first in range(workers):

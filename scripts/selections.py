@@ -1,4 +1,4 @@
-"""How much of the oracle's gain over random tokens each rule of choosing tokens finds (methods/selection.py).
+"""Measure the share of the oracle's gain over random tokens that each selection rule finds.
 
     for m in lumina sd3 flux; do
         python run.py sweep=selections model=${m}_tiny metric=[psnr] cost=flops \\
@@ -6,8 +6,8 @@
     done
     python -m scripts.selections results/embedded selections
 
-Reads FOLDER/NAME-*/samples.parquet and writes FOLDER/NAME/table.md. Images of the same prompt and seed are
-compared in pairs, each rule with random tokens that treat the tokens left out alike (`stale`).
+Reads FOLDER/NAME-*/samples.parquet; writes FOLDER/NAME/table.md. Differences are paired by prompt and seed;
+each rule (methods/selection.py) is compared with random tokens that use the same `stale` setting.
 """
 
 from collections.abc import Mapping
@@ -26,17 +26,17 @@ Found = dict[tuple[str, str], Interval]  # PSNR minus that of random tokens, by 
 
 
 def rule(label: str) -> str:
-    """The part of a label that names the rule: `ras ratio=0.25 selection=age` -> `selection=age`."""
+    """Return the part of a label that names the rule: `ras ratio=0.25 selection=age` -> `selection=age`."""
     return " ".join(part for part in label.split() if part.split("=")[0] in SETTINGS)
 
 
 def control(name: str, rule: str) -> str:
-    """The rule `name`, random or oracle, with tokens left out treated as `rule` treats them."""
+    """Return the rule `name`, random or oracle, with the same `stale` setting as `rule`."""
     return f"selection={name}" + (" stale=taylor" if "stale=taylor" in rule else "")
 
 
 def differences(folder: Path, name: str) -> Found:
-    """Every rule's PSNR minus that of random tokens, on every model."""
+    """Return each rule's PSNR minus that of random tokens, on every model."""
     found: Found = {}
     for file in sorted(folder.glob(f"{name}-*/samples.parquet")):
         model = file.parent.name.removeprefix(f"{name}-")
@@ -53,7 +53,7 @@ def differences(folder: Path, name: str) -> Found:
 
 
 def share(found: Found, rule: str, model: str) -> float:
-    """The part of the oracle's gain that a rule finds."""
+    """Return the share of the oracle's gain that a rule finds."""
     return found[rule, model].value / found[control("oracle", rule), model].value
 
 

@@ -1,4 +1,4 @@
-"""What scripts share that make one table of several stored studies: a command line, and gains as of today."""
+"""Shared by scripts that make one table from several stored studies: a command line, and recomputed gains."""
 
 import argparse
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from fovea.study.stored import Record, Stored
 
 
 def folder_and_name(help: str | None, name: str) -> tuple[Path, str]:
-    """FOLDER and NAME: the studies are FOLDER/NAME-*, and FOLDER/NAME is where the table goes."""
+    """Parse FOLDER and NAME: studies are read from FOLDER/NAME-*, the table is written to FOLDER/NAME."""
     parser = argparse.ArgumentParser(description=help, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("results/embedded"))
     parser.add_argument("name", nargs="?", default=name)
@@ -23,8 +23,8 @@ def folder_and_name(help: str | None, name: str) -> tuple[Path, str]:
 
 
 def gains(study: Stored) -> dict[str, dict[str, Interval]]:
-    """Of each method's cell and score, at equal FLOPs, with intervals of today's code: from the scores and
-    FLOPs that the study has of every image."""
+    """Return cell -> score -> gain at equal FLOPs, recomputed with the current code from the stored scores
+    and FLOPs of every image."""
     subjects = dict(zip((record["cell"] for record in study.records), of_study(study), strict=True))
     flops = {cell: {i["key"]: i["flops"] for i in images} for cell, images in study.by_cell.items()}
     rows = [_row(record, subjects[record["cell"]], flops) for record in study.records]
@@ -32,7 +32,7 @@ def gains(study: Stored) -> dict[str, dict[str, Interval]]:
 
 
 def _row(record: Record, subject: Subject, flops: Mapping[str, Mapping[str, float]]) -> Row:
-    """What a gain is computed from, of a record of the table."""
+    """Return a table record as a Row with what a gain is computed from."""
     id, label, keys = record["cell"], subject.label, tuple(subject.prompts)
     cell = Cell(id, label, record["role"], label, {}, dict(subject.method), {}, subject.dense, False, {})
     scores = {

@@ -1,11 +1,11 @@
-"""Which threshold of a cache makes a model how much faster, and how near to dense it stays.
+"""Find the thresholds at which a cache saves a given share of FLOPs, and how near to dense it stays.
 
 python -m scripts.thresholds model=sd3 cache=seacache [n=8 model.steps=28 ...]   # as for run.py
 
-It makes the images of the first n prompts densely, which tells the smallest threshold at which anything is
-skipped, then with the cache at thresholds that close in on two and four times fewer FLOPs, of the
-transformer and over all images. Prints lines for conf/model/NAME.yaml, and every threshold tried as a table.
-They hold for the steps, the guidance and the size they were measured at. Nothing is written.
+Generates the images of the first n prompts densely, then with the cache at threshold 0, which gives the
+smallest threshold that skips anything, then at thresholds that converge to two and four times fewer FLOPs (of
+the transformer, over all images). Prints lines for conf/model/NAME.yaml and a table of every threshold tried.
+The results hold for the steps, the guidance and the image size they were measured at. No file is written.
 """
 
 import sys
@@ -26,35 +26,47 @@ from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import instantiate
 from fovea.study.config.prompts import Sample
 from fovea.study.plan.cells import GENERATION
-from scripts.measuring import Entry, chosen, command, few, program, source, written
+from scripts.measuring import (
+    Entry,
+    command_line,
+    default_n,
+    measured_by,
+    model_and_samples,
+    run_command,
+    to_yaml,
+)
 
 TARGETS = {"twofold": 2.0, "fourfold": 4.0}
 DIGITS = 3
-NEAR = 0.01  # what comes so near to a target is taken
-CLOSE = 1.01  # thresholds of a smaller ratio are not told apart: FLOPs jump between them
-LEAST, FIRST, LARGEST = 1e-3, 0.1, 16.0  # of thresholds looked at
+NEAR = 0.01  # relative distance from the target at which the search stops
+CLOSE = 1.01  # ratio of thresholds below which the search stops: FLOPs jump between them
+LEAST, FIRST, LARGEST = 1e-3, 0.1, 16.0  # thresholds: smallest and first upper end of the search, and largest
 
 
-class Tried(NamedTuple):
-    """times: fewer FLOPs than dense. psnr: of the latents to the dense ones, dB, averaged over images. least:
-    where nothing was skipped, what the threshold has to exceed; None where the cache compares nothing."""
+class Trial(NamedTuple):
+    """One threshold's result.
+
+    times: times fewer FLOPs than dense. psnr: PSNR of the latents to the dense ones in dB, mean over images.
+    least: smallest value compared with the threshold; if nothing was skipped, the threshold must exceed it
+    to skip anything. None if the cache compares nothing.
+    """
 
     times: float
     psnr: float
     least: float | None = None
 
 
-class Made(NamedTuple):
-    """x: final tokens (n, tokens, c) of all samples. flops: of all. least: see `Tried`."""
+class Run(NamedTuple):
+    """A run over all samples. x: final tokens (n, tokens, c). flops: in total. least: see `Trial`."""
 
     x: Tensor
     flops: int
     least: float | None
 
 
-def reached(times: Callable[[float], float], target: float, first: float = 0.02) -> float | None:
-    """The smallest threshold, to DIGITS digits, at which there are `target` times fewer FLOPs; None if there
-    is none up to LARGEST. What comes of a threshold rises with it, but for what changes in the images."""
+def smallest_reaching(times: Callable[[float], float], target: float, first: float = 0.02) -> float | None:
+    """Return the smallest threshold, to DIGITS digits, with `target` times fewer FLOPs; None if there is none
+    up to LARGEST. Assumes that savings rise with the threshold, which changes in the images can violate."""
     found = bracket(times, target, 0.0, first)
     if found is None:
         return None
@@ -67,9 +79,10 @@ def reached(times: Callable[[float], float], target: float, first: float = 0.02)
 
 
 def nearest(times: Callable[[float], float], target: float, first: float) -> float:
-    """A threshold within NEAR of `target` times fewer FLOPs or, where they jump over it, one at the nearer
-    end of the jump; where there are never so many, the smallest tried of those with the most. first: one that
-    is not too large."""
+    """Return a threshold within NEAR of `target` times fewer FLOPs. If the savings jump over the target,
+    return the nearer end of the jump; if they never reach it, the smallest threshold tried with the largest
+    savings.
+    first: a threshold known to be not too large."""
 
     def missed(threshold: float) -> float:
         return abs(times(threshold) / target - 1)
@@ -96,8 +109,8 @@ def nearest(times: Callable[[float], float], target: float, first: float) -> flo
 def bracket(
     times: Callable[[float], float], target: float, low: float, high: float
 ) -> tuple[float, float] | None:
-    """Two thresholds, of which the upper one reaches the target and the lower one does not, unless it is
-    where the search begins; None if there are none up to LARGEST."""
+    """Return two thresholds, doubling from `high`, of which the upper reaches the target and the lower,
+    unless it is the initial `low`, does not; None if no threshold up to LARGEST reaches it."""
     while times(high) < target:
         low, high = high, rounded(2 * high)
         if high > LARGEST:
@@ -109,8 +122,8 @@ def rounded(threshold: float) -> float:
     return float(f"{threshold:.{DIGITS}g}")
 
 
-def above(least: float) -> float:
-    """The smallest threshold of DIGITS digits that exceeds it."""
+def next_above(least: float) -> float:
+    """Return the smallest threshold of DIGITS digits above `least`."""
     if least <= 0:
         return 0.0
     near = rounded(least)
@@ -118,8 +131,10 @@ def above(least: float) -> float:
     return near if near > least else rounded(near + step)
 
 
-def run(model: Model, method: Any, node: Mapping[str, Any], drawn: Sequence[Sample], batch: int) -> Made:
-    """All samples by one method."""
+def run_method(
+    model: Model, method: Any, node: Mapping[str, Any], drawn: Sequence[Sample], batch: int
+) -> Run:
+    """Generate all samples with one method."""
     options = {key: node[key] for key in GENERATION if node[key] is not None}
     made, flops, compared = [], 0, []
     for first in range(0, len(drawn), batch):
@@ -129,15 +144,15 @@ def run(model: Model, method: Any, node: Mapping[str, Any], drawn: Sequence[Samp
         made.append(method(flow).float().cpu())
         flops += sum(map(flow.flops, range(len(part))))
         compared.append(flow.least_compared())
-    return Made(torch.cat(made), flops, min((c for c in compared if c is not None), default=None))
+    return Run(torch.cat(made), flops, min((c for c in compared if c is not None), default=None))
 
 
 def search(
-    measure: Callable[[float], Tried], smallest: float | None = None
-) -> tuple[dict[str, float], dict[float, Tried]]:
-    """The thresholds of the targets and the smallest that skips anything, none of which there are where no
-    threshold does, and all that were tried. smallest: where it is known beforehand."""
-    tried: dict[float, Tried] = {}
+    measure: Callable[[float], Trial], smallest: float | None = None
+) -> tuple[dict[str, float], dict[float, Trial]]:
+    """Return the smallest threshold that skips anything and those of the targets, or none if no threshold
+    skips, and all results. smallest: the smallest threshold, if known in advance."""
+    tried: dict[float, Trial] = {}
 
     def times(threshold: float) -> float:
         if threshold not in tried:
@@ -148,7 +163,7 @@ def search(
     times(0.0)
     if smallest is None:
         least = tried[0.0].least
-        smallest = reached(times, 1 + 1e-9) if least is None else above(least)
+        smallest = smallest_reaching(times, 1 + 1e-9) if least is None else next_above(least)
     found: dict[str, float] = {}
     if smallest is not None:
         found["smallest"] = smallest
@@ -157,8 +172,8 @@ def search(
     return found, dict(sorted(tried.items()))
 
 
-def entry(found: Mapping[str, float], tried: Mapping[float, Tried]) -> Entry:
-    """The thresholds of the targets, and what comes of them."""
+def entry(found: Mapping[str, float], tried: Mapping[float, Trial]) -> Entry:
+    """Return the thresholds of the targets, with their savings and PSNR as a remark."""
     if not found:
         return Entry({}, f"nothing is skipped at any threshold up to {LARGEST:g}")
     known = {name: found[name] for name in TARGETS}
@@ -169,67 +184,68 @@ def entry(found: Mapping[str, float], tried: Mapping[float, Tried]) -> Entry:
     return Entry(known, "; ".join(remarks))
 
 
-def table(tried: Mapping[float, Tried]) -> str:
-    """Of all thresholds, as comments."""
+def table(tried: Mapping[float, Trial]) -> str:
+    """Return a table of all thresholds, as YAML comments."""
     lines = ["# threshold, times fewer FLOPs, PSNR of the latents to dense (dB):"]
     lines += [f"#   {t:g}  {one.times:.2f}  {one.psnr:.1f}" for t, one in tried.items()]
     return "\n".join(lines) + "\n"
 
 
 def thresholds(arguments: Sequence[str]) -> str:
-    """The fragment for a command line. Raises Refused before anything is loaded."""
-    n = few(arguments)
+    """Return the YAML for these arguments. Raises Refused before anything is loaded."""
+    n = default_n(arguments)
     config = whole(load(["method=caching", *n, *arguments]))
     caching = instantiate(config["method"], "method", "fovea.methods")
     name = next((a.removeprefix("cache=") for a in arguments if a.startswith("cache=")), "taylorseer")
     cache = caching.cache
     if "threshold" not in {f.name for f in fields(cache)}:
         raise Refused(f"cache={name}: has no threshold; the steps that it runs are known before")
-    node, drawn, checkpoint = chosen(config)
+    node, drawn, checkpoint = model_and_samples(config)
     with adapt(checkpoint.load()) as model:
-        dense = run(model, Baseline(caching.steps), node, drawn, config["batch"])
-        found, tried = measured(model, caching, dense, node, drawn, config["batch"])
-    told = source(command("thresholds", arguments, config), drawn, checkpoint.steps)
-    return told + table(tried) + written({name: entry(found, tried)})
+        dense = run_method(model, Baseline(caching.steps), node, drawn, config["batch"])
+        found, tried = search_cache(model, caching, dense, node, drawn, config["batch"])
+    head = measured_by(command_line("thresholds", arguments, config), drawn, checkpoint.steps)
+    return head + table(tried) + to_yaml({name: entry(found, tried)})
 
 
-def measured(
+def search_cache(
     model: Model,
     caching: Caching,
-    dense: Made,
+    dense: Run,
     node: Mapping[str, Any],
     drawn: Sequence[Sample],
     batch: int,
-) -> tuple[dict[str, float], dict[float, Tried]]:
-    """`search` for the caching's cache. What a cache does that knows its steps beforehand is measured once
-    for all thresholds at which it runs the same. dense: the baseline's images of these samples."""
-    made: dict[Any, Made] = {}
+) -> tuple[dict[str, float], dict[float, Trial]]:
+    """Run `search` for the cache of `caching`. dense: the baseline's run over these samples.
 
-    def of(threshold: float) -> Any:
+    MagCache knows its steps in advance, so thresholds that run the same steps share one measurement."""
+    made: dict[Any, Run] = {}
+
+    def with_threshold(threshold: float) -> Any:
         return type(caching.cache)(**vars(caching.cache) | {"threshold": threshold})
 
     def steps(threshold: float) -> tuple[bool, ...]:
-        return tuple(of(threshold).runs(caching.steps))
+        return tuple(with_threshold(threshold).runs(caching.steps))
 
-    def at(threshold: float) -> Made:
+    def run_at(threshold: float) -> Run:
         same = steps(threshold) if isinstance(caching.cache, MagCache) else threshold
         if same not in made:
-            method = Caching(of(threshold), caching.steps, caching.solver)
-            made[same] = run(model, method, node, drawn, batch)
+            method = Caching(with_threshold(threshold), caching.steps, caching.solver)
+            made[same] = run_method(model, method, node, drawn, batch)
         return made[same]
 
-    def measure(threshold: float) -> Tried:
-        own = at(threshold)
+    def measure(threshold: float) -> Trial:
+        own = run_at(threshold)
         missed = (own.x - dense.x).square().mean((1, 2))
         psnr = float((-10 * missed.log10()).mean()) if bool(missed.all()) else inf
-        return Tried(dense.flops / own.flops, psnr, own.least)
+        return Trial(dense.flops / own.flops, psnr, own.least)
 
     if not isinstance(caching.cache, MagCache):
         return search(measure)
-    return search(measure, reached(lambda threshold: 1.0 if all(steps(threshold)) else 2.0, 2.0))
+    return search(measure, smallest_reaching(lambda threshold: 1.0 if all(steps(threshold)) else 2.0, 2.0))
 
 
-main = partial(program, thresholds)
+main = partial(run_command, thresholds)
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -1,6 +1,6 @@
 """The three embedded pipelines, untrained: stock diffusers classes at a size that two CPU cores can run.
 
-Tokens: x4 autoencoder and patches of 2, so 128 px are 16 x 16 tokens.
+The autoencoder downsamples by 4 and patches are 2 x 2, so 128 px are 16 x 16 tokens.
 """
 
 import re
@@ -20,7 +20,7 @@ from torch import nn
 
 from scripts import words
 
-# gates and outputs of SD3 and FLUX: zero at the start, so that each block is the identity
+# gates and outputs of SD3 and FLUX: initialised to zero, so that each block starts as the identity
 MODULATION = r"norm(1|1_context|_out)?\.linear|^proj_out"
 LATENT = 32  # sample_size: latents of 128 px
 
@@ -28,7 +28,7 @@ LATENT = 32  # sample_size: latents of 128 px
 def lumina(vae: AutoencoderKL, hidden: int = 256, layers: int = 6) -> LuminaPipeline:
     """Lumina-Next with grouped-query attention (4 heads, 2 of keys and values).
 
-    LuminaPipeline takes the autoencoder for an x8 one; `vae_scale_factor` has to be set to 4 after loading.
+    LuminaPipeline assumes an autoencoder that downsamples by 8: set `vae_scale_factor` to 4 after loading.
     """
     tokenizer = words.gemma_tokenizer()
     text = words.gemma_text(tokenizer)
@@ -47,7 +47,7 @@ def lumina(vae: AutoencoderKL, hidden: int = 256, layers: int = 6) -> LuminaPipe
     nn.init.zeros_(transformer.pad_token)
     for name, gate in transformer.named_parameters():
         if name.endswith(".gate"):
-            nn.init.ones_(gate)  # blocks start as identities, but ready to listen to the text
+            nn.init.ones_(gate)  # blocks start as identities, but with open gates to the text
     _zero(transformer, r"norm1\.linear|norm_out\.linear_[12]")
     pipe = LuminaPipeline(transformer, FlowMatchEulerDiscreteScheduler(shift=1.5), vae, text, tokenizer)
     pipe.vae_scale_factor = 4
@@ -55,7 +55,7 @@ def lumina(vae: AutoencoderKL, hidden: int = 256, layers: int = 6) -> LuminaPipe
 
 
 def sd3(vae: AutoencoderKL, heads: int = 3, layers: int = 5) -> StableDiffusion3Pipeline:
-    """SD3: two CLIP text encoders side by side in the channels, T5 after them in the sequence."""
+    """SD3: two CLIP text encoders concatenated along channels, then T5 along the sequence."""
     tokenizer, t5 = words.clip_tokenizer(), words.t5_tokenizer()
     first, second = (words.clip_text(tokenizer, project=True) for _ in range(2))
     third = words.t5_text(t5)
@@ -107,7 +107,7 @@ def flux(vae: AutoencoderKL, heads: int = 3, double: int = 3, single: int = 4) -
 
 
 def _zero(transformer: nn.Module, pattern: str) -> None:
-    """Zero weights and biases of the linear layers whose whole name ends in the pattern."""
+    """Zero the weights and biases of linear layers whose full name ends with the pattern."""
     for name, module in transformer.named_modules():
         if isinstance(module, nn.Linear) and re.search(rf"(^|\.)({pattern})$", name):
             nn.init.zeros_(module.weight)

@@ -1,29 +1,29 @@
 #!/usr/bin/env bash
-# Trains all embedded models on a CPU, at the lowest priority, each part in order: drawings, the judge, autoencoders,
-# generators. Stop it at any moment and run it again: it goes on where it was. Its state lies outside the checkout.
+# Train all embedded models on a CPU at the lowest priority, in order: drawings, the judge, autoencoders, generators. It
+# can be stopped at any time and continues when run again. Its state is kept outside the checkout.
 #
-#   scripts/train.sh                        # all parts, one thread each, as many at a time as there are cores
+#   scripts/train.sh                        # all parts, one thread each, at most three at a time
 #   STATE=FOLDER HARDWARE="..." scripts/train.sh
-#   scripts/train.sh gpu 540                # on a GPU: what is not done, in so many seconds, the generators at the same time
+#   scripts/train.sh gpu 540                # on a GPU: all unfinished parts within this many seconds, generators in parallel
 #
-# A part that is finished leaves STATE/done/PART. Nothing is written into assets/: `scripts/train.sh adopt PART` copies a
-# finished part there, once its card says that it is better than what is there.
+# A finished part leaves STATE/done/PART. Nothing is written to assets/: `scripts/train.sh adopt PART` copies a finished
+# part there, once it is known to be better than the current one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python}
 STATE=${STATE:-${XDG_CACHE_HOME:-$HOME/.cache}/fovea-train}
 HARDWARE=${HARDWARE:-"$(nproc) cores of $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)"}
-export OMP_NUM_THREADS=1 # two processes of one thread do more than one of two, whose threads wait for each other
+export OMP_NUM_THREADS=1 # two single-threaded processes are faster than one with two threads, which wait for each other
 mkdir -p "$STATE/done"
 
-part() { # NAME COMMAND...: once
+part() { # NAME COMMAND...: run once
   local name=$1
   shift
   [ -e "$STATE/done/$name" ] && return
   nice -n 19 "$@" >> "$STATE/$name.log" 2>&1 && touch "$STATE/done/$name"
 }
 
-shared() { # NAME COMMAND...: a part that two may ask for at the same time: the second waits for the first
+shared() { # NAME COMMAND...: a part needed by two jobs: the second waits for the first
   (flock 9 && part "$@") 9> "$STATE/$1.lock"
 }
 
@@ -32,7 +32,7 @@ judge() {
     part clip.card "$PYTHON" -m scripts.clip_card --data "$STATE" --out "$STATE/clip_emoji" --hardware "$HARDWARE"
 }
 
-autoencoder() { # CHANNELS COMMAND...: after the command's words, its own
+autoencoder() { # CHANNELS COMMAND...: run the command with the settings of this autoencoder
   local channels=$1
   shift
   case $channels in
@@ -47,7 +47,7 @@ generator() { # FAMILY [ARGUMENTS...]
   part "$family" "$PYTHON" -m scripts.train_dit "$family" --steps 60000 --first 0.5 --data "$STATE" --out "$STATE/${family}_tiny" "$@"
 }
 
-on_a_gpu() { # SECONDS: what is not done yet; 80 of autoencoders, the rest of generators, the judge beside them
+on_a_gpu() { # SECONDS: train unfinished parts: about 80 s for autoencoders, the rest for generators, the judge in parallel
   local end=$((SECONDS + $1)) painters=$((($(env -u OMP_NUM_THREADS nproc) + 1) / 2)) channels family
   part drawings "$PYTHON" -m scripts.drawings --folder "$STATE"
   env -u OMP_NUM_THREADS "$PYTHON" -m scripts.scenes --folder "$STATE" --scale 5 > "$STATE/scenes.log" 2>&1 &

@@ -3,16 +3,18 @@
     python -m scripts.train_clip
     python -m scripts.clip_card      # measures it and writes its card
 
-Trained on the split "clip": other scenes than the generators see, and with the concepts, pairs and couples
-that are held out of their training, since it has to judge them. Three losses on one pair of towers:
+Trained on the split "clip": other scenes than the generators see, including the concepts, pairs and couples
+held out of their training, because it has to judge them. Three losses share one pair of towers:
 
-- CLIP's over the batch's images and captions (arXiv 2103.00020), where a caption of two drawings has itself
-  with its relation turned round as one more wrong answer (hard negatives as in NegCLIP, arXiv 2210.01936);
-- the concepts in the picture among all "a fox";
-- the drawings in the picture among all "a fox, noto style". Batches alone hold few that differ in little.
+- CLIP's loss over the batch's images and captions (arXiv:2103.00020). For a caption of two drawings, the same
+  caption with its relation reversed is an additional negative (hard negatives as in NegCLIP,
+  arXiv:2210.01936);
+- classification of the picture's concepts among all "a fox";
+- classification of the picture's drawings among all "a fox, noto style", because few captions in a batch
+  differ only slightly.
 
-The first `--first` of the steps are painted at half the side, which costs a quarter. The rate is constant for
-`--hold` of the steps, then falls to zero; until then `--steps` may be another each time it is started.
+The first `--first` of the steps use half the side, which costs a quarter. The learning rate is constant for
+`--hold` of the steps, then falls to zero; until then a restart may change `--steps`.
 """
 
 import argparse
@@ -34,7 +36,7 @@ from transformers import CLIPTokenizer
 from scripts import drawings, emoji, loop, words
 
 SIZE = 128  # px
-SEED = 0  # of the scenes trained on; the next one's are held out
+SEED = 0  # of the training scenes; those of SEED + 1 are held out
 MEAN = STD = (0.5, 0.5, 0.5)
 NAMES = [emoji.article(name) for name in emoji.CONCEPTS.values()]
 DRAWN = [f"{name}, {style} style" for name in NAMES for style in emoji.STYLES]
@@ -42,7 +44,7 @@ OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"
 
 
 def config(vocabulary: int) -> dict:
-    """open_clip's configuration: a narrow ResNet and two layers of text transformer, 64 dimensions."""
+    """Return open_clip's configuration: a narrow ResNet, a text transformer of two layers, 64 dimensions."""
     return {
         "embed_dim": 64,
         "vision_cfg": {"image_size": SIZE, "layers": [1, 1, 2, 1], "width": 24, "head_width": 64},
@@ -58,20 +60,20 @@ def config(vocabulary: int) -> dict:
 
 
 def resized(image: np.ndarray, side: int) -> np.ndarray:
-    """The picture at `side` px and back, as a blurred one."""
+    """Blur a picture by resizing it to `side` px and back."""
     small = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)
     return np.asarray(small.resize(image.shape[1::-1], Image.Resampling.BICUBIC))
 
 
 def tensor(images: list[np.ndarray]) -> torch.Tensor:
-    """uint8 (side, side, 3) each to (n, 3, side, side) in [-1, 1]."""
+    """Stack images, uint8 (side, side, 3), to (n, 3, side, side) in [-1, 1]."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def batch(
     pictures: dict[str, Image.Image], step: int, n: int, size: int = SIZE
 ) -> tuple[torch.Tensor, list[emoji.Scene]]:
-    """Images (n, 3, size, size) in [-1, 1], a third of them blurred by resizing, and their scenes."""
+    """Return images (n, 3, size, size) in [-1, 1], a third of them blurred, and their scenes."""
     scenes = [emoji.scene("clip", SEED, step * n + i) for i in range(n)]
     images = [emoji.paint(scene, pictures, size) for scene in scenes]
     rng = np.random.default_rng([11, step])
@@ -81,12 +83,12 @@ def batch(
 
 
 def turned(caption: str) -> str:
-    """With its relation, if it has one, the other way round: "a fox right of a cat" for "... left of ..."."""
+    """Reverse the caption's relation, if it has one: "a fox left of a cat" -> "a fox right of a cat"."""
     return " ".join(OPPOSITE.get(word, word) for word in caption.split(" "))
 
 
 def shares(scenes: list[emoji.Scene]) -> tuple[torch.Tensor, torch.Tensor]:
-    """What is in the pictures, among NAMES (n, 60) and DRAWN (n, 240): equal shares that sum to 1."""
+    """Return classification targets over NAMES (n, 60) and DRAWN (n, 240): equal shares that sum to 1."""
     concepts, styles = list(emoji.CONCEPTS), list(emoji.STYLES)
     drawn = torch.zeros(len(scenes), len(concepts), len(styles))
     for row, scene in zip(drawn, scenes, strict=True):
@@ -96,16 +98,16 @@ def shares(scenes: list[emoji.Scene]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def contrast(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """CLIP's symmetric cross-entropy on unit vectors: n images, their n texts, and texts wrong for all."""
+    """Return CLIP's symmetric cross-entropy on unit vectors: n images, their n texts, extra negatives."""
     logits = scale * image @ text.T
     labels = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, labels) + F.cross_entropy(logits[:, : len(logits)].T, labels)) / 2
 
 
 def pooled(pool: AttentionPool2d, x: torch.Tensor) -> torch.Tensor:
-    """`pool(x)` of (n, c, h, w), of which it returns one token's row, without making the other rows.
+    """Return `pool(x)` for x (n, c, h, w), computing attention only for the one query that is returned.
 
-    A map smaller than the grid of positions gets the mean of those it covers.
+    For a feature map smaller than the grid of positional embeddings, these are averaged.
     """
     first, rest = pool.positional_embedding[:1], pool.positional_embedding[1:]
     grid = rest.T.unflatten(1, (round(len(rest) ** 0.5), -1))
@@ -118,14 +120,14 @@ def pooled(pool: AttentionPool2d, x: torch.Tensor) -> torch.Tensor:
 
 
 def see(model: CLIP, x: torch.Tensor) -> torch.Tensor:
-    """`model.encode_image(x, normalize=True)`, also of smaller images."""
+    """Return `model.encode_image(x, normalize=True)`; also works for smaller images."""
     visual: Any = model.visual
     x = visual.layer4(visual.layer3(visual.layer2(visual.layer1(visual.stem(x)))))
     return F.normalize(pooled(visual.attnpool, x).float(), dim=-1)
 
 
 def read(model: CLIP, ids: torch.Tensor) -> torch.Tensor:
-    """`model.encode_text(ids, normalize=True)`, of rows that need not be as long as the model's context."""
+    """Return `model.encode_text(ids, normalize=True)`; rows may be shorter than the model's context."""
     tower: Any = model
     n = ids.shape[1]
     x = tower.token_embedding(ids) + tower.positional_embedding[:n]
@@ -137,7 +139,7 @@ def read(model: CLIP, ids: torch.Tensor) -> torch.Tensor:
 def objective(
     model: CLIP, tokenize: Callable, pictures: dict, n: int, small: int, workers: int = 0
 ) -> tuple[loop.Data, loop.Loss]:
-    """What a step learns from, and the loss of it: `small` steps at half the side, then whole ones."""
+    """Return the data and the loss of a step: `small` steps at half the side, then full size."""
     where = next(model.parameters()).device
     names, drawn = tokenize(NAMES).to(where), tokenize(DRAWN).to(where)
     halved = {name: picture.reduce(2) for name, picture in pictures.items()}
@@ -145,7 +147,7 @@ def objective(
     def painted(step: int) -> tuple[torch.Tensor, list[emoji.Scene]]:
         return batch(halved, step, n, SIZE // 2) if step < small else batch(pictures, step, n)
 
-    batches = loop.ahead(painted, workers)
+    batches = loop.prefetched(painted, workers)
 
     def data(step: int, part: float) -> loop.Batch:
         x, scenes = batches(step)
@@ -156,7 +158,7 @@ def objective(
         return {name: value.to(where) for name, value in found.items()}
 
     def loss(x, ids, named, both) -> torch.Tensor:
-        # a query of one token, or texts of ten: the flash kernel takes several times as long
+        # the flash kernel is several times slower for one query token or texts of ten tokens
         with loop.autocast(where), sdpa_kernel(SDPBackend.MATH):
             image = see(model, x)
             texts = [read(model, tokens) for tokens in (ids, names, drawn)]
@@ -171,19 +173,19 @@ def objective(
 
 
 def held_out(count: int, n: int) -> list[emoji.Scene]:
-    """The first n scenes of `count` drawings that it is not trained on."""
+    """Return the first n scenes of `count` drawings that it is not trained on."""
     return emoji.first(n, "clip", SEED + 1, lambda scene: len(scene.items) == count)
 
 
 def export(model: CLIP, tokenizer, folder: Path) -> None:
-    """What `open_clip.create_model_and_transforms("local-dir:...")` loads, offline."""
+    """Write the folder that `open_clip.create_model_and_transforms("local-dir:...")` loads, offline."""
     folder.mkdir(parents=True, exist_ok=True)
     preprocess = {"size": SIZE, "mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "squash"}
     document = {"model_cfg": config(len(tokenizer)), "preprocess_cfg": preprocess}
     (folder / "open_clip_config.json").write_text(json.dumps(document, indent=2) + "\n")
     state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     save_file({k: v.contiguous().cpu() for k, v in state.items()}, folder / "open_clip_model.safetensors")
-    tokenizer.backend_tokenizer.no_padding()  # of the last call, which it would save
+    tokenizer.backend_tokenizer.no_padding()  # otherwise those of the last call are saved
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.save_pretrained(folder)
 
@@ -194,12 +196,12 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=96)
-    parser.add_argument("--workers", type=int, default=0, help="processes that paint ahead")
+    parser.add_argument("--workers", type=int, default=0, help="processes that prefetch painted batches")
     parser.add_argument("--first", type=float, default=0.8, help="share of the steps at half the side")
     parser.add_argument("--hold", type=float, default=0.8, help="share of the steps at the full rate")
     parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--warmup", type=int, default=100, help="steps to the full rate")
-    parser.add_argument("--start", type=Path, help="folder of an exported model to begin from")
+    parser.add_argument("--warmup", type=int, default=100, help="steps to the full learning rate")
+    parser.add_argument("--start", type=Path, help="folder of an exported model to start from")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path, default=Path("assets/clip_emoji"))
     return parser.parse_args()
@@ -210,7 +212,7 @@ def main() -> None:
     torch.manual_seed(0)
     pictures, where, folder = drawings.load(args.data), loop.device(), args.data / "clip"
     tokenizer: Any = words.clip_tokenizer(pad="<pad>")
-    if args.start:  # its words have other numbers if it was made by another version
+    if args.start:  # another version may have numbered the words differently
         tokenizer = CLIPTokenizer.from_pretrained(args.start)
     model = CLIP(**config(len(tokenizer))).to(where)
     if args.start:

@@ -1,11 +1,12 @@
 """Train an embedded pipeline (Lumina, SD3, FLUX) as a rectified flow on latents, with its text encoders.
 
     python -m scripts.train_dit lumina               # writes data/lumina/ and, at the end, assets/lumina_tiny
-    python -m scripts.train_dit lumina --export      # the averaged weights of the last checkpoint, now
+    python -m scripts.train_dit lumina --export      # export the averaged weights of the last checkpoint
 
-x_sigma = (1 - sigma) x0 + sigma noise, target noise - x0 (2403.03206, eq. 13, with its logit-normal density),
-sigma shifted as the pipeline's scheduler does. Prompts go through the pipeline's own `encode_prompt`, so that
-the model is trained on exactly what it will be given; one in ten is empty, for classifier-free guidance.
+x_sigma = (1 - sigma) x0 + sigma noise, target noise - x0 (arXiv:2403.03206, eq. 13, with its logit-normal
+density), sigma shifted as in the pipeline's scheduler. Prompts are encoded as in the pipeline's own
+`encode_prompt`, so that training and sampling use the same inputs; one in ten is empty, for classifier-free
+guidance.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from scripts import loop, scenes, tiny
 from scripts.velocities import Read, Velocity, reading, velocity
 
-# without cuDNN's, which torch may prefer on an H100: with it FLUX's 96 tokens ended in an error backwards
+# without cuDNN's, which torch may prefer on an H100: its backward pass failed on FLUX's 96 tokens
 FUSED = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 BATCH = {64: 64, 128: 24, 256: 6}  # images per step, times --batch
 
@@ -38,17 +39,17 @@ BATCH = {64: 64, 128: 24, 256: 6}  # images per step, times --batch
 
 @dataclass(frozen=True)
 class Scenes:
-    """Training scenes of one size: scaled latents (n, c, size / 4, size / 4) float16, and captions."""
+    """Training scenes of one size: scaled latents (n, c, size / 4, size / 4), float16, and captions."""
 
     latents: torch.Tensor
     captions: list[str]
 
 
 def encoded(vae: AutoencoderKL, folder: Path, size: int, n: int, workers: int = 1) -> Scenes:
-    """The first n scenes of a size, painted by `workers` processes; encoded once, into `folder`."""
+    """Return the first n scenes of a size; paint them with `workers` processes and encode them if missing."""
     images, captions = scenes.painted(folder.parent, size, n, workers)
     path = folder / f"latents{size}.npy"
-    with scenes.alone(path.with_suffix(".lock")):
+    with scenes.locked(path.with_suffix(".lock")):
         if not path.exists() or len(np.load(path, mmap_mode="r")) < n:
             beside = path.with_suffix(".partial.npy")
             np.save(beside, _encode(vae, images).numpy())
@@ -70,14 +71,14 @@ def _encode(vae: AutoencoderKL, images: np.ndarray) -> torch.Tensor:
 
 
 def resolution(progress: float, draw: float, first: float) -> int:
-    """64 px for the `first` part of the steps (cheap), then mostly 128, some 64 and a few 256."""
+    """Return the size of a step: 64 px until `first`, then mostly 128, some 64 and a few 256."""
     if progress < first:
         return 64
     return 128 if draw < 0.80 else 64 if draw < 0.95 else 256
 
 
 def sigmas(generator: torch.Generator, n: int, shift: float) -> torch.Tensor:
-    """Logit-normal (one in ten uniform, so that both ends are seen), then the scheduler's shift."""
+    """Draw noise levels: logit-normal, one in ten uniform to cover both ends, then the scheduler's shift."""
     drawn: Any = {"generator": generator, "device": generator.device}
     normal = torch.sigmoid(torch.randn(n, **drawn))
     flat = torch.rand(n, **drawn)
@@ -89,18 +90,18 @@ def sigmas(generator: torch.Generator, n: int, shift: float) -> torch.Tensor:
 
 
 def trained(pipe: DiffusionPipeline) -> nn.ModuleDict:
-    """The modules that learn: everything with weights but the autoencoder."""
+    """Return the trained modules: all with weights except the autoencoder."""
     parts = {k: v for k, v in pipe.components.items() if isinstance(v, nn.Module) and k != "vae"}
     return nn.ModuleDict(parts)
 
 
 def export(pipe: DiffusionPipeline, weights: dict[str, torch.Tensor], folder: Path) -> None:
-    """`save_pretrained` of the averaged weights in float16 safetensors."""
+    """Save the pipeline with the averaged weights, as float16 safetensors."""
     modules = trained(pipe)
     own = {k: v.clone() for k, v in modules.state_dict().items()}
     modules.load_state_dict(weights)
     for name, tokenizer in pipe.components.items():
-        if name.startswith("tokenizer"):  # of the last call, which it would save
+        if name.startswith("tokenizer"):  # otherwise those of the last call are saved
             tokenizer.backend_tokenizer.no_padding()
             tokenizer.backend_tokenizer.no_truncation()
     pipe.to(torch.float16).save_pretrained(folder, safe_serialization=True)
@@ -109,28 +110,28 @@ def export(pipe: DiffusionPipeline, weights: dict[str, torch.Tensor], folder: Pa
 
 
 def make(family: str, data: Path) -> DiffusionPipeline:
-    """The untrained pipeline around the trained autoencoder."""
+    """Return the untrained pipeline with the trained autoencoder."""
     torch.manual_seed(0)
     name = f"vae{tiny.CHANNELS[family]}"
     vae = AutoencoderKL.from_pretrained(data / name)
-    vae.register_to_config(_name_or_path=f"data/{name}")  # wherever it lay
+    vae.register_to_config(_name_or_path=f"data/{name}")  # independent of --data
     pipe = tiny.PIPELINES[family](vae).to(loop.device())
     pipe.vae.requires_grad_(False)
     return pipe
 
 
 def compiled(transformer: nn.Module) -> None:
-    """Compile block by block, in place; a step on a CPU takes half the time."""
-    torch._dynamo.config.recompile_limit = 32  # one graph for each size of image and length of text
+    """Compile each block in place; halves the time of a step on a CPU."""
+    torch._dynamo.config.recompile_limit = 32  # one graph per image size and text length
     for part in transformer.children():
         for block in part if isinstance(part, nn.ModuleList) else ():
             block.compile(dynamic=False)
 
 
 def as_flux(sd3: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """SD3's weights by FLUX's names.
+    """Rename SD3's weights to FLUX's names.
 
-    T5 is SD3's third encoder and FLUX's second. Patches leave SD3 as (row, column, channel) and FLUX as
+    T5 is SD3's third encoder and FLUX's second. SD3 outputs patches as (row, column, channel), FLUX as
     (channel, row, column).
     """
     renamed = {k: v for k, v in sd3.items() if "encoder_2." not in k}
@@ -145,7 +146,7 @@ def as_flux(sd3: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def as_sd3(flux: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The other way round; both CLIP encoders become FLUX's."""
+    """Rename FLUX's weights to SD3's names, the inverse of `as_flux`; both CLIP encoders become FLUX's."""
     renamed = {k.replace("text_encoder_2.", "text_encoder_3."): v for k, v in flux.items()}
     for k, v in flux.items():
         if k.startswith("text_encoder."):
@@ -159,9 +160,9 @@ def as_sd3(flux: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return renamed
 
 
-def adopt(modules: nn.ModuleDict, family: str, other: DiffusionPipeline) -> int:
-    """Begin from a trained pipeline of the family, or SD3 from FLUX and the other way round, where names and
-    shapes agree; returns how many weights did."""
+def load_matching(modules: nn.ModuleDict, family: str, other: DiffusionPipeline) -> int:
+    """Load the weights of a trained pipeline where names and shapes agree; return their number. SD3 and FLUX
+    can start from each other."""
     weights = trained(other).state_dict()
     if family == "flux" and isinstance(other, StableDiffusion3Pipeline):
         weights = as_flux(weights)
@@ -174,10 +175,11 @@ def adopt(modules: nn.ModuleDict, family: str, other: DiffusionPipeline) -> int:
 
 
 def objective(pipe: Any, args: argparse.Namespace) -> tuple[loop.Data, loop.Loss]:
-    """What a step learns from, scenes and noise, and the loss of it. Nothing of the loss waits for a GPU."""
+    """Return the data of a step, scenes and noise, and its loss, which never synchronises with the GPU."""
     where, folder = pipe.transformer.device, args.data / f"vae{tiny.CHANNELS[args.family]}"
     shift = pipe.scheduler.config.shift if args.family != "flux" else math.exp(0.5)
-    kernels = [SDPBackend.MATH] if where.type == "cpu" or args.plain else FUSED  # slow on a CPU, backwards
+    # on a CPU the fused backward pass is slow
+    kernels = [SDPBackend.MATH] if where.type == "cpu" or args.plain else FUSED
 
     @functools.cache
     def known(size: int) -> Scenes:
@@ -193,15 +195,15 @@ def objective(pipe: Any, args: argparse.Namespace) -> tuple[loop.Data, loop.Loss
         size = resolution(part, rng.random(), args.first)
         n, of = args.batch * BATCH[size], known(size)
         rows = np.sort(rng.choice(len(of.captions), n, replace=False))
-        said = np.where(rng.random(n) > 0.1, rows, len(of.captions))  # or nothing
+        caption_rows = np.where(rng.random(n) > 0.1, rows, len(of.captions))  # or the empty prompt
         generator = torch.Generator(where).manual_seed(step)
-        latents = of.latents[loop.sent(rows, where)].float()
+        latents = of.latents[loop.to_device(rows, where)].float()
         noise = torch.randn(latents.shape, generator=generator, device=where)
         return {
             "latents": latents,
             "noise": noise,
             "sigma": sigmas(generator, n, shift),
-            "captions": loop.sent(said, where),
+            "captions": loop.to_device(caption_rows, where),
         }
 
     def loss(latents, noise, sigma, captions) -> torch.Tensor:
@@ -222,20 +224,20 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("family", choices=list(tiny.PIPELINES))
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--minutes", type=float, help="as many steps as they allow, instead of --steps")
+    parser.add_argument("--minutes", type=float, help="train for this long instead of --steps")
     parser.add_argument("--stop", type=int, help="end early, as a kill would")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--muon", type=float, default=3e-3, help="learning rate of Muon; 0: AdamW throughout")
-    parser.add_argument("--first", type=float, default=0.35, help="part of the steps that is at 64 px only")
-    parser.add_argument("--ema", type=float, default=0.99, help="decay of the average of the weights")
+    parser.add_argument("--first", type=float, default=0.35, help="share of the steps at 64 px only")
+    parser.add_argument("--ema", type=float, default=0.99, help="decay of the weights' average")
     parser.add_argument("--batch", type=int, default=1, help="factor on the images per step")
-    parser.add_argument("--scenes", type=float, default=1, help="factor on the scenes that are encoded")
-    parser.add_argument("--workers", type=int, default=1, help="processes that paint them")
-    parser.add_argument("--start", type=Path, help="a trained pipeline to begin from")
+    parser.add_argument("--scenes", type=float, default=1, help="factor on the number of scenes")
+    parser.add_argument("--workers", type=int, default=1, help="processes that paint scenes")
+    parser.add_argument("--start", type=Path, help="a trained pipeline to start from")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--plain", action="store_true", help="attention by matrix products, on a GPU too")
-    parser.add_argument("--graphs", action="store_true", help="steps as CUDA graphs")
+    parser.add_argument("--plain", action="store_true", help="unfused attention on a GPU, too")
+    parser.add_argument("--graphs", action="store_true", help="run steps as CUDA graphs")
     parser.add_argument(
         "--eager", action="store_true", help="do not compile (no C++ compiler, or a few steps only)"
     )
@@ -255,7 +257,7 @@ def main() -> None:
     modules = trained(pipe).train()
     if args.start:
         other = DiffusionPipeline.from_pretrained(args.start, dtype=torch.float32)
-        print(f"{adopt(modules, args.family, other)} weights begin as {args.start}'s")
+        print(f"{load_matching(modules, args.family, other)} weights begin as {args.start}'s")
     if not args.eager:
         compiled(pipe.transformer)
     folder.mkdir(parents=True, exist_ok=True)

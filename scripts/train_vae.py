@@ -1,7 +1,7 @@
 """Train a small AutoencoderKL (x4 down, any size) on crops of emoji scenes.
 
-    python -m scripts.train_vae --channels 4     # for Lumina, with the quant convolutions of SDXL's
-    python -m scripts.train_vae --channels 16    # for SD3 and FLUX, shifted and scaled as theirs is
+    python -m scripts.train_vae --channels 4     # for Lumina, with quant convolutions as in SDXL's
+    python -m scripts.train_vae --channels 16    # for SD3 and FLUX, with shift and scale as theirs
 
 Writes data/vae{4,16}/ (save_pretrained, with measured scaling and shift) and its log; resumable.
 """
@@ -19,11 +19,11 @@ from torch import nn
 
 from scripts import drawings, emoji, loop
 
-SIZES = (64, 96, 128, 192, 256)  # px of the scene that a crop is cut from
+SIZES = (64, 96, 128, 192, 256)  # px of the scenes that crops are cut from
 
 
 def build(channels: int, widths: tuple[int, ...] = (24, 48, 96)) -> AutoencoderKL:
-    """No attention in the middle: any size works, and decoding is cheap on a CPU."""
+    """Return an untrained autoencoder without attention, so that any size works and CPU decoding is cheap."""
     blocks: dict[str, Any] = {
         "down_block_types": ("DownEncoderBlock2D",) * 3,
         "up_block_types": ("UpDecoderBlock2D",) * 3,
@@ -41,8 +41,8 @@ def build(channels: int, widths: tuple[int, ...] = (24, 48, 96)) -> AutoencoderK
     )
 
 
-def adopt(vae: nn.Module, other: nn.Module) -> None:
-    """Take over every weight that the other model has under the same name and in the same shape."""
+def load_matching(vae: nn.Module, other: nn.Module) -> None:
+    """Load every weight of another model whose name and shape agree."""
     own = vae.state_dict()
     shared = {k: v for k, v in other.state_dict().items() if k in own and own[k].shape == v.shape}
     vae.load_state_dict(own | shared)
@@ -51,7 +51,7 @@ def adopt(vae: nn.Module, other: nn.Module) -> None:
 def crops(
     pictures: dict[str, Image.Image], step: int, n: int, size: int = 64, split: str = "vae"
 ) -> torch.Tensor:
-    """The batch of a step: (n, 3, size, size) in [-1, 1], cut near a drawing."""
+    """Return the batch of a step: crops (n, 3, size, size) in [-1, 1] near a drawing."""
     rng = np.random.default_rng([9, step])
     out = np.empty((n, size, size, 3), np.uint8)
     for i in range(n):
@@ -66,9 +66,9 @@ def crops(
 
 
 def objective(vae: Any, x: torch.Tensor, noise: torch.Tensor, kl: float) -> torch.Tensor:
-    """L1 on values and on their differences between neighbours (edges), a little MSE, and KL.
+    """Return the loss: L1 on pixels and on differences of neighbouring pixels (edges), MSE, and KL.
 
-    x (n, 3, h, w) in [-1, 1], noise (n, channels, h / 4, w / 4) of the latents.
+    x: images (n, 3, h, w) in [-1, 1]. noise: for the latents, (n, channels, h / 4, w / 4).
     """
     with loop.autocast(x.device):
         posterior = vae.encode(x, return_dict=False)[0]
@@ -82,7 +82,7 @@ def objective(vae: Any, x: torch.Tensor, noise: torch.Tensor, kl: float) -> torc
 
 @torch.no_grad()
 def measure(vae: Any, pictures: dict[str, Image.Image], n: int = 64) -> dict[str, float]:
-    """PSNR (dB) on held-out scenes at 128 px, and mean and deviation of the latents."""
+    """Return the PSNR (dB) on held-out scenes at 128 px, and mean and standard deviation of the latents."""
     where = next(vae.parameters()).device
     scenes = [emoji.paint(emoji.scene("test", 1, i), pictures, 128) for i in range(n)]
     x = torch.from_numpy(np.stack(scenes)).permute(0, 3, 1, 2).to(where).float() / 127.5 - 1
@@ -98,13 +98,13 @@ def main() -> None:
     )
     parser.add_argument("--channels", type=int, choices=(4, 16), default=4)
     parser.add_argument("--steps", type=int, default=1600)
-    parser.add_argument("--minutes", type=float, help="as many steps as they allow, instead of --steps")
+    parser.add_argument("--minutes", type=float, help="train for this long instead of --steps")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--workers", type=int, default=0, help="processes that paint ahead")
+    parser.add_argument("--workers", type=int, default=0, help="processes that prefetch painted batches")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--kl", type=float, default=2e-4)
     parser.add_argument(
-        "--start", type=Path, help="begin from the weights of another autoencoder, where shapes agree"
+        "--start", type=Path, help="start from another autoencoder's weights, where shapes agree"
     )
     parser.add_argument("--data", type=Path, default=Path("data"))
     args = parser.parse_args()
@@ -112,10 +112,10 @@ def main() -> None:
     pictures, folder, where = drawings.load(args.data), args.data / f"vae{args.channels}", loop.device()
     vae = build(args.channels)
     if args.start:
-        adopt(vae, AutoencoderKL.from_pretrained(args.start))
+        load_matching(vae, AutoencoderKL.from_pretrained(args.start))
     vae.to(where).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    painted = loop.ahead(lambda step: crops(pictures, step, args.batch), args.workers)
+    painted = loop.prefetched(lambda step: crops(pictures, step, args.batch), args.workers)
 
     def data(step: int, part: float) -> loop.Batch:
         x = painted(step).to(where, memory_format=torch.channels_last)
@@ -137,7 +137,7 @@ def main() -> None:
     if args.channels == 16:
         vae.register_to_config(shift_factor=found["mean"])
     vae.save_pretrained(folder)
-    for old in folder.glob("latents*.npy"):  # another autoencoder's
+    for old in folder.glob("latents*.npy"):  # encoded by the previous autoencoder
         old.unlink()
     print(found, f"{sum(p.numel() for p in vae.parameters()):,} parameters")
 

@@ -1,6 +1,8 @@
-"""What a pipeline's transformer predicts, called as the pipeline calls it, and captions read beforehand.
+"""Velocities of a pipeline's transformer, called as the pipeline calls it, with captions tokenized in
+advance.
 
-Nothing in a call waits for a GPU once captions are read (`reading`), so that it can be part of a CUDA graph.
+With tokenized captions (`reading`), a call never synchronises with the GPU, so it can be part of a CUDA
+graph.
 """
 
 import copy
@@ -18,9 +20,9 @@ Velocity = Callable[[torch.Tensor, torch.Tensor, list[str]], torch.Tensor]
 
 
 class Read:
-    """A tokenizer that has read all captions before: asked for anything, it gives the ids of `rows`.
+    """A tokenizer that tokenizes all captions once; whatever the prompts, a call returns the ids of `rows`.
 
-    They lie on the device, padded as for the longest caption. The last row is the empty prompt.
+    The ids are on the device, padded to the longest caption. The last row is the empty prompt.
     """
 
     def __init__(self, tokenizer: Any, captions: list[str], where: torch.device):
@@ -32,7 +34,7 @@ class Read:
         return getattr(self.tokenizer, name)
 
     def __call__(self, prompts: list[str], **how: Any) -> BatchEncoding:
-        if how["padding"] == "longest":  # asked whether something was cut off, which nothing is
+        if how["padding"] == "longest":  # the pipeline checks for truncation; there is none
             return BatchEncoding({"input_ids": torch.empty(len(prompts), 0, device=self.where)})
         known = repr(sorted(how.items()))
         if known not in self.tables:
@@ -43,7 +45,7 @@ class Read:
 
 
 def reading(pipe: Any, captions: list[str]) -> tuple[Any, list[Read]]:
-    """The pipeline, its modules shared, with tokenizers that have read the captions."""
+    """Return a copy of the pipeline that shares its modules but has `Read` tokenizers, and these."""
     other = copy.copy(pipe)
     names = [name for name in pipe.components if name.startswith("tokenizer")]
     for name in names:
@@ -52,7 +54,7 @@ def reading(pipe: Any, captions: list[str]) -> tuple[Any, list[Read]]:
 
 
 def velocity(pipe: Any, family: str) -> Velocity:
-    """v(x (b, c, h, w), sigma (b,), prompts), as the stock pipeline calls its transformer."""
+    """Return v(x (b, c, h, w), sigma (b,), prompts), which calls the transformer as the pipeline does."""
     return {"lumina": _lumina, "sd3": _sd3, "flux": _flux}[family](pipe)
 
 
@@ -90,7 +92,7 @@ def _flux(pipe) -> Velocity:
 
     def v(x, sigma, prompts):
         b, c, h, w = x.shape
-        # encode_prompt, but for the places of the text, which it would copy to the device every time
+        # as encode_prompt, which would also copy the text's position ids to the device every time
         pooled = pipe._get_clip_prompt_embeds(prompts)
         text = pipe._get_t5_prompt_embeds(prompts, max_sequence_length=words.LENGTH)
         tokens = pipe._pack_latents(x, b, c, h, w)

@@ -1,6 +1,6 @@
 """Tokenizers and text encoders of the embedded models: stock transformers classes on the captions' words.
 
-Every word of the captions is one token; other words fall to pieces (letters), so any prompt can be encoded.
+Every word of the captions is one token; other words are split into letters, so any prompt can be encoded.
 """
 
 import json
@@ -32,15 +32,15 @@ LENGTH = 32  # tokens; captions have up to 20 words and commas, and one or two s
 
 
 def vocabulary() -> list[str]:
-    """Every word a caption can have, sorted."""
+    """Return every word that can occur in a caption, sorted."""
     words = [GRAMMAR, *emoji.CONCEPTS.values(), *emoji.STYLES, *emoji.GROUNDS]
     return sorted({word for phrase in words for word in phrase.split()})
 
 
 def _merges(words: list[str], **options) -> Any:
-    """Byte-pair merges that make one token of each word, the same in every process."""
+    """Return byte-pair merges that make each word one token, the same in every process."""
     tokenizer = Tokenizer(BPE(**options))
-    # unless they are named, the trainer numbers letters at the ends of words at random, and so breaks ties
+    # otherwise the trainer numbers word-final letters at random, which changes how it breaks ties
     ends = [letter + options.get("end_of_word_suffix", "") for letter in LETTERS]
     trainer = BpeTrainer(vocab_size=10**6, show_progress=False, special_tokens=ends, **options)
     tokenizer.train_from_iterator(words, trainer)
@@ -55,7 +55,7 @@ def _ids(
 
 
 def clip_tokenizer(length: int = LENGTH, pad: str = "<|endoftext|>") -> CLIPTokenizer:
-    """`<|endoftext|>` has the highest number, as CLIP's pooling expects."""
+    """Return CLIP's tokenizer. `<|endoftext|>` has the highest id, as CLIP's pooling expects."""
     merges = _merges(vocabulary(), end_of_word_suffix="</w>")
     ends = [c + "</w>" for c in LETTERS]
     special = [] if pad == "<|endoftext|>" else [pad]
@@ -71,7 +71,7 @@ def t5_tokenizer(length: int = LENGTH) -> T5Tokenizer:
 
 
 def gemma_tokenizer() -> GemmaTokenizer:
-    """With `<bos>` (transformers 5 leaves it out unless told), or an empty prompt would be all padding."""
+    """Return Gemma's tokenizer with `<bos>`, off by default in transformers 5; no prompt is all padding."""
     words = vocabulary()
     merges = _merges(words + ["▁" + word for word in words])
     ids = _ids(["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁"], LETTERS, merges, [])
@@ -79,7 +79,7 @@ def gemma_tokenizer() -> GemmaTokenizer:
 
 
 def clip_text(tokenizer: Any, *, project: bool, dim: int = CLIP, layers: int = 2):
-    """CLIP's text model; `project` gives the one that SD3 uses."""
+    """Return CLIP's text model, with the projection that SD3 uses if `project`."""
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=dim,
@@ -107,13 +107,13 @@ def t5_text(tokenizer: T5Tokenizer, *, dim: int = T5, layers: int = 2) -> T5Enco
             num_heads=dim // 64,
             dropout_rate=0.0,
             feed_forward_proj="gated-gelu",
-            tie_word_embeddings=False,  # pyright: ignore[reportCallIssue]  known to its constructor alone
+            tie_word_embeddings=False,  # pyright: ignore[reportCallIssue]  accepted, though not declared
         )
     )
 
 
 def gemma_text(tokenizer: GemmaTokenizer, *, dim: int = GEMMA, layers: int = 3) -> GemmaModel:
-    """Lumina reads the last layer but one: of three layers, two are used."""
+    """Return Gemma. Lumina reads the second-to-last layer, so two of three layers are used."""
     return GemmaModel(
         GemmaConfig(
             vocab_size=len(tokenizer),

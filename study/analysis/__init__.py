@@ -1,1 +1,1 @@
-"""From what is stored to rows, intervals and verdicts."""
+"""Compute table rows, confidence intervals and verdicts from a stored study."""

@@ -1,5 +1,7 @@
-"""Cells of one baseline resampled together: what each costs and what it is worth, had other prompts and other
-batches been drawn."""
+"""Joint bootstrap of the costs and qualities of cells that share a dense baseline.
+
+Prompts are resampled for qualities and FLOPs, batches for times; all cells share the same draws.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,100 +16,114 @@ from fovea.eval.statistics import REPLICATES, Groups, Resampled
 from fovea.study.analysis.row import Cost, Row
 
 Array = NDArray[np.float64]
-Figure = Callable[[Array, Array], Array]  # of costs and qualities (r, k) each, to (r,)
-NOWHERE = float("nan")
+Figure = Callable[[Array, Array], Array]  # (costs, qualities), both (r, k) -> (r,)
 
 
 def costs(rows: Sequence[Row]) -> Array:
-    """(k,): each cell's cost as a share of the dense run's."""
+    """Return the cost of each cell relative to the dense run, (k,)."""
     return np.array([1 / row.cheaper for row in rows])
 
 
-def drawn_costs(rows: Sequence[Row], kind: Cost) -> Array:
-    """(r, k). Time: the median over the batches that all cells have, batches drawn; with fewer than two, and
-    where nothing is known of the parts, the costs as they are. FLOPs: the mean over images, prompts drawn."""
+def cost_replicates(rows: Sequence[Row], kind: Cost) -> Array:
+    """Return bootstrap replicates of the relative costs, (r, k).
+
+    Time: the median over the batches that all cells share, with batches resampled. FLOPs: the mean over
+    images, with prompts resampled. With fewer than two shared units the costs are not resampled.
+    """
     units = [unit for unit in rows[0].relative if all(unit in row.relative for row in rows)]
     if len(units) < 2:
         return np.broadcast_to(costs(rows), (REPLICATES, len(rows)))
     shares = [tuple(row.relative[unit] for unit in units) for row in rows]
     if kind == "flops":
         same = tuple(units) == rows[0].keys
-        return Resampled(np.array(shares).T, groups=groups(rows[0]) if same else None).drawn
-    return np.stack([_medians(own) for own in shares], 1)
+        return Resampled(np.array(shares).T, groups=prompt_groups(rows[0]) if same else None).drawn
+    return np.stack([_median_replicates(own) for own in shares], 1)
 
 
 @lru_cache(maxsize=256)
-def _medians(shares: tuple[float, ...], seed: int = 1) -> Array:
-    """(r,): of the same draws for all of as many batches. Kept, since every score of a cell asks for them."""
-    x, n, draw = np.array(shares), len(shares), np.random.default_rng(seed)
-    some = max(1, 10**6 // n)  # draws in memory at once
-    sizes = [min(some, REPLICATES - done) for done in range(0, REPLICATES, some)]
-    medians = np.concatenate([np.median(x[draw.integers(0, n, (r, n))], axis=1) for r in sizes])
-    middle = np.median(x)
-    return middle + (medians - middle) * math.sqrt(n / (n - 1))  # few are too narrow
+def _median_replicates(shares: tuple[float, ...], seed: int = 1) -> Array:
+    """Return bootstrap replicates of the median, (r,).
+
+    The fixed seed gives cells with the same number of batches the same draws. Cached because every score of
+    a cell needs the same replicates.
+    """
+    x, n, rng = np.array(shares), len(shares), np.random.default_rng(seed)
+    chunk = max(1, 10**6 // n)  # replicates held in memory at once
+    sizes = [min(chunk, REPLICATES - done) for done in range(0, REPLICATES, chunk)]
+    medians = np.concatenate([np.median(x[rng.integers(0, n, (r, n))], axis=1) for r in sizes])
+    median = np.median(x)
+    return median + (medians - median) * math.sqrt(n / (n - 1))  # the bootstrap is too narrow for small n
 
 
 def qualities(rows: Sequence[Row], name: str) -> Array:
-    """(k,): signed so that more is better."""
+    """Return the score of each cell, (k,), negated where lower is better."""
     return np.array([sign(rows[0].scores[name].better) * (row.scores[name].value or 0.0) for row in rows])
 
 
 def resampled(rows: Sequence[Row], name: str) -> Resampled | None:
-    """The score of each cell; None unless all cells have the same images. Not signed."""
+    """Resample a per-image score of all cells jointly; None unless all cells have the same images.
+
+    Values keep their sign, also where lower is better.
+    """
     first = rows[0]
     scores = [row.scores[name] for row in rows]
-    each = [score.per_image for score in scores if score.per_image is not None]
-    if len(each) < len(rows) or any(row.keys != first.keys for row in rows):
+    values = [score.per_image for score in scores if score.per_image is not None]
+    if len(values) < len(rows) or any(row.keys != first.keys for row in rows):
         return None
-    if not each[0] or any(len(x) != len(each[0]) for x in each):
+    if not values[0] or any(len(x) != len(values[0]) for x in values):
         return None
-    return Resampled(np.array(each).T, scores[0].pool, groups(first))
+    return Resampled(np.array(values).T, scores[0].pool, prompt_groups(first))
 
 
 def interval(figure: Figure, rows: Sequence[Row], name: str) -> Interval | None:
-    """A figure of the costs and the qualities (r, k), signed so that more is better, of each of r draws.
+    """Return a studentised bootstrap interval of `figure`, a function of costs and signed qualities.
 
-    Studentised: a resample's error is that of its prompts at the costs as they are, and that of the costs at
-    the qualities as they are. Without the same images in every cell, or of one prompt, it has no bounds; None
-    where a score is infinite.
+    The standard error of a replicate combines that of its prompts at the measured costs with that of the
+    costs at the measured qualities. The interval has no bounds (level 0) if the cells have different images
+    or a single prompt. None if a score is infinite.
     """
-    cost, quality, both = costs(rows)[None], qualities(rows, name)[None], resampled(rows, name)
+    cost, quality, replicates = costs(rows)[None], qualities(rows, name)[None], resampled(rows, name)
     if not np.isfinite(quality).all():
         return None
-    value, way = float(figure(cost, quality)[0]), sign(rows[0].scores[name].better)
-    slope = way * _slope(figure, cost, quality)
-    by_prompt = None if both is None else both.error(slope)
-    if both is None or by_prompt is None:
-        return Interval(value, NOWHERE, NOWHERE, 0.0)
-    spent = drawn_costs(rows, rows[0].cost)
-    by_cost = float(figure(spent, quality.repeat(len(spent), 0)).std())
+    value, direction = float(figure(cost, quality)[0]), sign(rows[0].scores[name].better)
+    slope = direction * _slope(figure, cost, quality)
+    by_prompt = None if replicates is None else replicates.error(slope)
+    if replicates is None or by_prompt is None:
+        return Interval(value, math.nan, math.nan, 0.0)
+    drawn_costs = cost_replicates(rows, rows[0].cost)
+    by_cost = float(figure(drawn_costs, quality.repeat(len(drawn_costs), 0)).std())
     error, ratios = math.hypot(by_prompt, by_cost), np.array([])
-    if both.resampling and error:
+    if replicates.resampling and error:
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratios = (figure(spent, way * both.drawn) - value) / np.hypot(both.errors(slope), by_cost)
-    single = both.pool == "mean" and rows[0].scores[name].facts.kind != "distance"
-    if not single or not by_prompt:
-        return studentised(value, error, ratios, both.prompts)
-    failing = both.failing(slope, by_prompt)
-    return studentised(value, error, ratios, both.prompts, worse="either", **failing)
+            figures = figure(drawn_costs, direction * replicates.drawn)
+            ratios = (figures - value) / np.hypot(replicates.errors(slope), by_cost)
+    is_mean = replicates.pool == "mean" and rows[0].scores[name].facts.kind != "distance"
+    if not is_mean or not by_prompt:  # only a mean of images is widened for failures that no image shows
+        return studentised(value, error, ratios, replicates.prompts)
+    failing = replicates.failing(slope, by_prompt)
+    return studentised(value, error, ratios, replicates.prompts, worse="either", **failing)
 
 
 def _slope(figure: Figure, cost: Array, quality: Array) -> Array:
-    """(k,): by how much the figure changes with the quality of each cell, (1, k)."""
+    """Return the derivative of the figure by the quality of each cell, (k,), by finite differences.
+
+    cost, quality: (1, k).
+    """
     step = 1e-4 * (float(np.ptp(quality)) or 1.0)
     nudged = quality + step * np.eye(quality.shape[1])
     return (figure(cost.repeat(len(nudged), 0), nudged) - figure(cost, quality)) / step
 
 
-def groups(row: Row) -> Groups:
-    """The prompt of each image."""
+def prompt_groups(row: Row) -> Groups:
+    """Return the prompt of each image, the unit of resampling."""
     return row.prompts or None
 
 
-def prompts(row: Row, name: str) -> int:
-    """How many there are."""
+def prompt_count(row: Row, name: str) -> int:
+    """Return the number of prompts, or of images where the prompts are unknown."""
     return len(set(row.prompts)) or row.scores[name].n
 
 
 def sign(better: Better) -> int:
+    """Return the factor that makes higher better."""
     return 1 if better == "higher" else -1

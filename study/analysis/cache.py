@@ -1,10 +1,10 @@
-"""What metrics found of each image, kept beside the images: a figure and a feature are computed once.
+"""Disk cache of per-image metric values and features, stored beside the images.
 
-    cells/ID/found/WHAT/PART.safetensors    rows of some images; WHAT: hash of what is found, code and weights
+    cells/ID/found/WHAT/PART.safetensors    rows of some images; WHAT: hash of the quantity, code and weights
 
-A part is written in one stroke, and rows are known by the image's sha256: what was computed of an image that
-was made again is not taken for that of the new one. A part that cannot be read is none. Deleting `found`
-costs time alone."""
+Files are written atomically. Rows are keyed by the sha256 of the image, so a regenerated image never gets the
+values of its predecessor. Unreadable files are ignored. Deleting `found` only costs the time to recompute it.
+"""
 
 import hashlib
 import json
@@ -27,19 +27,19 @@ from fovea.study.picture import Damaged, pixels
 from fovea.study.records import Finished
 from fovea.study.store import Store
 
-PART = 1024  # rows of a file
+PART = 1024  # rows per file
 
 
 class CachedRows(Rows):
-    """Rows that are in a folder, too; there they are mapped into memory, and only what is used is read."""
+    """Rows backed by a folder of memory-mapped files, of which only the rows in use are read."""
 
     def __init__(self, folder: Path, what: str):
         super().__init__()
         self.folder, self.what = folder, what
-        self._new: list[str] = []  # ids of the rows that are not in the folder yet
-        self._mapped = 0  # parts that are
+        self._new: list[str] = []  # ids of rows not yet written
+        self._mapped = 0  # number of parts that are mapped from files
         for file in sorted(folder.glob("[!.]*.safetensors")):
-            with suppress(Exception):  # torn, or another's: what it held is computed again
+            with suppress(Exception):  # truncated or foreign file: its rows are computed again
                 self._map(file)
 
     def _map(self, file: Path) -> None:
@@ -54,7 +54,7 @@ class CachedRows(Rows):
             self.keep()
 
     def keep(self) -> None:
-        """Writes what is new, and lets go of it."""
+        """Write the new rows to a file and map that file instead of holding them in memory."""
         if not self._new:
             return
         rows = {name: column.tensor() for name, column in self.take(self._new).items()}
@@ -67,7 +67,7 @@ class CachedRows(Rows):
 
 
 class StoredImages:
-    """Some images of a cell, read from the store as they are needed: `eval.samples.Images`."""
+    """Some images of a cell, read from the store on demand; implements `eval.samples.Images`."""
 
     def __init__(
         self, store: Store, cell: str, records: Finished, known: "dict[str, CachedRows] | None" = None
@@ -97,7 +97,7 @@ class StoredImages:
             rows.keep()
 
     def read(self, places: Sequence[int]) -> Tensor:
-        """Raises Damaged."""
+        """Decode images to uint8, (b, 3, H, W). Raises Damaged on an unreadable or differently sized file."""
         files = [self.store.image(self.cell, self.keys[i]) for i in places]
         images = np.empty((len(files), 3, *self.size), np.uint8)
 
@@ -108,14 +108,14 @@ class StoredImages:
             images[i] = image.transpose(2, 0, 1)
 
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            list(pool.map(decode, range(len(files))))  # raises what one of them raised
+            list(pool.map(decode, range(len(files))))  # re-raises exceptions of the workers
         return torch.from_numpy(images)
 
     def part(self, places: Sequence[int]) -> "StoredImages":
-        of = self.records.only(self.keys[i] for i in places)
-        return StoredImages(self.store, self.cell, of, self.known)
+        records = self.records.only(self.keys[i] for i in places)
+        return StoredImages(self.store, self.cell, records, self.known)
 
 
 def cache_key(what: PerImage) -> str:
-    """All that is found depends on, as text: what it is, its code, and what computes it."""
+    """Return as text what a cached value depends on: the quantity, its code, torch and the device type."""
     return json.dumps({"what": signature(what), **computed_by(what.module)}, sort_keys=True)

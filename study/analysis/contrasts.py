@@ -1,8 +1,10 @@
-"""One cell against another, in pairs: the same prompts and seeds make most of what two cells share cancel,
-which two intervals beside each other do not show.
+"""Paired comparisons of cells.
 
-Without a cell to compare with (`versus`), the natural pairs of a study: a method and its control, a
-composition and its part, a cache and step reduction; each where the two cost about the same."""
+Two cells are compared on the same prompts and seeds, so most of the variation that they share cancels; two
+separate intervals do not show that. Without a cell to compare with (`versus`), the pairs are the natural
+controls of a study: a method and its control, a composition and its parts, a cache and step reduction, each
+at about the same cost, and a sibling model that costs no more.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +21,7 @@ from fovea.study.plan.plan import labelled
 from fovea.study.stored import Stored
 
 Node = Mapping[str, Any]
-APART = 0.25  # of the cost, that a method and its control may differ by
+MAX_COST_GAP = 0.25  # largest relative difference in cost of a method and its control
 VERSUS = "versus"
 STEPS = "a cache, a solver or fewer steps"
 SIBLING = "a method or a sibling of its model that costs no more"
@@ -27,7 +29,7 @@ SIBLING = "a method or a sibling of its model that costs no more"
 
 @dataclass(frozen=True)
 class Each:
-    """A score of every image by key, and how they make the figure."""
+    """Per-image values of one score by key, and how they are pooled."""
 
     facts: Facts
     pool: Pool
@@ -36,8 +38,11 @@ class Each:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is compared of a cell. cheaper: how many times less than dense it costs, 0 if unknown. prompts: by
-    key."""
+    """A cell as it enters a comparison.
+
+    cheaper: cost of dense over that of the cell, 0 if unknown.
+    prompts: prompt of each image by key.
+    """
 
     label: str
     role: str
@@ -49,7 +54,7 @@ class Subject:
 
     @cached_property
     def kind(self) -> str:
-        """RAS, of fovea.methods.RAS."""
+        """Class name of the method: RAS for fovea.methods.RAS."""
         return kind(self.method)
 
 
@@ -69,15 +74,12 @@ def of_row(row: Row) -> Subject:
 
 
 def of_study(study: Stored) -> list[Subject]:
-    """As its table and samples have them."""
+    """Read the cells of a stored study from its table and samples."""
     cost = "flops_ratio" if study.provenance["config"].get("cost") == "flops" else "speedup"
-    images: dict[str, list[dict[str, Any]]] = {}
-    for image in study.samples:
-        images.setdefault(image["cell"], []).append(image)
     found = []
     for record in study.records:
-        known, mine = study.provenance["cells"][record["cell"]], images.get(record["cell"], [])
-        scores = {name: _each(study.facts[name], mine, name, record.get(name)) for name in study.scores}
+        known, images = study.provenance["cells"][record["cell"]], study.by_cell.get(record["cell"], [])
+        scores = {name: _each(study.facts[name], images, name, record.get(name)) for name in study.scores}
         found.append(
             Subject(
                 record["label"],
@@ -86,31 +88,35 @@ def of_study(study: Stored) -> list[Subject]:
                 known["method"],
                 record.get(cost) or 0.0,
                 {name: each for name, each in scores.items() if each is not None},
-                {image["key"]: image["prompt"] for image in mine},
+                {image["key"]: image["prompt"] for image in images},
             )
         )
     return found
 
 
 def _each(facts: Facts, images: Sequence[Mapping[str, Any]], name: str, figure: float | None) -> Each | None:
-    """None where the images' values do not make the figure of the table."""
+    """Return the per-image values of a score, or None if they do not pool to the figure of the table."""
     values = {image["key"]: image[name] for image in images if image.get(name) is not None}
     pool = how_pooled(list(values.values()), figure)
     return None if pool is None else Each(facts, pool, values)
 
 
 def how_pooled(values: Sequence[float], figure: float | None) -> Pool | None:
-    """How the images' values make the figure of the table; None if they do not."""
+    """Return how per-image values pool to the figure of the table, or None if they do not."""
     if not values or figure is None:
         return None
-    same = (p for p in get_args(Pool) if math.isclose(pooled(values, pool=p), figure, rel_tol=1e-6))
-    return next(same, None)
+    matching = (p for p in get_args(Pool) if math.isclose(pooled(values, pool=p), figure, rel_tol=1e-6))
+    return next(matching, None)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """why: what the pair tells. of: whether a method is one to compare; to: whether another, given it, is its
-    control."""
+    """A kind of natural pair.
+
+    why: the question that the pair answers.
+    of: true for a method (its config node) that has such a control.
+    to: true if the second method is the control of the first.
+    """
 
     why: str
     of: Callable[[Node], bool]
@@ -118,69 +124,69 @@ class Rule:
 
 
 def _is(node: Node, name: str, **settings: Any) -> bool:
-    """A setting that a method has not is None."""
+    """True if the node is of this class with these settings; a missing setting counts as None."""
     return kind(node) == name and all(node.get(key) == value for key, value in settings.items())
 
 
-def _but(a: Node, b: Node, *keys: str) -> bool:
-    """The same method, apart from these settings."""
+def _same_except(a: Node, b: Node, *keys: str) -> bool:
+    """True if two nodes are equal except for these settings."""
     return kind(a) == kind(b) and all(a.get(k) == b.get(k) for k in {*a, *b} - {*keys})
 
 
-def _alone(node: Node) -> bool:
-    """No composition."""
+def _is_plain(node: Node) -> bool:
+    """True unless the method is composed with a cache or, in its last stage, with RAS."""
     return node.get("cache") is None and node.get("last") is None
 
 
-def _chosen(node: Node) -> bool:
-    return kind(node) == "RAS" and _alone(node)
+def _is_plain_ras(node: Node) -> bool:
+    return kind(node) == "RAS" and _is_plain(node)
 
 
 RULES = (
     Rule(
         "chosen or random tokens",
-        lambda a: _chosen(a) and a.get("stale", "reuse") == "reuse",
+        lambda a: _is_plain_ras(a) and a.get("stale", "reuse") == "reuse",
         lambda a, b: _is(b, "Random") and all(a.get(k) == v for k, v in b.items() if k != "_target_"),
     ),
     Rule(
         "one end of the ranking or the other",
-        lambda a: _chosen(a) and a.get("high_ratio") == 1,
-        lambda a, b: b.get("high_ratio") == 0 and _but(a, b, "high_ratio"),
+        lambda a: _is_plain_ras(a) and a.get("high_ratio") == 1,
+        lambda a, b: b.get("high_ratio") == 0 and _same_except(a, b, "high_ratio"),
     ),
     Rule(
         "forecast or reused tokens",
-        lambda a: _chosen(a) and a.get("stale") == "taylor",
-        lambda a, b: b.get("stale") == "reuse" and _but(a, b, "stale"),
+        lambda a: _is_plain_ras(a) and a.get("stale") == "taylor",
+        lambda a, b: b.get("stale") == "reuse" and _same_except(a, b, "stale"),
     ),
     Rule(
         "chosen or random regions",
-        lambda a: _is(a, "RALU", selection="edges") and _alone(a),
-        lambda a, b: b.get("selection") == "random" and _but(a, b, "selection"),
+        lambda a: _is(a, "RALU", selection="edges") and _is_plain(a),
+        lambda a, b: b.get("selection") == "random" and _same_except(a, b, "selection"),
     ),
     Rule(
         "composition or the method alone",
-        lambda a: kind(a) in ("RAS", "RALU") and not _alone(a),
-        lambda a, b: kind(a) == kind(b) and _alone(b) and b.get("selection") == a.get("selection"),
+        lambda a: kind(a) in ("RAS", "RALU") and not _is_plain(a),
+        lambda a, b: kind(a) == kind(b) and _is_plain(b) and b.get("selection") == a.get("selection"),
     ),
     Rule(
         "composition or the cache alone",
         lambda a: kind(a) != "Caching" and a.get("cache") is not None,
         lambda a, b: _is(b, "Caching") and kind(b["cache"]) == kind(a["cache"]),
     ),
-    Rule("composition or RAS alone", lambda a: a.get("last") is not None, lambda a, b: _chosen(b)),
+    Rule("composition or RAS alone", lambda a: a.get("last") is not None, lambda a, b: _is_plain_ras(b)),
 )
 
 
 def natural(subjects: Sequence[Subject]) -> Iterator[tuple[Subject, Subject, str]]:
-    """Each method beside its controls: of several that are one, that of the nearest cost."""
+    """Yield (cell, control, question) for every method; of several controls, the one of the nearest cost."""
     for cell in subjects:
         if cell.role != "method" or not cell.cheaper:
             continue
         others = [s for s in subjects if s.dense == cell.dense and s is not cell and s.role == "method"]
         for rule in RULES:
             if rule.of(cell.method):
-                fit = [s for s in others if rule.to(cell.method, s.method)]
-                if control := _nearest(cell, fit):
+                controls = [s for s in others if rule.to(cell.method, s.method)]
+                if control := _nearest(cell, controls):
                     yield cell, control, rule.why
         if cell.kind in ("Caching", "Steps"):
             curve = [s for s in subjects if s.dense == cell.dense and s.role == "steps"]
@@ -192,20 +198,25 @@ def natural(subjects: Sequence[Subject]) -> Iterator[tuple[Subject, Subject, str
 
 
 def _nearest(cell: Subject, controls: Sequence[Subject]) -> Subject | None:
-    """By cost, then by the settings they share."""
+    """Return the control nearest in cost, then in settings; None if none is within the allowed gap."""
 
-    def far(control: Subject) -> tuple[float, int]:
-        other = sum(cell.method.get(k) != v for k, v in control.method.items())
-        return round(abs(math.log(control.cheaper / cell.cheaper)), 3), other
+    def distance(control: Subject) -> tuple[float, int]:
+        differing = sum(cell.method.get(k) != v for k, v in control.method.items())
+        return round(abs(math.log(control.cheaper / cell.cheaper)), 3), differing
 
-    near = [c for c in controls if c.cheaper and far(c)[0] <= math.log(1 + APART)]
-    return min(near, key=far, default=None)
+    near = [c for c in controls if c.cheaper and distance(c)[0] <= math.log(1 + MAX_COST_GAP)]
+    return min(near, key=distance, default=None)
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """cell less control in a score, over n images that both have. why: they are a natural pair. holm: p
-    adjusted for all contrasts of its question."""
+    """Difference of a cell and its control in one score, over the images that both have.
+
+    why: the question that the pair answers, or `VERSUS`.
+    by: cell - control.
+    n: number of shared images.
+    holm: p-value after Holm's correction for all contrasts of the same question.
+    """
 
     cell: str
     control: str
@@ -218,7 +229,7 @@ class Contrast:
 
     @property
     def verdict(self) -> str:
-        """In words, after the correction."""
+        """The result in words, after Holm's correction."""
         if self.by.p is None:
             return "one prompt tells nothing"
         if not differs(self.by, self.holm):
@@ -227,45 +238,48 @@ class Contrast:
 
 
 def controlled(subjects: Sequence[Subject]) -> list[Contrast]:
-    """The natural pairs."""
-    return _corrected(natural(subjects))
+    """Compare the natural pairs."""
+    return _with_holm(natural(subjects))
 
 
 def against(subjects: Iterable[Subject], others: Sequence[Subject], label: str) -> list[Contrast]:
-    """Each against the one of others that is called so. Refused where there is none."""
+    """Compare each subject with the one of `others` that has this label; raise Refused if none has.
+
+    Subjects with the same scores as the control, such as the control itself, are skipped.
+    """
     labelled(label, [s.label for s in others])
     control = next(s for s in others if s.label == label)
-    return _corrected((s, control, VERSUS) for s in subjects if s.scores != control.scores)
+    return _with_holm((s, control, VERSUS) for s in subjects if s.scores != control.scores)
 
 
-def _corrected(pairs: Iterable[tuple[Subject, Subject, str]]) -> list[Contrast]:
-    """With Holm's correction for all pairs of one question in all scores."""
-    found = [c for cell, control, why in pairs for c in _contrasted(cell, control, why)]
+def _with_holm(pairs: Iterable[tuple[Subject, Subject, str]]) -> list[Contrast]:
+    """Compute the contrasts, with Holm's correction over all pairs and scores of each question."""
+    found = [c for cell, control, why in pairs for c in _contrasts(cell, control, why)]
     adjusted: dict[int, float] = {}
     for why in dict.fromkeys(c.why for c in found):
         adjusted |= holm({i: c.by.p for i, c in enumerate(found) if c.why == why and c.by.p is not None})
     return [replace(c, holm=adjusted.get(i, 1.0)) for i, c in enumerate(found)]
 
 
-def _contrasted(cell: Subject, control: Subject, why: str) -> Iterator[Contrast]:
+def _contrasts(cell: Subject, control: Subject, why: str) -> Iterator[Contrast]:
     for name, a in cell.scores.items():
         b = control.scores.get(name)
         if b is None or a.facts.hidden or a.pool != b.pool:
             continue
-        both = [key for key in a.values if key in b.values]
-        of_a_set = a.facts.kind == "distance"  # whose images' shares are of that set alone
-        if not both or (of_a_set and not len(both) == len(a.values) == len(b.values)):
+        shared = [key for key in a.values if key in b.values]
+        is_distance = a.facts.kind == "distance"  # per-image shares hold only within the whole set
+        if not shared or (is_distance and not len(shared) == len(a.values) == len(b.values)):
             continue
-        x, y = ([each.values[key] for key in both] for each in (a, b))
+        x, y = ([each.values[key] for key in shared] for each in (a, b))
         if not all(math.isfinite(pooled(v, pool=a.pool)) for v in (x, y)):
             continue
-        prompts = [cell.prompts[key] for key in both]
-        worse: Worse | None = None if of_a_set else "either"
+        prompts = [cell.prompts[key] for key in shared]
+        worse: Worse | None = None if is_distance else "either"
         by = paired_difference(x, y, pool=a.pool, groups=prompts, worse=worse)
-        yield Contrast(cell.label, control.label, why, name, a.facts, by, len(both))
+        yield Contrast(cell.label, control.label, why, name, a.facts, by, len(shared))
 
 
 def of_rows(rows: Sequence[Row], versus: str | None) -> list[Contrast]:
-    """Of a study's table."""
+    """Compare the rows of a table: all with the cell labelled `versus`, or the natural pairs."""
     subjects = [of_row(row) for row in rows]
     return against(subjects, subjects, versus) if versus else controlled(subjects)

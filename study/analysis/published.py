@@ -1,9 +1,10 @@
-"""Published results: a paper's table as data, and what was measured beside each of its values.
+"""A paper's published table as data, with the measured value next to each published one.
 
-conf/experiment/NAME.csv holds the values as they are printed, a line per row of the paper's table: `cell` is
-the label of this study's cell that re-runs it, `model` its model where there are several, `note` why a row is
-not re-run, `version` of the paper that a row stands in where not all are in one. Digits count: .34 stands for
-all from .335 to .345."""
+conf/experiment/NAME.csv holds the values as printed, one line per row of the paper's table. Its other columns
+are `cell`, the label of the study's cell that reproduces the row; `model`, if the table has several; `note`,
+why a row is not reproduced; and `version` of the paper that has the row, if they differ. The printed digits
+matter: .34 stands for anything from .335 to .345.
+"""
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
@@ -28,9 +29,12 @@ SIZES = ("seconds", "images_per_second", "teraflops", "memory_gib")
 
 @checked(frozen=True, config={"extra": "forbid"})
 class Column:
-    """of: the figure measured beside a printed column, of `FIGURES` or a score; None where Fovea has none.
-    times: by what a printed value is to be multiplied for our unit. over_dense: the printed value is that of
-    this column over that of the dense row."""
+    """What a printed column is compared with.
+
+    of: the measured figure, a key of `FIGURES` or the name of a score; None if Fovea has no such figure.
+    times: factor from the printed unit to ours.
+    over_dense: name of a printed column; the value is the row's entry there divided by that of the dense row.
+    """
 
     of: str | None = None
     times: float = 1.0
@@ -39,9 +43,15 @@ class Column:
 
 @checked(frozen=True, config={"extra": "forbid"})
 class Paper:
-    """protocol: what the paper did, and where this differs. source: the table and whose it is. values: its
-    file in conf/experiment. columns: of the printed table, in order. remarks: on this table. needs: what a
-    full run takes."""
+    """A published table and how to compare with it.
+
+    protocol: what the paper did, and how the experiment differs.
+    source: the table and its authors.
+    values: its CSV file in conf/experiment.
+    columns: the columns to compare, in order.
+    remarks: on this table.
+    needs: resources of a full run.
+    """
 
     protocol: tuple[str, ...]
     source: str
@@ -57,7 +67,7 @@ class Paper:
                 raise ValueError(f"columns.{name}: {self.values} has {', '.join(known)}")
 
     def lines(self) -> list[dict[str, str]]:
-        """The table as it is printed. ValueError where it cannot be read."""
+        """Read the table as printed. Raises ValueError if it cannot be read."""
         try:
             with open(FOLDER / self.values, encoding="utf-8", newline="") as file:
                 found = list(csv.DictReader(file))
@@ -69,7 +79,7 @@ class Paper:
 
 
 def rounded(text: str) -> tuple[float, float]:
-    """What a printed number may have been before it was rounded. ValueError where it is none."""
+    """Return the range of values that round to a printed number. Raises ValueError if it is not a number."""
     try:
         value = Decimal(text)
     except InvalidOperation:
@@ -80,9 +90,12 @@ def rounded(text: str) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Value:
-    """One printed value. low, high: what its digits leave open, in the printed unit. comparable: not the time
-    or size of a stand-in. inside: whether low to high meets the measured interval, of 95 % at least; None
-    without one. why: nothing was measured."""
+    """One published value and its measured counterpart, in the printed unit.
+
+    low, high: range of values that round to the printed digits.
+    comparable: false for the time or size of a model that stands in for the paper's.
+    why: reason if nothing was measured.
+    """
 
     cell: str
     column: str
@@ -100,6 +113,7 @@ class Value:
 
     @property
     def inside(self) -> bool | None:
+        """True if the rounding range meets the measured interval; None without one of at least 95 %."""
         if self.measured is None or not self.comparable or self.measured.level < LEVEL:
             return None
         return self.measured.low <= self.high and self.low <= self.measured.high
@@ -107,7 +121,11 @@ class Value:
 
 @dataclass(frozen=True)
 class Results:
-    """A paper's rows in its order: label to its values by column, or to the note on why it is not re-run."""
+    """The rows of a paper's table, in its order.
+
+    rows: values by column, for the label of each row.
+    notes: why a row is not reproduced, by label.
+    """
 
     paper: Paper
     rows: Mapping[str, Mapping[str, Value]]
@@ -115,23 +133,25 @@ class Results:
 
 
 def published(node: Mapping[str, Any], scale: Mapping[str, Any], rows: Sequence[Row]) -> Results:
-    """node: `paper` of an experiment's config. scale: that of the study, which says what stands for which
-    model."""
+    """Match the rows of a study with a published table.
+
+    node: `paper` of the experiment's config.
+    scale: `scale` of the study's config, which names the models that stand in for the paper's.
+    """
     paper: Paper = instantiate(node, "paper", "fovea.study")
-    of, lines = {row.cell.label: row for row in rows}, paper.lines()
+    by_label, lines = {row.cell.label: row for row in rows}, paper.lines()
     by_id = {row.cell.id: row for row in rows}
     dense = {line.get("model"): line for line in lines if line["cell"] == "dense"}
     found: dict[str, dict[str, Value]] = {}
     for line in lines:
         label, note = _label(line, scale), line.get("note") or ""
-        found[label], row = {}, of.get(label)
+        found[label], row = {}, by_label.get(label)
+        baseline = row and by_id.get(row.cell.dense)
         for name, column in paper.columns.items():
             value = _value(line, dense.get(line.get("model"), {}), label, name, column)
             if value is not None:
                 value = replace(value, comparable=not (scale["models"] and column.of in SIZES))
-                found[label][name] = _with_measured(
-                    value, column, row, row and by_id.get(row.cell.dense), note
-                )
+                found[label][name] = _with_measured(value, column, row, baseline, note)
     return Results(paper, found, {_label(line, scale): line["note"] for line in lines if line.get("note")})
 
 
@@ -144,7 +164,7 @@ def _label(line: Mapping[str, str], scale: Mapping[str, Any]) -> str:
 def _value(
     line: Mapping[str, str], dense: Mapping[str, str], label: str, name: str, column: Column
 ) -> Value | None:
-    """None where nothing is printed."""
+    """Return the published value of a line, or None if nothing is printed there."""
     text = line.get(column.over_dense or name) or ""
     if not text:
         return None
@@ -153,9 +173,9 @@ def _value(
         return Value(label, name, text, sum(bounds) / 2, *bounds)
     if not dense.get(column.over_dense):
         return None
-    unit = rounded(dense[column.over_dense])
-    quotients = [1.0] if line is dense else [a / b for a, b in product(bounds, unit)]
-    middle = sum(bounds) / sum(unit)
+    dense_bounds = rounded(dense[column.over_dense])
+    quotients = [1.0] if line is dense else [a / b for a, b in product(bounds, dense_bounds)]
+    middle = sum(bounds) / sum(dense_bounds)
     return Value(label, name, f"{middle:.2f}", middle, min(quotients), max(quotients))
 
 
@@ -172,7 +192,7 @@ def _with_measured(value: Value, column: Column, row: Row | None, dense: Row | N
 
 
 def measured(row: Row, dense: Row | None, name: str) -> Interval | None:
-    """A figure of `FIGURES`, or a score; None where the row has none. dense: its baseline's row."""
+    """Return a figure of `FIGURES` or a score of a row, or None. dense: row of its baseline."""
     return FIGURES[name](row, dense) if name in FIGURES else _score(row, name)
 
 
@@ -181,13 +201,13 @@ def _score(row: Row, name: str) -> Interval | None:
     return None if score is None or score.value is None else score_interval(score, row)
 
 
-def _exactly(value: float | None) -> Interval | None:
-    """FLOPs and memory are counted, not drawn."""
+def _exact(value: float | None) -> Interval | None:
+    """Return a zero-width interval: FLOPs and memory are counted, not sampled."""
     return None if value is None else Interval(value, value, value, 1.0)
 
 
 def _end_to_end(row: Row) -> Interval | None:
-    """Seconds per image with the text encoded and the image decoded."""
+    """Return seconds per image, including text encoding and decoding."""
     if row.seconds is None or row.speed is None:
         return None
     parts = row.seconds, row.speed.encode, row.speed.decode
@@ -195,28 +215,28 @@ def _end_to_end(row: Row) -> Interval | None:
     return Interval(value, low, high, row.seconds.level)
 
 
-def _faster(row: Row, dense: Row | None) -> Interval | None:
-    """With text and decoding; the bounds are those of both times at their worst."""
-    mine, whole = _end_to_end(row), dense and _end_to_end(dense)
-    if mine is None or whole is None:
+def _end_to_end_speedup(row: Row, dense: Row | None) -> Interval | None:
+    """Return the speedup including text encoding and decoding; its bounds pair opposite ends of the times."""
+    time, dense_time = _end_to_end(row), dense and _end_to_end(dense)
+    if time is None or dense_time is None:
         return None
     if row is dense:
         return Interval(1.0, 1.0, 1.0, 1.0)
-    bounds = whole.value / mine.value, whole.low / mine.high, whole.high / mine.low
-    return Interval(*bounds, min(mine.level, whole.level))
+    bounds = dense_time.value / time.value, dense_time.low / time.high, dense_time.high / time.low
+    return Interval(*bounds, min(time.level, dense_time.level))
 
 
-def _per_second(row: Row) -> Interval | None:
-    whole = _end_to_end(row)
-    return whole and Interval(1 / whole.value, 1 / whole.high, 1 / whole.low, whole.level)
+def _images_per_second(row: Row) -> Interval | None:
+    time = _end_to_end(row)
+    return time and Interval(1 / time.value, 1 / time.high, 1 / time.low, time.level)
 
 
 FIGURES: Mapping[str, Callable[[Row, Row | None], Interval | None]] = {
     "seconds": lambda row, _: _end_to_end(row),
-    "images_per_second": lambda row, _: _per_second(row),
-    "end_to_end_speedup": _faster,
+    "images_per_second": lambda row, _: _images_per_second(row),
+    "end_to_end_speedup": _end_to_end_speedup,
     "speedup": lambda row, _: row.speedup,
-    "flops_ratio": lambda row, _: _exactly(row.flops_ratio),
-    "teraflops": lambda row, _: _exactly(row.flops and row.flops / 1e12),
-    "memory_gib": lambda row, _: _exactly(row.memory and row.memory / 2**30),
+    "flops_ratio": lambda row, _: _exact(row.flops_ratio),
+    "teraflops": lambda row, _: _exact(row.flops and row.flops / 1e12),
+    "memory_gib": lambda row, _: _exact(row.memory and row.memory / 2**30),
 }

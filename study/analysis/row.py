@@ -1,5 +1,4 @@
-"""One row of the table per cell: what was measured, paired with the dense baseline of the same prompts and
-seeds."""
+"""Table rows: the measurements of one cell, paired with the dense baseline on the same prompts and seeds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,15 +19,26 @@ Cost = Literal["time", "flops"]
 
 @dataclass(frozen=True)
 class Row:
-    """n of the planned samples are finished. seconds: per image, of full batches. speedup: time of the dense
-    run over time of this one, batch by batch. flops: of an image, the mean of all; flops_ratio: those of the
-    dense run over it. counted: FLOPs of one image as torch counts them over those of the closed form. memory:
-    peak, in bytes. gain: each score minus what step reduction gets at the same cost, signed so that more is
-    better. keys, prompts: of the images, in the order of a score's `per_image`. relative: cost over that of
-    the dense run, by batch for time, by image for FLOPs. holm, gain_holm: p-values of the scores' differences
-    to dense and of the gains, adjusted for the table. verdicts: whether a score is within its margin. front:
-    how probably the cell is on the Pareto front. floor: what a lossless change does to a score
-    (scripts/floor.py)."""
+    """The results of one cell. Mappings are by score name unless stated otherwise.
+
+    n, planned: finished and planned images.
+    seconds: per image, over full batches.
+    speedup: time of the dense run over time of this cell, batch by batch.
+    flops: mean FLOPs per image.
+    counted: FLOPs per image as counted by torch over those of the closed form.
+    flops_ratio: FLOPs of the dense run over those of this cell.
+    memory: peak memory in bytes.
+    cost: whether gains and fronts compare cells by time or by FLOPs.
+    gain: score minus that of step reduction at the same cost, signed so that more is better.
+    failure: why the cell failed or is incomplete.
+    keys, prompts: of the images, in the order of a score's `per_image`.
+    relative: cost over that of the dense run, by batch for time and by image for FLOPs.
+    holm, gain_holm: p-values of the differences to dense and of the gains, after Holm's correction for the
+        table.
+    verdicts: whether a score stays within its margin.
+    front: probability that the cell is on the Pareto front.
+    floor: effect of lossless changes on the scores, by change and score (scripts/floor.py).
+    """
 
     cell: Cell
     n: int
@@ -55,26 +65,26 @@ class Row:
 
     @property
     def cheaper(self) -> float:
-        """How many times less than dense it costs; 0 if unknown."""
+        """Cost of the dense run over that of this cell; 0 if unknown."""
         if self.cost == "flops":
             return self.flops_ratio or 0.0
         return self.speedup.value if self.speedup else 0.0
 
     @property
     def apart(self) -> int:
-        """How many of its batches are paired with dense ones that were timed in another session."""
+        """Number of batches paired with a dense batch that was timed in another session."""
         return self.speed.apart if self.speed else 0
 
     @property
     def disagrees(self) -> bool:
-        """The clock and the FLOPs tell stories more than 10 % apart."""
+        """True if speedup and FLOPs ratio differ by more than 10 %."""
         if self.speedup is None or self.flops_ratio is None:
             return False
         return abs(self.speedup.value / self.flops_ratio - 1) > 0.1
 
 
 def relative(dense: Finished, records: Finished, cost: Cost) -> dict[str, float]:
-    """Cost over that of the dense run, of what both have: batches for time, images for FLOPs."""
+    """Return the cost over that of the dense run, by shared batch for time and by shared image for FLOPs."""
     if cost == "flops":
         own, others = paired(dense, records, "flops")
         return dict(zip(dense.only(records), (others / own).tolist(), strict=True))
@@ -82,9 +92,9 @@ def relative(dense: Finished, records: Finished, cost: Cost) -> dict[str, float]
 
 
 def paired(dense: Finished, records: Finished, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """A figure of the images that both have, in the same order."""
-    both = dense.only(records)
-    return both.column(name), records.only(both).column(name)
+    """Return a column of the images that both have, in the same order: (of dense, of the cell)."""
+    shared = dense.only(records)
+    return shared.column(name), records.only(shared).column(name)
 
 
 def speedup(dense: Finished, records: Finished) -> Interval | None:
@@ -97,18 +107,23 @@ def mean_flops(records: Finished) -> float | None:
 
 
 def flops_ratio(dense: Finished, records: Finished) -> float | None:
-    """Of the images that both have."""
+    """Return FLOPs of dense over those of the cell, over the images that both have."""
     own, others = paired(dense, records, "flops")
     return float(own.sum() / others.sum()) if others.sum() else None
 
 
 def no_op(cell: Cell, dense: Finished, records: Finished) -> str | None:
-    """Why the method is none, if it is switched on, skips nothing and every image is the dense one. Another
-    solver at full steps skips nothing either, but its images are its own."""
-    (tokens, fewer), (files, same) = (paired(dense, records, name) for name in ("tokens", "sha256"))
+    """Return an explanation if a method that is switched on has no effect, else None.
+
+    It has none if it skips no token and every image equals the dense one. Another solver at the full number
+    of steps skips nothing either, but makes different images.
+    """
+    (dense_tokens, tokens), (dense_files, files) = (
+        paired(dense, records, name) for name in ("tokens", "sha256")
+    )
     if cell.role != "method" or cell.off or not len(tokens) or cell.dense == cell.id:
         return None
-    if (fewer < tokens).any() or (files != same).any():
+    if (tokens < dense_tokens).any() or (files != dense_files).any():
         return None
     why = "no-op: it is switched on, and nothing was skipped; "
     known = records.flops
@@ -118,12 +133,16 @@ def no_op(cell: Cell, dense: Finished, records: Finished) -> str | None:
 
 
 def score_interval(score: Score, row: Row) -> Interval:
-    """Of a score that there is, over prompts; of a figure of the whole set, from its standard error."""
+    """Return the confidence interval of a score, resampled over prompts where it has per-image values.
+
+    A score of the whole set has an interval from its standard error, or none (level 0) without it. Raises
+    ValueError if the score has no value.
+    """
     if score.value is None:
         raise ValueError(f"{score.name} has no value")
     if score.per_image is not None:
-        distance = score.facts.kind == "distance"
-        worse: Worse | None = None if distance else "low" if score.better == "higher" else "high"
+        is_distance = score.facts.kind == "distance"
+        worse: Worse | None = None if is_distance else "low" if score.better == "higher" else "high"
         return mean_interval(score.per_image, score.pool, row.prompts or None, worse=worse)
     half = Z * (score.se or 0.0)
     return Interval(score.value, score.value - half, score.value + half, 0.95 if score.se else 0.0)

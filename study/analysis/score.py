@@ -1,5 +1,7 @@
-"""From stored images to rows: a finished study can be scored again without generating, and what its metrics
-found of each image before is not computed again (cache.py)."""
+"""Score the stored images of a study and build its table rows.
+
+A finished study can be scored again without generating images; per-image results are cached (cache.py).
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -24,51 +26,57 @@ from fovea.study.records import Finished
 from fovea.study.store import Store
 
 Metrics = Mapping[str, Callable[[Samples], list[Score]]]
-Floor = Mapping[str, Mapping[str, Score]]  # what was changed -> score by name
+Floor = Mapping[str, Mapping[str, Score]]  # change -> score by name
 FLOOR = "floor.json"
 
 
 def rows(plan: Plan, store: Store) -> list[Row]:
-    """One row per cell, in the plan's order, with what is there."""
+    """Return one row per cell, in the plan's order, from the images stored so far."""
     metrics = build_metrics(plan)
     keys = [s.key for s in plan.samples]
     found = with_gain([_row(plan, store, cell, keys, metrics) for cell in plan.cells], plan.settings.cost)
     found = with_verdicts(found, plan.config["eval"].get("margin") or {})
     return [
-        replace(row, floor={**floor(store, row.cell.id), **unfitted(plan, store, row.cell, metrics)})
+        replace(row, floor={**floor(store, row.cell.id), **fitting_floor(plan, store, row.cell, metrics)})
         if row.cell.role == "dense"
         else row
         for row in found
     ]
 
 
-def unfitted(plan: Plan, store: Store, cell: Cell, metrics: Metrics) -> Floor:
-    """Of a dense cell whose model is made to fit or to run faster, quantised for one: its likeness to the
-    dense cell of the same study that is the same but for that, if there is one."""
+def fitting_floor(plan: Plan, store: Store, cell: Cell, metrics: Metrics) -> Floor:
+    """Compare a dense cell with the study's dense cell whose model has the default `FITTED` settings.
+
+    Return its likeness to that cell, keyed by the settings that differ (such as quantisation or compilation);
+    empty if the study has no such cell.
+    """
     plain = next((c for c in plan.cells if c.role == "dense" and c.model == cell.model | FITTED), None)
     if plain is None or plain.id == cell.id:
         return {}
     own, other = stored(plan, store, cell), stored(plan, store, plain)
     if not own.n or not {*own.keys} <= {*other.keys}:
         return {}
-    both, near = own.against(other), [m for m in metrics.values() if _of_likeness(m)]
-    found = [score for metric in near for score in scored(metric, both)]
+    samples = own.against(other)
+    found = [score for m in metrics.values() if _measures_likeness(m) for score in scored(m, samples)]
     changed = [f"{key} {value}" for key, value in FITTED.items() if cell.model[key] != value]
     return {", ".join(changed): {s.name: s for s in found if s.facts.kind == "likeness"}}
 
 
-def _of_likeness(metric: Any) -> bool:
+def _measures_likeness(metric: Any) -> bool:
     return any(facts.kind == "likeness" for facts in promised(metric).values())
 
 
 def build_metrics(plan: Plan) -> Metrics:
-    """Each as it is, or, where it fails its self-test, as scores that say so."""
+    """Build the plan's metrics; one that fails its self-test is replaced by scores that report the failure.
+
+    With random weights no self-test runs, as no metric will be computed.
+    """
     built = {name: instantiate(node, f"metric.{name}", "fovea.eval") for name, node in plan.metrics.items()}
     return {name: metric if plan.random_weights else trusted(metric) for name, metric in built.items()}
 
 
 def stored(plan: Plan, store: Store, cell: Cell) -> Samples:
-    """The images of the plan that a cell has."""
+    """Return the images of the plan that a cell has."""
     return _samples(plan, store, cell.id, store.samples(cell.id).only(s.key for s in plan.samples))
 
 
@@ -95,7 +103,7 @@ def _row(plan: Plan, store: Store, cell: Cell, keys: Sequence[str], metrics: Met
 
 
 def _unfinished(mine: Finished, planned: int) -> str | None:
-    """Why there are fewer images than planned."""
+    """Return why there are fewer images than planned, or None."""
     if len(mine) == planned:
         return None
     if mine.failures:
@@ -122,12 +130,13 @@ def _scores(
             samples.baseline.compute([what for what in wanted if not what.paired])
         samples.compute(wanted)
     found = [(name, score) for name, metric in metrics.items() for score in scored(metric, samples)]
-    kept = [(name, another(score, cell) if cell.another_image else score) for name, score in found]
-    return {s.name: replace(s, remedy=s.remedy and remedied(name, s.remedy)) for name, s in kept}
+    if cell.another_image:
+        found = [(name, another(score, cell)) for name, score in found]
+    return {s.name: replace(s, remedy=s.remedy and remedied(name, s.remedy)) for name, s in found}
 
 
 def another(score: Score, cell: Cell) -> Score:
-    """Of a cell whose images are not meant to be those of the dense run: a likeness to them says nothing."""
+    """Mark a likeness score unavailable for a cell whose images are not meant to equal the dense ones."""
     if score.facts.kind != "likeness":
         return score
     why = f"of {cell.label}, another image of the prompt: no likeness to the dense one judges it"
@@ -141,7 +150,7 @@ def _samples(plan: Plan, store: Store, cell: str, records: Finished) -> Samples:
 
 
 def per_sample(plan: Plan, store: Store, found: Sequence[Row]) -> pa.Table:
-    """The data behind the table: one line per image."""
+    """Return the data behind the table, one row per image and cell."""
     tables = [_images(store.samples(row.cell.id).only(s.key for s in plan.samples), row) for row in found]
     return pa.concat_tables(tables, promote_options="default")
 
@@ -161,9 +170,11 @@ def _images(records: Finished, row: Row) -> pa.Table:
 
 
 def floor(store: Store, cell: str) -> Floor:
-    """The lossless floor: how far the images of a dense cell move by what is no method at all, another dtype
-    or another size of a batch, or, as the other extreme, another seed; measured by scripts/floor.py. Nothing
-    where it was not measured, or was of another cell."""
+    """Read the lossless floor of a dense cell, as measured by scripts/floor.py; empty if it was not.
+
+    The floor is how far the images move by a change that is no method: another dtype or batch size, or, as
+    the other extreme, another seed.
+    """
     known = (read_json(store.folder / FLOOR) or {}).get(cell, {})
     return {change: {s["name"]: _from_data(s) for s in scores} for change, scores in known.items()}
 
@@ -175,7 +186,7 @@ def save_floor(store: Store, cell: str, found: Floor) -> None:
 
 
 def _as_data(score: Score) -> dict[str, Any]:
-    """JSON has no infinity: PSNR of images that are all the same."""
+    """Return a score as JSON data, with an infinite value (PSNR of identical images) as text."""
     value = score.value if score.value is None or math.isfinite(score.value) else str(score.value)
     kept = ("name", "se", "n", "unavailable", "remedy")
     return {"value": value, "facts": score.facts.plain()} | {key: getattr(score, key) for key in kept}

@@ -1,5 +1,4 @@
-"""What the timings of a cell hold besides the median: text and decoding, cold start, energy, and how quiet
-the machine was."""
+"""Statistics of a cell's timed batches: encoding, decoding, cold start, energy, and disturbances."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,14 +12,24 @@ from fovea.study.records import BatchRecord, Finished, WarmUpRecord
 
 @dataclass(frozen=True)
 class Speed:
-    """encode, decode: seconds per image. joules: per image, of the whole card or processor, or why not.
-    repetitions: timed calls of a full batch, of which `throttled` are no measurements and count nowhere, and
-    `contended` shared the device; apart: those whose dense call was made in another session. first: seconds
-    of the cold start, torch.compile's apart, beyond a usual call. pays_off: images until a method has made up
-    for it, None if never or unknown.
-    cut: prompts that the text encoders cut, as a sentence. halved: calls of half a batch, for want of memory,
-    which are no measurements. devices: on which they were timed, by name. graphs: that torch compiled, in the
-    cold start and in timed calls, `compiling_calls` of them, whose times have that in them."""
+    """Timing statistics of one cell, beyond seconds per image and speedup.
+
+    encode, decode: seconds per image of text encoding and of decoding.
+    joules: energy per image of the whole GPU or CPU; joules_unavailable: reason if it was not measured.
+    memory_process: peak memory of the process in bytes.
+    repetitions: number of timed calls of a full batch.
+    throttled: repetitions that were throttled, which are excluded everywhere.
+    contended: repetitions during which others used the device.
+    apart: repetitions paired with a dense call of another session.
+    first: extra seconds of the cold start over a usual call, without compilation.
+    compiling: seconds of the cold start spent in torch.compile.
+    pays_off: images after which the cold start is recovered; None if never or unknown.
+    cut: sentence on prompts truncated by the text encoders, if any.
+    halved: calls split in half after running out of memory, which are excluded.
+    devices: names of the devices used.
+    graphs: graphs compiled by torch in the cold start and in timed calls.
+    compiling_calls: timed calls that include compilation.
+    """
 
     encode: Interval
     decode: Interval
@@ -42,37 +51,41 @@ class Speed:
 
 
 def batches(records: Finished, valid: bool = True) -> dict[str, BatchRecord]:
-    """The timed calls behind a cell's samples, without throttled ones if `valid`. A smaller last batch is
-    timed for itself: seconds per image would not compare, so it counts only where there is no full one."""
+    """Return the last timed call of each full batch, without invalid ones if `valid`.
+
+    A smaller last batch is excluded unless it is the only one: its seconds per image are not comparable.
+    """
     largest = max((b.size for b in records.batches.values()), default=0)
     full = {name: b for name, b in records.batches.items() if b.size == largest}
-    return {name: b for name, b in full.items() if not (valid and spoilt(b))}
+    return {name: b for name, b in full.items() if not (valid and invalid(b))}
 
 
 def pairs(dense: Finished, records: Finished) -> dict[str, tuple[BatchRecord, BatchRecord]]:
-    """By batch, the dense call and the cell's: of one session where there are such, else the last ones; on
-    the same device in any case."""
+    """Return the valid calls of dense and of the cell by full batch, both from the same device.
+
+    Calls of the same session are preferred; otherwise, and among several, the last ones are taken.
+    """
     full = {batch.size for batch in batches(records, valid=False).values()}
     found: dict[str, tuple[BatchRecord, BatchRecord]] = {}
-    timed: dict[str, list[BatchRecord]] = {}
+    dense_calls: dict[str, list[BatchRecord]] = {}
     for batch in dense.timings:
-        timed.setdefault(batch.id, []).append(batch)
+        dense_calls.setdefault(batch.id, []).append(batch)
     for own in records.timings:
-        for other in timed.get(own.id, []):
-            usable = own.size in full and own.device == other.device and not (spoilt(own) or spoilt(other))
+        for other in dense_calls.get(own.id, []):
+            usable = own.size in full and own.device == other.device and not (invalid(own) or invalid(other))
             known = found.get(own.id)
-            if usable and (known is None or not apart(other, own) or apart(*known)):
+            if usable and (known is None or not other_session(other, own) or other_session(*known)):
                 found[own.id] = other, own
     return found
 
 
-def apart(a: BatchRecord, b: BatchRecord) -> bool:
-    """Timed in different sessions, between which clocks and load may have changed."""
+def other_session(a: BatchRecord, b: BatchRecord) -> bool:
+    """True if two calls are of different sessions, between which clocks and load may have changed."""
     return a.session != b.session
 
 
-def spoilt(batch: BatchRecord) -> bool:
-    """No measurement: throttled, or made in halves for want of memory."""
+def invalid(batch: BatchRecord) -> bool:
+    """True if the call is no valid measurement: throttled, or split in half after running out of memory."""
     return throttled(batch) or halved(batch)
 
 
@@ -85,12 +98,11 @@ def throttled(batch: BatchRecord) -> bool:
 
 
 def contended(batch: BatchRecord) -> bool:
-    """Another process was on the card; or the machine's cores did not do for ours and the others' work."""
+    """True if another process used the GPU, or if on a CPU all cores were busy, some with others' work."""
     s = batch.state
     if s.get("cores"):
-        return (
-            s["cores_used_by_others"] > 0.1 and s["cores_used"] + s["cores_used_by_others"] > s["cores"] - 0.1
-        )
+        others = s["cores_used_by_others"]
+        return others > 0.1 and s["cores_used"] + others > s["cores"] - 0.1
     return bool(s.get("other_processes"))
 
 
@@ -104,13 +116,14 @@ def per_image(timed: Iterable[BatchRecord], key: str) -> Interval | None:
 
 
 def speed(records: Finished, dense: Finished | None) -> Speed | None:
-    """dense: those of the dense run, of another cell."""
+    """Return timing statistics, or None if nothing was timed. dense: None if the cell is the dense run."""
     every, kept = batches(records, valid=False), list(batches(records).values())
     encode, decode = (per_image(kept or every.values(), key) for key in ("encode_seconds", "decode_seconds"))
     if encode is None or decode is None:
         return None
     energy, why = _joules(kept)
     memory = [b.memory_process for b in kept if b.memory_process]
+    warm_up, compared = records.warm_up, pairs(dense, records).values() if dense is not None else ()
     return Speed(
         encode,
         decode,
@@ -120,31 +133,37 @@ def speed(records: Finished, dense: Finished | None) -> Speed | None:
         repetitions=len(every),
         throttled=sum(map(throttled, every.values())),
         halved=sum(map(halved, records.batches.values())),
-        graphs=sum(map(_graphs, every.values())) + (records.warm_up.graphs if records.warm_up else 0),
-        compiling_calls=sum(_graphs(batch) > 0 for batch in kept),
+        graphs=sum(map(_compiled_graphs, every.values())) + (warm_up.graphs if warm_up else 0),
+        compiling_calls=sum(_compiled_graphs(batch) > 0 for batch in kept),
         devices=tuple(sorted({b.device for b in every.values()})),
         contended=sum(map(contended, kept)),
-        apart=sum(apart(*pair) for pair in pairs(dense, records).values()) if dense is not None else 0,
-        cut=records.warm_up.cut if records.warm_up else None,
-        **_cold(records.warm_up, seconds(records), None if dense is None else seconds(dense)),
+        apart=sum(other_session(*pair) for pair in compared),
+        cut=warm_up.cut if warm_up else None,
+        **_cold_start(warm_up, seconds(records), None if dense is None else seconds(dense)),
     )
 
 
-def _graphs(batch: BatchRecord) -> int:
+def _compiled_graphs(batch: BatchRecord) -> int:
     return batch.state.get("graphs_compiled", 0)
 
 
 def _joules(kept: Sequence[BatchRecord]) -> tuple[Interval | None, str | None]:
-    """The mean, in which the steps of the counters average out."""
+    """Return the mean joules per image, or why they are unknown.
+
+    The mean, not the median, because the coarse steps of the energy counters average out in it.
+    """
     joules = [b.state["joules"] / b.size for b in kept if b.state.get("joules") is not None]
     if joules:
         return mean_interval(joules), None
     return None, next((why for b in kept if (why := b.state.get("joules_unavailable"))), "not recorded")
 
 
-def _cold(cold: WarmUpRecord | None, usual: Interval | None, dense: Interval | None) -> dict[str, Any]:
-    if cold is None or usual is None:
+def _cold_start(first: WarmUpRecord | None, usual: Interval | None, dense: Interval | None) -> dict[str, Any]:
+    if first is None or usual is None:
         return {}
-    beyond = cold.seconds - usual.value * cold.size
-    known = {"first": beyond - cold.compile_seconds, "compiling": cold.compile_seconds}
-    return known | {"pays_off": None if dense is None else break_even(beyond, dense.value, usual.value)}
+    extra = first.seconds - usual.value * first.size
+    return {
+        "first": extra - first.compile_seconds,
+        "compiling": first.compile_seconds,
+        "pays_off": None if dense is None else break_even(extra, dense.value, usual.value),
+    }

@@ -1,1 +1,1 @@
-"""Rows as tables, figures and a page."""
+"""Write table rows as tables, figures and an HTML page."""

@@ -1,4 +1,4 @@
-"""Tables of differences: of cells in pairs, and of two studies."""
+"""Tables of differences: between cells in pairs, and between two studies."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,12 +7,12 @@ from typing import Any
 
 from fovea.study.analysis.change import Change
 from fovea.study.analysis.contrasts import VERSUS, Contrast
-from fovea.study.report.notes import unseen
+from fovea.study.report.notes import unseen_failures
 from fovea.study.report.study_table import RANDOM, star
 from fovea.study.report.table import NOTHING, Column, Entry, Table, bounded, figure
 
 TITLE = "Cells against each other, in pairs"
-P = ((math.inf, 4),)
+P = ((math.inf, 4),)  # digits of p-values
 COLUMNS = (
     Column("cell", "cell", left=True),
     Column("control", "less", left=True),
@@ -24,7 +24,7 @@ COLUMNS = (
     Column("verdict", "verdict", left=True),
     Column("n", "n", digits=((math.inf, 0),), brief=False),
 )
-MANY = 24  # lines
+MAX_LINES = 24  # lines of pairs on a terminal
 NOTE = (
     "Differences: the first cell less the second over the images that both have, prompts drawn together "
     "[95 % interval]. Corrected: p with Holm's correction for all pairs of one question in all scores; the "
@@ -52,19 +52,17 @@ CHANGE_NOTES = (
 
 
 def contrast_table(found: Sequence[Contrast], random_weights: bool) -> Table | None:
-    """None where there is nothing to compare."""
+    """Return the table of contrasts, or None without contrasts."""
     if not found:
         return None
     natural = [] if found[0].why == VERSUS else [CONTROLS]
-    warning = RANDOM if random_weights else ""
-    return Table(
-        COLUMNS, [_row(c) for c in found], [NOTE, *natural, *unseen(min(c.n for c in found))], TITLE, warning
-    )
+    notes = [NOTE, *natural, *unseen_failures(min(c.n for c in found))]
+    return Table(COLUMNS, [_row(c) for c in found], notes, TITLE, RANDOM if random_weights else "")
 
 
 def in_short(table: Table) -> Table:
-    """For a terminal: of many pairs those that are told apart."""
-    if len(table.rows) <= MANY:
+    """Shorten a long table of contrasts to the significant ones, for a terminal."""
+    if len(table.rows) <= MAX_LINES:
         return table
     rows = [row for row in table.rows if row["verdict"].value in ("better", "worse")]
     rest = f"{len(table.rows) - len(rows)} more differences are not told apart: contrasts.csv has them."
@@ -86,7 +84,7 @@ def _row(contrast: Contrast) -> dict[str, Entry]:
 
 
 def change_table(found: Sequence[Change]) -> Table:
-    """Figure by figure, of two studies."""
+    """Return the table of changes between two studies."""
     return Table(CHANGES, list(map(_change, found)), CHANGE_NOTES)
 
 
@@ -99,7 +97,9 @@ def _change(change: Change) -> dict[str, Entry]:
         "figure": Entry(change.figure, text=name),
         "first": first,
         "second": second,
-        "change": Entry(change.by and change.by.value, mark=star(change.by, change.holm), text=_by(change)),
+        "change": Entry(
+            change.by and change.by.value, mark=star(change.by, change.holm), text=_change_text(change)
+        ),
         "n": Entry(change.pairs, text=str(change.pairs) if counted else ""),
     }
 
@@ -111,23 +111,23 @@ def _value(name: str, x: float | None) -> str:
     return f"{x / scale:.2f}{unit}" if unit else figure(x)
 
 
-def _by(change: Change) -> str:
+def _change_text(change: Change) -> str:
     if change.by is None:
         return change.why or NOTHING
     scale, unit = (100, " %") if change.relative else (1, "")
     value, low, high = (scale * x for x in (change.by.value, change.by.low, change.by.high))
     if value == low == high == 0:
         return "same"
-    text = f"{'+' if value >= 0 else ''}{_digits(value, change)}{unit}"
-    return text if low == high else f"{text} [{_digits(low, change)}, {_digits(high, change)}]"
+    text = f"{'+' if value >= 0 else ''}{_formatted(value, change)}{unit}"
+    return text if low == high else f"{text} [{_formatted(low, change)}, {_formatted(high, change)}]"
 
 
-def _digits(x: float, change: Change) -> str:
+def _formatted(x: float, change: Change) -> str:
     return f"{x:.1f}".replace("-", "−") if change.relative else figure(x)
 
 
 def origin_table(differences: Mapping[str, tuple[Any, Any]]) -> Table | None:
-    """What differs in where two studies come from; None where nothing does."""
+    """Return the differences in provenance of two studies (first, second), or None if there are none."""
     columns = [Column(key, key, left=True) for key in ("differs in", "first", "second")]
     rows = [
         {"differs in": Entry(key), "first": Entry(text=as_text(a)), "second": Entry(text=as_text(b))}

@@ -1,4 +1,4 @@
-"""Figures as parts of a page: SVG without styles of its own, which the page forbids, in its colours."""
+"""Figures inlined in the page: SVG in its colours, without the style attributes that its policy forbids."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -22,9 +22,9 @@ from fovea.study.report.style import (
     WARNING,
     bar_colour,
     drawable,
-    drawn,
     figure,
     lay_out,
+    rendered,
 )
 from fovea.study.report.table import visible
 from fovea.study.store import Store
@@ -33,13 +33,13 @@ THEME = {INK: "--ink", MUTED: "--muted", FAINT: "--faint", WARNING.lower(): "--w
 THEME |= {colour.lower(): f"--c{i}" for i, colour in enumerate(COLOURS)}
 FONT = re.compile(r"(?:[\w-]+ )*?([\d.]+)px ")
 DROPPED = {"metadata", "style", "title"}
-DOTS = 100  # of a cell in a plot of times: more are a blot
-MARKS: dict[str, dict[str, Any]] = {  # by what was amiss with a timed call
+MAX_DOTS = 100  # dots per cell in a plot of times, about; more would overlap
+CALL_MARKERS: dict[str, dict[str, Any]] = {  # look of a timed call, by how it was disturbed
     "": {"marker": "o", "alpha": 0.65},
     "shared": {"marker": "o", "markerfacecolor": "white"},
     "throttled": {"marker": "x", "color": WARNING},
 }
-AMISS = {
+DISTURBANCES = {
     "shared": "Hollow: the device was shared with others’ work.",
     "throttled": "Crosses: held down by heat or hardware, left out of the median.",
 }
@@ -47,7 +47,7 @@ AMISS = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """Of one score against one cost. notes: on what it cannot show."""
+    """A plot of one score against one cost. notes: on what it cannot show."""
 
     name: str
     title: str
@@ -57,9 +57,9 @@ class Drawing:
 
 
 def drawings(rows: Sequence[Row]) -> list[Drawing]:
-    """Of every score against time and FLOPs, that of the study's own cost first."""
-    own: Cost = rows[0].cost if rows else "time"
-    costs: list[Cost] = [own, "flops" if own == "time" else "time"]
+    """Plot every score against time and against FLOPs, the study's own cost first."""
+    first: Cost = rows[0].cost if rows else "time"
+    costs: list[Cost] = [first, "flops" if first == "time" else "time"]
     found: list[Drawing] = []
     for cost in costs:
         by_score: dict[str, list[Panel]] = {}
@@ -78,7 +78,7 @@ def _notes(panels: Sequence[Panel]) -> list[str]:
 
 
 def drawing(panels: Sequence[Panel], prefix: str) -> Markup:
-    """The plot of these panels. prefix: of the ids in it, which are a page's own."""
+    """Draw panels as inline SVG. prefix: of its ids, which must be unique on the page."""
     with figure(*size(panels)) as made:
         draw(made, panels)
         return inlined(made, prefix)
@@ -91,16 +91,18 @@ class Timings:
 
 
 def timings(rows: Sequence[Row], store: Store) -> Timings | None:
-    """Every timed full batch as a dot, the median and its interval behind them: a line per cell. None where
-    nothing was timed."""
-    found = {row.cell.id: list(_calls(row, store)) for row in rows}
-    timed = [row for row in rows if found[row.cell.id]]
+    """Plot every timed full batch as a dot over the median and its interval, one line per cell.
+
+    None if nothing was timed.
+    """
+    calls = {row.cell.id: list(_calls(row, store)) for row in rows}
+    timed = [row for row in rows if calls[row.cell.id]]
     if not timed:
         return None
     with figure(9, 0.6 + 0.24 * len(timed)) as made:
         axis = made.subplots()
         for i, row in enumerate(timed):
-            _times(axis, i, row, found[row.cell.id])
+            _times(axis, i, row, calls[row.cell.id])
         axis.set_yticks(
             range(len(timed)), [shorten(drawable(r.cell.label), 44, placeholder="…") for r in timed]
         )
@@ -109,17 +111,20 @@ def timings(rows: Sequence[Row], store: Store) -> Timings | None:
         axis.set_xlabel("s per image")
         axis.grid(axis="x", color=FAINT, linewidth=0.5)
         svg = inlined(made, "t-", role="img", **{"aria-label": "Seconds per image, every repetition"})
-    amiss = {mark for calls in found.values() for _, mark in calls}
-    said = "Seconds per image of full batches; the line is the median, the band its interval."
-    return Timings(svg, " ".join([said, *(text for mark, text in AMISS.items() if mark in amiss)]))
+    marks = {mark for own in calls.values() for _, mark in own}
+    caption = "Seconds per image of full batches; the line is the median, the band its interval."
+    return Timings(svg, " ".join([caption, *(text for mark, text in DISTURBANCES.items() if mark in marks)]))
 
 
 def _calls(row: Row, store: Store) -> Iterator[tuple[float, str]]:
-    """Seconds per image, and what was amiss; of very many each so and so many, and all in which it was."""
+    """Yield (seconds per image, disturbance) of the timed calls.
+
+    Of more than `MAX_DOTS` calls the undisturbed ones are thinned out evenly.
+    """
     calls = batches(store.samples(row.cell.id).only(row.keys), valid=False).values()
     for i, call in enumerate(calls):
         mark = "throttled" if throttled(call) else "shared" if contended(call) else ""
-        if mark or i % -(-len(calls) // DOTS) == 0:
+        if mark or i % -(-len(calls) // MAX_DOTS) == 0:
             yield call.seconds / call.size, mark
 
 
@@ -129,33 +134,36 @@ def _times(axis: Axes, i: int, row: Row, calls: Sequence[tuple[float, str]]) -> 
         value, low, high = bounds(row.seconds)
         axis.barh(i, high - low, 0.5, low, color=colour, alpha=0.16)
         axis.plot([value, value], [i - 0.36, i + 0.36], color=colour, linewidth=2)
-    for mark, look in MARKS.items():
-        own = [k for k, (_, amiss) in enumerate(calls) if amiss == mark]
-        apart = [i + ((k * 7 + 2) % 5 - 2) * 0.07 for k in own]  # a little, the same every time
-        shown = {"color": colour, "markersize": 4, "linestyle": "", **look}
-        axis.plot([calls[k][0] for k in own], apart, **shown)
+    for mark, look in CALL_MARKERS.items():
+        places = [k for k, (_, disturbance) in enumerate(calls) if disturbance == mark]
+        jittered = [i + ((k * 7 + 2) % 5 - 2) * 0.07 for k in places]  # deterministic
+        style = {"color": colour, "markersize": 4, "linestyle": "", **look}
+        axis.plot([calls[k][0] for k in places], jittered, **style)
 
 
 def inlined(made: Figure, prefix: str, **attributes: str) -> Markup:
-    """A figure as a part of a page. prefix: of the ids in it; attributes: of the svg itself."""
+    """Render a figure as inline SVG. prefix: of its ids; attributes: of the svg element."""
     for part in (made, *made.axes):
-        part.patch.set_visible(False)  # the page's own ground is behind it
+        part.patch.set_visible(False)  # transparent: the page has a background
     lay_out(made)
-    root = ET.fromstring(drawn(made, "svg"))
-    _own(root, prefix)
+    root = ET.fromstring(rendered(made, "svg"))
+    _inline_element(root, prefix)
     for name in ("width", "height"):
         root.attrib.pop(name, None)
     root.attrib.update(attributes)
     return Markup(ET.tostring(root, encoding="unicode"))
 
 
-def _own(element: ET.Element, prefix: str) -> None:
-    """Of an element and all in it: plain names, attributes for styles, ids of this drawing."""
+def _inline_element(element: ET.Element, prefix: str) -> None:
+    """Adapt an element and its children in place.
+
+    Namespaces are dropped, styles become attributes, ids get the prefix and colours become CSS variables.
+    """
     element.tag = element.tag.partition("}")[2]
     if name := element.attrib.pop("id", None):
-        element.attrib |= _named(name, prefix)
+        element.attrib |= _id_attributes(name, prefix)
     for rule in element.attrib.pop("style", "").split(";"):
-        element.attrib |= _attribute(*(part.strip() for part in rule.partition(":")[::2]))
+        element.attrib |= _style_attribute(*(part.strip() for part in rule.partition(":")[::2]))
     attributes = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
     element.attrib.clear()
     for key, value in attributes.items():
@@ -165,11 +173,11 @@ def _own(element: ET.Element, prefix: str) -> None:
         if child.tag.partition("}")[2] in DROPPED:
             element.remove(child)
         else:
-            _own(child, prefix)
+            _inline_element(child, prefix)
 
 
-def _named(name: str, prefix: str) -> dict[str, str]:
-    """What a script looks for has a class; what the drawing itself refers to, an id."""
+def _id_attributes(name: str, prefix: str) -> dict[str, str]:
+    """Return a class for elements that scripts look up, else a prefixed id for references in the drawing."""
     if name == "front":
         return {"class": "front"}
     if name.startswith("cell-"):
@@ -177,7 +185,7 @@ def _named(name: str, prefix: str) -> dict[str, str]:
     return {"id": f"{prefix}{name}"}
 
 
-def _attribute(name: str, value: str) -> dict[str, str]:
+def _style_attribute(name: str, value: str) -> dict[str, str]:
     if name == "font":
         found = FONT.match(value)
         return {"font-size": found[1]} if found else {}

@@ -1,4 +1,4 @@
-"""Forecasts of a plan as a table: apart from what is measured, and named so."""
+"""The table of a plan's forecast cost, separate from measurements and labelled as a forecast."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,8 +25,11 @@ GUESSED, LARGE = " †", " ‡"
 
 
 def table(plan: Plan, found: Mapping[str, Forecast]) -> Table:
-    """A row per cell. Beside the forecast speedup its bounds: what it would be if FLOPs were all, on a GPU
-    without losses, and if the number of kernels were all."""
+    """Return a table with one row per cell.
+
+    Next to the forecast speedup stand its limits: if only FLOPs mattered, on a GPU at its roofline, and if
+    only the number of kernel launches mattered.
+    """
     gpu, images = plan.gpu, len(plan.samples)
     room = gpu.memory - gpu.reserve
     rows = [_row(cell, found, images, room) for cell in plan.cells]
@@ -34,35 +37,36 @@ def table(plan: Plan, found: Mapping[str, Forecast]) -> Table:
 
 
 def hours(plan: Plan, found: Mapping[str, Forecast]) -> tuple[float, float]:
-    """GPU-hours of all images, text encoded and images decoded: with all skipped that may be, and nothing."""
-    each = [found[cell.id] for cell in plan.cells]
-    least, most = (sum(one.whole for one in ones) for ones in ([e.least or e for e in each], each))
-    return least * len(plan.samples) / 3600, most * len(plan.samples) / 3600
+    """Return GPU-hours of the study, encoding and decoding included: (most steps skipped, none skipped)."""
+    most = [found[cell.id] for cell in plan.cells]
+    least = [one.least or one for one in most]
+    low, high = (sum(one.whole for one in ones) * len(plan.samples) / 3600 for ones in (least, most))
+    return low, high
 
 
 def _row(cell: Cell, found: Mapping[str, Forecast], images: int, room: float) -> dict[str, Entry]:
-    own, dense = found[cell.id], found[cell.dense]
+    forecast, dense = found[cell.id], found[cell.dense]
 
-    def between(key: str, of: Callable[[Forecast], float]) -> dict[str, Entry]:
-        """With no step skipped, and the range up to all that may be."""
-        value, column = of(own), next(column for column in COLUMNS if column.key == key)
-        if own.least is None:
+    def value_and_range(key: str, of: Callable[[Forecast], float]) -> dict[str, Entry]:
+        """Return the value with no step skipped, and the range up to the most steps skipped."""
+        value, column = of(forecast), next(column for column in COLUMNS if column.key == key)
+        if forecast.least is None:
             return {key: Entry(value)}
-        low, high = sorted((value, of(own.least)))
+        low, high = sorted((value, of(forecast.least)))
         text = f"{column.number(low, low)} to {column.number(high, high)}{column.unit}"
         return {key: Entry(value, low, high, text=text)}
 
     return {
-        "label": Entry(cell.label, mark=GUESSED if own.guessed else ""),
+        "label": Entry(cell.label, mark=GUESSED if forecast.guessed else ""),
         "id": Entry(cell.id),
-        **between("teraflop", lambda one: one.flops / 1e12),
-        **between("seconds", lambda one: one.seconds),
-        **between("speedup", lambda one: dense.seconds / one.seconds),
-        **between("by_flops", lambda one: dense.flops / one.flops),
-        **between("by_roofline", lambda one: dense.roofline / one.roofline),
-        **between("by_launches", lambda one: dense.kernels / one.kernels),
-        "memory_gib": Entry(own.memory(), mark=LARGE if own.memory() > room else ""),
-        **between("gpu_hours", lambda one: one.whole * images / 3600),
+        **value_and_range("teraflop", lambda one: one.flops / 1e12),
+        **value_and_range("seconds", lambda one: one.seconds),
+        **value_and_range("speedup", lambda one: dense.seconds / one.seconds),
+        **value_and_range("by_flops", lambda one: dense.flops / one.flops),
+        **value_and_range("by_roofline", lambda one: dense.roofline / one.roofline),
+        **value_and_range("by_launches", lambda one: dense.kernels / one.kernels),
+        "memory_gib": Entry(forecast.memory(), mark=LARGE if forecast.memory() > room else ""),
+        **value_and_range("gpu_hours", lambda one: one.whole * images / 3600),
     }
 
 
@@ -79,30 +83,30 @@ def _notes(plan: Plan, found: Mapping[str, Forecast], room: float) -> list[str]:
     ]
     if any(one.guessed for one in cells):
         notes.append(
-            f"{GUESSED.strip()} decides by values, which a forecast has not: from no step skipped to all "
-            "that may be"
+            f"{GUESSED.strip()} decides by values, which a forecast does not have: from no step skipped to "
+            "all that may be"
         )
     kinds = sorted({cell.model["quantize"] for cell in plan.cells} - {"none"})
     if kinds:
-        notes.append(f"model.quantize={', '.join(kinds)}: of the memory; time is that of unquantised weights")
-    return [*notes, *_too_large(plan, found, room)]
+        notes.append(f"model.quantize={', '.join(kinds)}: in the memory only; time is of unquantised weights")
+    return [*notes, *_memory_notes(plan, found, room)]
 
 
-def _too_large(plan: Plan, found: Mapping[str, Forecast], room: float) -> list[str]:
-    """A note for all cells that need the same, and what would fit."""
+def _memory_notes(plan: Plan, found: Mapping[str, Forecast], room: float) -> list[str]:
+    """Return a note on cells that do not fit into memory, and what would fit; one note for equal needs."""
     labels: dict[str, list[str]] = {}
     for cell in plan.cells:
-        own = found[cell.id]
-        if own.memory() > room:
-            fits = [f"{what}, {need:.1f} GiB" for what, need in own.remedies(room).items()]
+        forecast = found[cell.id]
+        if forecast.memory() > room:
+            fits = [f"{what}, {need:.1f} GiB" for what, need in forecast.remedies(room).items()]
             would = f"would fit: {'; '.join(fits)}" if fits else "nothing forecast here would fit"
-            need = f"{own.memory():.1f} GiB at batch={own.batch} do not fit into {room:g} GiB; {would}"
-            labels.setdefault(need, []).append(cell.label)
+            need = f"{forecast.memory():.1f} GiB at batch={forecast.batch} do not fit into {room:g} GiB"
+            labels.setdefault(f"{need}; {would}", []).append(cell.label)
     return [f"{LARGE.strip()} {', '.join(names)}: {need}" for need, names in labels.items()]
 
 
 def record(plan: Plan, found: Mapping[str, Forecast]) -> dict[str, Any]:
-    """As data."""
+    """Return the forecast as JSON data."""
     least, most = hours(plan, found)
     return {
         "gpu": plan.gpu.name,

@@ -1,4 +1,4 @@
-"""A table's files: Markdown, LaTeX, CSV and Parquet, from which it can be read again."""
+"""Write tables as Markdown, LaTeX, CSV and Parquet, and read them back from Parquet."""
 
 import io
 import json
@@ -17,8 +17,8 @@ from pyarrow.parquet import read_table, write_table
 from fovea.study.files import remove, write
 from fovea.study.report.table import Column, Entry, Table, visible
 
-FORMULA = ("=", "+", "-", "@")  # what a spreadsheet would compute begins so
-SCHEMA = b"fovea.table"  # the key of a Parquet file's metadata under which the look of the table stands
+FORMULA_STARTS = ("=", "+", "-", "@")  # a spreadsheet evaluates text that starts with one of these
+SCHEMA = b"fovea.table"  # metadata key of a Parquet file for the table's formatting
 VERSION = 1
 TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -39,15 +39,17 @@ TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "Δ": r"$\Delta$",
     "σ": r"$\sigma$",
 }
-KNOWN = "‘’“”—…‡§°µ¼½¾·£€©®"  # to pdflatex without a package; accented letters are, too
+PDFLATEX_GLYPHS = (
+    "‘’“”—…‡§°µ¼½¾·£€©®"  # known to pdflatex without a package, as are letters with these accents
+)
 ACCENTS = "\u0300\u0301\u0302\u0303\u0308\u030a\u030c\u0327"
-MARKUP = re.compile(  # of Markdown: emphasis, columns, links
+MARKUP = re.compile(  # Markdown syntax: emphasis, table columns, links
     r"[\\~|]|\*(?=\S)|(?<=\S)\*|(?<!\w)_|_(?!\w)|(?<=\])[(:\[]|(?<=:)//|(?<=www)\."
 )
 
 
 def save(table: Table, path: Path) -> None:
-    """path without an ending: .md, .tex, .csv and .parquet."""
+    """Write .md, .tex, .csv and .parquet. path: without suffix."""
     write(path.with_suffix(".md"), markdown(table))
     write(path.with_suffix(".tex"), latex(table))
     write(path.with_suffix(".csv"), csv(table.records()))
@@ -55,7 +57,7 @@ def save(table: Table, path: Path) -> None:
 
 
 def replace_all(table: Table | None, path: Path) -> None:
-    """`save`; without a table, what an earlier report wrote there goes."""
+    """Write a table like `save`; without one, remove the files of an earlier report."""
     if table is not None:
         return save(table, path)
     remove(path, ".md", ".tex", ".csv", ".parquet")
@@ -63,21 +65,23 @@ def replace_all(table: Table | None, path: Path) -> None:
 
 def markdown(table: Table) -> str:
     head, *body = table.lines()
-    left = [column.left for column in table.shown]
-    body = [[literal(text) if words else text for text, words in zip(row, left, strict=True)] for row in body]
-    rule = [":--" if words else "--:" for words in left]
+    left = [column.left for column in table.shown]  # text columns
+    body = [
+        [literal(text) if is_text else text for text, is_text in zip(row, left, strict=True)] for row in body
+    ]
+    rule = [":--" if is_text else "--:" for is_text in left]
     lines = [f"| {' | '.join(row)} |" for row in ([literal(name) for name in head], rule, *body)]
     return "\n\n".join(["\n".join(lines), *map(literal, table.all_notes)]) + "\n"
 
 
 def literal(text: str) -> str:
-    """Text that Markdown shows as it is: no HTML, no emphasis, no link."""
+    """Escape text so that Markdown renders it literally: no HTML, emphasis or links."""
     plain = MARKUP.sub(lambda found: f"\\{found[0]}", text)
     return re.sub(r"&(?=#?\w+;)", "&amp;", plain).replace("<", "&lt;")
 
 
 def latex(table: Table) -> str:
-    """A booktabs tabular; \\usepackage{booktabs} is all it needs. The table's warning stands within."""
+    """Return a tabular environment that needs the booktabs package only. The warning is its last row."""
     head, *body = [[escaped(text) for text in line] for line in table.lines()]
     out = [
         r"% needs \usepackage{booktabs}",
@@ -85,49 +89,50 @@ def latex(table: Table) -> str:
     ]
     align = "".join("l" if column.left else "r" for column in table.shown)
     out += [rf"\begin{{tabular}}{{{align}}}", r"\toprule", f"{' & '.join(head)} \\\\"]
-    out += [r"\midrule", *(f"{_guard(line)}{' & '.join(line)} \\\\" for line in body)]
+    out += [r"\midrule", *(f"{_row_prefix(line)}{' & '.join(line)} \\\\" for line in body)]
     if table.warning:
         out += [r"\midrule", rf"\multicolumn{{{len(head)}}}{{l}}{{{escaped(table.warning)}}} \\"]
     return "\n".join([*out, r"\bottomrule", r"\end{tabular}", ""])
 
 
-def _guard(line: Sequence[str]) -> str:
-    """A line's end takes what follows in brackets, and a star, for its own."""
+def _row_prefix(line: Sequence[str]) -> str:
+    """Return {} to protect a first cell that \\\\ of the line before would read as its argument: [ or *."""
     return "{}" if line[0][:1] in ("[", "*") else ""
 
 
 def escaped(text: str) -> str:
-    """Hyphens stay hyphens, which LaTeX would join into dashes."""
+    """Escape text for LaTeX; consecutive hyphens are separated so that they are not joined into dashes."""
     return "".join("{}-" if c == "-" and text[i - 1 : i] == "-" else _glyph(c) for i, c in enumerate(text))
 
 
 def _glyph(c: str) -> str:
-    """What pdflatex has no glyph for is named by its number."""
+    """Return a character in LaTeX, or its code point if pdflatex has no glyph for it."""
     base, *marks = unicodedata.normalize("NFD", c)
     plain = base.isascii() and base.isprintable() and all(mark in ACCENTS for mark in marks)
-    return TEX.get(c, c if plain or c in KNOWN else rf"\texttt{{U+{ord(c):04X}}}")
+    return TEX.get(c, c if plain or c in PDFLATEX_GLYPHS else rf"\texttt{{U+{ord(c):04X}}}")
 
 
 def csv(records: Sequence[Mapping[str, Any]]) -> str:
-    """Numbers to the last digit; an apostrophe tells a text that a spreadsheet would compute."""
-    return pd.DataFrame([{k: _cell(v) for k, v in record.items()} for record in records]).to_csv(index=False)
+    """Return CSV in full precision, with an apostrophe before text that a spreadsheet would evaluate."""
+    lines = [{key: _csv_cell(value) for key, value in record.items()} for record in records]
+    return pd.DataFrame(lines).to_csv(index=False)
 
 
-def _cell(value: Any) -> Any:
+def _csv_cell(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = visible(value)
-    return f"'{text}" if text.startswith(FORMULA) else text
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 def parquet(records: Sequence[Mapping[str, Any]], metadata: Mapping[bytes, bytes] | None = None) -> bytes:
-    """Records of the same keys. Values of several kinds under one key are written as text."""
+    """Return a Parquet file of records with the same keys; a column of mixed types is stored as text."""
     columns = {key: _array([record[key] for record in records]) for key in (records[0] if records else ())}
     return packed(pa.table(columns).replace_schema_metadata(dict(metadata or {})))
 
 
 def packed(table: pa.Table) -> bytes:
-    """A Parquet file."""
+    """Return the bytes of a Parquet file."""
     stream = io.BytesIO()
     write_table(table, stream)
     return stream.getvalue()
@@ -141,8 +146,10 @@ def _array(values: Sequence[Any]) -> pa.Array:
 
 
 def stored(table: Table) -> bytes:
-    """A Parquet file of the table's records, whose metadata hold what a record leaves out: the look of the
-    columns, marks, texts and notes."""
+    """Return a Parquet file of the table's records, with the rest of the table in its metadata.
+
+    That is the format of the columns, marks, texts, notes, title and warning.
+    """
     extra = [
         [i, key, own.mark, own.text]
         for i, row in enumerate(table.rows)
@@ -161,14 +168,14 @@ def stored(table: Table) -> bytes:
 
 
 def _column(column: Column) -> dict[str, Any]:
-    """What is not as by default; JSON has no infinity."""
+    """Return a column's digits and non-default fields as JSON data, with null for infinity."""
     digits = [[None if math.isinf(below) else below, places] for below, places in column.digits]
     own = {f.name: getattr(column, f.name) for f in fields(Column)}
     return {k: v for k, v in own.items() if v != getattr(Column, k, None)} | {"digits": digits}
 
 
 def read(path: Path) -> Table | None:
-    """The table that `stored` wrote; None where the file is none, or of another version."""
+    """Read a table written by `stored`; None if the file is missing, not a table, or of another version."""
     if not path.is_file():
         return None
     try:
@@ -191,7 +198,7 @@ def _read_column(node: Mapping[str, Any]) -> Column:
 
 
 def entry(column: Column, record: Mapping[str, Any]) -> Entry:
-    """What a record has of a column."""
+    """Return the entry of a column from a flat record."""
     ends = (f"{column.key}_{end}" for end in ("low", "high", "se"))
     low, high, error = map(record.get, ends) if column.spread else (None, None, None)
     return Entry(record.get(column.key), low, high, error)

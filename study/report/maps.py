@@ -1,5 +1,7 @@
-"""The contact sheet (grid.png), and maps over the image: which tokens ran, in total and step by step
-(focus.png), and which regions RALU refined first (regions.png)."""
+"""The contact sheet (grid.png) and maps over images.
+
+focus.png shows which tokens ran, in total and step by step; regions.png which regions RALU refined first.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,40 +21,41 @@ from fovea.study.report.style import (
     enlarged,
     faded,
     figure,
-    folded,
-    over,
     picture,
     row_name,
     save,
+    small_title,
     spread,
+    wrapped,
 )
-from fovea.study.report.trajectories import Traced, choice, chosen
+from fovea.study.report.trajectories import Traced, chosen, selection_note
 from fovea.study.run.trace import Trace
 from fovea.study.store import Store
 
-FIRST = 16  # samples that are looked at
-PROMPTS, STEPS, LEAST = 3, 10, 5  # of focus.png at most; columns at least, so that few stand together
-WIDTH, NAMES = 9.5, 1.25  # inches, of a figure and of the cells' names beside their steps
-CELLS, IMAGES = 3, 4  # of regions.png at most
+MAX_SAMPLES = 16  # samples to consider for focus.png
+PROMPTS, STEPS = 3, 10  # of focus.png, at most
+MIN_COLUMNS = 5  # columns of focus.png at least, so that a few images are not spread apart
+WIDTH, NAMES = 9.5, 1.25  # inches: of a figure, and of the cell names next to their steps
+CELLS, IMAGES = 3, 4  # of regions.png, at most
 HEAT = colormaps["viridis"]
-Maps = dict[str, np.ndarray]
-ROWS = 8  # prompts of a contact sheet at most
+Maps = dict[str, np.ndarray]  # key of a sample -> (steps, rows, columns)
+SHEET_PROMPTS = 8  # prompts of the contact sheet, at most
 
 
 def sheet(plan: Plan, store: Store, folder: Path) -> None:
-    """grid.png. A cell that lacks an image leaves its place empty."""
+    """Write grid.png, the images of the first prompts for all cells; missing ones are left grey."""
     cells = [cell for cell in plan.cells if store.samples(cell.id)]
-    chosen = plan.samples[:ROWS]
+    samples = plan.samples[:SHEET_PROMPTS]
     if not cells:
         return
-    first = next(store.image(cells[0].id, key) for key in store.samples(cells[0].id))
-    shape = pixels(first).shape
+    file = next(store.image(cells[0].id, key) for key in store.samples(cells[0].id))
+    shape = pixels(file).shape
     tall = shape[0] / shape[1]
-    with figure(1.05 * len(cells) + 1.5, 1.06 * tall * len(chosen) + 0.5, plan.random_weights) as made:
+    with figure(1.05 * len(cells) + 1.5, 1.06 * tall * len(samples) + 0.5, plan.random_weights) as made:
         axes = made.subplots(
-            len(chosen), len(cells), squeeze=False, gridspec_kw={"wspace": 0.02, "hspace": 0.02}
+            len(samples), len(cells), squeeze=False, gridspec_kw={"wspace": 0.02, "hspace": 0.02}
         )
-        for line, sample in zip(axes, chosen, strict=True):
+        for line, sample in zip(axes, samples, strict=True):
             for axis, cell in zip(line, cells, strict=True):
                 axis.set_axis_off()
                 path = store.finished(cell.id, sample.key)
@@ -62,30 +65,29 @@ def sheet(plan: Plan, store: Store, folder: Path) -> None:
                 text, (-0.08, 0.5), xycoords="axes fraction", ha="right", va="center", size=6.5, color=INK
             )
         for axis, cell in zip(axes[0], cells, strict=True):
-            axis.set_title(
-                drawable(cell.label).replace(" ", "\n") if "=" in cell.label else drawable(cell.label),
-                size=7.5,
-                loc="center",
-                color=INK,
-            )
+            label = drawable(cell.label)
+            title = label.replace(" ", "\n") if "=" in label else label
+            axis.set_title(title, size=7.5, loc="center", color=INK)
         save(made, folder / "grid", "png")
 
 
 def maps(plan: Plan, store: Store) -> dict[str, Maps]:
-    """Cell id to key to (steps, rows, columns): the share of the model that each token had, of
-    the first images. Only of cells where tokens differ: a cache of whole steps has nothing to show."""
+    """Return, by cell and sample, the share of the model that each token had, (steps, rows, columns).
+
+    Cells in which all tokens are treated alike, such as caches of whole steps, are left out.
+    """
     found = {}
     for cell in plan.cells:
-        shares = store.focus(cell.id, [s.key for s in plan.samples[:FIRST]])
+        shares = store.focus(cell.id, [s.key for s in plan.samples[:MAX_SAMPLES]])
         differ = {key: had for key, had in shares.items() if np.ptp(had, axis=(1, 2)).any()}
         found |= {cell.id: differ} if differ else {}
     return found
 
 
 def focus(plan: Plan, store: Store, found: Mapping[str, Maps], folder: Path) -> bool:
-    """focus.png and .svg. False, and nothing written, where every cell ran every token."""
-    every = [cell for cell in plan.cells if cell.id in found]
-    cells = chosen(every, store)
+    """Write focus.png and .svg. Return False, without writing, if every cell ran every token."""
+    candidates = [cell for cell in plan.cells if cell.id in found]
+    cells = chosen(candidates, store)
     keys = [s.key for s in plan.samples if all(s.key in found[cell.id] for cell in cells)][:PROMPTS]
     if not cells or not keys:
         return False
@@ -96,7 +98,8 @@ def focus(plan: Plan, store: Store, found: Mapping[str, Maps], folder: Path) -> 
     below = ((WIDTH - NAMES) / shown * tall + 0.16) * len(cells) + 0.4
     with figure(WIDTH, above + below, plan.random_weights) as made:
         top, bottom = made.subfigures(2, 1, squeeze=False, height_ratios=[above, below]).flat
-        top.suptitle(f"How often each token ran (share of the steps){choice(cells, every)}", **TITLE)
+        note = selection_note(cells, candidates)
+        top.suptitle(f"How often each token ran (share of the steps){note}", **TITLE)
         _totals(top, store, cells, found, keys)
         bottom.suptitle("Which tokens ran, step by step (faded: left out)", **TITLE)
         _steps(bottom, store, cells, found, keys[0])
@@ -107,10 +110,10 @@ def focus(plan: Plan, store: Store, found: Mapping[str, Maps], folder: Path) -> 
 def _totals(
     panel: SubFigure, store: Store, cells: Sequence[Cell], found: Mapping[str, Maps], keys: Sequence[str]
 ) -> None:
-    whole = panel.subplots(len(keys), max(len(cells) + 1, LEAST), squeeze=False)
-    for axis in whole.flat:
+    all_axes = panel.subplots(len(keys), max(len(cells) + 1, MIN_COLUMNS), squeeze=False)
+    for axis in all_axes.flat:
         axis.set_axis_off()
-    axes = whole[:, : len(cells) + 1]
+    axes = all_axes[:, : len(cells) + 1]
     for line, key in zip(axes, keys, strict=True):
         picture(line[0], store, cells[0].dense, key)
         for axis, cell in zip(line[1:], cells, strict=True):
@@ -119,7 +122,7 @@ def _totals(
             share = enlarged(found[cell.id][key].mean(0), image.shape)
             shown = axis.imshow(share, cmap=HEAT, vmin=0, vmax=1, alpha=0.62)
     for axis, name in zip(axes[0], ["dense image", *(cell.label for cell in cells)], strict=True):
-        axis.set_title(folded(name), size=8, loc="center", color=INK)
+        axis.set_title(wrapped(name), size=8, loc="center", color=INK)
     bar = panel.colorbar(shown, ax=axes[:, -1], shrink=0.8, aspect=30, pad=0.01)
     bar.outline.set_visible(False)
     bar.set_ticks([0, 0.5, 1], labels=["never", "half", "every step"], size=7.5)
@@ -129,9 +132,8 @@ def _steps(
     panel: SubFigure, store: Store, cells: Sequence[Cell], found: Mapping[str, Maps], key: str
 ) -> None:
     ran = [found[cell.id][key] for cell in cells]
-    steps = [
-        spread(np.flatnonzero(had.any((1, 2))), STEPS) for had in ran
-    ]  # not those answered from earlier ones
+    # steps in which any token ran, without those that a cache answered
+    steps = [spread(np.flatnonzero(had.any((1, 2))), STEPS) for had in ran]
     axes = panel.subplots(len(cells), max(map(len, steps)), squeeze=False)
     for line, cell, had, own in zip(axes, cells, ran, steps, strict=True):
         image = pixels(store.image(cell.id, key)) / 255
@@ -139,15 +141,15 @@ def _steps(
             axis.set_axis_off()
         for axis, step in zip(line, own, strict=False):
             axis.imshow(faded(image, had[step]))
-            over(axis, f"{step + 1}")
+            small_title(axis, f"{step + 1}")
         row_name(line[0], cell.label)
 
 
 def regions(plan: Plan, store: Store, traces: Sequence[Traced], folder: Path) -> bool:
-    """regions.png and .svg. False, and nothing written, where no method chose any."""
-    every = [one for one in traces if all(t.regions is not None for t in one.traces.values())]
-    cells = chosen([one.cell for one in every], store, CELLS)
-    shown = [one for one in every if one.cell in cells]
+    """Write regions.png and .svg. Return False, without writing, if no method chose regions."""
+    candidates = [one for one in traces if all(t.regions is not None for t in one.traces.values())]
+    cells = chosen([one.cell for one in candidates], store, CELLS)
+    shown = [one for one in candidates if one.cell in cells]
     if not shown:
         return False
     keys = list(shown[0].traces)[:IMAGES]
@@ -156,43 +158,43 @@ def regions(plan: Plan, store: Store, traces: Sequence[Traced], folder: Path) ->
     with figure(
         wide * (3 * len(shown) + 1), wide * rows / columns * len(keys) + 0.95, plan.random_weights
     ) as made:
-        made.suptitle(f"Regions that were refined first{choice(shown, every)}", **TITLE)
+        made.suptitle(f"Regions that were refined first{selection_note(shown, candidates)}", **TITLE)
         axes = made.subplots(len(keys), 3 * len(shown) + 1, squeeze=False)
         for line, key in zip(axes, keys, strict=True):
             picture(line[0], store, cells[0].dense, key)
             for axis in line:
                 axis.set_axis_off()
             for i, one in enumerate(shown):
-                _three(line[3 * i + 1 : 3 * i + 4], store, one, key)
-        for axis, name in zip(axes[0], ["dense image", *_heads(shown)], strict=True):
+                _region_images(line[3 * i + 1 : 3 * i + 4], store, one, key)
+        for axis, name in zip(axes[0], ["dense image", *_region_titles(shown)], strict=True):
             axis.set_title(name, size=7.5, loc="center", color=INK)
         save(made, folder / "regions", "png", "svg")
     return True
 
 
-def _heads(shown: Sequence[Traced]) -> list[str]:
+def _region_titles(shown: Sequence[Traced]) -> list[str]:
     return [
         text
         for one in shown
         for text in (
-            f"{folded(one.cell.label)}\nimage",
+            f"{wrapped(one.cell.label)}\nimage",
             drawable(str(one.cell.method.get("selection", "scores"))),
             "refined first",
         )
     ]
 
 
-def _three(line: Sequence, store: Store, one: Traced, key: str) -> None:
-    """The cell's image, the scores its regions were chosen by, and the image where they are."""
+def _region_images(line: Sequence, store: Store, one: Traced, key: str) -> None:
+    """Show the cell's image, the scores that its regions were chosen by, and the chosen regions."""
     trace = one.traces[key]
     picture(line[0], store, one.cell.id, key)
     if trace.regions is not None:
-        line[1].imshow(np.sqrt(trace.regions), cmap="gray")  # few tokens have most edges
+        line[1].imshow(np.sqrt(trace.regions), cmap="gray")  # root: most edge pixels are in a few regions
     if path := store.finished(one.cell.id, key):
-        line[2].imshow(faded(pixels(path) / 255, first(trace)))
+        line[2].imshow(faded(pixels(path) / 255, refined_first(trace)))
 
 
-def first(trace: Trace) -> np.ndarray:
-    """Where tokens stood at full resolution while others did not: (rows, columns), 0 or 1."""
+def refined_first(trace: Trace) -> np.ndarray:
+    """Return the mask (rows, columns) of tokens at full resolution in the first step of mixed resolution."""
     mixed = [level for level in trace.level if len(np.unique(level)) == 2] if trace.level is not None else []
     return (mixed[0] == 1).reshape(trace.grid).astype(float) if mixed else np.zeros(trace.grid)

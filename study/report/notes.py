@@ -1,4 +1,4 @@
-"""What a reader must know of a study's table: its columns, how they were measured, what is missing."""
+"""Notes below the table of a study: its columns, how they were measured, and what is missing."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,13 @@ from fovea.study.plan.cells import Cell
 from fovea.study.report.table import visible
 
 RANDOM = "RANDOM WEIGHTS: the speed is valid, the images are noise"
-MISSED, NOT_RARE = 1 / 7, 0.01
-ALLOWED = (
+MISS_PROBABILITY = 1 / 7  # probability that n images show no failure
+RARE_RATE = 0.01  # rates of failure below this are not mentioned
+WIDENED = (
     "Intervals of scores reach as far as one more would move them, on the side of the longer tail; those of "
     "differences in decibels and of distances do not, nor does p."
 )
-UNLIKE = "§"  # a baseline that is not its model card's
+UNLIKE_CARD = "§"  # marks a baseline with other settings than its model card's
 STARS = (
     "* differs from dense, or a gain from none, after Holm's correction for all differences, or all gains, "
     "of the table, and its interval leaves zero out: with 95 % none of them is there by chance."
@@ -22,7 +23,7 @@ STARS = (
 
 
 def notes(rows: Sequence[Row], shown: Sequence[Score], starred: bool) -> list[str]:
-    """shown: the scores that the table has. starred: whether any entry has a star."""
+    """Return all notes. shown: the scores in the table. starred: whether any entry has a star."""
     flops = any(row.cost == "flops" for row in rows)
     out = [
         "s/image: of the method, without text and decoding; median over full batches [distribution-free "
@@ -32,7 +33,7 @@ def notes(rows: Sequence[Row], shown: Sequence[Score], starred: bool) -> list[st
         "side of it."
     ]
     out += [STARS] if starred else []
-    out += unseen(min((row.n for row in rows if row.gain), default=10**9))
+    out += unseen_failures(min((row.n for row in rows if row.gain), default=10**9))
     out += [*measuring(rows), *floors(rows)]
     if any(row.disagrees for row in rows):
         out.append("† time and FLOPs disagree by more than 10 %.")
@@ -48,7 +49,7 @@ def notes(rows: Sequence[Row], shown: Sequence[Score], starred: bool) -> list[st
         if row.cell.role == "sibling":
             out.append(f"{row.cell.label}: another model, timed when it was loaded, not in turns with dense.")
         if row.cell.unlike_card:
-            out.append(f"{UNLIKE} {row.cell.label} is not the model card's: {row.cell.unlike_card}.")
+            out.append(f"{UNLIKE_CARD} {row.cell.label} is not the model card's: {row.cell.unlike_card}.")
         if row.cell.off:
             out.append(f"{row.cell.label}: switched off, the baseline by another way.")
     out += score_notes(rows, shown)
@@ -57,9 +58,9 @@ def notes(rows: Sequence[Row], shown: Sequence[Score], starred: bool) -> list[st
 
 
 def quantised(cells: Sequence[Cell]) -> list[str]:
-    """What cells of a quantised model are compared with."""
-    told = "likeness and speedup are to the dense model quantised alike; its lossless floor is what that does"
-    return [f"model.quantize={kind}: {told}." for kind in sorted({*map(_quantised, cells)} - {"none"})]
+    """Return a note per kind of quantisation on what quantised cells are compared with."""
+    text = "likeness and speedup are to the dense model quantised alike; its lossless floor is what that does"
+    return [f"model.quantize={kind}: {text}." for kind in sorted({*map(_quantised, cells)} - {"none"})]
 
 
 def _quantised(cell: Cell) -> str:
@@ -67,7 +68,7 @@ def _quantised(cell: Cell) -> str:
 
 
 def score_notes(rows: Sequence[Row], shown: Sequence[Score]) -> list[str]:
-    """Of scores: why they are not there, and what they say of themselves."""
+    """Return why scores are unavailable, and the scores' own notes."""
     out = []
     for name in (score.name for score in shown):
         given = [r.scores[name] for r in rows if name in r.scores and r.cell.role != "dense"]
@@ -78,17 +79,19 @@ def score_notes(rows: Sequence[Row], shown: Sequence[Score]) -> list[str]:
     return out
 
 
-def unseen(n: int) -> list[str]:
-    """Of differences between cells that may fail both, over n images: what their intervals allow for. The
-    rate that (1 - rate)^n = 1/7 gives."""
-    rate = 1 - MISSED ** (1 / n)
-    if rate < NOT_RARE:
+def unseen_failures(n: int) -> list[str]:
+    """Return a note on failures so rare that n images may show none, and how the intervals allow for them.
+
+    The rate in the note solves (1 - rate)^n = 1/7.
+    """
+    rate = 1 - MISS_PROBABILITY ** (1 / n)
+    if rate < RARE_RATE:
         return []
     note = (
-        f"Failures that no image shows: one study of {n} images in {1 / MISSED:.0f} has none of those that "
-        f"hit {100 * rate:.2g} % of a method's images."
+        f"Failures that no image shows: one study of {n} images in {1 / MISS_PROBABILITY:.0f} has none of "
+        f"those that hit {100 * rate:.2g} % of a method's images."
     )
-    return [note if n > SHOWN else f"{note} {ALLOWED}"]
+    return [note if n > SHOWN else f"{note} {WIDENED}"]
 
 
 def _traced(rows: Sequence[Row]) -> str:
@@ -98,53 +101,54 @@ def _traced(rows: Sequence[Row]) -> str:
 
 
 def measuring(rows: Sequence[Row]) -> list[str]:
+    """Return notes on the timings: warm-up, excluded and disturbed calls, devices, compilation, energy."""
     out = []
-    if any(row.speed is not None and row.speed.first is not None for row in rows):
+    timed = [(row.cell.label, row.speed) for row in rows if row.speed]
+    if any(speed.first is not None for _, speed in timed):
         out.append(
             f"Warm-up: one call of a full batch per cell, its cold start{_traced(rows)} among the "
             f"repetitions.{_cold(rows)}"
         )
-    out += [f"{text}." for text in sorted({row.speed.cut for row in rows if row.speed and row.speed.cut})]
-    hot = [(row.cell.label, row.speed) for row in rows if row.speed and row.speed.throttled]
+    out += [f"{text}." for text in sorted({speed.cut for _, speed in timed if speed.cut})]
     out += [
         f"{label}: {speed.throttled} of {speed.repetitions} repetitions throttled by heat or hardware, left "
         "out."
-        for label, speed in hot
+        for label, speed in timed
+        if speed.throttled
     ]
     out += [
-        f"{row.cell.label}: out of memory at a full batch; {row.speed.halved} calls were of half a batch, "
+        f"{label}: out of memory at a full batch; {speed.halved} calls were of half a batch, "
         "for the images alone: their times count nowhere."
-        for row in rows
-        if row.speed and row.speed.halved
+        for label, speed in timed
+        if speed.halved
     ]
-    devices = sorted({device for row in rows if row.speed for device in row.speed.devices})
+    devices = sorted({device for _, speed in timed for device in speed.devices})
     if len(devices) > 1:
         out.append(
             f"Made on {len(devices)} kinds of device, {'; '.join(devices)}: s/image is over all of them, a "
             "speedup of times on the same one."
         )
-    shared = sum(row.speed.contended for row in rows if row.speed)
-    if shared:
-        every = sum(row.speed.repetitions for row in rows if row.speed)
-        out.append(f"The device was shared with others' work in {shared} of {every} repetitions.")
+    if shared := sum(speed.contended for _, speed in timed):
+        total = sum(speed.repetitions for _, speed in timed)
+        out.append(f"The device was shared with others' work in {shared} of {total} repetitions.")
     if any(row.apart for row in rows):
-        sentences = ", ".join(f"{row.cell.label} {row.apart}" for row in rows if row.apart)
+        counts = ", ".join(f"{row.cell.label} {row.apart}" for row in rows if row.apart)
         out.append(
             "‡ timed calls that were compared with calls of the dense run made at another time, between "
-            f"which clocks and load may have changed: {sentences}."
+            f"which clocks and load may have changed: {counts}."
         )
     out += [
         f"{label}: {speed.compiling_calls} of {speed.repetitions} repetitions met shapes that torch.compile "
         "had not seen; their times have the compiling in them."
-        for label, speed in ((row.cell.label, row.speed) for row in rows)
-        if speed and speed.compiling_calls
+        for label, speed in timed
+        if speed.compiling_calls
     ]
-    reasons = {row.speed.joules_unavailable for row in rows if row.speed} - {None}
+    reasons = {speed.joules_unavailable for _, speed in timed} - {None}
     return out + [f"energy unavailable: {reason}" for reason in sorted(map(str, reasons))]
 
 
 def _cold(rows: Sequence[Row]) -> str:
-    """Of methods whose first call takes a tenth longer than a usual one, or compiles: when it pays off."""
+    """Return a sentence on slow first calls (extra time over a tenth of an image's) and when they pay off."""
     sentences = []
     for row in rows:
         speed = row.speed
@@ -160,7 +164,7 @@ def _cold(rows: Sequence[Row]) -> str:
 
 
 def floors(rows: Sequence[Row]) -> list[str]:
-    """What a change that is meant to be lossless does to each score."""
+    """Return notes on what a change that is meant to be lossless does to each score."""
     out = []
     for row in rows:
         for change, scores in row.floor.items():

@@ -1,7 +1,8 @@
-"""report.html: a study in one file that opens from the disk, with no network and no server.
+"""report.html: a study in one file that opens from disk, without network or server.
 
-What is there is collected as plain data, put once into a template, and drawn by the scripts beside it, which
-are inlined. Text, table and a figure are there without scripts too."""
+The results are collected as plain data, rendered into a template once, and drawn by the inlined scripts in
+`page/`. Text, table and a figure are visible without scripts, too.
+"""
 
 import base64
 import hashlib
@@ -28,22 +29,15 @@ from fovea.study.store import Store
 
 HERE = Path(__file__).parent / "page"
 STYLES = ("page.css", "table.css", "controls.css", "plot.css", "images.css", "narrow.css")
-SCRIPTS = (  # each may use those before it
+SCRIPTS = (  # each may use the ones before it
     *("page.js", "table.js", "plot.js"),
     *("pixels.js", "images.js", "maps.js", "copy.js"),
 )
-FIRST_LISTED = (
-    "table",
-    "contrasts",
-    "published",
-    "samples",
-    "hypervolume",
-    "traces",
-    "provenance",
-)  # then the figures
-FORMS = (".csv", ".tex", ".md", ".parquet", ".json", ".svg", ".png")
-FIRST = 8  # packages that touch results, shown before the rest unfolds
-LONG = 20_000  # characters that are shown of a traceback
+# in this order, before the figures
+FIRST_LISTED = ("table", "contrasts", "published", "samples", "hypervolume", "traces", "provenance")
+SUFFIXES = (".csv", ".tex", ".md", ".parquet", ".json", ".svg", ".png")
+SHOWN_PACKAGES = 8  # packages shown before the others are unfolded; those that affect results come first
+MAX_TRACEBACK = 20_000  # characters of a traceback that are shown
 ESCAPES = {"<": r"\u003c", ">": r"\u003e", "&": r"\u0026", "\u2028": r"\u2028", "\u2029": r"\u2029"}
 
 
@@ -56,8 +50,12 @@ def page(
     published: Table | None = None,
     contrasts: Table | None = None,
 ) -> None:
-    """Writes report.html, last of a study's files, which it links to. origin: the study's provenance.
-    published: a paper's results beside the measured ones; contrasts: cells against each other."""
+    """Write report.html, the last file of a study, as it links to the others.
+
+    origin: the study's provenance.
+    published: table of a paper's results next to the measured ones.
+    contrasts: table of paired comparisons of cells.
+    """
     style, script = (
         "\n".join((HERE / name).read_text("utf-8") for name in names) for names in (STYLES, SCRIPTS)
     )
@@ -76,10 +74,10 @@ def page(
         json=escaped(data),
         failures=failures(plan, store, rows),
         origins=origins(plan, origin),
-        files=_there(store.folder),
+        files=_files_by_name(store.folder),
         drawings=(plots := drawings(rows)),
         timings=timings(rows, store),
-        figure="" if plots else _figure(store.folder / "pareto.png"),
+        figure="" if plots else _png_data_uri(store.folder / "pareto.png"),
         policy=policy(style, script),
         style=Markup(style),
         script=Markup(script),
@@ -88,12 +86,12 @@ def page(
 
 
 def groups(table: Table) -> list[tuple[str, int]]:
-    """Neighbours under one heading, and how many they are."""
+    """Return the headings above adjacent columns, and how many columns each spans."""
     return [(name, len(list(columns))) for name, columns in groupby(table.shown, lambda c: c.group)]
 
 
 def number(entry: Entry) -> float | None:
-    """What a place is sorted by; None, always last, where there is no number."""
+    """Return the number that an entry is sorted by; None is sorted last."""
     value = entry.value
     if isinstance(value, str) or value is None:
         return None
@@ -108,7 +106,7 @@ def _template() -> Any:
 
 
 def escaped(data: Any) -> Markup:
-    """JSON that nothing in it can end: no tag, no entity, no line that a script would not take."""
+    """Return JSON that is safe inside a script element, with <, > and & escaped."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character, escape in ESCAPES.items():
         text = text.replace(character, escape)
@@ -116,7 +114,7 @@ def escaped(data: Any) -> Markup:
 
 
 def policy(style: str, script: str) -> str:
-    """Nothing is fetched, and no script or style runs but these two, whatever a prompt may hold."""
+    """Return a content security policy that forbids requests and all scripts and styles but these two."""
     allowed = {"style-src": style, "script-src": script}
     hashes = (f"{rule} 'sha256-{_hash(text)}'" for rule, text in allowed.items())
     return "; ".join(
@@ -128,17 +126,16 @@ def _hash(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _there(folder: Path) -> dict[str, list[str]]:
-    """Name to the endings that there are of it; tables first."""
+def _files_by_name(folder: Path) -> dict[str, list[str]]:
+    """Return the suffixes of the report's files by name, tables first."""
     found: dict[str, list[str]] = {name: [] for name in FIRST_LISTED}
-    for ending in FORMS:
-        for file in sorted(folder.glob(f"[!.]*{ending}")):
-            found.setdefault(file.stem, []).append(ending)
-    return {name: endings for name, endings in found.items() if endings}
+    for suffix in SUFFIXES:
+        for file in sorted(folder.glob(f"[!.]*{suffix}")):
+            found.setdefault(file.stem, []).append(suffix)
+    return {name: suffixes for name, suffixes in found.items() if suffixes}
 
 
-def _figure(path: Path) -> str:
-    """As it is, since it is small."""
+def _png_data_uri(path: Path) -> str:
     if not path.is_file():
         return ""
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
@@ -146,41 +143,44 @@ def _figure(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Head:
+    """The head of the page: the study's name, and facts as (name, value)."""
+
     name: str
     facts: list[tuple[str, str]]
 
 
 def head(plan: Plan, rows: Sequence[Row], origin: Mapping[str, Any]) -> Head:
-    """Model, method, how many images of what, device."""
-    own = [row.cell for row in rows if row.cell.role == "method"]
+    """Return the study's name, and its models, methods, images and device."""
+    methods = [row.cell for row in rows if row.cell.role == "method"]
     dense = {row.cell.id: row.cell.label for row in rows}
-    names = list({_method(cell, dense.get(cell.dense, "")): None for cell in own})
+    names = list({_method_name(cell, dense.get(cell.dense, "")): None for cell in methods})
     method = ", ".join(names) if len(names) <= 4 else f"{len(names)} methods"
-    models = list({_model(row.cell.model): None for row in rows})
+    plural = "s" if len(methods) != 1 else ""
+    models = list({_model_description(row.cell.model): None for row in rows})
     seeds = origin.get("seeds") or plan.settings.seeds
     images = f"{len(plan.samples)} per cell"
     if len(seeds) > 1:
         images += f", {len(seeds)} seeds"
     facts = [
         ("Model", "; ".join(models)),
-        ("Method", f"{method or 'none'}, {len(own)} setting{'s' * (len(own) != 1)}{_off(own)}"),
-        ("Images", f"{images}, prompts of {_set(plan)}"),
+        ("Method", f"{method or 'none'}, {len(methods)} setting{plural}{_off_note(methods)}"),
+        ("Images", f"{images}, prompts of {_prompt_set(plan)}"),
         ("Device", device(origin)),
     ]
     return Head(plan.name, facts)
 
 
-def _method(cell: Cell, dense: str) -> str:
-    """Its series, without the model that stands before it where several are swept."""
+def _method_name(cell: Cell, dense: str) -> str:
+    """Return the series of a cell, without the model's name that precedes it if several are swept."""
     return cell.series.removeprefix(dense.removesuffix("dense")).strip()
 
 
-def _off(cells: Sequence[Cell]) -> str:
+def _off_note(cells: Sequence[Cell]) -> str:
     off = sum(cell.off for cell in cells)
     return f", {off} of them switched off" if off else ""
 
 
-def _model(node: Mapping[str, Any]) -> str:
+def _model_description(node: Mapping[str, Any]) -> str:
     name = Path(str(node.get("path"))).name or str(node.get("family", ""))
     weights = ", random weights" if node.get("weights") == "random" else ""
     size = f"{node.get('width')} × {node.get('height')}"
@@ -190,7 +190,7 @@ def _model(node: Mapping[str, Any]) -> str:
     return f"{name}{weights}, {size}{steps}{guidance}, {node.get('dtype', '')}".rstrip(", ") + fitted
 
 
-def _set(plan: Plan) -> str:
+def _prompt_set(plan: Plan) -> str:
     source = plan.prompts.get("source") if isinstance(plan.prompts, Mapping) else None
     return Path(str(source or plan.settings.prompts)).name
 
@@ -207,7 +207,12 @@ def device(origin: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Origins:
-    """text: all of it but the packages, to copy. rescored: by what the metrics were computed again."""
+    """The provenance section of the page.
+
+    packages: (name, version); those that affect results come first.
+    rescored: command and commit of a later rescoring, if any.
+    text: everything above as text to copy, with the first packages only.
+    """
 
     command: str
     facts: list[tuple[str, str]]
@@ -217,33 +222,31 @@ class Origins:
 
     @property
     def first(self) -> list[tuple[str, str]]:
-        return self.packages[:FIRST]
+        return self.packages[:SHOWN_PACKAGES]
 
     @property
     def rest(self) -> list[tuple[str, str]]:
-        return self.packages[FIRST:]
+        return self.packages[SHOWN_PACKAGES:]
 
 
 def origins(plan: Plan, origin: Mapping[str, Any]) -> Origins:
     prompts = origin.get("prompts") or {}
+    count = prompts.get("n", len(plan.samples))
     facts = [
         ("Commit", _commit(origin)),
         ("Device", device(origin)),
         ("Python", str(origin.get("python") or "not recorded")),
         ("System", str(origin.get("system") or "not recorded")),
         ("Seeds", ", ".join(map(str, origin.get("seeds") or plan.settings.seeds))),
-        (
-            "Prompts",
-            f"{prompts.get('n', len(plan.samples))} of {_set(plan)}, drawn {prompts.get('drawn', '–')}",
-        ),
+        ("Prompts", f"{count} of {_prompt_set(plan)}, drawn {prompts.get('drawn', '–')}"),
         ("Batch", str(plan.settings.batch)),
     ]
     command = str(origin.get("command") or "not recorded")
-    again = origin.get("rescored") or {}
-    rescored = [("Command", str(again.get("command", ""))), ("Commit", _commit(again))] if again else []
+    rescore = origin.get("rescored") or {}
+    rescored = [("Command", str(rescore.get("command", ""))), ("Commit", _commit(rescore))] if rescore else []
     packages = [(str(k), str(v)) for k, v in (origin.get("packages") or {}).items()]
     lines = [("Command", command), *facts, *((f"Rescored, {k.lower()}", v) for k, v in rescored)]
-    lines.append(("Packages", ", ".join(f"{k} {v}" for k, v in packages[:FIRST])))
+    lines.append(("Packages", ", ".join(f"{k} {v}" for k, v in packages[:SHOWN_PACKAGES])))
     return Origins(command, facts, packages, rescored, "\n".join(f"{k}: {v}" for k, v in lines))
 
 
@@ -256,8 +259,12 @@ def _commit(origin: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Failure:
-    """made: images of the cell that are there all the same, of those planned; a later run may have made up
-    for the failure. traceback: empty where nothing was raised."""
+    """One failure of a cell.
+
+    traceback: empty if no exception was raised.
+    made: number of images that the cell has nevertheless, of those planned.
+    overcome: true if a later run completed the cell.
+    """
 
     label: str
     message: str
@@ -268,11 +275,11 @@ class Failure:
 
 
 def failures(plan: Plan, store: Store, rows: Sequence[Row]) -> list[Failure]:
-    """Every one, in the order of the table; of a cell that fails by its rows, such as a no-op, that one."""
+    """Return all recorded failures in the order of the table, and those found in the rows, such as no-ops."""
     found = []
     for row in rows:
         noted = store.samples(row.cell.id).failures
-        made, whole = f"{row.n} of {row.planned}", row.n == row.planned
+        made, complete = f"{row.n} of {row.planned}", row.n == row.planned
         found += [
             Failure(
                 row.cell.label,
@@ -280,16 +287,16 @@ def failures(plan: Plan, store: Store, rows: Sequence[Row]) -> list[Failure]:
                 _traceback(f.traceback),
                 f.time,
                 made,
-                whole,
+                complete,
             )
             for f in noted
         ]
-        if row.failure and (whole or not noted):
+        if row.failure and (complete or not noted):
             found.append(Failure(row.cell.label, visible(row.failure), "", "", made, False))
     return found
 
 
 def _traceback(text: str) -> str:
-    """Its end, which names the error, line by line."""
-    lines = text[-LONG:].splitlines()
+    """Return the end of a traceback, which names the error, with control characters removed."""
+    lines = text[-MAX_TRACEBACK:].splitlines()
     return "\n".join(visible(line) for line in lines)

@@ -1,5 +1,4 @@
-"""What the scripts of a report draw, as plain data: cells with their figures, images, and maps over the image
-step by step."""
+"""The JSON data that the page's scripts draw: cells with their figures, images, and per-step maps."""
 
 import base64
 import io
@@ -24,11 +23,11 @@ from fovea.study.run import trace
 from fovea.study.run.trace import Trace
 from fovea.study.store import Store
 
-PROMPTS, SIDE = 8, 512  # shown at most: prompts; pixels of an image
-PIXELS = 24_000_000  # in all: a report of many cells shows fewer prompts, and opens as fast
-SMALL = 128  # up to here nothing is lost
-QUALITY = 85
-TOP = 99  # percentile at the end of a map's scale: a few runaway tokens must not hide the rest
+PROMPTS, SIDE = 8, 512  # largest number of prompts, and of pixels to a side
+PIXELS = 24_000_000  # in all images: with many cells fewer prompts are shown, so that the page opens quickly
+SMALL = 128  # images up to this side are stored losslessly
+QUALITY = 85  # of larger ones
+TOP = 99  # percentile at the end of a map's scale, so that outlier tokens do not hide the rest
 KINDS: dict[str, Callable[[Trace], np.ndarray | None]] = {
     "error": lambda t: t.error,
     "score": lambda t: t.score,
@@ -37,12 +36,13 @@ Maps = dict[str, dict[str, list[dict[str, Any] | None]]]  # kind -> cell id -> o
 
 
 def collected(plan: Plan, store: Store, rows: Sequence[Row], table: Table) -> dict[str, Any]:
+    """Return all data of the page."""
     samples = shown(plan, store)
     head, *body = table.lines()
     return {
         "cost": plan.settings.cost,
         "columns": head,
-        "about": {score.name: _about(score, table) for score in headline(rows)},
+        "about": {score.name: _columns_about(score, table) for score in headline(rows)},
         "cells": [_cell(row, line, samples) for row, line in zip(rows, body, strict=True)],
         "samples": [{"prompt": s.prompt.text, "seed": s.seed} for s in samples],
         "images": pictures(plan, store, samples),
@@ -53,8 +53,11 @@ def collected(plan: Plan, store: Store, rows: Sequence[Row], table: Table) -> di
 
 
 def best(rows: Sequence[Row]) -> str | None:
-    """The cell that gains most over step reduction in the first score that anything gains in; else the last
-    of the method's that has images; else the last at all."""
+    """Return the id of the cell to show first.
+
+    It is the one with the largest gain in the first score that has gains, else the last method's cell with
+    images, else the last cell with images.
+    """
     for name in (score.name for score in headline(rows)):
         gained = [row for row in rows if name in row.gain]
         if gained:
@@ -64,14 +67,14 @@ def best(rows: Sequence[Row]) -> str | None:
     return last[-1].cell.id if last else None
 
 
-def _about(score: Score, table: Table) -> list[int]:
-    """The columns of the table that are about a score."""
+def _columns_about(score: Score, table: Table) -> list[int]:
+    """Return the indices of the table columns about a score."""
     own = (score.name, f"{score.name}_gain", f"{score.name}_verdict")
     return [i for i, column in enumerate(table.shown) if column.key in own]
 
 
 def _cell(row: Row, line: Sequence[str], samples: Sequence[Sample]) -> dict[str, Any]:
-    """texts: the line of the table. near: of each sample its own score, where that is a likeness to dense."""
+    """Return a cell's data. texts: its line of the table. near: per-sample likeness scores to dense."""
     return {
         "id": row.cell.id,
         "label": row.cell.label,
@@ -80,30 +83,30 @@ def _cell(row: Row, line: Sequence[str], samples: Sequence[Sample]) -> dict[str,
         "front": {name: round(share, 3) for name, share in row.front.items() if math.isfinite(share)},
         "texts": list(line),
         "near": {
-            score.heading: _each(row, score, samples)
+            score.heading: _per_sample(row, score, samples)
             for score in row.scores.values()
             if score.facts.kind == "likeness" and not score.facts.hidden
         },
     }
 
 
-def _each(row: Row, score: Score, samples: Sequence[Sample]) -> list[str | None]:
+def _per_sample(row: Row, score: Score, samples: Sequence[Sample]) -> list[str | None]:
     own = dict(zip(row.keys, score.per_image or (), strict=False))
     return [figure(own[s.key]) if s.key in own else None for s in samples]
 
 
 def shown(plan: Plan, store: Store) -> list[Sample]:
-    """The first prompts that any cell has an image of."""
-    there = (s for s in plan.samples if any(store.finished(cell.id, s.key) for cell in plan.cells))
-    few = list(islice(there, PROMPTS))
-    if not few:
+    """Return the samples to show: the first ones that any cell has an image of."""
+    available = (s for s in plan.samples if any(store.finished(cell.id, s.key) for cell in plan.cells))
+    samples = list(islice(available, PROMPTS))
+    if not samples:
         return []
-    width, height = _fitted(_size(plan, store, few[0]))
-    return few[: max(1, PIXELS // (width * height * len(plan.cells)))]
+    width, height = _fitted(_size(plan, store, samples[0]))
+    return samples[: max(1, PIXELS // (width * height * len(plan.cells)))]
 
 
 def pictures(plan: Plan, store: Store, samples: Sequence[Sample]) -> dict[str, list[str | None]]:
-    """Cell id to one data URI per sample, None where the cell has no image of it."""
+    """Return one data URI per sample by cell id, None for missing images."""
     found: dict[str, list[str | None]] = {}
     for cell in plan.cells:
         files = [store.finished(cell.id, s.key) for s in samples]
@@ -120,7 +123,7 @@ def webp(path: Path) -> str:
 
 
 def scope(plan: Plan, store: Store, samples: Sequence[Sample]) -> dict[str, Any]:
-    """Their size, and what a reader must know of what is left out."""
+    """Return the size of the images, and a note on which are included and how they are compressed."""
     if not samples:
         return {"width": 1, "height": 1, "note": "No image was made."}
     stored = _size(plan, store, samples[0])
@@ -148,20 +151,23 @@ def _fitted(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def maps(plan: Plan, store: Store, samples: Sequence[Sample]) -> Maps:
-    """Kinds and cells that have none are left out, and so are cells whose tokens all had the same."""
-    traced = {cell.id: trace.read(store, cell.id) for cell in plan.cells}
-    found = {"ran": _per_cell(plan, lambda cell: _ran(store, cell, samples))}
-    for kind, of in KINDS.items():
-        tops = [_top(of(t[s.key]) for t in traced.values() if s.key in t) for s in samples]
+    """Return maps by kind, cell and sample; kinds and cells without any map are left out.
 
-        def drawn(cell: str, of: Callable = of, tops: Sequence[float] = tops) -> list[Any]:
+    `ran` maps leave out cells in which all tokens are treated alike.
+    """
+    traced = {cell.id: trace.read(store, cell.id) for cell in plan.cells}
+    found = {"ran": _per_cell(plan, lambda cell: _ran_maps(store, cell, samples))}
+    for kind, of in KINDS.items():
+        tops = [_scale_end(of(t[s.key]) for t in traced.values() if s.key in t) for s in samples]
+
+        def cell_maps(cell: str, of: Callable = of, tops: Sequence[float] = tops) -> list[Any]:
             own = traced[cell]
             return [
-                _scaled(own[s.key], of, top) if s.key in own and top else None
+                _encoded_map(own[s.key], of, top) if s.key in own and top else None
                 for s, top in zip(samples, tops, strict=True)
             ]
 
-        found[kind] = _per_cell(plan, drawn)
+        found[kind] = _per_cell(plan, cell_maps)
     return {kind: cells for kind, cells in found.items() if cells}
 
 
@@ -170,41 +176,43 @@ def _per_cell(plan: Plan, of: Callable[[str], list[Any]]) -> dict[str, list[Any]
     return {cell: each for cell, each in every.items() if any(each)}
 
 
-def _ran(store: Store, cell: str, samples: Sequence[Sample]) -> list[dict[str, Any] | None]:
+def _ran_maps(store: Store, cell: str, samples: Sequence[Sample]) -> list[dict[str, Any] | None]:
     found = store.focus(cell, [s.key for s in samples])
-    differ = {key: had for key, had in found.items() if np.ptp(had, axis=(1, 2)).any()}
-    return [_shares(differ[s.key]) if s.key in differ else None for s in samples]
+    varying = {key: had for key, had in found.items() if np.ptp(had, axis=(1, 2)).any()}
+    return [_encoded_shares(varying[s.key]) if s.key in varying else None for s in samples]
 
 
-def _shares(had: np.ndarray) -> dict[str, Any]:
-    """had: (steps, rows, columns). curve: how much of a full step's work each step was."""
+def _encoded_shares(had: np.ndarray) -> dict[str, Any]:
+    """Encode shares of the model per token, (steps, rows, columns). curve: mean share of each step."""
     curve = [round(float(x), 4) for x in had.mean((1, 2))]
-    return _levels(had) | {"top": 1.0, "curve": curve}
+    return _encoded(had) | {"top": 1.0, "curve": curve}
 
 
-def _levels(shares: np.ndarray) -> dict[str, Any]:
-    """Values from 0 to 1, (steps, rows, columns), as base64 of their compressed bytes in 255ths."""
+def _encoded(shares: np.ndarray) -> dict[str, Any]:
+    """Encode values from 0 to 1, (steps, rows, columns), as base64 of zlib-compressed uint8."""
     levels = zlib.compress((shares * 255).round().astype(np.uint8).tobytes())
     names = zip(("steps", "rows", "columns"), shares.shape, strict=True)
     return dict(names) | {"levels": base64.b64encode(levels).decode()}
 
 
-def _top(every: Iterable[np.ndarray | None]) -> float:
-    """The end of the scale of one sample, the same for all cells, so that they compare."""
+def _scale_end(every: Iterable[np.ndarray | None]) -> float:
+    """Return the end of the scale of one sample, shared by all cells so that they are comparable."""
     values = [x[np.isfinite(x)] for x in every if x is not None]
     joined = np.concatenate(values) if values else np.zeros(0)
     return float(np.percentile(joined, TOP)) if joined.size else 0.0
 
 
-def _scaled(own: Trace, of: Callable[[Trace], np.ndarray | None], top: float) -> dict[str, Any] | None:
-    """Levels of 255 from 0 to `top`, above which they saturate; what is not finite does, too. curve: one
-    figure per step, of the values as they are."""
+def _encoded_map(own: Trace, of: Callable[[Trace], np.ndarray | None], top: float) -> dict[str, Any] | None:
+    """Encode a map of a trace on a scale from 0 to `top`; larger and non-finite values saturate.
+
+    curve: one figure per step, from the unscaled values.
+    """
     values = of(own)
     if values is None:
         return None
     share = np.nan_to_num(values / top, nan=1.0, posinf=1.0).clip(0, 1)
     curve = own.continuity() if values is own.score else values.mean(1)
-    return _levels(own.over_image(share)) | {
+    return _encoded(own.over_image(share)) | {
         "top": top,
         "curve": [round(float(x), 4) if np.isfinite(x) else None for x in curve],
         "sigma": [round(float(x), 4) for x in own.sigma],

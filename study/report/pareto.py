@@ -1,5 +1,4 @@
-"""Speed against quality: what is in each plot, described once, and its drawing, which pareto.png, pareto.svg
-and the page share."""
+"""Plots of quality against cost: their contents as data, and the drawing that pareto.png and page share."""
 
 import math
 from collections.abc import Sequence
@@ -21,10 +20,10 @@ from fovea.study.analysis.row import Cost, Row, score_interval
 from fovea.study.report.study_table import headline
 from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, bar_colour, drawable, figure, save
 
-MARKERS = "osD^v"  # one more each time the colours are through
-WIDTH, HEIGHT = 3.5, 2.7  # of one panel, inches
+MARKERS = "osD^v"  # the next one each time the colours are used up
+WIDTH, HEIGHT = 3.5, 2.7  # inches, of one panel
 DASHED = (0, (4, 3))
-BARS = (
+LEGEND_TITLE = (
     "bars: 95 %, of the difference to the dense images for scores that have one of their own\n"
     "the fuller a point, the surer it is on the Pareto front; grey: the front of the point estimates"
 )
@@ -33,8 +32,13 @@ Bounds = tuple[float, float, float]  # value, low, high
 
 @dataclass(frozen=True)
 class Point:
-    """x: times cheaper than dense; y: the score. text: what tells it from the others of its series, or its
-    own name. sure: how probably it is on the front."""
+    """One cell in a plot.
+
+    x: cost of dense over that of the cell.
+    y: the score.
+    text: label that distinguishes it within its series, or its own name.
+    sure: probability that it is on the front.
+    """
 
     cell: str
     x: Bounds
@@ -45,7 +49,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """joined: its cells differ in one key alone, and a line through them, each with its value, says so."""
+    """Cells drawn alike. joined: they differ in one key only and are joined by a line."""
 
     name: str
     role: Literal["dense", "steps", "method", "sibling"]
@@ -58,9 +62,12 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """One score against the cost, of the cells of one baseline; model: its name where there are several.
-    front: of the point estimates, the cheapest first. infinite: labels of cells all of whose images are the
-    dense ones."""
+    """One score against the cost, for the cells of one baseline.
+
+    model: name of the baseline's model if there are several.
+    front: Pareto front of the point estimates, cheapest first.
+    infinite: labels of cells with an infinite score, whose images all equal the dense ones.
+    """
 
     score: Score
     cost: Cost
@@ -71,7 +78,7 @@ class Panel:
 
 
 def described(rows: Sequence[Row], cost: Cost) -> list[Panel]:
-    """A panel per score that any cell has, and per baseline."""
+    """Return one panel per score and baseline, without empty ones."""
     known = [row for row in rows if _x(row, cost)]
     drawn, models = series(known), _baselines(known)
     panels = [_panel(models[m], drawn, score, m, cost) for score in headline(known) for m in models]
@@ -79,11 +86,13 @@ def described(rows: Sequence[Row], cost: Cost) -> list[Panel]:
 
 
 def series(rows: Sequence[Row]) -> list[Series]:
-    """The dense runs, step reduction of each baseline, the methods, and other models that rival them. A swept
-    key makes curves; cells written out, a cloud per method."""
+    """Group rows into the dense runs, step reduction per baseline, the methods, and sibling models.
+
+    Methods that vary the same keys form curves over the swept key; otherwise each method is a set of points.
+    """
     methods = [row for row in rows if row.cell.role == "method"]
-    alike = len({frozenset(row.cell.axes) for row in methods}) <= 1
-    named = _swept(methods) if alike else _by_series(methods)
+    same_axes = len({frozenset(row.cell.axes) for row in methods}) <= 1
+    named = _group_by_swept_key(methods) if same_axes else _by_series(methods)
     dense = tuple(row for row in rows if row.cell.role == "dense")
     found = [Series("dense", "dense", INK, "D", False, rows=dense)]
     for name, group in _by_series([row for row in rows if row.cell.role == "steps"]).items():
@@ -91,15 +100,15 @@ def series(rows: Sequence[Row]) -> list[Series]:
     for i, (name, group) in enumerate(named.items()):
         turn, colour = divmod(i, len(COLOURS))
         marker = MARKERS[turn % len(MARKERS)]
-        found.append(Series(name, "method", COLOURS[colour], marker, alike, rows=tuple(group)))
+        found.append(Series(name, "method", COLOURS[colour], marker, same_axes, rows=tuple(group)))
     siblings = _by_series([row for row in rows if row.cell.role == "sibling"])
     for i, (name, group) in enumerate(siblings.items(), len(named)):
         found.append(Series(name, "sibling", COLOURS[i % len(COLOURS)], "*", False, rows=tuple(group)))
     return found
 
 
-def _swept(methods: Sequence[Row]) -> dict[str, list[Row]]:
-    """Cells that differ only in the key with most values make one curve."""
+def _group_by_swept_key(methods: Sequence[Row]) -> dict[str, list[Row]]:
+    """Group methods into curves: cells that differ only in the key with the most values."""
     values = {
         key: {str(row.cell.axes.get(key)) for row in methods} for row in methods for key in row.cell.axes
     }
@@ -121,7 +130,7 @@ def _by_series(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _baselines(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """The model's name where several are swept, to the rows that are compared with its baseline."""
+    """Group rows by baseline, keyed by the model's name ("" if there is only one)."""
     names = {row.cell.id: row.cell.label.removesuffix("dense").strip() for row in rows}
     found: dict[str, list[Row]] = {}
     for row in rows:
@@ -133,28 +142,28 @@ def _panel(rows: Sequence[Row], drawn: Sequence[Series], score: Score, model: st
     name, sign = score.name, 1 if score.better == "higher" else -1
     places = {row.cell.id: (x, y) for row in rows if (x := _x(row, cost)) and (y := _y(row, name))}
     ranked = [row.cell.id for row in rows if not row.failure and row.cell.role != "diagnosis"]
-    able = [i for i in ranked if i in places]
-    best = on_front([1 / places[i][0][0] for i in able], [sign * places[i][1][0] for i in able])
-    ends = {i for i, there in zip(able, best, strict=True) if there}
+    ranked = [i for i in ranked if i in places]
+    best = on_front([1 / places[i][0][0] for i in ranked], [sign * places[i][1][0] for i in ranked])
+    front_ids = {i for i, is_best in zip(ranked, best, strict=True) if is_best}
 
     def point(row: Row, joined: bool) -> Point:
-        at_front = float(row.cell.id in ends)
+        at_front = float(row.cell.id in front_ids)
         sure = row.front.get(name, at_front) if cost == row.cost else at_front
-        return Point(row.cell.id, *places[row.cell.id], _text(row, joined, model), sure)
+        return Point(row.cell.id, *places[row.cell.id], _point_label(row, joined, model), sure)
 
     own = {row.cell.id for row in rows} & places.keys()
     found = [
         replace(one, points=tuple(point(row, one.joined) for row in one.rows if row.cell.id in own))
         for one in drawn
     ]
-    front = [p for one in found for p in one.points if p.cell in ends]
+    front = [p for one in found for p in one.points if p.cell in front_ids]
     infinite = [r.cell.label for r in rows if name in r.scores and math.isinf(r.scores[name].value or 0)]
     ordered = tuple(sorted(front, key=lambda p: (-p.x[0], sign * p.y[0])))
     return Panel(score, cost, model, tuple(found), ordered, tuple(infinite))
 
 
-def _text(row: Row, joined: bool, model: str) -> str:
-    """Of a curve's point its value; of another the name of its own that a cell has."""
+def _point_label(row: Row, joined: bool, model: str) -> str:
+    """Return the swept value for a point of a curve, else the cell's own name if it has one."""
     if joined:
         return str(list(row.cell.axes.values())[-1]) if row.cell.axes else ""
     own = row.cell.role == "method" and not row.cell.label.startswith(row.cell.series)
@@ -168,7 +177,7 @@ def _x(row: Row, cost: Cost) -> Bounds | None:
 
 
 def _y(row: Row, name: str) -> Bounds | None:
-    """With 95 % to either side: of the difference to dense where images are paired, else of the score."""
+    """Return a score with its 95 % interval, of the difference to dense where images are paired."""
     score = row.scores.get(name)
     if score is None or score.value is None or not math.isfinite(score.value):
         return None
@@ -177,14 +186,13 @@ def _y(row: Row, name: str) -> Bounds | None:
 
 
 def bounds(interval: Interval) -> Bounds:
-    """Where one is not known, the value."""
+    """Return value and bounds; an unknown bound becomes the value."""
     low, high = (x if math.isfinite(x) else interval.value for x in (interval.low, interval.high))
     return interval.value, low, high
 
 
 def pareto(rows: Sequence[Row], folder: Path, random_weights: bool) -> None:
-    """pareto.png and .svg: one panel per quality metric, of each baseline where there are several; speedup
-    alone where there is no metric."""
+    """Write pareto.png and .svg: one panel per score and baseline, or bars of speedup without any score."""
     timed = [row for row in rows if row.speedup is not None]
     panels = described(timed, rows[0].cost if rows else "time")
     if panels:
@@ -193,7 +201,7 @@ def pareto(rows: Sequence[Row], folder: Path, random_weights: bool) -> None:
             save(made, folder / "pareto", "png", "svg")
         return
     with figure(WIDTH + 1, 0.8 + 0.25 * len(timed), random_weights) as made:
-        _bars(made.subplots(), timed)
+        _draw_bars(made.subplots(), timed)
         save(made, folder / "pareto", "png", "svg")
 
 
@@ -203,13 +211,13 @@ def _columns(panels: Sequence[Panel]) -> int:
 
 
 def size(panels: Sequence[Panel]) -> tuple[float, float]:
-    """Inches."""
+    """Return the size of the figure in inches."""
     columns = _columns(panels)
     return WIDTH * columns + (columns == 1), HEIGHT * math.ceil(len(panels) / columns) + 0.3
 
 
 def draw(made: Figure, panels: Sequence[Panel]) -> None:
-    """The panels with their legend. In SVG a point is the group `cell-ID`, a front the group `front`."""
+    """Draw panels and a legend. In SVG, points are groups `cell-ID` and the front is the group `front`."""
     columns = _columns(panels)
     axes = list(made.subplots(math.ceil(len(panels) / columns), columns, squeeze=False).flat)
     for axis, panel in zip(axes, panels, strict=False):
@@ -219,17 +227,17 @@ def draw(made: Figure, panels: Sequence[Panel]) -> None:
     drawn = [one for panel in panels for one in panel.series if one.points]
     shown = {"step reduction" if one.role == "steps" else one.name: one for one in drawn}
     made.legend(
-        handles=[_key(name, one) for name, one in shown.items()],
+        handles=[_legend_entry(name, one) for name, one in shown.items()],
         loc="outside lower center",
         ncols=3 if columns == 1 else 6,
         fontsize=7.5,
         frameon=False,
-        title=BARS,
+        title=LEGEND_TITLE,
     )
 
 
-def _key(name: str, one: Series) -> Line2D:
-    label = drawable(name).removeprefix("_")  # which would hide it
+def _legend_entry(name: str, one: Series) -> Line2D:
+    label = drawable(name).removeprefix("_")  # matplotlib hides labels with a leading underscore
     line = DASHED if one.role == "dense" else "-"
     return Line2D([], [], color=one.colour, marker=one.marker, markersize=4, linestyle=line, label=label)
 
@@ -250,7 +258,7 @@ def _draw_panel(axis: Axes, panel: Panel) -> None:
 
 
 def _draw_front(axis: Axes, front: Sequence[Point]) -> None:
-    """A staircase: what is better than the cell on it is dearer."""
+    """Draw the front as a staircase."""
     path = [(p.x[0], p.y[0]) for p in front[:1]]
     for p, q in pairwise(front):
         path += [(p.x[0], q.y[0]), (q.x[0], q.y[0])]
@@ -260,7 +268,7 @@ def _draw_front(axis: Axes, front: Sequence[Point]) -> None:
 
 
 def _draw_series(axis: Axes, one: Series, score: Score) -> None:
-    """Its points in the order of the sweep, each with its intervals and what tells it apart."""
+    """Draw points with error bars and labels, joined in the order of the sweep."""
     for p in one.points:
         bars = [[[v - low], [high - v]] for v, low, high in (p.y, p.x)]
         axis.errorbar(p.x[0], p.y[0], *bars, fmt="none", ecolor=one.colour, elinewidth=0.7, alpha=0.6)
@@ -273,11 +281,11 @@ def _draw_series(axis: Axes, one: Series, score: Score) -> None:
         axis.plot(p.x[0], p.y[0], **look, markerfacecolor="white")
         (mark,) = axis.plot(p.x[0], p.y[0], **look, markerfacecolor=to_rgba(one.colour, p.sure))
         mark.set_gid(f"cell-{p.cell}")
-        _name(axis, one, p, score)
+        _label_point(axis, one, p, score)
 
 
-def _name(axis: Axes, one: Series, point: Point, score: Score) -> None:
-    """On the better side of a method's points, and the worse one of step reduction's."""
+def _label_point(axis: Axes, one: Series, point: Point, score: Score) -> None:
+    """Label a point: on the better side for methods, on the worse side for step reduction."""
     at, worse = (point.x[0], point.y[0]), one.role == "steps"
     if not one.joined:
         axis.annotate(drawable(point.text), at, (4, 3), textcoords="offset points", color=one.colour, size=6)
@@ -290,8 +298,8 @@ def _name(axis: Axes, one: Series, point: Point, score: Score) -> None:
     text.set_path_effects([withStroke(linewidth=1.6, foreground="white")])
 
 
-def _bars(axis: Axes, rows: Sequence[Row]) -> None:
-    """Without quality there is only speed: one bar per cell, the ratio of FLOPs as a tick on it."""
+def _draw_bars(axis: Axes, rows: Sequence[Row]) -> None:
+    """Draw one bar of speedup per cell, with the FLOPs ratio as a tick."""
     for i, row in enumerate(rows):
         colour = bar_colour(row.cell.role)
         value, low, high = bounds(row.speedup) if row.speedup else (0.0, 0.0, 0.0)

@@ -1,4 +1,4 @@
-"""Published results beside what was measured: a table of their own, and a figure. They enter nothing else."""
+"""A paper's published results next to the measured ones, as a table and a figure used nowhere else."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,8 +17,8 @@ from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, WARNING, figure
 from fovea.study.report.style import save as save_figure
 from fovea.study.report.table import Column, Entry, Table, bounded, visible
 
-Source = tuple[Column, Callable[[str], Entry]]  # a column, and what a row of this label has in it
-HOLLOW: dict[str, Any] = {
+Source = tuple[Column, Callable[[str], Entry]]  # a column, and its entry for a row label
+PUBLISHED_MARKER: dict[str, Any] = {
     "marker": "D",
     "linestyle": "",
     "markerfacecolor": "none",
@@ -28,13 +28,13 @@ HOLLOW: dict[str, Any] = {
 
 
 def results(plan: Plan, rows: Sequence[Row]) -> Results | None:
-    """None where the study re-runs no paper's table."""
+    """Return the comparison with a paper's table, or None if the study reproduces none."""
     node = plan.config.get("paper")
     return published(node, plan.config["scale"], rows) if node else None
 
 
 def save(plan: Plan, found: Results, folder: Path) -> Table:
-    """published.md, .csv, .tex and .parquet, and published.png and .svg where anything was measured."""
+    """Write published.md, .csv, .tex and .parquet, and published.png and .svg if anything was measured."""
     table = published_table(plan, found)
     formats.save(table, folder / "published")
     comparison(plan, found, folder)
@@ -42,7 +42,10 @@ def save(plan: Plan, found: Results, folder: Path) -> Table:
 
 
 def published_table(plan: Plan, found: Results) -> Table:
-    """Three columns for each of the paper's that anything stands beside; one for the others."""
+    """Return a table with published, measured and difference for each column of the paper.
+
+    Columns without any measured value show the published one only.
+    """
     label = Column("cell", "cell", left=True)
     sources: list[Source] = [(label, lambda row: Entry(row, mark=" ‡" if row in found.notes else ""))]
     for name in found.paper.columns:
@@ -53,7 +56,7 @@ def published_table(plan: Plan, found: Results) -> Table:
 
 
 def _sources(found: Results, name: str) -> Iterable[Source]:
-    met = _met(found, name)
+    met = _is_measured(found, name)
 
     def of(row: str) -> Value | None:
         return found.rows[row].get(name)
@@ -71,24 +74,24 @@ def _sources(found: Results, name: str) -> Iterable[Source]:
 
 
 def _published(value: Value | None) -> Entry:
-    """In the paper's own digits."""
+    """Show the published value with the paper's digits."""
     return Entry() if value is None else Entry(value.published, value.low, value.high, text=value.text)
 
 
 def _difference(value: Value | None, column: Column) -> Entry:
-    """With whether it is more than rounding and chance; to the places of what was measured."""
+    """Show the difference with the decimals of the measured value, and whether the two agree (in, out)."""
     if value is None or value.difference is None or value.measured is None:
         return Entry()
     within = {True: " in", False: " out", None: ""}[value.inside]
     return Entry(value.difference, text=f"{column.number(value.difference, value.measured.value)}{within}")
 
 
-def _met(found: Results, name: str) -> bool:
+def _is_measured(found: Results, name: str) -> bool:
     return any(name in values and values[name].measured for values in found.rows.values())
 
 
 def notes(plan: Plan, found: Results) -> list[str]:
-    """Whose the values are, what in and out mean, what the paper did, and how this run differs."""
+    """Return notes on the source of the values, the meaning of in and out, and differences in protocol."""
     models = dict.fromkeys(Path(str(cell.model["path"])).name for cell in plan.cells)
     out = [
         f"Published: {found.paper.source}. These are their authors' own, from other machines: they enter no "
@@ -107,28 +110,30 @@ def notes(plan: Plan, found: Results) -> list[str]:
             "interval, where that is of 95 % or more (of times: from six repetitions on). Δ: measured less "
             "published."
         )
-    out += [f"{name}: {why}." for name, why in _missing(found).items()]
+    out += [f"{name}: {why}." for name, why in _unmeasured_columns(found).items()]
     out += [f"‡ {label}: {note}." for label, note in found.notes.items()]
     return [
         visible(text) for text in (*out, *(f"{f}." for f in (*found.paper.remarks, *found.paper.protocol)))
     ]
 
 
-def _missing(found: Results) -> dict[str, str]:
-    """Columns beside which nothing stands, and why."""
+def _unmeasured_columns(found: Results) -> dict[str, str]:
+    """Return the columns without any measured value, and the most frequent reason for each."""
     missing: dict[str, str] = {}
     for name in found.paper.columns:
         whys = [values[name].why for values in found.rows.values() if name in values]
-        if whys and not _met(found, name):
+        if whys and not _is_measured(found, name):
             known = [why for why in whys if why]
-            own = [why for why in known if why != NO_CELL and why not in found.notes.values()]
-            missing[name] = max(own or known, key=known.count)
+            of_column = [why for why in known if why != NO_CELL and why not in found.notes.values()]
+            missing[name] = max(of_column or known, key=known.count)
     return missing
 
 
 def comparison(plan: Plan, found: Results, folder: Path) -> None:
-    """published.png and .svg: a panel per column, what was measured with its interval, what is published
-    hollow; nothing where nothing was measured."""
+    """Write published.png and .svg with a panel per column: measured values with intervals, published hollow.
+
+    Without measured values, files of an earlier report are removed.
+    """
     panels = _panels(found)
     if not panels:
         remove(folder / "published", ".png", ".svg")
@@ -140,11 +145,11 @@ def comparison(plan: Plan, found: Results, folder: Path) -> None:
             _panel(axis, name, rows, values)
         axes[0].set_yticks(range(len(rows)), rows, size=7.5)
         axes[0].invert_yaxis()
-        measured = {"color": COLOURS[0], "marker": "o", "markersize": 4}
+        measured_marker = {"color": COLOURS[0], "marker": "o", "markersize": 4}
         made.legend(
             handles=[
-                Line2D([], [], label="measured, with its interval", **measured),
-                Line2D([], [], label="published", **HOLLOW),
+                Line2D([], [], label="measured, with its interval", **measured_marker),
+                Line2D([], [], label="published", **PUBLISHED_MARKER),
             ],
             loc="outside lower center",
             ncols=2,
@@ -158,12 +163,12 @@ def comparison(plan: Plan, found: Results, folder: Path) -> None:
 
 
 def _panels(found: Results) -> dict[str, Mapping[str, Value]]:
-    """Column to the values by row that something stands beside."""
-    every = {
+    """Return the measured values by column and row."""
+    panels = {
         name: {r: v[name] for r, v in found.rows.items() if name in v and v[name].measured is not None}
         for name in found.paper.columns
     }
-    return {name: values for name, values in every.items() if values}
+    return {name: values for name, values in panels.items() if values}
 
 
 def _panel(axis: Axes, name: str, rows: list[str], values: Mapping[str, Value]) -> None:
@@ -173,7 +178,7 @@ def _panel(axis: Axes, name: str, rows: list[str], values: Mapping[str, Value]) 
             continue
         axis.plot([m.low, m.high], [y, y], color=COLOURS[0], lw=1.4, solid_capstyle="butt")
         axis.plot(m.value, y, "o", color=COLOURS[0], ms=4)
-        axis.plot(value.published, y, **HOLLOW)
+        axis.plot(value.published, y, **PUBLISHED_MARKER)
     axis.set_title(name, size=8.5, color=INK)
     axis.grid(axis="y", color=FAINT, lw=0.5)
     axis.set_axisbelow(True)

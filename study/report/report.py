@@ -1,4 +1,4 @@
-"""From a store to what a reader gets: tables, plots, maps, contact sheet, page, provenance."""
+"""Write all outputs of a study: tables, plots, maps, contact sheet, page and provenance."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,12 +23,15 @@ from fovea.study.report.trajectories import table as trace_table
 from fovea.study.store import Store
 from fovea.study.stored import brief
 
+# what the provenance hash in the summary covers
 STUDY = ("commit", "dirty", "packages", "config", "cells", "seeds", "prompts", "random_weights")
 
 
 def report(plan: Plan, store: Store, origin: dict[str, Any]) -> tuple[list[Table], dict[str, Any]]:
-    """Writes every output into the study's folder, its provenance among them. Gives the tables, those of the
-    study, of its pairs and of a paper's results beside it, and the summary that run.py prints last."""
+    """Write every output, including the provenance, to the study's folder.
+
+    Return the tables (the study, its pairs, a paper's results) and the summary that run.py prints last.
+    """
     found, folder = rows(plan, store), store.folder
     table, samples = study_table(found, plan.random_weights), per_sample(plan, store, found)
     formats.save(table, folder / "table")
@@ -37,22 +40,24 @@ def report(plan: Plan, store: Store, origin: dict[str, Any]) -> tuple[list[Table
     scores = {name: score.facts.plain() for row in found for name, score in row.scores.items()}
     keys, noise = (samples[name].to_pylist() for name in ("key", "noise"))
     origin = origin | {"noise": dict(zip(keys, noise, strict=True)), "scores": scores}
-    write_json(folder / "provenance.json", origin)  # with the table all that is read again
-    results = published.results(plan, found)
-    beside = published.save(plan, results, folder) if results else None
+    write_json(folder / "provenance.json", origin)  # with table.parquet, all that later commands read
+    paper_results = published.results(plan, found)
+    paper_table = published.save(plan, paper_results, folder) if paper_results else None
     pairs = contrast_table(of_rows(found, plan.settings.versus), plan.random_weights)
     formats.replace_all(pairs, folder / "contrasts")
     pareto(found, folder, plan.random_weights)
     draw_maps(plan, store, folder)
     sheet(plan, store, folder)
-    page(plan, store, found, table, origin, beside, pairs)
-    tables = [table, *([in_short(pairs)] if pairs else []), *([beside] if beside else [])]
+    page(plan, store, found, table, origin, paper_table, pairs)
+    tables = [table, *([in_short(pairs)] if pairs else []), *([paper_table] if paper_table else [])]
     return tables, summary(plan, found, table, folder, origin)
 
 
 def draw_maps(plan: Plan, store: Store, folder: Path) -> None:
-    """focus, scores, departure, regions (.png and .svg) and traces.parquet. What an earlier
-    report left and this one has not is taken away."""
+    """Write focus, scores, departure and regions (.png and .svg) and traces.parquet.
+
+    Files of an earlier report that this one does not write are removed.
+    """
     found, traces = maps(plan, store), traced(plan, store)
     written = {
         "focus.png": focus(plan, store, found, folder),
@@ -63,21 +68,21 @@ def draw_maps(plan: Plan, store: Store, folder: Path) -> None:
     }
     if traces:
         write(folder / "traces.parquet", trace_table(traces, plan.random_weights))
-    for name in (name for name, there in written.items() if not there):
-        remove(folder / name, Path(name).suffix, ".svg")
+    for name, is_written in written.items():
+        if not is_written:
+            remove(folder / name, Path(name).suffix, ".svg")
 
 
 def summary(
     plan: Plan, found: Sequence[Row], table: Table, folder: Path, origin: dict[str, Any]
 ) -> dict[str, Any]:
-    """One JSON object: where the study is, how it went, the table in brief."""
-    lines = zip(table.records(), found, strict=True)
+    """Return the study's folder, counts of finished and failed cells, and a brief table, as JSON data."""
     return {
         "study": str(folder),
         "cells": len(found),
         "done": sum(row.n == row.planned for row in found),
         "failed": sum(row.failure is not None for row in found),
         "random_weights": plan.random_weights,
-        "rows": [brief(record, row.scores) for record, row in lines],
+        "rows": [brief(line, row.scores) for line, row in zip(table.records(), found, strict=True)],
         "provenance": digest({key: origin[key] for key in STUDY}),
     }

@@ -1,5 +1,4 @@
-"""One look for every figure: the colours of Okabe and Ito, thin grey axes, labels at the data; rows of
-images, and lines that are named at their ends."""
+"""Shared style of all figures: Okabe and Ito's colours, thin grey axes, rows of images, labelled lines."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from fovea.study.picture import pixels
 from fovea.study.store import Store
 
 Kind = Literal["png", "svg"]
-DPI = 200  # of PNG
+DPI = 200  # of PNG files
 INK, MUTED, FAINT = "#222222", "#767676", "#d9d9d9"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 WARNING = "#B00020"
@@ -36,7 +35,7 @@ LOOK: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.titlesize": 9,
     "axes.titlelocation": "left",
-    "axes.titley": 1.0,  # above the axes, where ticks are never: not looked for anew at each drawing
+    "axes.titley": 1.0,  # a fixed place saves matplotlib the search for one at each drawing
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "xtick.labelcolor": INK,
@@ -49,16 +48,16 @@ LOOK: dict[Any, Any] = {
     "savefig.facecolor": "white",
     "svg.fonttype": "none",
     "svg.hashsalt": "fovea",
-    "text.parse_math": False,  # a $ is a $
+    "text.parse_math": False,  # labels may contain $
 }
-TITLE: dict[str, Any] = {"x": 0.01, "ha": "left", "size": 9, "color": INK}  # of a part of a figure
-SIZE = 7.5  # points, of the names at lines' ends
-LONGEST = 40  # characters of such a name
+TITLE: dict[str, Any] = {"x": 0.01, "ha": "left", "size": 9, "color": INK}  # of a subfigure
+NAME_SIZE = 7.5  # font size of line labels, in points
+MAX_NAME = 40  # characters of a line label
 
 
 @contextmanager
 def figure(width: float, height: float, random_weights: bool = False) -> Iterator[Figure]:
-    """A figure in inches, free of pyplot's global state."""
+    """Create a figure without pyplot's global state. width, height: in inches."""
     with mpl.rc_context(LOOK):
         made = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
         if random_weights:
@@ -67,21 +66,21 @@ def figure(width: float, height: float, random_weights: bool = False) -> Iterato
 
 
 def save(figure: Figure, path: Path, *kinds: Kind) -> None:
-    """path without its ending, once per kind."""
+    """Write the figure once per kind. path: without suffix."""
     lay_out(figure)
     for kind in kinds:
-        write(path.with_suffix(f".{kind}"), drawn(figure, kind))
+        write(path.with_suffix(f".{kind}"), rendered(figure, kind))
 
 
 def lay_out(figure: Figure) -> None:
-    """Gives each part its place, once: `Figure.savefig` would do so twice a file."""
+    """Run the layout engine once; `Figure.savefig` would run it twice per file."""
     if engine := figure.get_layout_engine():
         engine.execute(figure)
         figure.set_layout_engine("none")
 
 
-def drawn(figure: Figure, kind: Kind) -> bytes:
-    """A figure that is laid out, as a file. No dates inside: the same study gives the same file."""
+def rendered(figure: Figure, kind: Kind) -> bytes:
+    """Render a laid-out figure to a file's bytes, without dates so that equal studies give equal files."""
     stream = BytesIO()
     if kind == "svg":
         FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None})
@@ -93,56 +92,56 @@ def drawn(figure: Figure, kind: Kind) -> bytes:
 
 
 def bar_colour(role: str) -> str:
-    """Of a cell in a plot of costs alone, by its role."""
+    """Return the colour of a cell of this role in a plot of costs only."""
     return {"dense": INK, "steps": MUTED}.get(role, COLOURS[0])
 
 
 def drawable(text: str) -> str:
-    """Text as the figures' font can draw it."""
+    """Replace characters that the figures' font cannot draw."""
     return "".join(c if c.isprintable() and ord(c) < 0x2E80 else "▯" for c in text)
 
 
 def picture(axis: Axes, store: Store, cell: str, key: str) -> None:
-    """The image, where there is one."""
+    """Show an image of the store, if there is one."""
     axis.set_axis_off()
     if path := store.finished(cell, key):
         axis.imshow(pixels(path))
 
 
-def over(axis: Axes, text: str, size: float = 7) -> None:
-    axis.set_title(text, size=size, loc="center", color=MUTED, pad=2)
+def small_title(axis: Axes, text: str) -> None:
+    axis.set_title(text, size=7, loc="center", color=MUTED, pad=2)
 
 
 def row_name(axis: Axes, label: str) -> None:
-    """The name of a row of images, left of its first."""
+    """Write the name of a row of images to the left of its first one."""
     place = {"xy": (-0.1, 0.5), "xycoords": "axes fraction", "ha": "right", "va": "center"}
-    axis.annotate(folded(label), size=8, color=INK, **place)
+    axis.annotate(wrapped(label), size=8, color=INK, **place)
 
 
-def folded(label: str) -> str:
-    """In lines that fit over an image."""
+def wrapped(label: str) -> str:
+    """Wrap a label to the width of an image."""
     return fill(drawable(label), 15, break_long_words=False)
 
 
 def spread(steps: np.ndarray, most: int) -> list[int]:
-    """At most so many of the steps, evenly spaced, first and last among them."""
+    """Return at most `most` of the steps, evenly spaced, including the first and the last."""
     return [int(steps[round(i)]) for i in np.linspace(0, len(steps) - 1, min(len(steps), most))]
 
 
 def enlarged(values: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Of tokens (rows, columns), as an image of the shape (h, w, ...)."""
+    """Upsample token values (rows, columns) to an image of shape (h, w, ...)."""
     return np.kron(values, np.ones((shape[0] // values.shape[0], shape[1] // values.shape[1])))
 
 
 def faded(image: np.ndarray, ran: np.ndarray) -> np.ndarray:
-    """The image (h, w, 3) where tokens (rows, columns) ran; pale grey where they did not."""
+    """Keep the image (h, w, 3) where tokens ran (rows, columns; 0 to 1), and fade it to grey elsewhere."""
     on = enlarged(ran, image.shape)[..., None]  # (h, w, 1)
     pale = 0.86 + 0.12 * image.mean(-1, keepdims=True)
     return on * image + (1 - on) * pale
 
 
-def by_sigma(axis: Axes) -> None:
-    """The noise level across, from noise to image."""
+def set_sigma_axis(axis: Axes) -> None:
+    """Set up the x axis for the noise level, from noise to image."""
     axis.set_xlim(1.02, -0.01)
     axis.set_xlabel("noise level σ that the step starts from: 1 is noise, 0 the image")
     axis.grid(color=FAINT, linewidth=0.4)
@@ -150,6 +149,8 @@ def by_sigma(axis: Axes) -> None:
 
 
 class End(NamedTuple):
+    """The labelled end of a line, in data coordinates."""
+
     x: float
     y: float
     text: str
@@ -157,39 +158,43 @@ class End(NamedTuple):
 
 
 def name_ends(axis: Axes, ends: Sequence[End], height: float) -> None:
-    """Names to the right of the axis, each joined to its line's end, none over another. The limits must be
-    set. height: of the axis, in inches."""
+    """Label line ends to the right of the axis, without overlap and connected to the lines.
+
+    The axis limits must be set. height: of the axis, in inches.
+    """
     place = axis.transScale + axis.transLimits
     at = [float(place.transform((end.x, end.y))[1]) for end in ends]
-    gap = 1.25 * SIZE / 72 / height
+    gap = 1.25 * NAME_SIZE / 72 / height
     for end, y in zip(ends, spaced(at, gap), strict=True):
         axis.annotate(
-            drawable(shorten(end.text, LONGEST, placeholder=" …")),
+            drawable(shorten(end.text, MAX_NAME, placeholder=" …")),
             (end.x, end.y),
             (1.025, y),
             textcoords="axes fraction",
             annotation_clip=False,
             color=end.colour,
-            size=SIZE,
+            size=NAME_SIZE,
             va="center",
             arrowprops={"arrowstyle": "-", "color": end.colour, "linewidth": 0.4, "alpha": 0.6, "shrinkA": 1},
         )
 
 
 def spaced(at: Sequence[float], gap: float) -> list[float]:
-    """The places, moved as little as keeps them in order and `gap` apart: those too close spread evenly about
-    their mean."""
+    """Move positions so that they stay in order and at least `gap` apart.
+
+    Positions that are too close are spread evenly about their mean.
+    """
     order = np.argsort(at, kind="stable")
-    merged: list[tuple[float, list[int]]] = []  # centre, members
+    clusters: list[tuple[float, list[int]]] = []  # centre, indices
     for i in order.tolist():
         centre, members = at[i], [i]
-        while merged and centre - merged[-1][0] < gap * (len(members) + len(merged[-1][1])) / 2:
-            before, others = merged.pop()
+        while clusters and centre - clusters[-1][0] < gap * (len(members) + len(clusters[-1][1])) / 2:
+            before, others = clusters.pop()
             centre = (before * len(others) + centre * len(members)) / (len(others) + len(members))
             members = others + members
-        merged.append((centre, members))
+        clusters.append((centre, members))
     found = [0.0] * len(at)
-    for centre, members in merged:
+    for centre, members in clusters:
         for j, i in enumerate(members):
             found[i] = centre + (j - (len(members) - 1) / 2) * gap
     return found

@@ -1,4 +1,4 @@
-"""Tables on the terminal: the same look for every command, wide or narrow, in whatever encoding."""
+"""Print tables and text on the terminal, for any width and encoding."""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,19 +11,21 @@ from rich.text import Text
 from fovea.study.report.table import Entry, Table
 from fovea.study.streams import plain, printable
 
-WIDE = 150  # columns that a study's whole table needs
-STYLES = {"steps": "dim", "diagnosis": "dim"}  # by the role of a row's cell
+WIDE = 150  # terminal columns that the full table of a study needs
+STYLES = {"steps": "dim", "diagnosis": "dim"}  # role of a cell -> rich style of its row
 Lines = Sequence[Sequence[str]]
 
 
 def terminal(width: int = 200) -> Console:
-    """Standard output. width: columns where it is no terminal."""
+    """Return a console on standard output. width: columns if standard output is not a terminal."""
     return Console(file=sys.stdout, width=None if sys.stdout and sys.stdout.isatty() else width)
 
 
 def print_table(table: Table, console: Console) -> None:
-    """A table, its title over it and the notes below. On a narrow terminal brief, with the names of the rows
-    in lines of their own if nothing else fits."""
+    """Print a table with its title and notes.
+
+    A narrow terminal gets the brief table; if even that is too wide, row names go on separate lines.
+    """
     styles, brief = [_style(row) for row in table.rows], console.width < WIDE
     lines = table.lines(brief)
     if table.title:
@@ -42,8 +44,8 @@ def _style(row: Mapping[str, Entry]) -> str:
     return STYLES.get(row["role"].value, "") if "role" in row else ""
 
 
-def _broken(name: str) -> str:
-    """A heading in two lines: at its bracket, or else at its first space that a word follows."""
+def _split_heading(name: str) -> str:
+    """Split a heading into two lines at its bracket, or else at its first space if a word follows."""
     head, bracket, rest = name.partition("[")
     if bracket:
         return f"{head.rstrip()}\n[{rest}"
@@ -58,8 +60,13 @@ def print_lines(
     styles: Sequence[str] = (),
     whole: int = 1,
 ) -> None:
-    """lines: the header and the body. left: how many columns stand on the left; the others are numbers.
-    styles: of the body's lines. whole: so many columns are never broken."""
+    """Print aligned columns.
+
+    lines: the header, then the body.
+    left: number of left-aligned columns; the rest is right-aligned.
+    styles: rich style of each body line.
+    whole: number of leading columns that are never wrapped.
+    """
     head, *body = lines
     grid = Grid(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for i, name in enumerate(head):
@@ -71,16 +78,16 @@ def print_lines(
 
 
 def _text(text: str, console: Console) -> Text:
-    """Markup in it is text. As it will be printed, so that columns are as wide as that."""
+    """Return text without rich markup, already in the console's encoding so that widths are right."""
     return Text(printable(plain(text), console.encoding))
 
 
 def _print_rows(lines: Lines, console: Console, styles: Sequence[str]) -> None:
-    """Each row under its name, which may be longer than a column."""
+    """Print each row below its name, which may be longer than a column."""
     head, *body = lines
-    parts = [_broken(name).split("\n") for name in head[1:]]
-    tall = max(map(len, parts))
-    heads = zip(*([""] * (tall - len(part)) + part for part in parts), strict=True)
+    parts = [_split_heading(name).split("\n") for name in head[1:]]
+    height = max(map(len, parts))
+    heads = zip(*([""] * (height - len(part)) + part for part in parts), strict=True)
     texts = [[printable(text, console.encoding) for text in row] for row in (*heads, *(r[1:] for r in body))]
     widths = _widths(texts)
 
@@ -88,9 +95,9 @@ def _print_rows(lines: Lines, console: Console, styles: Sequence[str]) -> None:
         padded = (" " * (width - cell_len(text)) + text for text, width in zip(row, widths, strict=True))
         return "  ".join(["", *padded])
 
-    shown = list(map(aligned, texts))
-    print_text("\n".join(shown[:tall]), console, "bold")
-    for row, text, style in zip(body, shown[tall:], styles, strict=True):
+    aligned_lines = list(map(aligned, texts))
+    print_text("\n".join(aligned_lines[:height]), console, "bold")
+    for row, text, style in zip(body, aligned_lines[height:], styles, strict=True):
         print_text(f"{row[0]}\n{text}", console, style)
 
 
@@ -99,5 +106,5 @@ def _widths(lines: Iterable[Sequence[str]]) -> list[int]:
 
 
 def print_text(text: str, console: Console, style: str = "") -> None:
-    """One paragraph, as it is: markup in it is text."""
+    """Print one paragraph literally, without interpreting rich markup."""
     console.print(_text(text, console), style=style, highlight=False, soft_wrap=True)

@@ -1,6 +1,8 @@
-"""Trajectories as they were traced: all of them as rows (traces.parquet), and which cells a figure draws;
-when and where a method departs from the dense one (departure.png); the score maps of the dense run, and how
-well each step's ranking foretells the next one's (scores.png)."""
+"""Traced trajectories as rows and figures.
+
+traces.parquet holds all traces. departure.png shows when and where methods depart from the dense trajectory;
+scores.png shows the score maps of the dense run and how well each step's ranking predicts the next one's.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,24 +26,24 @@ from fovea.study.report.style import (
     MUTED,
     TITLE,
     End,
-    by_sigma,
     figure,
     name_ends,
-    over,
     picture,
     row_name,
     save,
+    set_sigma_axis,
+    small_title,
     spread,
 )
 from fovea.study.run.trace import Trace, read
 from fovea.study.store import Store
 
-SHOWN = 8  # cells in a figure, at most
+MAX_CELLS = 8  # cells per figure, at most
 DASHES = ("-", (0, (4, 2)), (0, (1, 1)))
-WIDTH, LINES, NAMES = 9.5, 3.0, 1.2  # inches: of the figures; height of the axes; cells' names
-CLOSE, STEPS = 4, 8  # cells and steps whose error is drawn over the image
-PROMPTS, MAPS = 2, 9  # images and steps of the score maps
-SMALLEST = 1e-3  # errors drawn at least: what is kept of them is float16
+WIDTH, LINES, NAMES = 9.5, 3.0, 1.2  # inches: width of figures, height of line plots, width of cell names
+MAX_MAP_CELLS, STEPS = 4, 8  # cells and steps of the error maps, at most
+PROMPTS, MAPS = 2, 9  # images and steps of the score maps, at most
+SMALLEST = 1e-3  # smaller errors are drawn at this value, as traces are stored in float16
 WHEN = """\
 When it departs from the dense trajectory: the image that a step points to, less the dense one at the same σ;
 root mean square over that of the dense latent, mean over tokens and {} images"""
@@ -54,7 +56,7 @@ range for dense. Tokens left out keep velocity and score: only the dense line sh
 
 @dataclass(frozen=True)
 class Traced:
-    """A cell with its traces by key: all of the same steps."""
+    """A cell with its traces by sample key, all over the same steps."""
 
     cell: Cell
     traces: dict[str, Trace]
@@ -64,19 +66,23 @@ class Traced:
         return next(iter(self.traces.values())).sigma
 
     def continuity(self) -> np.ndarray:
-        """(images, steps): see `Trace.continuity`."""
+        """Return `Trace.continuity` of each image, (images, steps)."""
         return np.array([trace.continuity() for trace in self.traces.values()])
 
     def departure(self) -> np.ndarray:
-        """(images, steps + 1): the error averaged over the tokens, that of the finished image last. Images
-        whose dense baseline could not be run are left out."""
-        both = ((t.error, t.end) for t in self.traces.values())
-        found = [[*error.mean(1), end.mean()] for error, end in both if error is not None and end is not None]
+        """Return the error averaged over tokens, (images, steps + 1), with the finished image last.
+
+        Images whose dense baseline could not be run are left out.
+        """
+        pairs = ((t.error, t.end) for t in self.traces.values())
+        found = [
+            [*error.mean(1), end.mean()] for error, end in pairs if error is not None and end is not None
+        ]
         return np.array(found).reshape(len(found), len(self.sigma) + 1)
 
 
 def traced(plan: Plan, store: Store) -> list[Traced]:
-    """The cells that have traces, in the order of the table; their images in that of the plan."""
+    """Return the cells with traces, in the plan's order of cells and images."""
     keys, found = [s.key for s in plan.samples], []
     for cell in plan.cells:
         traces = read(store, cell.id)
@@ -86,26 +92,29 @@ def traced(plan: Plan, store: Store) -> list[Traced]:
     return found
 
 
-def chosen(cells: Sequence[Cell], store: Store, most: int = SHOWN) -> list[Cell]:
-    """All of up to so many. Of more, each method in turn: of its series, then of their settings, those
-    nearest to half the dense FLOPs. In the order of the table."""
+def chosen(cells: Sequence[Cell], store: Store, most: int = MAX_CELLS) -> list[Cell]:
+    """Select at most `most` cells for a figure, in the order of the table.
+
+    Methods take turns, then the series of a method, then its settings, those nearest to half the dense FLOPs
+    first.
+    """
     if len(cells) <= most:
         return list(cells)
-    kinds: dict[str, dict[str, list[Cell]]] = {}
-    for cell in sorted(cells, key=lambda cell: _far(cell, store)):
-        kinds.setdefault(cell.method["_target_"], {}).setdefault(cell.series, []).append(cell)
-    turns = [in_turn(series.values()) for series in kinds.values()]
-    first = {cell.id for cell in in_turn(turns)[:most]}
+    methods: dict[str, dict[str, list[Cell]]] = {}
+    for cell in sorted(cells, key=lambda cell: _cost_distance(cell, store)):
+        methods.setdefault(cell.method["_target_"], {}).setdefault(cell.series, []).append(cell)
+    turns = [interleaved(series.values()) for series in methods.values()]
+    first = {cell.id for cell in interleaved(turns)[:most]}
     return [cell for cell in cells if cell.id in first]
 
 
-def in_turn(lists: Any) -> list[Any]:
-    """The first of each, the second of each, ..."""
+def interleaved(lists: Any) -> list[Any]:
+    """Interleave lists: the first of each, the second of each, ..."""
     return [one for turn in zip_longest(*lists) for one in turn if one is not None]
 
 
-def _far(cell: Cell, store: Store) -> float:
-    """How far a cell's FLOPs are from half the dense ones."""
+def _cost_distance(cell: Cell, store: Store) -> float:
+    """Return how far a cell's FLOPs are from half of the dense ones, as a log ratio."""
     own, dense = (_flops(store, i) for i in (cell.id, cell.dense))
     return abs(log(dense / own / 2)) if own and dense else inf
 
@@ -115,16 +124,19 @@ def _flops(store: Store, cell: str) -> float:
     return known.counted / known.images if known else 0.0
 
 
-def choice(shown: Sequence[Any], of: Sequence[Any]) -> str:
-    """What a figure says of the cells it draws; nothing where it draws all."""
+def selection_note(shown: Sequence[Any], of: Sequence[Any]) -> str:
+    """Return a line for a figure's title on which cells it shows; empty if it shows all."""
     if len(shown) == len(of):
         return ""
     return f"\n{len(shown)} of {len(of)} cells: of each method in turn those nearest to half the dense FLOPs"
 
 
 def look(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
-    """Cell id to a line's colour and dashes: each series has its own, step reduction is grey; settings of one
-    series pale from its first to its last."""
+    """Return line styles by cell id.
+
+    Each series has its own colour and dashes, step reduction is grey. The settings of a series fade from the
+    first to the last.
+    """
     series = list(dict.fromkeys(cell.series for cell in cells if cell.role == "method"))
     found = {}
     for cell in cells:
@@ -139,9 +151,10 @@ def look(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
 
 
 def records(cells: Sequence[Traced], random_weights: bool) -> list[dict[str, Any]]:
-    """One row per cell, image and step; the finished image closes each, at sigma 0.
+    """Return one row per cell, image and step; the finished image comes last, at sigma 0.
 
-    error_mean, error_p95: over the tokens, see `Trace.error`. tokens: share of the model that they had.
+    error_mean, error_p95: over tokens, see `Trace.error`.
+    tokens: mean share of the model that the tokens had.
     rank_correlation: of the scores with those of the step before.
     """
     found = []
@@ -167,61 +180,58 @@ def _error(of_tokens: np.ndarray | None) -> dict[str, float]:
 
 
 def table(cells: Sequence[Traced], random_weights: bool) -> bytes:
-    """traces.parquet."""
+    """Return the contents of traces.parquet."""
     return pd.DataFrame(records(cells, random_weights)).to_parquet(index=False)
 
 
 def departure(plan: Plan, store: Store, traces: Sequence[Traced], folder: Path) -> bool:
-    """departure.png and .svg. False, and nothing written, where no method departs from a known trajectory."""
-    every = [one for one in traces if one.cell.role != "dense" and one.departure().any()]
-    cells = chosen([one.cell for one in every], store)
-    shown = [one for one in every if one.cell in cells]
+    """Write departure.png and .svg. Return False, without writing, if no departure is known."""
+    candidates = [one for one in traces if one.cell.role != "dense" and one.departure().any()]
+    cells = chosen([one.cell for one in candidates], store)
+    shown = [one for one in candidates if one.cell in cells]
     if not shown:
         return False
     key = next(iter(shown[0].traces))
-    close = [one for one in shown if one.cell in chosen(cells, store, CLOSE) and key in one.traces]
+    mapped = [one for one in shown if one.cell in chosen(cells, store, MAX_MAP_CELLS) and key in one.traces]
     rows, columns = shown[0].traces[key].grid
-    below = ((WIDTH - NAMES - 0.6) / (STEPS + 1) * rows / columns + 0.13) * len(close) + 0.45
+    below = ((WIDTH - NAMES - 0.6) / (STEPS + 1) * rows / columns + 0.13) * len(mapped) + 0.45
     with figure(WIDTH, LINES + 0.75 + below, plan.random_weights) as made:
         top, bottom = made.subfigures(2, 1, squeeze=False, height_ratios=[LINES + 0.75, below]).flat
         images = max(len(one.traces) for one in shown)
-        top.suptitle(WHEN.format(images) + choice(shown, every), **TITLE)
-        _departures(top, shown)
+        top.suptitle(WHEN.format(images) + selection_note(shown, candidates), **TITLE)
+        _draw_departures(top, shown)
         bottom.suptitle(WHERE, **TITLE)
-        _where(bottom, store, close, key)
+        _draw_error_maps(bottom, store, mapped, key)
         save(made, folder / "departure", "png", "svg")
     return True
 
 
 class Plain(LogFormatter):
-    """Labels where matplotlib would have them on a log axis, in digits: its own are mathematics, which the
-    figures' text is not read as."""
+    """Labels of a log axis in plain digits; matplotlib's own need math text, which the style disables."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         return f"{x:g}" if super().__call__(x, pos) else ""
 
 
-def _departures(panel: SubFigure, shown: Sequence[Traced]) -> None:
+def _draw_departures(panel: SubFigure, shown: Sequence[Traced]) -> None:
     axis, looks, ends = panel.subplots(), look([one.cell for one in shown]), []
     for one in shown:
         error = one.departure().mean(0)
-        error = np.where(error > 0, np.maximum(error, SMALLEST), np.nan)  # what has not departed has no line
+        error = np.where(error > 0, np.maximum(error, SMALLEST), np.nan)  # no line where there is no error
         sigma = np.array([*one.sigma, 0])
-        back = (
-            np.flatnonzero(np.diff(sigma) > 0) + 1
-        )  # where RALU returns to more noise, the line begins anew
-        axis.plot(np.insert(sigma, back, np.nan), np.insert(error, back, np.nan), **looks[one.cell.id])
+        rises = np.flatnonzero(np.diff(sigma) > 0) + 1  # break the line where RALU returns to more noise
+        axis.plot(np.insert(sigma, rises, np.nan), np.insert(error, rises, np.nan), **looks[one.cell.id])
         ends.append(End(0.0, float(error[-1]), one.cell.label, looks[one.cell.id]["color"]))
     axis.set_yscale("log")
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter(Plain())
     axis.set_ylabel("relative error")
-    by_sigma(axis)
+    set_sigma_axis(axis)
     axis.set_ylim(*axis.get_ylim())
     name_ends(axis, [end for end in ends if np.isfinite(end.y)], LINES)
 
 
-def _where(panel: SubFigure, store: Store, shown: Sequence[Traced], key: str) -> None:
+def _draw_error_maps(panel: SubFigure, store: Store, shown: Sequence[Traced], key: str) -> None:
     axes = panel.subplots(len(shown), STEPS + 1, squeeze=False)
     low, high = limits([one.traces[key] for one in shown])
     for line, one in zip(axes, shown, strict=True):
@@ -234,7 +244,7 @@ def _where(panel: SubFigure, store: Store, shown: Sequence[Traced], key: str) ->
         steps = spread(np.arange(len(trace.sigma)), STEPS)
         for axis, step in zip(line[1:], steps, strict=False):
             axis.imshow(np.maximum(error[step], low), cmap="magma", norm=LogNorm(low, high))
-            over(axis, f"{step + 1}: σ {trace.sigma[step]:.2f}")
+            small_title(axis, f"{step + 1}: σ {trace.sigma[step]:.2f}")
     bar = panel.colorbar(
         ScalarMappable(LogNorm(low, high), "magma"), ax=axes[:, -1], shrink=0.8, aspect=30, pad=0.01
     )
@@ -244,16 +254,18 @@ def _where(panel: SubFigure, store: Store, shown: Sequence[Traced], key: str) ->
 
 
 def limits(traces: Sequence[Trace]) -> tuple[float, float]:
-    """Of a scale that all of them share: the middle 96 % of what is not 0; of the smallest drawn where all
-    is, as where the last step alone departs."""
-    every = np.concatenate([t.error[t.error > 0] for t in traces if t.error is not None])
-    low, high = np.quantile(every, [0.02, 0.98]) if every.size else (SMALLEST, SMALLEST)
+    """Return the limits of a shared colour scale: the middle 96 % of the errors above 0.
+
+    If all errors are 0, as when only the last step departs, the scale starts at the smallest drawn error.
+    """
+    errors = np.concatenate([t.error[t.error > 0] for t in traces if t.error is not None])
+    low, high = np.quantile(errors, [0.02, 0.98]) if errors.size else (SMALLEST, SMALLEST)
     low = max(low, SMALLEST)
     return low, max(high, 2 * low)
 
 
 def continuity(plan: Plan, store: Store, traces: Sequence[Traced], folder: Path) -> bool:
-    """scores.png and .svg. False, and nothing written, without a dense trace of two steps."""
+    """Write scores.png and .svg. Return False, without writing, if no dense trace has two steps."""
     dense = next((one for one in traces if one.cell.role == "dense" and len(one.sigma) > 1), None)
     if dense is None:
         return False
@@ -264,24 +276,28 @@ def continuity(plan: Plan, store: Store, traces: Sequence[Traced], folder: Path)
     with figure(WIDTH, above + LINES + 0.75, plan.random_weights) as made:
         top, bottom = made.subfigures(2, 1, squeeze=False, height_ratios=[above, LINES + 0.75]).flat
         top.suptitle(SCORES, **TITLE)
-        _scores(top, store, dense, keys, steps)
-        _ranks(bottom, store, dense, [one for one in traces if _shown(one)])
+        _draw_scores(top, store, dense, keys, steps)
+        _draw_rank_correlations(bottom, store, dense, [one for one in traces if _ranks_tokens(one)])
         save(made, folder / "scores", "png", "svg")
     return True
 
 
-def _shown(one: Traced) -> bool:
-    """Step reduction, and what chooses among tokens at every sparse step: a cache repeats or forecasts its
-    scores, and RALU changes the tokens."""
+def _ranks_tokens(one: Traced) -> bool:
+    """True for step reduction and for methods that choose among tokens at every sparse step.
+
+    Others have no comparable ranking: a cache repeats or forecasts its scores, and RALU changes the tokens.
+    """
     if one.cell.off or len(one.sigma) < 2 or one.cell.role == "dense":
         return False
     traces = one.traces.values()
     chooses = any(bool(np.ptp(t.had, axis=1).any()) for t in traces)
-    same = all(t.level is None and bool(t.had.any(1).all()) for t in traces)
-    return one.cell.role == "steps" or (chooses and same)
+    every_step = all(t.level is None and bool(t.had.any(1).all()) for t in traces)
+    return one.cell.role == "steps" or (chooses and every_step)
 
 
-def _scores(panel: SubFigure, store: Store, dense: Traced, keys: Sequence[str], steps: Sequence[int]) -> None:
+def _draw_scores(
+    panel: SubFigure, store: Store, dense: Traced, keys: Sequence[str], steps: Sequence[int]
+) -> None:
     axes = panel.subplots(len(keys), len(steps) + 1, squeeze=False)
     for line, key in zip(axes, keys, strict=True):
         picture(line[0], store, dense.cell.id, key)
@@ -291,13 +307,13 @@ def _scores(panel: SubFigure, store: Store, dense: Traced, keys: Sequence[str], 
             axis.imshow(scores, cmap="viridis", vmin=low, vmax=high)
             axis.set_axis_off()
     for axis, step in zip(axes[0][1:], steps, strict=True):
-        over(axis, f"step {step + 1}\nσ {dense.sigma[step]:.2f}")
+        small_title(axis, f"step {step + 1}\nσ {dense.sigma[step]:.2f}")
 
 
-def _ranks(panel: SubFigure, store: Store, dense: Traced, others: Sequence[Traced]) -> None:
+def _draw_rank_correlations(panel: SubFigure, store: Store, dense: Traced, others: Sequence[Traced]) -> None:
     cells = [one.cell for one in others]
     drawn = chosen(cells, store)
-    panel.suptitle(RANKS.format(len(dense.traces)) + choice(drawn, cells), **TITLE)
+    panel.suptitle(RANKS.format(len(dense.traces)) + selection_note(drawn, cells), **TITLE)
     axis, looks = panel.subplots(), look(drawn)
     values = dense.continuity()[:, 1:]
     axis.fill_between(dense.sigma[1:], values.min(0), values.max(0), color=INK, alpha=0.13, linewidth=0)
@@ -310,6 +326,6 @@ def _ranks(panel: SubFigure, store: Store, dense: Traced, others: Sequence[Trace
         axis.plot(one.sigma, mean, **looks[one.cell.id])
         ends.append(End(float(one.sigma[-1]), float(mean[-1]), one.cell.label, looks[one.cell.id]["color"]))
     axis.set_ylim(min(-0.05, values.min() - 0.02), 1.02)
-    by_sigma(axis)
+    set_sigma_axis(axis)
     axis.set_ylabel("rank correlation")
     name_ends(axis, ends, LINES)

@@ -1,5 +1,4 @@
-"""Where a finished report is logged beyond the study's own folder. All of it is read from there, so that it
-can be sent at any time."""
+"""Loggers for a finished report. They read only the study's folder, so they can run at any time."""
 
 import logging
 import re
@@ -16,8 +15,8 @@ from pydantic.dataclasses import dataclass
 from fovea.study.report.table import visible
 from fovea.study.stored import Stored
 
-OWN = {"cells", "runs", "wandb"}  # folders of a study that are no part of its report
-SYSTEM = ("command", "commit", "dirty", "python", "system", "packages", "machine", "threads", "seeds")
+EXCLUDED_FOLDERS = {"cells", "runs", "wandb"}  # folders of a study that are not part of its report
+SYSTEM_KEYS = ("command", "commit", "dirty", "python", "system", "packages", "machine", "threads", "seeds")
 CURVES = {
     "error_mean": "departure from the dense trajectory",
     "tokens": "share of the model that the tokens had",
@@ -27,17 +26,20 @@ CURVES = {
 
 @dataclass(frozen=True)
 class Nothing:
+    """No logging beyond the study's folder."""
+
     def __call__(self, folder: Path) -> None:
-        """The folder is the log."""
+        pass
 
 
 @dataclass(frozen=True)
 class Wandb:
-    """One wandb run of what lies in a study's folder. Whatever fails there costs nothing: one line says what
-    happened.
+    """Log a study's folder as one wandb run. Failures never affect the study; one line reports the outcome.
 
-    offline: kept in the study's folder until `wandb sync`. images: shown of each cell. timeout: seconds for
-    the server to answer, and again for what is sent; what cannot be sent online is kept offline."""
+    mode: `offline` keeps the run in the study's folder until `wandb sync`; `online` falls back to it.
+    images: number of images per cell.
+    timeout: seconds to wait for the server, and again for the upload.
+    """
 
     project: str = "fovea"
     entity: str | None = None
@@ -51,22 +53,22 @@ class Wandb:
             print(f"wandb: {self._logged(Stored(folder))}", file=sys.stderr)
 
     def _logged(self, study: Stored) -> str:
-        """What became of it."""
+        """Log the study and return the outcome in words."""
         before = ""
         if self.mode == "online":
             try:
                 return self._sent(study, "online")
-            except (Exception, SystemExit) as error:  # whatever the package does
-                before = f"not sent ({_in_a_line(error)}); "
+            except (Exception, SystemExit) as error:  # wandb may raise anything
+                before = f"not sent ({_one_line(error)}); "
         try:
             return before + self._sent(study, "offline")
         except (Exception, SystemExit) as error:
-            return f"{before}not logged ({_in_a_line(error)}); the study itself is complete"
+            return f"{before}not logged ({_one_line(error)}); the study itself is complete"
 
     def _sent(self, study: Stored, mode: Literal["online", "offline"]) -> str:
         import wandb
 
-        logging.getLogger("wandb").addHandler(logging.NullHandler())  # what failed is told in one line
+        logging.getLogger("wandb").addHandler(logging.NullHandler())  # failures are reported in one line
         settings = wandb.Settings(
             silent=True,
             console="off",
@@ -74,10 +76,10 @@ class Wandb:
             login_timeout=self.timeout,
             finish_timeout=self.timeout,
             finish_timeout_raises=True,
-            x_disable_stats=True,  # of this machine now, which is not when it was measured
+            x_disable_stats=True,  # this machine's load now is not that of the measurement
             x_disable_meta=True,
         )
-        wandb.setup(settings)  # logging in heeds these alone
+        wandb.setup(settings)  # the login reads its settings from here only
         run = wandb.init(
             project=self.project,
             entity=self.entity,
@@ -89,17 +91,17 @@ class Wandb:
             settings=settings,
         )
         try:
-            without = _log(run, study, self.images)
+            missing = _log(run, study, self.images)
             run.finish()
         finally:
             wandb.teardown()
         kept = f"kept offline, to be sent by: wandb sync {shlex.quote(str(Path(run.dir).parent))}"
-        place = run.url if mode == "online" else None
-        return (place or kept) + "".join(f"; without {part}: {why}" for part, why in without.items())
+        url = run.url if mode == "online" else None
+        return (url or kept) + "".join(f"; without {part}: {why}" for part, why in missing.items())
 
 
 def _log(run: Any, study: Stored, shown: int) -> dict[str, str]:
-    """Logs every part that can be; gives the others, and why not."""
+    """Log every part, and return those that failed with the reason."""
     parts: dict[str, Callable[[], object]] = {
         "summary": lambda: run.summary.update(summary(study)),
         "table": lambda: run.log({"table": table(study)}),
@@ -109,28 +111,28 @@ def _log(run: Any, study: Stored, shown: int) -> dict[str, str]:
         "report": lambda: run.log(page(study)),
         "files": lambda: run.log_artifact(files(study)),
     }
-    without = {}
+    missing = {}
     for name, part in parts.items():
         try:
             part()
-        except Exception as error:  # the other parts are worth having without it
-            without[name] = _in_a_line(error)
-    return without
+        except Exception as error:  # log the other parts anyway
+            missing[name] = _one_line(error)
+    return missing
 
 
-def _in_a_line(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     text = str(error).strip().partition("\n")[0]
     return visible(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 
 def config(study: Stored) -> dict[str, Any]:
     record = study.provenance
-    system = {key: record[key] for key in SYSTEM if key in record}
+    system = {key: record[key] for key in SYSTEM_KEYS if key in record}
     return {**record.get("config", {}), "random_weights": study.random_weights, "made_by": system}
 
 
 def tags(study: Stored, more: Iterable[str]) -> list[str]:
-    """Of all cells the method's and the model's name."""
+    """Return the names of the models and methods, and the tags in `more`."""
     cells = study.provenance.get("cells", {}).values()
     methods = [c["method"]["_target_"].split(".")[-1].lower() for c in cells if c["role"] == "method"]
     models = [Path(c["model"]["path"]).name for c in cells]
@@ -139,7 +141,7 @@ def tags(study: Stored, more: Iterable[str]) -> list[str]:
 
 
 def summary(study: Stored) -> dict[str, Any]:
-    """What each method is worth: its speedup, and its gain over step reduction with the bounds."""
+    """Return speedup, FLOPs ratio and gains over step reduction, with bounds, of each method's cell."""
     found: dict[str, Any] = {"cells": study.done[1], "done": study.done[0]}
     gains = (f"{score}_gain{end}" for score in study.scores for end in ("", "_low", "_high"))
     keys = ["speedup", "flops_ratio", *gains]
@@ -159,19 +161,19 @@ def table(study: Stored) -> Any:
 
 
 def pictures(study: Stored) -> dict[str, Any]:
-    """Plots and maps of the report, by their place in the folder, without .png."""
+    """Return plots and maps of the report by their path without .png."""
     import wandb
 
     found = {}
     for file in sorted(study.folder.rglob("*")):
         place = file.relative_to(study.folder)
-        if file.suffix == ".png" and place.parts[0] not in OWN:
+        if file.suffix == ".png" and place.parts[0] not in EXCLUDED_FOLDERS:
             found[str(place).removesuffix(".png")] = wandb.Image(str(file))
     return found
 
 
 def images(study: Stored, shown: int) -> dict[str, list[Any]]:
-    """The first images of each cell with their prompts."""
+    """Return the first images of each cell, with their prompts as captions."""
     import wandb
 
     found: dict[str, list[Any]] = {}
@@ -184,8 +186,7 @@ def images(study: Stored, shown: int) -> dict[str, list[Any]]:
 
 
 def curves(study: Stored) -> dict[str, Any]:
-    """What the traces hold step by step: a line per cell, the mean of its traced images. Nothing of studies
-    without traces."""
+    """Return charts over steps, one line per cell (the mean of its traced images); empty without traces."""
     charts = {f"curves/{name}": _chart(study, name, title) for name, title in CURVES.items()}
     return {name: chart for name, chart in charts.items() if chart is not None}
 
@@ -211,13 +212,13 @@ def page(study: Stored) -> dict[str, Any]:
 
 
 def files(study: Stored) -> Any:
-    """The report in all its forms."""
+    """Return an artifact with all files of the report."""
     import wandb
 
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", study.name)
     artifact = wandb.Artifact(name, "study", metadata={"commit": study.provenance.get("commit")})
     for file in sorted(study.folder.rglob("*")):
         place = file.relative_to(study.folder)
-        if file.is_file() and place.parts[0] not in OWN and not file.name.startswith("."):
+        if file.is_file() and place.parts[0] not in EXCLUDED_FOLDERS and not file.name.startswith("."):
             artifact.add_file(str(file), str(place))
     return artifact

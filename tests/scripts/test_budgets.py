@@ -1,6 +1,7 @@
 """scripts/budgets.py: nearest settings on costs made up; the points of sweep=matrix lie where they say."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ def test_the_number_of_steps_and_then_the_share_are_found():
     def times(settings):
         return 20 / (settings["steps"] * (0.5 + 0.5 * settings.get("ratio", 0.3)))
 
-    found = budgets.found(times, Search(lambda _: [], None, ratio), 20, 2.0)
+    found = budgets.nearest_settings(times, Search(lambda _: [], None, ratio), 20, 2.0)
     assert found["steps"] in (15, 16)
     assert times(found) == pytest.approx(2, rel=1e-3)
 
@@ -40,16 +41,16 @@ def test_the_number_of_steps_and_then_the_share_are_found():
 def test_what_stands_first_and_is_near_enough_is_taken():
     costs = {1: 2.5, 2: 1.992, 3: 2.0}
     search = Search(lambda _: [], lambda steps, target: [{"low": n} for n in costs])
-    assert budgets.found(lambda settings: costs[settings["low"]], search, 20, 2.0) == {"low": 2}
-    assert budgets.found(lambda settings: costs[settings["low"]], search, 20, 4.0) == {"low": 1}
+    assert budgets.nearest_settings(lambda settings: costs[settings["low"]], search, 20, 2.0) == {"low": 2}
+    assert budgets.nearest_settings(lambda settings: costs[settings["low"]], search, 20, 4.0) == {"low": 1}
 
 
 @pytest.mark.parametrize("family", ["lumina", "flux"])
 @pytest.mark.parametrize("method", [JiT(steps=6), Lift(steps=4, low=2, lift="corrected")])
 def test_what_is_counted_is_what_runs(family, method):
     with adapt(PIPELINES[family]()) as model:
-        limits = {"max_sequence_length": 16}
-        flow = model.flow(["a fox"], generators=[generator("", 0)], steps=4, height=64, width=96, **limits)
+        options: dict[str, Any] = {"steps": 4, "height": 64, "width": 96, "max_sequence_length": 16}
+        flow = model.flow(["a fox"], generators=[generator("", 0)], **options)
         counted = budgets.flops(flow, method)
         method(flow)
         assert flow.flops() == counted
@@ -101,9 +102,9 @@ def test_thresholds_are_of_the_caches_of_the_matrix():
 def test_what_blocks_cost_is_counted_without_them():
     """Delta-DiT on a flow that runs and on one that does not."""
     with adapt(PIPELINES["sd3"]()) as model:
-        limits = {"max_sequence_length": 16}
-        flow = model.flow(["a fox"], generators=[generator("", 0)], steps=6, height=64, width=96, **limits)
-        method = budgets.varied(Caching(DeltaDiT(share=0.5), steps=6), {"interval": 3})
+        options: dict[str, Any] = {"steps": 6, "height": 64, "width": 96, "max_sequence_length": 16}
+        flow = model.flow(["a fox"], generators=[generator("", 0)], **options)
+        method = budgets.with_settings(Caching(DeltaDiT(share=0.5), steps=6), {"interval": 3})
         counted = budgets.flops(flow, method)
         method(flow)
         assert flow.flops() == counted < budgets.flops(flow, Caching(DeltaDiT(interval=1), steps=6))

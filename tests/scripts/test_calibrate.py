@@ -4,12 +4,13 @@ import json
 import re
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from diffusers.hooks import MagCacheConfig
+from diffusers.hooks.mag_cache import MagCacheConfig
 
 from fovea.methods import RAS
 from fovea.methods.caches import MagCache, TeaCache
@@ -36,7 +37,8 @@ def test_the_lines_are_what_the_two_caches_take(saved):
     found = yaml.safe_load(calibrate.calibrate(saved))
     coefficients = TeaCache(**found["teacache"]).coefficients
     ratios = MagCache(**found["magcache"]).ratios
-    assert (len(coefficients or ()), len(ratios or ())) == (calibrate.DEGREE + 1, STEPS)
+    assert ratios is not None
+    assert (len(coefficients or ()), len(ratios)) == (calibrate.DEGREE + 1, STEPS)
     assert ratios[0] == 1.0
     assert RAS(**found["ras"]).high_ratio in (0, 1)
 
@@ -136,12 +138,12 @@ class Drifting:
 
 @pytest.mark.parametrize("end", [0, 1])
 def test_the_end_that_changes_most_is_to_run(end):
-    flow = Drifting(end)
+    flow: Any = Drifting(end)
     noise = torch.zeros(2, 64, 16)
     image = noise - sum(flow.velocities) / 12
-    found = calibrate.nearer(flow, noise, image)
+    found = calibrate.lowest_advantage(flow, noise, image)
     assert (found > 0).tolist() == [end == 1] * 2
-    settings = {"ratio": 0.5, "starvation": 0.1}
+    settings: dict[str, Any] = {"ratio": 0.5, "starvation": 0.1}
     low, high = (
         (RAS(**settings, high_ratio=h).sample(flow, noise, flow.sigmas) - image).square().mean((1, 2))
         for h in (1, 0)
@@ -150,8 +152,8 @@ def test_the_end_that_changes_most_is_to_run(end):
     assert end_of(found) == end
 
 
-def end_of(nearer):
-    entry = calibrate.focus(nearer)
+def end_of(advantage):
+    entry = calibrate.ras_end(advantage)
     assert entry is not None
     return entry.settings["high_ratio"]
 
@@ -163,9 +165,10 @@ def test_the_papers_end_stands_where_they_cannot_be_told_apart():
 
 
 def test_without_a_sparse_step_there_is_no_end():
-    flow = Drifting(0)
+    flow: Any = Drifting(0)
     flow.velocities = flow.velocities[:4]
-    assert calibrate.focus(calibrate.nearer(flow, torch.zeros(2, 64, 16), torch.zeros(2, 64, 16))) is None
+    zeros = torch.zeros(2, 64, 16)
+    assert calibrate.ras_end(calibrate.lowest_advantage(flow, zeros, zeros)) is None
 
 
 @pytest.mark.parametrize("model", ["lumina", "sd3", "flux"])

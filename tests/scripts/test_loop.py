@@ -78,7 +78,7 @@ def test_batches_made_ahead_are_those_of_their_steps():
     def make(step: int) -> tuple[torch.Tensor, list[str]]:
         return torch.full((2,), step), [f"caption {step}"]
 
-    made, ahead = loop.ahead(make, 0), loop.ahead(make, 2, end=9)
+    made, ahead = loop.prefetched(make, 0), loop.prefetched(make, 2, end=9)
     for step in range(5, 9):
         (x, said), (same, again) = made(step), ahead(step)
         assert torch.equal(x, same)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fovea.study.stored import Stored
-from scripts.matrix import PARTS, brief, gain_text, markdown, read
+from scripts.matrix import PARTS, gain_text, markdown, read, short_name
 
 FOLDER = Path(__file__).parents[2] / "results" / "embedded"
 
@@ -30,7 +30,7 @@ def test_the_table_marks_what_these_intervals_leave_out(flux):
     table = (FOLDER / "matrix" / "table.md").read_text("utf-8")
     halves = dict(zip(PARTS, table.split("gain over step reduction in")[1:], strict=True))
     for row in flux:
-        line = next(x for x in halves[row["part"]].splitlines() if x.startswith(f"| {brief(row)} |"))
+        line = next(x for x in halves[row["part"]].splitlines() if x.startswith(f"| {short_name(row)} |"))
         entry = line.split(" | ")[1]
         assert [gain_text(row, score) for score in ("psnr", "clip_score[emoji]", "fd[emoji]")] == entry.split(
             ", "

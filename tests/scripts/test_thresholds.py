@@ -5,7 +5,7 @@ import yaml
 
 from fovea.study.config.errors import Refused
 from scripts import thresholds
-from scripts.thresholds import Tried
+from scripts.thresholds import Trial
 from tests import pipelines
 from tests.pipelines import PIPELINES
 
@@ -13,12 +13,12 @@ STAIRS = {0.0517: 1.05, 0.11: 1.4, 0.2222: 2.0, 0.9: 3.1, 5.0: 4.4}
 
 
 def stairs(threshold):
-    return Tried(max([1.0, *(times for t, times in STAIRS.items() if threshold >= t)]), 30 - threshold)
+    return Trial(max([1.0, *(times for t, times in STAIRS.items() if threshold >= t)]), 30 - threshold)
 
 
 @pytest.mark.parametrize(("target", "expected"), [(1.01, 0.0517), (2.0, 0.223), (3.0, 0.9), (4.0, 5.0)])
 def test_the_smallest_threshold_is_found_to_three_digits(target, expected):
-    assert thresholds.reached(lambda t: stairs(t).times, target) == pytest.approx(expected)
+    assert thresholds.smallest_reaching(lambda t: stairs(t).times, target) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("target", "times"), [(2.0, 2.0), (3.0, 3.1), (3.7, 3.1), (3.9, 4.4)])
@@ -39,8 +39,8 @@ def test_a_smooth_rise_is_met_within_a_hundredth_in_a_few_runs():
 
 
 def test_out_of_reach_is_the_smallest_with_the_most():
-    assert thresholds.reached(lambda t: stairs(t).times, 4.5) is None
-    found, tried = thresholds.search(lambda t: Tried(min(stairs(t).times, 3.1), 20.0))
+    assert thresholds.smallest_reaching(lambda t: stairs(t).times, 4.5) is None
+    found, tried = thresholds.search(lambda t: Trial(min(stairs(t).times, 3.1), 20.0))
     assert tried[found["twofold"]].times == 2.0
     assert tried[found["fourfold"]].times == 3.1
     assert found["fourfold"] < 2
@@ -53,13 +53,13 @@ def test_out_of_reach_is_the_smallest_with_the_most():
 
 def test_the_dense_run_tells_the_smallest_that_skips():
     """It has to exceed what was compared, to three digits."""
-    assert [thresholds.above(least) for least in (0.05165, 0.051, 9.997)] == [0.0517, 0.0511, 10.0]
-    found, _ = thresholds.search(lambda t: Tried(stairs(t).times, 30.0, 0.05165 if t == 0 else None))
+    assert [thresholds.next_above(least) for least in (0.05165, 0.051, 9.997)] == [0.0517, 0.0511, 10.0]
+    found, _ = thresholds.search(lambda t: Trial(stairs(t).times, 30.0, 0.05165 if t == 0 else None))
     assert found["smallest"] == 0.0517
 
 
 def test_a_cache_that_never_skips_is_told():
-    settings, remark = thresholds.entry(*thresholds.search(lambda t: Tried(1.0, 99.0)))
+    settings, remark = thresholds.entry(*thresholds.search(lambda t: Trial(1.0, 99.0)))
     assert (settings, remark) == ({}, "nothing is skipped at any threshold up to 16")
 
 

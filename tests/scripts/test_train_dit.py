@@ -80,7 +80,7 @@ def test_flux_and_sd3_can_begin_from_each_other(to):
     with torch.no_grad():
         for parameter in modules.parameters():
             parameter.zero_()
-    assert train_dit.adopt(modules, to, other) > 60
+    assert train_dit.load_matching(modules, to, other) > 60
     x = torch.randn(1, 16, 4, 4)
     image = sd3.transformer.pos_embed.proj(x).flatten(2).transpose(1, 2)
     tokens = flux._pack_latents(x, *x.shape)
@@ -99,7 +99,7 @@ def test_a_pipeline_can_go_on_from_its_own_kind():
     one, other = pipeline("lumina"), pipeline("lumina")
     for parameter in train_dit.trained(one).parameters():
         parameter.data.zero_()
-    taken = train_dit.adopt(train_dit.trained(one), "lumina", other)
+    taken = train_dit.load_matching(train_dit.trained(one), "lumina", other)
     expected = train_dit.trained(other).state_dict()
     assert taken == len(expected)
     assert all(torch.equal(v, expected[k]) for k, v in train_dit.trained(one).state_dict().items())

@@ -1,8 +1,8 @@
-// Copies what a reviewer types next. Where the browser refuses a file from the disk its clipboard, the text is
-// selected, so that one key does it.
+// Copies the command and the provenance. Where the browser denies a local file access to the clipboard, the text is
+// selected instead.
 
 (() => {
-  const said = document.querySelector(".copied");
+  const status = document.querySelector(".copied");
 
   function select(place) {
     const range = document.createRange();
@@ -27,7 +27,7 @@
     button.hidden = false;
     button.addEventListener("click", async () => {
       const done = await copied(document.getElementById(button.dataset.copy));
-      said.textContent = done ? "Copied." : "Selected: press Ctrl+C or ⌘C.";
+      status.textContent = done ? "Copied." : "Selected: press Ctrl+C or ⌘C.";
       button.classList.add("done");
       setTimeout(() => button.classList.remove("done"), 1600);
     });

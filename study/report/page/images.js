@@ -1,15 +1,15 @@
-// Two cells' images of one prompt: under a slider, side by side, or as their difference; and all cells in a strip.
+// Compares two cells' images of one prompt (slider, side by side, difference), with a strip of all cells.
 
 (() => {
   if (!withImages.length) {
-    live("images", element("p", {}, "No image was made."));
+    reveal("images", element("p", {}, "No image was made."));
     return;
   }
   const view = { kind: "slider", split: 50, factor: 4 };
   const { width, height } = data.scope;
   const stage = element("div", { class: "stage" });
   const adjust = element("div", { class: "adjust" });
-  const said = element("p", { class: "caption", role: "status" });
+  const caption = element("p", { class: "caption", role: "status" });
   const strip = element("div", { class: "strip", role: "group", "aria-label": "All cells; press one to set it on the right" });
   const prompt = element("blockquote", { class: "prompt", dir: "auto", tabindex: 0, "aria-label": "Prompt" });
   const options = withImages.map((cell) => [cell.id, cell.label]);
@@ -21,7 +21,7 @@
   };
   const kinds = [["slider", "Slider"], ["pair", "Side by side"], ["difference", "Difference"]];
 
-  live(
+  reveal(
     "images",
     element("div", { class: "controls" }, lists.prompt, lists.left, lists.right),
     element("div", { class: "controls" }, segments("View", kinds, view.kind, (kind) => ((view.kind = kind), draw()))),
@@ -29,7 +29,7 @@
     element(
       "div",
       { class: "viewer" },
-      element("div", {}, stage, adjust, said),
+      element("div", {}, stage, adjust, caption),
       element("div", {}, element("h3", {}, "All cells, this prompt"), strip),
     ),
     element("p", { class: "caption" }, data.scope.note),
@@ -89,25 +89,25 @@
     return element("span", { class: `side ${side}` }, side === "left" ? `← ${label(id)}` : `${label(id)} →`);
   }
 
-  /** |right - left| per channel, times the gain. */
+  /** Draw |right - left| per channel, times the gain. */
   async function subtract(canvas) {
     if (!source(chosen.left) || !source(chosen.right)) {
-      said.textContent = "One of the two was not made.";
+      caption.textContent = "One of the two was not made.";
       return;
     }
-    const [a, b] = await Promise.all([source(chosen.left), source(chosen.right)].map(pixels));
+    const [left, right] = await Promise.all([source(chosen.left), source(chosen.right)].map(pixels));
     let total = 0;
     let most = 0;
-    for (let i = 0; i < a.data.length; i++) {
-      if (i % 4 === 3) continue;
-      const away = Math.abs(a.data[i] - b.data[i]);
-      total += away;
-      most = Math.max(most, away);
-      b.data[i] = Math.min(255, away * view.factor);
+    for (let i = 0; i < left.data.length; i++) {
+      if (i % 4 === 3) continue; // alpha
+      const difference = Math.abs(left.data[i] - right.data[i]);
+      total += difference;
+      most = Math.max(most, difference);
+      right.data[i] = Math.min(255, difference * view.factor);
     }
-    canvas.getContext("2d").putImageData(b, 0, 0);
+    canvas.getContext("2d").putImageData(right, 0, 0);
     const mean = total / (width * height * 3);
-    said.textContent =
+    caption.textContent =
       `${label(chosen.right)} minus ${label(chosen.left)}, absolute, per channel, times ${view.factor}: black is ` +
       `equal. Before that gain ${mean.toFixed(2)} of 255 on average, ${most} at most.`;
   }
@@ -122,7 +122,7 @@
     VIEWS[view.kind]();
     stage.className = `stage ${view.kind}`;
     const near = nearness(chosen.right);
-    if (view.kind !== "difference") said.textContent = near && `${label(chosen.right)}, this image against dense: ${near}.`;
+    if (view.kind !== "difference") caption.textContent = near && `${label(chosen.right)}, this image against dense: ${near}.`;
     const { prompt: text, seed } = data.samples[chosen.prompt];
     prompt.replaceChildren(element("p", {}, text || "(empty prompt)"), element("footer", {}, `seed ${seed}`));
     for (const [name, list] of Object.entries(lists)) list.querySelector("select").value = chosen[name];
@@ -143,5 +143,5 @@
       ),
     ),
   );
-  heed(["prompt", "left", "right"], draw);
+  onChange(["prompt", "left", "right"], draw);
 })();

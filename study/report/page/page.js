@@ -1,6 +1,6 @@
 "use strict";
-// Shared by the scripts after it: the study's data, what is chosen, and how elements are made. Whatever was
-// written by others, labels and prompts, becomes text and never markup.
+// Shared by the other scripts: the study's data, the current selection, and helpers to create elements. Labels and
+// prompts are untrusted and are inserted as text, never as markup.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const cells = new Map(data.cells.map((cell) => [cell.id, cell]));
@@ -8,30 +8,31 @@ const withImages = data.cells.filter((cell) => (data.images[cell.id] || []).some
 const first = withImages.find((cell) => cell.id === data.best) || withImages[0];
 const chosen = { prompt: 0, left: first && denseOf(first), right: first && first.id };
 
-/** The id of the baseline of a cell, as far as it has images; else its own. */
+/** The id of a cell's baseline if that has images, else the cell's own id. */
 function denseOf(cell) {
   return withImages.some(({ id }) => id === cell.dense) ? cell.dense : cell.id;
 }
 
-// choose({prompt: 2}) tells everything that shows a prompt. A cell is set beside a baseline of its own.
+// choose({prompt: 2}) notifies everything that shows a prompt. If a baseline is on the left, it follows the cell on the
+// right.
 const listeners = [];
 function choose(change) {
   if ("right" in change && cells.get(chosen.left).role === "dense") change.left = denseOf(cells.get(change.right));
   Object.assign(chosen, change);
-  for (const [keys, hear] of listeners) if (keys.some((key) => key in change)) hear();
+  for (const [keys, listener] of listeners) if (keys.some((key) => key in change)) listener();
 }
-function heed(keys, hear) {
-  listeners.push([keys, hear]);
-  hear();
+function onChange(keys, listener) {
+  listeners.push([keys, listener]);
+  listener();
 }
 
 function element(kind, attributes = {}, ...children) {
-  return filled(document.createElement(kind), attributes, children);
+  return withAttributes(document.createElement(kind), attributes, children);
 }
-function drawn(kind, attributes = {}, ...children) {
-  return filled(document.createElementNS("http://www.w3.org/2000/svg", kind), attributes, children);
+function svgElement(kind, attributes = {}, ...children) {
+  return withAttributes(document.createElementNS("http://www.w3.org/2000/svg", kind), attributes, children);
 }
-function filled(made, attributes, children) {
+function withAttributes(made, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
     else if (value === true) made.setAttribute(name, "");
@@ -46,7 +47,7 @@ function shortened(text, length = 72) {
   return plain.length > length ? `${plain.slice(0, length - 1)}…` : plain;
 }
 
-/** A labelled <select>; options are [value, text]. */
+/** Create a labelled <select>. options: [value, text]. */
 function selection(label, options, value, change) {
   const list = element("select", { "aria-label": label, onchange: () => change(list.value) });
   list.append(...options.map(([key, text]) => element("option", { value: key }, shortened(text))));
@@ -54,7 +55,7 @@ function selection(label, options, value, change) {
   return element("label", { class: "field" }, element("span", {}, label), list);
 }
 
-/** A few choices, all in sight: radio buttons that look like one. */
+/** Create radio buttons that look like one segmented control. options: [value, text]. */
 function segments(label, options, value, change) {
   const name = `choice-${(segments.made = (segments.made || 0) + 1)}`;
   const made = options.map(([key, text]) =>
@@ -68,21 +69,21 @@ function segments(label, options, value, change) {
   return element("fieldset", { class: "segments" }, element("legend", {}, label), ...made);
 }
 
-/** A slider with its name and what it stands at. said: value to text. */
-function slider(label, { min, max, value, step = 1 }, said, change) {
-  const shown = element("output", {}, said(value));
+/** Create a slider with its label and value. format: value to text. */
+function slider(label, { min, max, value, step = 1 }, format, change) {
+  const shown = element("output", {}, format(value));
   const input = element("input", { type: "range", min, max, step, value, "aria-label": label });
   input.addEventListener("input", () => {
-    shown.textContent = said(+input.value);
-    input.setAttribute("aria-valuetext", said(+input.value));
+    shown.textContent = format(+input.value);
+    input.setAttribute("aria-valuetext", format(+input.value));
     change(+input.value);
   });
-  input.setAttribute("aria-valuetext", said(value));
+  input.setAttribute("aria-valuetext", format(value));
   return element("label", { class: "field range" }, element("span", {}, label), input, shown);
 }
 
-/** Gives a section its content and puts it in sight. */
-function live(id, ...children) {
+/** Fill a section and show it. */
+function reveal(id, ...children) {
   const place = document.getElementById(`${id}-live`);
   if (!place) return null;
   place.append(...children);
@@ -90,7 +91,7 @@ function live(id, ...children) {
   return place;
 }
 
-/** Calls `draw(width)` now and whenever the width of `place` changes. */
+/** Call `draw(width)` now and whenever the width of `place` changes. */
 function fitted(place, draw) {
   let before = 0;
   new ResizeObserver(() => {
@@ -99,7 +100,7 @@ function fitted(place, draw) {
   }).observe(place);
 }
 
-/** Round numbers that cover an axis from low to high, some `count` of them. */
+/** Return about `count` round numbers on an axis from low to high. */
 function ticks(low, high, count) {
   const rough = (high - low) / Math.max(count, 1);
   const power = 10 ** Math.floor(Math.log10(rough));

@@ -1,4 +1,4 @@
-// Pixels of the images, and maps painted over them.
+// Decodes images and paints maps over them.
 
 const darkness = matchMedia("(prefers-color-scheme: dark)");
 const VIRIDIS = [
@@ -6,7 +6,7 @@ const VIRIDIS = [
   [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37],
 ];
 
-/** ImageData of a data URI, in the size that all images of the page have. */
+/** Decode a data URI to ImageData, in the size that all images of the page share. */
 async function pixels(uri) {
   const { width, height } = data.scope;
   const image = new Image();
@@ -17,29 +17,29 @@ async function pixels(uri) {
   return context.getImageData(0, 0, width, height);
 }
 
-/** Bytes that were stored compressed, as text. */
+/** Decompress base64 text to bytes; results are cached. */
 const inflated = (() => {
-  const known = new Map();
+  const cache = new Map();
   return async (text) => {
-    if (!known.has(text)) {
+    if (!cache.has(text)) {
       const packed = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
       const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-      known.set(text, new Uint8Array(await new Response(stream).arrayBuffer()));
+      cache.set(text, new Uint8Array(await new Response(stream).arrayBuffer()));
     }
-    return known.get(text);
+    return cache.get(text);
   };
 })();
 
-/** Red, green, blue of a share from 0 to 1. */
+/** Return the viridis colour [red, green, blue] of a share from 0 to 1. */
 function heat(share) {
   const place = Math.min(1, Math.max(0, share)) * (VIRIDIS.length - 1);
   const below = Math.min(VIRIDIS.length - 2, Math.floor(place));
   return VIRIDIS[below].map((x, i) => x + (place - below) * (VIRIDIS[below + 1][i] - x));
 }
 
-/** levels: 0 to 255, one per token of map.rows x map.columns. image: ImageData. how: `pale`, the image where a
- * token ran and faded where it was left out; or `heat`, colours over a faint image. */
-function paint(canvas, levels, map, image, how) {
+/** Paint a map over an image. levels: 0 to 255, one per token of map.rows x map.columns. image: ImageData. style:
+ * `pale` fades the image where a token was left out; `heat` paints colours over a faint image. */
+function paint(canvas, levels, map, image, style) {
   const context = canvas.getContext("2d");
   const { width, height } = canvas;
   const made = context.createImageData(width, height);
@@ -54,10 +54,10 @@ function paint(canvas, levels, map, image, how) {
       const level = levels[row + across[x]];
       const at = line + from[x];
       const grey = (image.data[at] + image.data[at + 1] + image.data[at + 2]) / 3;
-      const share = how === "pale" ? level / 255 : 0.28;
+      const share = style === "pale" ? level / 255 : 0.28;
       for (let i = 0; i < 3; i++) {
-        const under = how === "pale" ? image.data[at + i] : 76 + 0.4 * grey;
-        const over = how === "pale" ? paper + ink * grey : colours[Math.round(level)][i];
+        const under = style === "pale" ? image.data[at + i] : 76 + 0.4 * grey;
+        const over = style === "pale" ? paper + ink * grey : colours[Math.round(level)][i];
         made.data[to + i] = share * under + (1 - share) * over;
       }
       made.data[to + 3] = 255;

@@ -1,4 +1,4 @@
-// The plots that matplotlib drew: which one is in sight, and what the point under the pointer says.
+// Chooses which of matplotlib's plots is visible, and shows a card for the point under the pointer.
 
 (() => {
   const drawings = [...document.querySelectorAll(".drawing")];
@@ -10,7 +10,7 @@
   const frame = element("div", { class: "frame" }, ...drawings);
   const card = element("div", { class: "card" });
   const pick = titles.size > 5 ? selection : segments;
-  live(
+  reveal(
     "plot",
     element(
       "div",
@@ -31,9 +31,9 @@
     if (!points().some(({ dataset }) => dataset.cell === view.cell)) view.cell = points()[0]?.dataset.cell;
     for (const point of points()) {
       const cell = cells.get(point.dataset.cell);
-      const said = texts(cell).map(([name, text]) => `${name} ${text}`).join(", ");
+      const figures = texts(cell).map(([name, text]) => `${name} ${text}`).join(", ");
       point.setAttribute("role", "img");
-      point.setAttribute("aria-label", `${cell.label}: ${said}`);
+      point.setAttribute("aria-label", `${cell.label}: ${figures}`);
     }
     show(view.cell);
   }
@@ -57,9 +57,9 @@
     if (typeof sure === "number") facts.push(["on the front", sure > 0.995 ? "> 99 % sure" : `${Math.round(100 * sure)} % sure`]);
     const list = element("dl", {});
     for (const [name, text] of facts) list.append(element("div", {}, element("dt", {}, name), element("dd", {}, text)));
-    const pictures = [[denseOf(cell), "dense"], [cell.id, "this cell"]].map(([whose, said]) => {
-      const source = (data.images[whose] || [])[chosen.prompt];
-      return source ? element("figure", {}, element("img", { src: source, alt: "" }), element("figcaption", {}, said)) : null;
+    const pictures = [[denseOf(cell), "dense"], [cell.id, "this cell"]].map(([id, caption]) => {
+      const source = (data.images[id] || [])[chosen.prompt];
+      return source ? element("figure", {}, element("img", { src: source, alt: "" }), element("figcaption", {}, caption)) : null;
     });
     const there = pictures.some(Boolean) && cell.role !== "dense";
     return [
@@ -81,7 +81,7 @@
     return [left + width / 2, top + height / 2];
   }
 
-  /** Right and left by cost, up and down by quality. */
+  /** Arrow keys: left and right by cost, up and down by quality. */
   frame.addEventListener("keydown", (event) => {
     const by = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowUp: [1, -1], ArrowDown: [1, 1] };
     if (event.key === "Enter" || event.key === " ") {
@@ -106,5 +106,5 @@
   }
 
   change({});
-  heed(["prompt"], () => show(view.cell));
+  onChange(["prompt"], () => show(view.cell));
 })();

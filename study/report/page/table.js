@@ -1,4 +1,4 @@
-// The table, sorted by any column: best first, then worst first, then as the study planned it.
+// Sorts the table by any column: best first, then worst first, then in the study's order.
 
 (() => {
   const table = document.getElementById("figures");
@@ -12,19 +12,19 @@
     return "number" in cell.dataset ? +cell.dataset.number : null;
   }
 
-  /** Labels by their words and by the numbers in them: ratio=0.25 before ratio=0.5, 5 steps before 10. */
+  /** Compare numbers, or labels with the numbers in them as numbers: 5 steps before 10. */
   function compare(a, b) {
     if (typeof a === "number") return a - b;
-    const [these, those] = [a, b].map((text) => text.split(/(\d+(?:\.\d+)?)/));
-    const i = these.findIndex((part, at) => part !== those[at]);
-    if (i < 0) return these.length - those.length;
-    return i % 2 ? these[i] - those[i] : these[i].localeCompare(those[i] || "");
+    const [left, right] = [a, b].map((text) => text.split(/(\d+(?:\.\d+)?)/));
+    const i = left.findIndex((part, at) => part !== right[at]);
+    if (i < 0) return left.length - right.length;
+    return i % 2 ? left[i] - right[i] : left[i].localeCompare(right[i] || ""); // odd parts are numbers
   }
 
   function sort(column, order) {
     const sign = order === "descending" ? -1 : 1;
     const known = planned.filter((row) => value(row, column) !== null);
-    const unknown = planned.filter((row) => value(row, column) === null); // last, whichever way
+    const unknown = planned.filter((row) => value(row, column) === null); // last in either order
     known.sort((a, b) => sign * compare(value(a, column), value(b, column)));
     body.append(...(order === "none" ? planned : [...known, ...unknown]));
     heads.forEach((head, i) => head.setAttribute("aria-sort", i === column ? order : "none"));
@@ -38,7 +38,7 @@
     head.replaceChildren(element("button", { type: "button", onclick: next }, ...head.childNodes));
   });
 
-  // a table that goes on beyond the edge fades out there
+  // fade out the edge of a table that can be scrolled
   const box = table.parentElement;
   const fade = () => box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 4);
   box.addEventListener("scroll", fade, { passive: true });
