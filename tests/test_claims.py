@@ -1,4 +1,4 @@
-"""What docs/results.md and the CHANGELOG say of pairs of cells, held to the stored studies."""
+"""What docs/results.md says of pairs of cells, held to the stored studies."""
 
 import json
 import re
@@ -14,9 +14,10 @@ from fovea.study.stored import Stored
 ROOT = Path(__file__).parents[1]
 MODELS = ("lumina", "flux", "sd3")
 PSNR, CLIP = "psnr", "clip_score[emoji]"
+SCALED = "forecast basis=taylor_scaled order=1 schedule=dp"
 TWICE, FOUR = "interval=3 warmup=5 phase=paper", "interval=4 warmup=1 phase=paper"
-RESULTS, CHANGELOG = (
-    " ".join((ROOT / name).read_text("utf-8").split()) for name in ("docs/results.md", "CHANGELOG.md")
+RESULTS, README = (
+    " ".join((ROOT / name).read_text("utf-8").split()) for name in ("docs/results.md", "README.md")
 )
 
 
@@ -41,91 +42,160 @@ def pair(model: str, cell: str, score: str, control: str = "") -> Contrast:
     return found[0]
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("cache", ["taylorseer", "taylor_output"])
-def test_forecasts_are_10_to_16_db_nearer_than_half_the_steps(model, cache):
-    assert "10 to 16 dB nearer than half the steps, on every model" in RESULTS
-    assert "are 10 to 16 dB nearer to the dense images than half the steps" in CHANGELOG
-    found = pair(model, f"{cache} {TWICE}", PSNR, "10 steps")
-    assert found.verdict == "better"
-    assert 9.5 < found.by.value < 16
+def found(cell: str, score: str, control: str) -> list[Contrast]:
+    return [pair(model, cell, score, control) for model in MODELS]
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_at_four_times_the_forecast_at_the_output_is_nearer_on_two_models(model):
-    assert (
-        "5 dB nearer than five steps, and the forecast at the output on the other two, 2 to 3 dB" in RESULTS
-    )
-    found = pair(model, f"taylor_output {FOUR}", PSNR, "5 steps")
-    assert found.verdict == ("not told apart" if model == "lumina" else "better")
-    assert 1.5 < found.by.value < 3.5
+def spread(contrasts: list[Contrast], places: int = 0) -> str:
+    """`a to b`, the least and the greatest difference in size."""
+    sizes = sorted(abs(c.by.value) for c in contrasts)
+    return f"{sizes[0]:.{places}f} to {sizes[-1]:.{places}f}"
 
 
-def test_magcache_follows_on_lumina_alone():
-    assert "on `lumina_tiny` then MagCache, 7 dB" in RESULTS
-    assert "MagCache on `lumina_tiny`, 5 dB nearer than five steps" in RESULTS
-    found = [c for c in pairs("lumina") if c.cell.startswith("magcache") and c.score == PSNR]
-    assert [c.verdict for c in found] == ["better", "better"]
-    assert [round(c.by.value) for c in found] == [7, 5]
-    others = [
-        c for m in ("flux", "sd3") for c in pairs(m) if c.cell.startswith("magcache") and c.score == PSNR
+def test_the_fitted_solver_is_nearest():
+    twice, four = found("multistep", PSNR, "10 steps"), found("multistep", PSNR, "5 steps")
+    assert {c.verdict for c in twice + four} == {"better"}
+    assert f"{spread(twice)} dB nearer than ten steps, {spread(four)} dB nearer than five" in RESULTS
+    assert f"(`method=multistep`) {spread(twice)} dB." in README
+    for model in MODELS:
+        rows = [
+            row for row in study(model).records if row["role"] == "method" and row["psnr_gain"] is not None
+        ]
+        half = [row for row in rows if row["flops_ratio"] < 3]
+        assert max(half, key=lambda row: row["psnr"])["label"] == "multistep"
+
+
+def test_the_fitted_solvers_nearest_rival():
+    subjects = {model: of_study(study(model)) for model in MODELS}
+
+    def rival(model, cell, part):
+        label = next(
+            s.label for s in subjects[model] if s.label.startswith(SCALED) and ("full" in s.label) == part
+        )
+        pairs = against(subjects[model], subjects[model], label)
+        return next(c for c in pairs if (c.cell, c.score) == (cell, PSNR))
+
+    twice = [rival(model, "multistep", False) for model in MODELS]
+    assert {c.verdict for c in twice} == {"better"}
+    assert f"is {spread(twice, 1)} dB behind at half the FLOPs on every model" in RESULTS
+    four = {model: rival(model, "multistep fourfold", True) for model in MODELS}
+    assert {model for model, c in four.items() if c.verdict == "better"} == {"lumina"}
+    assert f"and {four['lumina'].by.value:.1f} dB at a quarter on `lumina_tiny`" in RESULTS
+
+
+def test_where_the_steps_lie_matters_more():
+    chosen = [
+        c
+        for basis in ("taylor ", "taylor_scaled", "meancache")
+        for c in found(f"forecast basis={basis}", PSNR, "10 steps")
     ]
-    assert {c.verdict for c in others} == {"not told apart"}
+    even = [
+        c for cache in ("taylorseer", "taylor_output") for c in found(f"{cache} {TWICE}", PSNR, "10 steps")
+    ]
+    assert {c.verdict for c in chosen + even} == {"better"}
+    assert f"are {spread(chosen)} dB nearer than ten steps on every model" in RESULTS
+    assert f"at well-chosen steps {spread(chosen)} dB" in README
+    assert f"after five full ones {spread(even)} dB" in RESULTS
+    four = [c for cache in ("taylorseer", "taylor_output") for c in found(f"{cache} {FOUR}", PSNR, "5 steps")]
+    assert "even steps gain at most 2 dB" in RESULTS
+    assert max(c.by.value for c in four) < 2
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_caches_by_threshold_are_not_told_apart_at_twice_and_two_are_worse_at_four(model):
-    assert "are not told apart from step reduction at twice" in RESULTS
-    assert "at four times first-block cache and DBCache are worse, TeaCache is not told apart" in RESULTS
-    assert "at four times the last two are worse, TeaCache is not told apart" in CHANGELOG
-    for name in ("teacache", "fbcache", "dbcache"):
-        found = [c for c in pairs(model) if c.cell.startswith(name)]
-        twice, four = ([c for c in found if c.cell == cell] for cell in dict.fromkeys(c.cell for c in found))
-        assert {c.verdict for c in twice} == {"not told apart"}
-        said = {c.verdict for c in four if c.score in (PSNR, CLIP)}
-        assert ("worse" in said) == (name != "teacache")
-        assert "better" not in said
+def test_caches_by_threshold_differ():
+    far = [c for cache in ("seacache", "easycache") for c in found(cache, PSNR, "10 steps")]
+    near = [c for cache in ("fbcache", "dbcache") for c in found(cache, PSNR, "10 steps")]
+    assert {c.verdict for c in far + near} == {"better"}
+    assert f"are {spread(far)} dB nearer than ten steps on every model" in RESULTS
+    assert f"first-block cache and DBCache {spread(near)} dB" in RESULTS
+    lost = found("fbcache", CLIP, "5 steps")
+    assert {c.verdict for c in lost} == {"worse"}
+    assert f"loses {spread(lost)} points" in RESULTS
+    steps = ("10 steps", "5 steps")
+    assert {c.verdict for s in steps for c in found("delta_dit", PSNR, s)} == {"worse"}
+    assert {c.verdict for s in steps for c in found("magcache", PSNR, s)} == {"not told apart"}
+    assert max(abs(c.by.value) for s in steps for c in found("fora", PSNR, s)) < 1
 
 
-def test_ralu_is_6_points_better_than_five_steps_before_the_correction():
-    assert "6 points [2, 10] of `clip_score[emoji]` better than five steps' on `lumina_tiny`" in RESULTS
-    assert "6 points [2, 10] of clip_score[emoji] better than five steps' on `lumina_tiny`" in CHANGELOG
-    cells = of_study(study("lumina"))
-    found = next(c for c in against(cells, cells, "5 steps") if (c.cell, c.score) == ("ralu steps=8", CLIP))
-    assert [round(x) for x in (found.by.value, found.by.low, found.by.high)] == [6, 2, 10]
-    assert found.verdict == "not told apart"
-    twice = next(c for c in against(cells, cells, "10 steps") if (c.cell, c.score) == ("ralu steps=17", CLIP))
-    assert twice.by.value < 0
+def of_ras(why: str, score: str, four: bool, setting: str = "") -> list[Contrast]:
+    return [
+        c
+        for model in MODELS
+        for c in pairs(model)
+        if c.why == why and c.score == score and ("steps=8" in c.cell) == four and setting in c.cell
+    ]
+
+
+def test_ras_by_its_end_and_by_the_last_change():
+    gains = [
+        row["psnr_gain"]
+        for model in MODELS
+        for row in study(model).records
+        if re.fullmatch(r"ras ratio=\S+ high_ratio=0", row["label"])
+    ]
+    assert f"**RAS** is {min(gains):.0f} to {max(gains):.0f} dB nearer than step reduction" in RESULTS
+    ends = of_ras("one end of the ranking or the other", PSNR, False)
+    assert {c.verdict for c in ends} == {"worse"}
+    assert f"Its highest end is {spread(ends, 1)} dB nearer than the paper's" in RESULTS
+    change = of_ras("chosen or random tokens", PSNR, False, "selection=change")
+    assert {c.verdict for c in change} == {"better"}
+    assert f"are {spread(change, 1)} dB nearer than random ones on every model" in RESULTS
+    assert (
+        f"RAS is {min(gains):.0f} to {max(gains):.0f} dB closer to the dense images than ten steps" in README
+    )
+    forecast = of_ras("forecast or reused tokens", PSNR, True)
+    assert {c.verdict for c in forecast} == {"worse"}
+    assert f"(`stale=taylor`) costs {spread(forecast)} dB there" in RESULTS
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_edges_are_not_told_apart_from_random_regions(model):
-    assert "its edges are not told apart from random regions anywhere" in RESULTS
-    found = [c for c in pairs(model) if c.why == "chosen or random regions"]
-    assert len({c.cell for c in found}) == 2
-    assert {c.verdict for c in found} == {"not told apart"}
+    assert "edges are not told apart from random regions anywhere" in RESULTS
+    edges = [c for c in pairs(model) if c.why == "chosen or random regions"]
+    assert len({c.cell for c in edges}) == 2
+    assert {c.verdict for c in edges} == {"not told apart"}
 
 
-def test_forecast_tokens_cost_9_db_and_35_points_at_four_times():
+def test_images_of_half_size_draw_their_prompts_where_five_steps_do_not():
+    def gains(name, model):
+        rows = [
+            r
+            for r in study(model).records
+            if r["label"].startswith(name) and r["flops_ratio"] > 3 and "random" not in r["label"]
+        ]
+        return rows[0][f"{CLIP}_gain"], rows[0][f"{CLIP}_gain_low"]
+
+    (sd3, low), (flux, flux_low) = gains("ralu steps", "sd3"), gains("ralu steps", "flux")
+    assert min(low, flux_low) > 0 > gains("ralu steps", "lumina")[0]
+    assert f"{sd3:.0f} and {flux:.0f} points of `clip_score[emoji]` above the curve" in RESULTS
+    three = [gains("mrflow", model) for model in ("sd3", "flux", "lumina")]
+    assert min(low for _, low in three) > 0
     assert (
-        "is not told apart on `lumina_tiny` at twice, and costs 9 dB and 35 points at four times" in RESULTS
+        "MrFlow, a small image upscaled, is {:.0f}, {:.0f} and {:.0f} points".format(
+            *(gain for gain, _ in three)
+        )
+        in RESULTS
     )
-    found = [c for c in pairs("lumina") if c.why == "forecast or reused tokens"]
-    twice, four = ([c for c in found if ("steps=8" in c.cell) == at] for at in (False, True))
-    assert {c.verdict for c in twice} == {"not told apart"}
-    by = {c.score: c for c in four}
-    assert [by[name].verdict for name in (PSNR, CLIP)] == ["worse", "worse"]
-    assert [round(by[name].by.value) for name in (PSNR, CLIP)] == [-9, -35]
 
 
-def test_compositions_are_worse_than_their_parts():
-    assert "RAS with whole steps left out costs 10 dB at four times, RAS inside RALU 13 points" in RESULTS
-    four = "ras_caching ratio=0.5 interval=3"
-    for control in ("ras", "taylor_output"):
-        found = pair("lumina", four, PSNR, control)
-        assert (found.verdict, round(found.by.value)) == ("worse", -10)
-    inside = pair("lumina", "ralu_ras steps=9", CLIP, "ralu")
-    assert (inside.verdict, round(inside.by.value)) == ("worse", -13)
+def test_at_half_no_prompt_score_is_better_than_ten_steps():
+    assert "At half the FLOPs no cache and no solver has a better prompt score than ten steps" in RESULTS
+    found = [c for m in MODELS for c in pairs(m) if c.score == CLIP and c.control == "10 steps"]
+    assert len(found) > 40
+    assert "better" not in {c.verdict for c in found}
+
+
+def test_whole_steps_left_out_beside_ras_cost():
+    cost = [
+        c
+        for m in MODELS
+        for c in pairs(m)
+        if c.cell.startswith("ras_caching")
+        and "start=2" in c.cell
+        and c.score == PSNR
+        and c.why == "composition or the method alone"
+    ]
+    assert {c.verdict for c in cost} == {"worse"}
+    assert f"costs {spread(cost)} dB at a quarter against RAS alone" in RESULTS
 
 
 def test_the_h100_beside_its_forecasts():
@@ -170,15 +240,14 @@ def test_on_sd3_whole_steps_are_saved_and_cheaper_ones_are_not():
 
 
 def test_the_readme_says_of_the_h100_what_the_tables_say():
-    said = " ".join((ROOT / "README.md").read_text("utf-8").split())
     speedup, flops = [], []
     for model in ("flux", "sd3"):
         table = pd.read_parquet(ROOT / "results" / "h100" / model / "table.parquet").set_index("label")
         assert table.random_weights.all()
         speedup.append(f"{table.speedup['ras ratio=0.5']:.2f}×")
         flops.append(f"{table.flops_ratio['ras ratio=0.5']:.2f}×")
-    assert "RAS makes FLUX.1 {} and SD3 {} as fast".format(*speedup) in said
-    assert "where its FLOPs would allow {} and {}".format(*flops) in said
+    assert "RAS makes FLUX.1 {} and SD3 {} as fast".format(*speedup) in README
+    assert "where its FLOPs would allow {} and {}".format(*flops) in README
 
 
 def test_what_the_embedded_models_draw_is_what_their_cards_say():

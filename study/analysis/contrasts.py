@@ -188,7 +188,7 @@ def natural(subjects: Sequence[Subject]) -> Iterator[tuple[Subject, Subject, str
                 controls = [s for s in others if rule.to(cell.method, s.method)]
                 if control := _nearest(cell, controls):
                     yield cell, control, rule.why
-        if cell.kind in ("Caching", "Steps"):
+        if cell.kind in ("Caching", "Multistep", "Steps"):
             curve = [s for s in subjects if s.dense == cell.dense and s.role == "steps"]
             if control := _nearest(cell, curve):
                 yield cell, control, STEPS
