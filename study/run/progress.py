@@ -29,7 +29,7 @@ class Progress:
         self.console = Console(file=sys.stderr)
         self.left: dict[str, int] = {}
         self.cost: dict[str, float] = {}
-        self.total, self.workers, self.spoken = 0, 1, 0.0
+        self.total, self.workers, self.begun, self.spoken = 0, 1, 0.0, 0.0
         columns = (
             TextColumn("{task.description:24.24}", markup=False),
             BarColumn(),
@@ -65,7 +65,7 @@ class Progress:
                     self._show("others")
             case WarmedUp(cell, seconds):
                 self.cost[cell] = seconds
-                self._show("warm-up", always=False)
+                self._show(f"warm-up of {len(self.cost)} of {len(self.left)} cells", since=self.begun)
             case Made(cell, label, images, seconds):
                 self.left[cell] -= images
                 self.cost[cell] = seconds / images
@@ -77,15 +77,17 @@ class Progress:
 
     def _start(self, images: Mapping[str, int]) -> None:
         self.left, self.cost, self.total, self.spoken = dict(images), {}, sum(images.values()), 0.0
+        self.begun = time.monotonic()
         self.say(f"{self.total} images to make in {len(images)} cells; first one uncounted warm-up each")
         if self.bar:
             self.task = self.bar.add_task("warm-up", total=self.total, left="")
 
-    def _show(self, label: str, always: bool = True) -> None:
+    def _show(self, label: str, since: float = 0.0) -> None:
+        """Update the bar; without one, print a line if the last one, or `since`, is long ago."""
         done, left = self.total - sum(self.left.values()), f"{clock(self.seconds_left())} left"
         if self.bar:
             self.bar.update(self.task, completed=done, description=plain(label), left=left)
-        elif always and (done == self.total or time.monotonic() - self.spoken > EVERY):
+        elif done == self.total or time.monotonic() - (self.spoken or since) > EVERY:
             self.spoken = time.monotonic()
             self.say(f"{time.strftime('%H:%M:%S')}  {done}/{self.total} images  {left}  ({label})")
 

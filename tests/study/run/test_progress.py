@@ -4,7 +4,8 @@ import os
 
 import run
 from fovea.study.files import read_json, write_json
-from fovea.study.run.progress import active_workers, seconds_left
+from fovea.study.run.events import Started, WarmedUp
+from fovea.study.run.progress import Progress, active_workers, seconds_left
 from fovea.study.store import Store
 from tests.study.commands.test_show import EMBEDDED
 from tests.study.made_up import add, image
@@ -43,3 +44,17 @@ def test_the_time_left_is_shared_by_those_who_have_work(tmp_path):
         assert seconds_left(left, cost, active_workers(store, [])) == 24
         assert two.take("y")
         assert seconds_left(left, cost, active_workers(store, [])) == 12
+
+
+def test_a_log_hears_of_warm_ups_too(capsys, monkeypatch):
+    """Those of many cells take long before the first image: a line every ten seconds, none of quick ones."""
+    now = [100.0]
+    monkeypatch.setattr("fovea.study.run.progress.time.monotonic", lambda: now[0])
+    progress = Progress()
+    progress.tell(Started({"a": 4, "b": 4, "c": 4}))
+    for cell, at in (("a", 105.0), ("b", 111.0), ("c", 112.0)):
+        now[0] = at
+        progress.tell(WarmedUp(cell, 2.0))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert lines[1].endswith("0/12 images  24 s left  (warm-up of 2 of 3 cells)")
