@@ -103,6 +103,7 @@ def gain_text(row: Record, score: str) -> str:
 
 def draw(rows: Sequence[Record], path: Path) -> None:
     """Plot gains in PSNR with intervals, one panel per model and part; below zero, fewer steps are better."""
+    rows = [row for row in rows if not isnan(gain(row, "psnr")[0])]
     models = sorted({row["model"] for row in rows})
     names = {part: ranked([row for row in rows if row["part"] == part])[::-1] for part in PARTS}
     heights = [max(len(found), 1) for found in names.values()]

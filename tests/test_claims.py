@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from fovea.eval.statistics import paired_difference
 from fovea.study.analysis.contrasts import Contrast, against, controlled, of_study
 from fovea.study.stored import Stored
 
@@ -81,6 +82,22 @@ def test_the_fitted_solvers_nearest_rival():
     four = {model: rival(model, "multistep fourfold", True) for model in MODELS}
     assert {model for model, c in four.items() if c.verdict == "better"} == {"lumina"}
     assert f"and {four['lumina'].by.value:.1f} dB at a quarter on `lumina_tiny`" in RESULTS
+
+
+def test_the_lead_holds_on_prompts_that_the_solver_was_not_fitted_on():
+    def lead(model: str, cell: str, four: bool) -> float:
+        samples = pd.read_parquet(ROOT / f"results/embedded/matrix-{model}/samples.parquet")
+        later = samples[samples.label == "dense"].prompt_id.to_numpy()[8:]
+        table = samples.pivot(index="prompt_id", columns="label", values="psnr").loc[later]
+        (rival,) = (c for c in table if c.startswith(SCALED) and ("full" in c) == four)
+        pair = table[cell].to_numpy(), table[rival].to_numpy()
+        found = paired_difference(*pair, pool="decibel", worse=None)
+        assert found.low > 0
+        return found.value
+
+    leads = sorted(lead(model, "multistep", False) for model in MODELS)
+    four = lead("lumina", "multistep fourfold", True)
+    assert f"the two leads are {leads[0]:.1f} to {leads[-1]:.1f} dB and {four:.1f} dB" in RESULTS
 
 
 def test_where_the_steps_lie_matters_more():
