@@ -205,8 +205,8 @@ def test_committed_studies_are_compared_without_their_images(tmp_path, capsys):
             EMBEDDED / name, tmp_path / name, ignore=shutil.ignore_patterns("cells", "runs", "wandb")
         )
     found, out = compare(capsys, *(Stored(tmp_path / name) for name in names))
-    assert found["cells"] == 35
-    assert (len(found["only"][0]), len(found["only"][1])) == (8, 8)
+    assert found["cells"] == 23
+    assert (len(found["only"][0]), len(found["only"][1])) == (51, 51)
     assert (found["identical"], found["images"]) == (0, 0)
     assert "images: not here, not compared" in out
     assert found["differs"]["model.path"] == ["assets/sd3_tiny", "assets/flux_tiny"]

@@ -192,10 +192,13 @@ def test_a_points_settings_are_filled_in_at_its_own_model(plan):
 
 def test_a_points_list_from_the_model_is_plain_data(plan):
     """As a record of the study has to be."""
-    point = "{method: drift, method.full: '${model.forecast.fourfold}'}"
+    point = (
+        "{method: multistep, method.nodes: '${model.multistep.fourfold.nodes}', "
+        "method.weights: '${model.multistep.fourfold.weights}'}"
+    )
     found = plan("model=lumina_tiny", "sweep=none", f"sweep.points=[{point}]", "sweep.curve=null")
     (cell,) = [cell for cell in found.cells if cell.role == "method"]
-    assert type(cell.axes["method.full"]) is list
+    assert type(cell.axes["method.nodes"]) is list
     json.dumps(cell.axes)
 
 
