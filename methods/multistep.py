@@ -40,30 +40,34 @@ class Multistep:
             return
         if self.nodes is None or self.of is None or self.weights is None:
             raise ValueError(
-                f"nodes={self.nodes}, of={self.of}: nodes and weights are fitted to a model, and this has "
-                "none; `python -m scripts.calibrate model=NAME` prints what to put into its file"
+                f"nodes={self.nodes}, of={self.of}: nodes and weights are fitted to a model, and this one "
+                "has none; `python -m scripts.calibrate model=NAME` prints what to put into its file"
             )
         if self.nodes[0] != 0 or list(self.nodes) != sorted({*self.nodes}) or self.nodes[-1] >= self.of:
             raise ValueError(f"nodes={list(self.nodes)}: must ascend from 0 and be less than of={self.of}")
         if [len(row) for row in self.weights] != [j + 1 for j in range(len(self.nodes))]:
             raise ValueError(f"weights: must be {len(self.nodes)} rows of 1, 2, ... weights, one row a node")
-        if self.steps is not None and self.steps != self.of:
-            raise ValueError(f"steps={self.steps}: the weights are fitted to runs of {self.of} steps")
+        if self.steps is not None:
+            self.check_steps(self.steps)
+
+    def check_steps(self, steps: int) -> None:
+        """Raise ValueError if the weights are fitted to runs of another number of steps."""
+        if self.nodes and steps != self.of:
+            raise ValueError(f"steps={steps}: the weights are fitted to runs of {self.of} steps")
 
     @torch.no_grad()
     def __call__(self, flow, on_step=None):
         x, sigmas, found = flow.noise(), flow.sigmas(self.steps), []
-        steps = len(sigmas) - 1
-        if self.nodes and steps != self.of:
-            raise ValueError(f"steps={steps}: the weights are fitted to runs of {self.of} steps")
+        self.check_steps(len(sigmas) - 1)
+        weights = dict(zip(self.nodes or (), self.weights or (), strict=False))  # empty if switched off
         none = torch.empty(len(x), 0, dtype=torch.long, device=x.device)
         for i, (s, s_next) in enumerate(pairwise(sigmas)):
-            rows = None if not self.nodes or i in self.nodes else none
+            rows = None if not weights or i in weights else none
             if rows is None:
                 v = flow.velocity(x, s)
-                if self.nodes and self.weights:
+                if weights:
                     found.append((v,))
-                    (v,) = total(self.weights[len(found) - 1], found)
+                    (v,) = total(weights[i], found)
             x = euler(x, v, s_next - s)
             if on_step:
                 on_step(i=i, sigma=s, x=x, v=v, rows=rows)

@@ -161,39 +161,38 @@ def entries(measured: Measured) -> dict[str, Entry]:
     coefficients, explained = fit(measured.changes)
     ratios = [1.0, *(round(r, 5) for r in measured.ratios.mean(1).tolist())]
     remark = f"{explained:.0%} of the variance of {len(measured.changes)} changes"
-    found = {
-        "teacache": Entry({"coefficients": coefficients}, remark),
-        "magcache": Entry({"ratios": ratios}),
-        "forecast": forecast(measured),
-        "multistep": solver(measured),
-        "ras": ras_end(measured.advantage),
-    }
-    return {name: entry for name, entry in found.items() if entry}
+    found = {"teacache": Entry({"coefficients": coefficients}, remark), "magcache": Entry({"ratios": ratios})}
+    if len(measured.gram) >= 8:  # there is a quarter of the steps to choose
+        nodes = cheapest_steps(measured)
+        found |= {"forecast": forecast(measured, nodes), "multistep": solver(measured, nodes)}
+    if end := ras_end(measured.advantage):
+        found["ras"] = end
+    return found
 
 
-def forecast(measured: Measured) -> Entry | None:
-    """Return the steps to run and the weights of forecasts; None for fewer than 8 steps."""
-    gram, steps = measured.gram.numpy(), len(measured.gram)
-    if steps < 8:
-        return None
-    half, quarter = (forecasts.cheapest(gram, measured.levels, steps // part) for part in (2, 4))
-    rows = [[round(w, 3) for w in row] for row in forecasts.table(gram)]
+def cheapest_steps(measured: Measured) -> dict[str, list[int]]:
+    """Return the half and the quarter of the steps that schedule=dp and method=multistep run."""
+    gram, levels = measured.gram.numpy(), measured.levels
+    parts = {"twofold": 2, "fourfold": 4}
+    return {key: forecasts.cheapest(gram, levels, len(gram) // part) for key, part in parts.items()}
+
+
+def forecast(measured: Measured, nodes: Mapping[str, list[int]]) -> Entry:
+    """Return the steps to run and the weights of forecasts."""
+    rows = [[round(w, 3) for w in row] for row in forecasts.table(measured.gram.numpy())]
     return Entry(
-        {"of": steps, "twofold": half, "fourfold": quarter, "table": rows},
+        {"of": len(measured.gram), **nodes, "table": rows},
         "the steps of schedule=dp, and the weights of basis=fitted",
     )
 
 
-def solver(measured: Measured) -> Entry | None:
-    """Return the nodes and weights of method=multistep; None for runs of fewer than 8 steps."""
-    gram, steps = measured.gram.numpy(), len(measured.gram)
-    if steps < 8:
-        return None
-    found: dict[str, Any] = {"of": steps}
-    for budget, part in (("twofold", 2), ("fourfold", 4)):
-        nodes = forecasts.cheapest(gram, measured.levels, steps // part)
-        found[budget] = {"nodes": nodes, "weights": multistep.weights(measured.flows, measured.runs, nodes)}
-    return Entry(found, "nodes as for schedule=dp")
+def solver(measured: Measured, nodes: Mapping[str, list[int]]) -> Entry:
+    """Return the nodes and weights of method=multistep."""
+    fitted = {
+        key: {"nodes": own, "weights": multistep.weights(measured.flows, measured.runs, own)}
+        for key, own in nodes.items()
+    }
+    return Entry({"of": len(measured.gram), **fitted}, "nodes as for schedule=dp")
 
 
 def ras_end(advantage: Tensor) -> Entry | None:
