@@ -100,7 +100,19 @@ def test_the_lead_holds_on_prompts_that_the_solver_was_not_fitted_on():
     assert f"the two leads are {leads[0]:.1f} to {leads[-1]:.1f} dB and {four:.1f} dB" in RESULTS
 
 
-def test_where_the_steps_lie_matters_more():
+def test_who_is_not_told_apart_from_the_fitted_solver_at_half():
+    close = {}
+    for model in MODELS:
+        subjects = of_study(study(model))
+        versus = [c for c in against(subjects, subjects, "multistep") if c.score == PSNR]
+        assert "better" not in {c.verdict for c in versus}
+        tied = {c.cell.split()[0] for c in versus if c.verdict == "not told apart"}
+        close[model] = tied & {"seacache", "easycache"}
+    assert close == {"lumina": set(), "sd3": {"seacache"}, "flux": {"seacache", "easycache"}}
+    assert "SeaCache on `sd3_tiny`, and SeaCache and EasyCache on `flux_tiny`, are not told apart" in RESULTS
+
+
+def test_forecasts_at_chosen_and_at_even_steps():
     chosen = [
         c
         for basis in ("taylor ", "taylor_scaled", "meancache")
