@@ -41,10 +41,14 @@ autoencoder() { # CHANNELS COMMAND...: run the command with the settings of this
   esac
 }
 
+density() { # FAMILY: the shift of the noise levels that it is trained on
+  case $1 in sd3 | flux) echo --shift 5 ;; esac
+}
+
 generator() { # FAMILY [ARGUMENTS...]
   local family=$1
   shift
-  part "$family" "$PYTHON" -m scripts.train_dit "$family" --steps 60000 --first 0.5 --data "$STATE" --out "$STATE/${family}_tiny" "$@"
+  part "$family" "$PYTHON" -m scripts.train_dit "$family" --steps 60000 --first 0.5 --data "$STATE" --out "$STATE/${family}_tiny" $(density "$family") "$@"
 }
 
 on_a_gpu() { # SECONDS: train unfinished parts: about 80 s for autoencoders, the rest for generators, the judge in parallel
@@ -60,7 +64,7 @@ on_a_gpu() { # SECONDS: train unfinished parts: about 80 s for autoencoders, the
       autoencoder $channels shared "vae$channels" "$PYTHON" -m scripts.train_vae --minutes 1.3 --batch 128 --lr 1e-3 \
         --workers $painters --data "$STATE" &&
         part $family "$PYTHON" -m scripts.train_dit $family --minutes "$(((end - SECONDS - 25) * 100 / 60))e-2" --batch 4 \
-          --first 0.4 --ema 0.999 --eager --graphs --scenes 5 --data "$STATE" --out "$STATE/${family}_tiny"
+          --first 0.4 --ema 0.999 $(density "$family") --eager --graphs --scenes 5 --data "$STATE" --out "$STATE/${family}_tiny"
     } &
   done
   wait
