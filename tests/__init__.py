@@ -12,7 +12,8 @@ _jaxtyped = jaxtyping.jaxtyped
 
 def jaxtyped(function=None, *, typechecker):
     """jaxtyping's decorator, which its import hook puts on every function. One without annotations stays as
-    it is: there is nothing to check, and to compile that anew for each closure takes longer than to run it."""
+    it is: there is nothing to check, and compiling that anew for each closure takes longer than running it.
+    """
     if function is None:
         return partial(jaxtyped, typechecker=typechecker)
     if isfunction(function) and not function.__annotations__:
