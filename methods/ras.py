@@ -30,7 +30,8 @@ class RAS(Sparsity):
         model: `python -m scripts.calibrate` finds it.
     starvation: k in eq. 1. Each step that a token is inactive scales its score by exp(k), as printed, if it
         was at the bottom of the ranking, or by exp(-k) if it was at the top: either way towards being active.
-    as_released, ageing, stale, cache, kv: not part of the paper's method; see `methods.ras_ablations`.
+    as_released, ageing, stale, cache, kv: not part of the paper's method; see `methods.ras_ablations`. Nor is
+        text="keep".
     """
 
     selection: Literal["std", "l2norm", "random", "oracle"] | Rule = "std"
@@ -49,6 +50,8 @@ class RAS(Sparsity):
         super().__post_init__()
         if self.cache is not None and self.cache.order > 1:
             raise ValueError(f"cache.order={self.cache.order}: must be 0 or 1, a token keeps two values")
+        if self.text == "keep" and not self.kv:
+            raise ValueError("text=keep, kv=false: the text's keys and values are kept only with kv=true")
         if self.as_released:
             ablations.check(self)
 

@@ -113,7 +113,7 @@ class Kept:
     def sparse(self, i: int, x: Tensor, sigma: Tensor, rows: Tensor) -> Tensor:
         """Evaluate the tokens `rows` (b, k) and return the velocity (b, n, c) of all."""
         if self.ras.kv:
-            v = self.flow.velocity(x, sigma, kv=self.kv, rows=rows)
+            v = self.flow.velocity(x, sigma, kv=self.kv, rows=rows, keep_text=self.ras.text == "keep")
         else:
             v = alone(self.flow, x, sigma, rows)
         self.learn(i, v, rows)

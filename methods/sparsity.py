@@ -1,6 +1,6 @@
 """Schedule of sparse sampling: dense first steps and error resets; on the others a ratio of active tokens."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -17,6 +17,9 @@ class Sparsity:
         steps after `start`, as the paper does (12 and 20 of 28 steps).
     fall, every: the ratio falls by `fall` every `every` steps, around a constant average (Lumina: 1/16 every
         4).
+    text: on a sparse step, "run" runs all text tokens, as the paper does; "keep" runs none, and active tokens
+        attend to the text's keys and values of the last dense step (ours). The same where the text never runs
+        (Lumina).
     """
 
     steps: Annotated[int, Field(ge=1, le=10_000)] | None = None
@@ -25,6 +28,7 @@ class Sparsity:
     resets: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     fall: Annotated[float, Field(ge=0, lt=1)] = 0.0
     every: Annotated[int, Field(ge=1)] = 4
+    text: Literal["run", "keep"] = "run"
 
     def __post_init__(self):
         if self.steps is not None:

@@ -16,6 +16,7 @@ class BlockRun(NamedTuple):
     ends: whether embedding and readout ran too.
     cached: parts of every block that a cache answered.
     looked: whether the first block's input was modulated for inspection only.
+    kept_text: whether the text tokens did not run and their kept keys and values were attended to.
     """
 
     k: int
@@ -26,6 +27,7 @@ class BlockRun(NamedTuple):
     ends: bool = False
     cached: tuple[Part, ...] = ()
     looked: bool = False
+    kept_text: bool = False
 
     @property
     def blocks(self) -> int:

@@ -61,7 +61,8 @@ class Costs(TorchDispatchMode):
         new = [t for t in made if storage(t) not in before]
         for tensor in new:
             self.hold(tensor)
-        if (new or func._schema.is_mutable) and func.overloadpacket not in UNWRITTEN:
+        written = any(t.numel() for t in made)  # torch launches nothing for empty results
+        if written and (new or func._schema.is_mutable) and func.overloadpacket not in UNWRITTEN:
             counts = flop_registry.get(func.overloadpacket)
             flops = counts(*args, **(kwargs or {}), out_val=out) if counts else 0
             self.operations[Operation(flops, traffic(func.overloadpacket, given, made))] += 1

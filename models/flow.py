@@ -95,6 +95,7 @@ class Flow:
         rows: Int[Tensor, "b k"] | None = None,
         encodings: Encodings | None = None,
         images: Sequence[int] | None = None,
+        keep_text: bool = False,
     ) -> Float[Tensor, "i k c"]:
         """Return the guided velocity of the tokens `rows` (all if None). See `Transformer.velocity`.
 
@@ -109,8 +110,8 @@ class Flow:
         )
         if images is not None:
             x, encodings, cond = x[[*images]], encodings.of(images), cond.of(images)
-        self._note(k, n, len(self.transformer.blocks), images)
-        return self.transformer.velocity(x, sigma, cond, encodings, kv, rows)
+        self._note(k, n, len(self.transformer.blocks), images, keep_text)
+        return self.transformer.velocity(x, sigma, cond, encodings, kv, rows, keep_text)
 
     def open(
         self, x: Float[Tensor, "b n c"], sigma: Float[Tensor, ""], encodings: Encodings | None = None
@@ -123,9 +124,11 @@ class Flow:
         hidden = states[0] if len(states) == 1 else Hidden.join(states)
         return Evaluation(own, self.cond, len(self.generators), self.block_runs, hidden, contexts)
 
-    def _note(self, k: int, n: int, blocks: int, images: Sequence[int] | None = None) -> None:
+    def _note(
+        self, k: int, n: int, blocks: int, images: Sequence[int] | None = None, kept_text: bool = False
+    ) -> None:
         chosen = range(len(self.generators)) if images is None else images
-        self.block_runs.append(BlockRun(k, n, 0, blocks, tuple(chosen), ends=True))
+        self.block_runs.append(BlockRun(k, n, 0, blocks, tuple(chosen), ends=True, kept_text=kept_text))
 
     def decode(
         self, x: Float[Tensor, "b n c"], grid: Grid | None = None, raw: bool = False

@@ -57,6 +57,8 @@ class FluxTransformer(Transformer):
     transformer with caches, which keep the halves separate.
     """
 
+    text_first: ClassVar = True
+
     @staticmethod
     def latent(dit: Any) -> tuple[int, int]:
         return 2, dit.config.in_channels // 4
@@ -134,29 +136,28 @@ class FluxTransformer(Transformer):
         with evaluation(self.dit, "uncond"):
             return cat([run(slice(b)), given])
 
-    def joint(self, rows: Tensor, n: int, text: int) -> Tensor:
-        return cat([torch.arange(text, device=rows.device).expand(len(rows), -1), text + rows], 1)
-
-    def outer_macs(self, k: int, n: int, text: int) -> int:
+    def outer_macs(self, k: int, n: int, text: int, kept_text: bool = False) -> int:
         dit = self.dit
         return k * weights(dit.x_embedder, dit.proj_out) + weights(
             dit.time_text_embed.timestep_embedder, dit.norm_out
         )
 
-    def block_macs(self, block: Any, k: int, n: int, text: int) -> dict[str, int]:
-        a = block.attn
-        pairs = 2 * a.inner_dim * (k + text) * (n + text)
+    def block_macs(
+        self, block: Any, k: int, n: int, text: int, kept_text: bool = False
+    ) -> dict[str, int]:
+        a, ran = block.attn, 0 if kept_text else text
+        pairs = 2 * a.inner_dim * (k + ran) * (n + text)
         if hasattr(block, "proj_mlp"):  # a single-stream block
             return {
                 "modulation": weights(block.norm),
-                "attention": (k + text) * weights(a) + pairs,
-                "mlp": (k + text) * weights(block.proj_mlp, block.proj_out),
+                "attention": (k + ran) * weights(a) + pairs,
+                "mlp": (k + ran) * weights(block.proj_mlp, block.proj_out),
             }
         image, added = (a.to_q, a.to_k, a.to_v, a.to_out), (a.add_q_proj, a.add_k_proj, a.add_v_proj)
         return {
             "modulation": weights(block.norm1, block.norm1_context),
-            "attention": k * weights(*image) + text * weights(*added, a.to_add_out) + pairs,
-            "mlp": k * weights(block.ff) + text * weights(block.ff_context),
+            "attention": k * weights(*image) + ran * weights(*added, a.to_add_out) + pairs,
+            "mlp": k * weights(block.ff) + ran * weights(block.ff_context),
         }
 
 

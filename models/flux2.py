@@ -4,6 +4,7 @@ Unlike FLUX.1, all blocks of a kind share their modulation, the text has rotary 
 has 32 channels normalised by batch statistics.
 """
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -72,6 +73,9 @@ class Flux2Transformer(FluxTransformer):
         nothing = torch.zeros_like(positions[..., :1])
         return cat([nothing, positions, nothing], -1)
 
+    def without_text(self, cond: Conditioning) -> Conditioning:
+        return replace(super().without_text(cond), tables=tuple(t[:, :0] for t in cond.tables))
+
     def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> Entered:
         dit, time = self.dit, self.time(sigma, len(x)) * 1000
         vector = self.modulation(dit.time_guidance_embed, time, cond)
@@ -110,7 +114,7 @@ class Flux2Transformer(FluxTransformer):
         answering = [m for block in double for m in (block.attn, block.ff, block.ff_context)]
         return [*answering, *(block.attn for block in single)], []
 
-    def outer_macs(self, k: int, n: int, text: int) -> int:
+    def outer_macs(self, k: int, n: int, text: int, kept_text: bool = False) -> int:
         dit = self.dit
         return k * weights(dit.x_embedder, dit.proj_out) + weights(
             dit.time_guidance_embed.timestep_embedder,
@@ -120,15 +124,17 @@ class Flux2Transformer(FluxTransformer):
             dit.norm_out,
         )
 
-    def block_macs(self, block: Any, k: int, n: int, text: int) -> dict[str, int]:
-        a = block.attn
-        pairs = 2 * a.inner_dim * (k + text) * (n + text)
+    def block_macs(
+        self, block: Any, k: int, n: int, text: int, kept_text: bool = False
+    ) -> dict[str, int]:
+        a, ran = block.attn, 0 if kept_text else text
+        pairs = 2 * a.inner_dim * (k + ran) * (n + text)
         if not hasattr(block, "ff"):
-            return {"attention": (k + text) * weights(a) + pairs}
+            return {"attention": (k + ran) * weights(a) + pairs}
         image, added = (a.to_q, a.to_k, a.to_v, a.to_out), (a.add_q_proj, a.add_k_proj, a.add_v_proj)
         return {
-            "attention": k * weights(*image) + text * weights(*added, a.to_add_out) + pairs,
-            "mlp": k * weights(block.ff) + text * weights(block.ff_context),
+            "attention": k * weights(*image) + ran * weights(*added, a.to_add_out) + pairs,
+            "mlp": k * weights(block.ff) + ran * weights(block.ff_context),
         }
 
 

@@ -124,8 +124,8 @@ class LuminaTransformer(Transformer):
         t = self.time(sigma)
         vector = self.modulation(self.dit.time_caption_embed, t.expand(len(x)), cond)
         x = self.dit.patch_embedder.proj(x)
-        context = Context(vector, (self.rope(t, tables),), cond.embeds, cond.mask, cond.keys)
-        return Hidden(x, None), context
+        unread = cond.embeds[:, :0]  # blocks attend to the text by `cond.keys`
+        return Hidden(x, None), Context(vector, (self.rope(t, tables),), unread, cond.mask, cond.keys)
 
     def step(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
         x = block(
@@ -165,7 +165,7 @@ class LuminaTransformer(Transformer):
         )[0]
         return -pack(out.chunk(2, dim=1)[0], self.patch)
 
-    def joint(self, rows: Tensor, n: int, text: int) -> Tensor:
+    def joint(self, rows: Tensor, n: int, text: int, keep_text: bool = False) -> Tensor:
         return rows
 
     def guide(self, v: Tensor, cond: Conditioning) -> Tensor:
@@ -176,13 +176,15 @@ class LuminaTransformer(Transformer):
         guided = without[..., :k] + cond.guidance * (given[..., :k] - without[..., :k])
         return cat([guided, given[..., k:]], -1)
 
-    def outer_macs(self, k: int, n: int, text: int) -> int:
+    def outer_macs(self, k: int, n: int, text: int, kept_text: bool = False) -> int:
         dit = self.dit
         return k * weights(dit.patch_embedder, dit.norm_out.linear_2) + weights(
             dit.time_caption_embed.timestep_embedder, dit.norm_out.linear_1
         )
 
-    def block_macs(self, block: Any, k: int, n: int, text: int) -> dict[str, int]:
+    def block_macs(
+        self, block: Any, k: int, n: int, text: int, kept_text: bool = False
+    ) -> dict[str, int]:
         a, cross = block.attn1, block.attn2
         return {
             "modulation": weights(block.norm1),

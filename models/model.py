@@ -74,9 +74,10 @@ class Model:
         encodings: Encodings,
         kv: KV | None = None,
         rows: Int[Tensor, "b k"] | None = None,
+        keep_text: bool = False,
     ) -> Float[Tensor, "b k c"]:
         """See `Transformer.velocity`."""
-        return self.transformer.velocity(x, sigma, cond, encodings, kv, rows)
+        return self.transformer.velocity(x, sigma, cond, encodings, kv, rows, keep_text)
 
     def decode(self, x: Float[Tensor, "b n c"], grid: Grid) -> Float[Tensor, "b 3 h w"]:
         """See `Pipeline.decode`."""

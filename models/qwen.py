@@ -52,6 +52,8 @@ class QwenAttention(Processor):
 class QwenTransformer(Transformer):
     """QwenImageTransformer2DModel. The guidance halves are two passes, (with, without) the prompt."""
 
+    text_first: ClassVar = True
+
     @staticmethod
     def latent(dit: Any) -> tuple[int, int]:
         return dit.config.patch_size, dit.config.in_channels // dit.config.patch_size**2
@@ -127,9 +129,6 @@ class QwenTransformer(Transformer):
         time = self.time(sigma, len(x))
         return self.dit(x, timestep=time, img_shapes=shapes, **cond.stock, return_dict=False)[0]
 
-    def joint(self, rows: Tensor, n: int, text: int) -> Tensor:
-        return cat([torch.arange(text, device=rows.device).expand(len(rows), -1), text + rows], 1)
-
     def guide(self, v: Tensor, cond: Conditioning) -> Tensor:
         """Classifier-free guidance, rescaled per token to the norm of the prompted velocity."""
         if not cond.guided:
@@ -141,20 +140,22 @@ class QwenTransformer(Transformer):
     def look_macs(self) -> int:
         return weights(self.blocks[0].img_mod)
 
-    def outer_macs(self, k: int, n: int, text: int) -> int:
+    def outer_macs(self, k: int, n: int, text: int, kept_text: bool = False) -> int:
         dit = self.dit
         return k * weights(dit.img_in, dit.proj_out) + weights(
             dit.time_text_embed.timestep_embedder, dit.norm_out
         )
 
-    def block_macs(self, block: Any, k: int, n: int, text: int) -> dict[str, int]:
-        a = block.attn
+    def block_macs(
+        self, block: Any, k: int, n: int, text: int, kept_text: bool = False
+    ) -> dict[str, int]:
+        a, ran = block.attn, 0 if kept_text else text
         image, added = (a.to_q, a.to_k, a.to_v, a.to_out), (a.add_q_proj, a.add_k_proj, a.add_v_proj)
-        pairs = 2 * a.inner_dim * (k + text) * (n + text)
+        pairs = 2 * a.inner_dim * (k + ran) * (n + text)
         return {
             "modulation": weights(block.img_mod, block.txt_mod),
-            "attention": k * weights(*image) + text * weights(*added, a.to_add_out) + pairs,
-            "mlp": k * weights(block.img_mlp) + text * weights(block.txt_mlp),
+            "attention": k * weights(*image) + ran * weights(*added, a.to_add_out) + pairs,
+            "mlp": k * weights(block.img_mlp) + ran * weights(block.txt_mlp),
         }
 
 

@@ -104,24 +104,24 @@ class SD3Transformer(Transformer):
         timestep = (sigma * 1000).expand(len(x))
         return pack(self.dit(latents, timestep=timestep, **cond.stock, return_dict=False)[0], self.patch)
 
-    def joint(self, rows: Tensor, n: int, text: int) -> Tensor:
-        return cat([rows, torch.arange(n, n + text, device=rows.device).expand(len(rows), -1)], 1)
-
-    def outer_macs(self, k: int, n: int, text: int) -> int:
+    def outer_macs(self, k: int, n: int, text: int, kept_text: bool = False) -> int:
         dit = self.dit
         return k * weights(dit.pos_embed.proj, dit.proj_out) + weights(
             dit.time_text_embed.timestep_embedder, dit.norm_out
         )
 
-    def block_macs(self, block: Any, k: int, n: int, text: int) -> dict[str, int]:
+    def block_macs(
+        self, block: Any, k: int, n: int, text: int, kept_text: bool = False
+    ) -> dict[str, int]:
         a, again = block.attn, block.attn2
-        pairs = (k + text) * (n + text) + (k * n if again is not None else 0)
+        ran = 0 if kept_text else text
+        pairs = (k + ran) * (n + text) + (k * n if again is not None else 0)
         attention = k * weights(a.to_q, a.to_k, a.to_v, a.to_out, again) + 2 * a.inner_dim * pairs
-        attention += text * weights(a.add_q_proj, a.add_k_proj, a.add_v_proj, a.to_add_out)
+        attention += ran * weights(a.add_q_proj, a.add_k_proj, a.add_v_proj, a.to_add_out)
         return {
             "modulation": weights(block.norm1, block.norm1_context),
             "attention": attention,
-            "mlp": k * weights(block.ff) + text * weights(block.ff_context),
+            "mlp": k * weights(block.ff) + ran * weights(block.ff_context),
         }
 
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -31,9 +32,11 @@ class Transformer(ABC):
     largest: maximum side of the grid in tokens, if any.
     blocks: the transformer blocks in order.
     blank_shape: see `blank`.
+    text_first: whether the text precedes the image in joint attention.
     """
 
     blank_shape: ClassVar[tuple[int, ...]] = (1, 1, 1)
+    text_first: ClassVar[bool] = False
     largest: int | None = None
 
     def __init__(self, pipe: Any, call: Call, dense: Literal["tokens", "stock"] = "tokens") -> None:
@@ -56,25 +59,31 @@ class Transformer(ABC):
         encodings: Encodings,
         kv: KV | None = None,
         rows: Int[Tensor, "b k"] | None = None,
+        keep_text: bool = False,
     ) -> Float[Tensor, "b k c"]:
         """Return dx/dsigma, guidance included, at the tokens `rows` of each image, or at all of them if None.
 
         x: all tokens; computed in the model's dtype.
         sigma: 0-d tensor on the model's device.
         kv: filled by a dense call; a sparse call overwrites it at `rows` and attends over all of it.
+        keep_text: a sparse call does not run the text tokens; the image attends to their keys and values as
+            the last call that ran them left them in `kv`. Where the text never runs (Lumina), no difference.
 
         Never synchronises with the device. ValueError for rows without the kv of a dense call of the same
-        size.
+        size, and for keep_text without rows.
         """
         size = (cond.halves * len(x), x.shape[1])
         if rows is not None and (kv is None or kv.size != size):
             raise ValueError(f"rows need the kv of a dense call of size {size}, not {kv and kv.size}")
+        if keep_text and rows is None:
+            raise ValueError("keep_text needs rows: a call on all tokens runs the text")
         known = encodings.whole and all(half.stock for half in cond.passes)
         if kv is None and self.dense == "stock" and known:
             found = [self.whole(x, sigma, half, encodings, turn) for turn, half in enumerate(cond.passes)]
         else:
             found = [
-                self.parts(x, sigma, half, encodings, turn, kv, rows) for turn, half in enumerate(cond.passes)
+                self.parts(x, sigma, half, encodings, turn, kv, rows, keep_text)
+                for turn, half in enumerate(cond.passes)
             ]
         if kv is not None:
             kv.size = size
@@ -89,11 +98,12 @@ class Transformer(ABC):
         turn: int,
         kv: KV | None,
         rows: Tensor | None,
+        keep_text: bool,
     ) -> Tensor:
         """Evaluate one of `cond.passes`, the turn-th, by running the transformer's modules; unguided."""
-        slots = self.slots(rows, (cond.halves * len(x), x.shape[1]), cond.text)
+        slots = self.slots(rows, (cond.halves * len(x), x.shape[1]), cond.text, keep_text)
         with self.call.during(kv=kv, turn=turn, text=cond.keys, **slots):
-            hidden, context = self.enter(x, sigma, cond, encodings, rows)
+            hidden, context = self.enter(x, sigma, cond, encodings, rows, keep_text)
             for block in self.blocks:
                 hidden = self.step(block, hidden, context)
         return self.leave(hidden, context)
@@ -106,11 +116,18 @@ class Transformer(ABC):
 
     @torch.no_grad()
     def enter(
-        self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings, rows: Tensor | None = None
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        cond: Conditioning,
+        encodings: Encodings,
+        rows: Tensor | None = None,
+        keep_text: bool = False,
     ) -> Entered:
         """Return the state before the first block for one of `cond.passes`.
 
         rows: tokens of each image; None for all.
+        keep_text: see `velocity`; the state has no text tokens.
 
         Guidance halves that form one batch are both included.
         """
@@ -121,15 +138,34 @@ class Transformer(ABC):
             )
         resident(self.dit)
         x = (x if rows is None else take(x, rows)).to(self.dtype).repeat(cond.halves, 1, 1)
+        cond = self.without_text(cond) if keep_text else cond
         return self.embed(x, sigma, cond, encodings.take(rows, cond.halves))
 
-    def slots(self, rows: Tensor | None, size: tuple[int, int], text: int) -> dict[str, Tensor | None]:
+    def without_text(self, cond: Conditioning) -> Conditioning:
+        """Return the conditioning with no text tokens to run; the mask of their keys stays."""
+        return replace(cond, embeds=cond.embeds[:, :0])
+
+    def slots(
+        self, rows: Tensor | None, size: tuple[int, int], text: int, keep_text: bool = False
+    ) -> dict[str, Tensor | None]:
         """Return the rows that a sparse call writes in the caches of the whole batch; see `Call`."""
         if rows is None:
             return {"image": None, "joint": None}
         b, n = size
         rows = rows.repeat(b // len(rows), 1)
-        return {"image": flat(rows, n), "joint": flat(self.joint(rows, n, text), n + text)}
+        return {"image": flat(rows, n), "joint": flat(self.joint(rows, n, text, keep_text), n + text)}
+
+    def joint(self, rows: Tensor, n: int, text: int, keep_text: bool = False) -> Tensor:
+        """Return the rows of one image's joint cache that a call on the image rows (b, k) writes.
+
+        These are (b, k + text), in the order of the family's attention, or (b, k) with keep_text.
+        """
+        image = text + rows if self.text_first else rows
+        if keep_text:
+            return image
+        start = 0 if self.text_first else n
+        own = torch.arange(start, start + text, device=rows.device).expand(len(rows), -1)
+        return torch.cat([own, image] if self.text_first else [image, own], 1)
 
     def modulation(self, embedder: Any, t: Tensor, cond: Conditioning) -> Tensor:
         """Return the vector that modulates every block: time embedding plus `cond.constants`."""
@@ -153,10 +189,10 @@ class Transformer(ABC):
 
         text: number of text tokens.
         """
-        macs = self.outer_macs(run.k, run.n, text) if run.ends else 0
+        macs = self.outer_macs(run.k, run.n, text, run.kept_text) if run.ends else 0
         macs += self.look_macs() if run.looked else 0
         for block in self.blocks[run.first : run.last]:
-            parts = self.block_macs(block, run.k, run.n, text)
+            parts = self.block_macs(block, run.k, run.n, text, run.kept_text)
             macs += sum(count for part, count in parts.items() if part not in run.cached)
         return 2 * macs * (2 if guided else 1)
 
@@ -226,16 +262,16 @@ class Transformer(ABC):
         """Return the unguided velocity of all tokens of a grid by the transformer's own forward."""
 
     @abstractmethod
-    def joint(self, rows: Tensor, n: int, text: int) -> Tensor:
-        """Return the rows (b, k + text) of one image's joint cache for image rows (b, k) and the text."""
-
-    @abstractmethod
-    def outer_macs(self, k: int, n: int, text: int) -> int:
+    def outer_macs(self, k: int, n: int, text: int, kept_text: bool = False) -> int:
         """Multiply-adds outside the blocks, for one image with k of n tokens evaluated."""
 
     @abstractmethod
-    def block_macs(self, block: Any, k: int, n: int, text: int) -> dict[str, int]:
+    def block_macs(
+        self, block: Any, k: int, n: int, text: int, kept_text: bool = False
+    ) -> dict[str, int]:
         """Multiply-adds of one block, for one image with k of n tokens evaluated, by part.
+
+        kept_text: the text tokens are attended to but do not run.
 
         Parts are "attention", "mlp" (what still runs if only attentions are cached), and "modulation", which
         is never cached.

@@ -53,7 +53,7 @@ class ZImageTransformer(Transformer):
 
     The stream is image, padding, text; `Hidden.text` is everything after the image. The image is padded with
     a learned token to a multiple of 32. So is each prompt, with a mask for what follows its padding. A sparse
-    call also runs the padding. The text is constant over a trajectory until the blocks, so its refiner runs
+    call runs the padding with the text, or keeps both. The text is constant over a trajectory until the blocks, so its refiner runs
     once; the noise refiner runs with the embedding, before the first block.
     """
 
@@ -119,14 +119,18 @@ class ZImageTransformer(Transformer):
         return [*self.dit.layers]
 
     @torch.no_grad()
-    def enter(self, x, sigma, cond, encodings, rows=None) -> Entered:
+    def enter(self, x, sigma, cond, encodings, rows=None, keep_text=False) -> Entered:
         """Append the padding, which depends on all tokens, whichever are evaluated."""
         padding = self.padding(x.shape[1])
         frame, text = cond.tables
         still = text.new_ones(len(text), padding, text.shape[2])  # padding is at (0, 0, 0)
         mask = None if cond.mask is None else F.pad(cond.mask, (x.shape[1] + padding, 0), value=True)
         cond = replace(cond, tables=(frame, cat([still, text], 1)), mask=mask)
-        return super().enter(x, sigma, cond, encodings, rows)
+        return super().enter(x, sigma, cond, encodings, rows, keep_text)
+
+    def without_text(self, cond: Conditioning) -> Conditioning:
+        frame, after = cond.tables
+        return replace(super().without_text(cond), tables=(frame, after[:, :0]))
 
     def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> Entered:
         (table,), (frame, after), k = tables, cond.tables, x.shape[1]
@@ -175,16 +179,13 @@ class ZImageTransformer(Transformer):
         out = self.dit([*latents], self.time(sigma, len(x)), **cond.stock, return_dict=False)[0]
         return -pack(torch.stack(out).squeeze(2), self.patch)
 
-    def slots(self, rows, size, text):
+    def slots(self, rows, size, text, keep_text=False):
         if rows is None:
             return super().slots(rows, size, text)
         b, n = size
         rows, padding = rows.repeat(b // len(rows), 1), self.padding(n)
-        alone, joint = (self.joint(rows, n, more) for more in (padding, padding + text))
+        alone, joint = (self.joint(rows, n, more, keep_text) for more in (padding, padding + text))
         return {"image": flat(alone, n + padding), "joint": flat(joint, n + padding + text)}
-
-    def joint(self, rows: Tensor, n: int, text: int) -> Tensor:
-        return cat([rows, torch.arange(n, n + text, device=rows.device).expand(len(rows), -1)], 1)
 
     def guide(self, v: Tensor, cond: Conditioning) -> Tensor:
         """Return given + g (given - without) in float32; its norm is at most `norm_limit` times given's."""
@@ -198,20 +199,24 @@ class ZImageTransformer(Transformer):
         most = most * cond.norm_limit
         return guided * torch.where(norm > most, most / norm, 1)
 
-    def outer_macs(self, k: int, n: int, text: int) -> int:
+    def outer_macs(self, k: int, n: int, text: int, kept_text: bool = False) -> int:
         embedder, readout = self.ends
-        tokens = k + self.padding(n)
-        refiner = sum(sum(self.block_macs(block, k, n, 0).values()) for block in self.dit.noise_refiner)
-        outer = tokens * weights(embedder) + (tokens + text) * weights(readout.linear)
-        return outer + weights(self.dit.t_embedder, readout.adaLN_modulation) + refiner
+        tokens = k + (0 if kept_text else self.padding(n))
+        stream = tokens + (0 if kept_text else text)
+        macs = (self.block_macs(block, k, n, 0, kept_text) for block in self.dit.noise_refiner)
+        outer = tokens * weights(embedder) + stream * weights(readout.linear)
+        outer += weights(self.dit.t_embedder, readout.adaLN_modulation)
+        return outer + sum(sum(each.values()) for each in macs)
 
-    def block_macs(self, block: Any, k: int, n: int, text: int) -> dict[str, int]:
+    def block_macs(
+        self, block: Any, k: int, n: int, text: int, kept_text: bool = False
+    ) -> dict[str, int]:
         after = self.padding(n) + text
-        pairs = 2 * block.dim * (k + after) * (n + after)
+        stream = k if kept_text else k + after
         return {
             "modulation": weights(block.adaLN_modulation),
-            "attention": (k + after) * weights(block.attention) + pairs,
-            "mlp": (k + after) * weights(block.feed_forward),
+            "attention": stream * weights(block.attention) + 2 * block.dim * stream * (n + after),
+            "mlp": stream * weights(block.feed_forward),
         }
 
 

@@ -96,6 +96,7 @@ def delta_dit(times: float) -> Sequence[str]:
 
 SEARCHES = {
     "ras": Search(lambda _: ["method=ras"], ras_steps, ratio),
+    "ras_kept_text": Search(lambda _: ["method=ras_kept_text"], ras_steps, ratio),
     "ras_caching": Search(
         ras_caching,
         lambda steps, times: [{}] if times < 3 else [{"start": 2, "steps": round(0.9 * steps)}],
@@ -119,7 +120,7 @@ class IdleTransformer(Transformer):
     def step(self, block, hidden, context):
         return hidden
 
-    def velocity(self, x, sigma, cond, encodings, kv=None, rows=None):
+    def velocity(self, x, sigma, cond, encodings, kv=None, rows=None, keep_text=False):
         return torch.zeros_like(x if rows is None else take(x, rows))
 
 

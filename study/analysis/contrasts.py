@@ -159,6 +159,11 @@ RULES = (
         lambda a, b: b.get("stale") == "reuse" and _same_except(a, b, "stale"),
     ),
     Rule(
+        "kept or running text",
+        lambda a: _is_plain_ras(a) and a.get("text") == "keep",
+        lambda a, b: b.get("text") == "run" and _same_except(a, b, "text", "ratio"),
+    ),
+    Rule(
         "chosen or random regions",
         lambda a: _is(a, "RALU", selection="edges") and _is_plain(a),
         lambda a, b: b.get("selection") == "random" and _same_except(a, b, "selection"),

@@ -20,7 +20,7 @@ class GaussianFlow:
     def new_kv(self):
         return None
 
-    def velocity(self, x, sigma, kv=None, rows=None, encodings=None):
+    def velocity(self, x, sigma, kv=None, rows=None, encodings=None, keep_text=False):
         """E[noise - image | x] of x = (1 - sigma) image + sigma noise."""
         if rows is not None:
             x = x.gather(1, rows[..., None].expand(-1, -1, x.shape[-1]))

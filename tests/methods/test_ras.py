@@ -107,7 +107,7 @@ def test_an_image_does_not_depend_on_its_batch(method, seeds):
     "wrong",
     [{"ratio": 0}, {"ratio": -1}, {"ratio": "abc"}, {"start": 0}, {"high_ratio": 2}, {"ratoi": 0.5},
      {"steps": 4, "start": 4}, {"steps": 20, "resets": (12, 22)}, {"selection": "mean"}, {"stale": "forget"},
-     {"cache": TaylorOutput(order=2)}],
+     {"cache": TaylorOutput(order=2)}, {"text": "kept"}, {"text": "keep", "kv": False}],
 )  # fmt: skip
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ValidationError):
@@ -152,7 +152,7 @@ class LineFlow(GaussianFlow):
 
     steps = 12
 
-    def velocity(self, x, sigma, kv=None, rows=None, encodings=None):
+    def velocity(self, x, sigma, kv=None, rows=None, encodings=None, keep_text=False):
         i = self.sigmas(self.steps).tolist().index(sigma.item())
         v = self.line(i).expand(len(x), -1, -1)
         v = v if rows is None else v.gather(1, rows[..., None].expand(-1, -1, 16))
@@ -256,3 +256,38 @@ def test_the_oracle_is_nearer_to_dense_than_any_ranking():
         for name in ("oracle", "random", "std", "l2norm")
     }
     assert error["oracle"] < 0.8 * min(error[name] for name in ("random", "std", "l2norm"))
+
+
+class TextFlow(GaussianFlow):
+    """Which notes at what step it was told to keep the text."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = []
+
+    def velocity(self, x, sigma, kv=None, rows=None, encodings=None, keep_text=False):
+        self.kept.append(keep_text)
+        return super().velocity(x, sigma, kv, rows, encodings)
+
+
+@pytest.mark.parametrize("method", [RAS, Random])
+@pytest.mark.parametrize("text", ["run", "keep"])
+def test_the_text_is_kept_at_sparse_steps_alone(method, text):
+    flow = TextFlow()
+    method(steps=8, ratio=0.5, start=3, resets=(5,), text=text)(flow)
+    assert flow.kept == [text == "keep" and i not in (0, 1, 2, 5) for i in range(8)]
+
+
+@pytest.mark.parametrize("family", sorted(PIPELINES))
+def test_a_kept_text_makes_another_image_except_where_it_never_runs(family):
+    with adapt(PIPELINES[family]()) as model:
+
+        def image(**settings):
+            flow = model.flow(["a fox"], generators=[generator("a fox", 0)], height=64, width=96)
+            x = RAS(steps=6, start=2, resets=(4,), **settings)(flow)
+            return x, flow.flops()
+
+        (run, cost), (kept, less) = image(), image(text="keep")
+        assert torch.equal(run, kept) == (cost == less) == (family == "lumina")
+        assert less <= cost
+        assert torch.equal(image(ratio=1, text="keep")[0], image(ratio=1)[0])

@@ -19,6 +19,7 @@ from tests.pipelines import PIPELINES, saved
 RUNS = [
     ("sd35", RAS(ratio=0.5, start=1, resets=(3,), steps=5)),
     ("sd35", Caching(steps=5, cache=TaylorSeer(interval=2))),
+    ("sd35", RAS(ratio=0.5, start=1, resets=(3,), steps=5, text="keep")),
     ("lumina", Baseline(steps=2)),
     ("flux", RALU(stages=(1, 1, 1))),
 ]
@@ -58,7 +59,7 @@ def test_what_is_counted_again_costs_what_it_costs_to_run(pipelines, name, metho
     assert sum(op.flops * count for op, count in two.operations.items()) == again.flops() == ready.flops()
 
 
-@pytest.mark.parametrize(("name", "method"), RUNS[:1] + RUNS[2:3])
+@pytest.mark.parametrize(("name", "method"), RUNS[:1] + RUNS[2:4])
 def test_memory_of_a_real_run(pipelines, name, method):
     """Beside what torch's profiler finds that the same run allocates on this CPU."""
     here, there, device = pipelines
@@ -90,6 +91,7 @@ def on_gpu(*operations):
 BY_HAND = {
     "adds": (lambda x, _: x + x, Operation(0, 3 * 8192)),
     "is a view": (lambda x, _: x.T[3:].unsqueeze(0), None),
+    "is empty": (lambda x, _: x[:0] @ x.T + 1, None),
     "is not written": (lambda x, _: torch.empty_like(x), None),
     "copies": (lambda x, _: x.copy_(x.new_zeros(()).expand(64, 32)), Operation(0, 4 + 8192)),
     "repeats": (lambda x, _: x[:1].expand(64, 32).clone(), Operation(0, 128 + 8192)),

@@ -19,13 +19,13 @@ def test_closed_form_is_the_count(pipe, flow_of, guided):
     with adapt(pipe) as model:
         flow = flow_of(model, b=2, guided=guided)
         x, kv, sigma, before = flow.noise(), flow.new_kv(), flow.sigmas()[0], 0
-        for k in (None, 13, 1):
-            rows = None if k is None else torch.arange(k).expand(2, -1)
-            found = counted(lambda rows=rows: flow.velocity(x, sigma, kv=kv, rows=rows))
+        for k, keep_text in ((None, False), (13, False), (1, False), (13, True), (1, True)):
+            given = {"rows": None if k is None else torch.arange(k).expand(2, -1), "keep_text": keep_text}
+            found = counted(lambda given=given: flow.velocity(x, sigma, kv=kv, **given))
             assert found == 2 * (flow.flops() - before)
             before = flow.flops()
-        assert [w.k for w in flow.block_runs] == [54, 13, 1]
-        assert flow.tokens() == 54 + 13 + 1
+        assert [w.k for w in flow.block_runs] == [54, 13, 1, 13, 1]
+        assert flow.tokens() == 54 + 2 * (13 + 1)
 
 
 @pytest.mark.parametrize("modules", ["attention", "all"])
