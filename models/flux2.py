@@ -124,9 +124,7 @@ class Flux2Transformer(FluxTransformer):
             dit.norm_out,
         )
 
-    def block_macs(
-        self, block: Any, k: int, n: int, text: int, kept_text: bool = False
-    ) -> dict[str, int]:
+    def block_macs(self, block: Any, k: int, n: int, text: int, kept_text: bool = False) -> dict[str, int]:
         a, ran = block.attn, 0 if kept_text else text
         pairs = 2 * a.inner_dim * (k + ran) * (n + text)
         if not hasattr(block, "ff"):

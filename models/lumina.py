@@ -182,9 +182,7 @@ class LuminaTransformer(Transformer):
             dit.time_caption_embed.timestep_embedder, dit.norm_out.linear_1
         )
 
-    def block_macs(
-        self, block: Any, k: int, n: int, text: int, kept_text: bool = False
-    ) -> dict[str, int]:
+    def block_macs(self, block: Any, k: int, n: int, text: int, kept_text: bool = False) -> dict[str, int]:
         a, cross = block.attn1, block.attn2
         return {
             "modulation": weights(block.norm1),

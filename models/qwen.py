@@ -146,9 +146,7 @@ class QwenTransformer(Transformer):
             dit.time_text_embed.timestep_embedder, dit.norm_out
         )
 
-    def block_macs(
-        self, block: Any, k: int, n: int, text: int, kept_text: bool = False
-    ) -> dict[str, int]:
+    def block_macs(self, block: Any, k: int, n: int, text: int, kept_text: bool = False) -> dict[str, int]:
         a, ran = block.attn, 0 if kept_text else text
         image, added = (a.to_q, a.to_k, a.to_v, a.to_out), (a.add_q_proj, a.add_k_proj, a.add_v_proj)
         pairs = 2 * a.inner_dim * (k + ran) * (n + text)

@@ -110,9 +110,7 @@ class SD3Transformer(Transformer):
             dit.time_text_embed.timestep_embedder, dit.norm_out
         )
 
-    def block_macs(
-        self, block: Any, k: int, n: int, text: int, kept_text: bool = False
-    ) -> dict[str, int]:
+    def block_macs(self, block: Any, k: int, n: int, text: int, kept_text: bool = False) -> dict[str, int]:
         a, again = block.attn, block.attn2
         ran = 0 if kept_text else text
         pairs = (k + ran) * (n + text) + (k * n if again is not None else 0)

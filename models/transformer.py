@@ -266,9 +266,7 @@ class Transformer(ABC):
         """Multiply-adds outside the blocks, for one image with k of n tokens evaluated."""
 
     @abstractmethod
-    def block_macs(
-        self, block: Any, k: int, n: int, text: int, kept_text: bool = False
-    ) -> dict[str, int]:
+    def block_macs(self, block: Any, k: int, n: int, text: int, kept_text: bool = False) -> dict[str, int]:
         """Multiply-adds of one block, for one image with k of n tokens evaluated, by part.
 
         kept_text: the text tokens are attended to but do not run.

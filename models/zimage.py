@@ -53,8 +53,8 @@ class ZImageTransformer(Transformer):
 
     The stream is image, padding, text; `Hidden.text` is everything after the image. The image is padded with
     a learned token to a multiple of 32. So is each prompt, with a mask for what follows its padding. A sparse
-    call runs the padding with the text, or keeps both. The text is constant over a trajectory until the blocks, so its refiner runs
-    once; the noise refiner runs with the embedding, before the first block.
+    call runs the padding with the text, or keeps both. The text is constant over a trajectory until the
+    blocks, so its refiner runs once; the noise refiner runs with the embedding, before the first block.
     """
 
     multiple = 32
@@ -208,9 +208,7 @@ class ZImageTransformer(Transformer):
         outer += weights(self.dit.t_embedder, readout.adaLN_modulation)
         return outer + sum(sum(each.values()) for each in macs)
 
-    def block_macs(
-        self, block: Any, k: int, n: int, text: int, kept_text: bool = False
-    ) -> dict[str, int]:
+    def block_macs(self, block: Any, k: int, n: int, text: int, kept_text: bool = False) -> dict[str, int]:
         after = self.padding(n) + text
         stream = k if kept_text else k + after
         return {

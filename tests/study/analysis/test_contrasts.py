@@ -46,6 +46,10 @@ def test_a_method_stands_beside_its_control():
     assert pairs(ras, forecast) == {("forecast", "ras"): "forecast or reused tokens"}
     low = subject("low", RAS | {"high_ratio": 0.0})
     assert pairs(ras, low) == {("ras", "low"): "one end of the ranking or the other"}
+    run, kept = (subject(text, RAS | {"text": text}) for text in ("run", "keep"))
+    more = subject("more tokens", RAS | {"text": "keep", "ratio": 0.4})
+    assert pairs(run, kept, random) == {("keep", "run"): "kept or running text"}
+    assert pairs(run, more) == {("more tokens", "run"): "kept or running text"}
 
 
 def test_a_composition_stands_beside_its_parts_and_a_cache_beside_fewer_steps():
