@@ -48,7 +48,10 @@ def test_a_method_stands_beside_its_control():
     assert pairs(ras, low) == {("ras", "low"): "one end of the ranking or the other"}
     run, kept = (subject(text, RAS | {"text": text}) for text in ("run", "keep"))
     more = subject("more tokens", RAS | {"text": "keep", "ratio": 0.4})
-    assert pairs(run, kept, random) == {("keep", "run"): "kept or running text"}
+    assert pairs(run, kept, subject("random", RANDOM | {"text": "run"})) == {
+        ("keep", "run"): "kept or running text",
+        ("run", "random"): "chosen or random tokens",
+    }
     assert pairs(run, more) == {("more tokens", "run"): "kept or running text"}
 
 
