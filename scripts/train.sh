@@ -64,7 +64,7 @@ on_a_gpu() { # SECONDS: train unfinished parts: about 80 s for autoencoders, the
       autoencoder $channels shared "vae$channels" "$PYTHON" -m scripts.train_vae --minutes 1.3 --batch 128 --lr 1e-3 \
         --workers $painters --data "$STATE" &&
         part $family "$PYTHON" -m scripts.train_dit $family --minutes "$(((end - SECONDS - 25) * 100 / 60))e-2" --batch 4 \
-          --first 0.4 --ema 0.999 $(density "$family") --eager --graphs --scenes 5 --data "$STATE" --out "$STATE/${family}_tiny"
+          --first 0.4 --ema 0.999 $(density "$family") --graphs --scenes 5 --data "$STATE" --out "$STATE/${family}_tiny"
     } &
   done
   wait

@@ -77,8 +77,8 @@ def resolution(progress: float, draw: float, first: float) -> int:
     return 128 if draw < 0.80 else 64 if draw < 0.95 else 256
 
 
-def sigmas(generator: torch.Generator, n: int, shift: float) -> torch.Tensor:
-    """Draw noise levels: logit-normal, one in ten uniform to cover both ends, then the shift.
+def sigmas(generator: torch.Generator, n: int, shift: float, uniform: float = 0.1) -> torch.Tensor:
+    """Draw noise levels: logit-normal, a share uniform to cover both ends, then the shift.
 
     Latents of 16 channels need a larger shift than those of 4: they hold the scene so redundantly that the
     caption matters at high noise only.
@@ -86,7 +86,7 @@ def sigmas(generator: torch.Generator, n: int, shift: float) -> torch.Tensor:
     drawn: Any = {"generator": generator, "device": generator.device}
     normal = torch.sigmoid(torch.randn(n, **drawn))
     flat = torch.rand(n, **drawn)
-    s = torch.where(torch.rand(n, **drawn) < 0.1, flat, normal)
+    s = torch.where(torch.rand(n, **drawn) < uniform, flat, normal)
     return shift * s / (1 + (shift - 1) * s)
 
 
@@ -206,7 +206,7 @@ def objective(pipe: Any, args: argparse.Namespace) -> tuple[loop.Data, loop.Loss
         return {
             "latents": latents,
             "noise": noise,
-            "sigma": sigmas(generator, n, shift),
+            "sigma": sigmas(generator, n, shift, args.uniform),
             "captions": loop.to_device(caption_rows, where),
         }
 
@@ -240,6 +240,10 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--shift", type=float, help="of the training's noise levels; default: the scheduler's"
     )
+    parser.add_argument(
+        "--uniform", type=float, default=0.1, help="share of uniform noise levels, before the shift"
+    )
+    parser.add_argument("--hold", type=float, default=0.7, help="share of the training before the rate falls")
     parser.add_argument("--start", type=Path, help="a trained pipeline to start from")
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path)
@@ -279,7 +283,7 @@ def main() -> None:
         "decay": 0.01,
     }
     data, loss = objective(pipe, args)
-    options |= {"ema": args.ema, "warmup": 100, "hold": 0.7, "graphs": args.graphs}
+    options |= {"ema": args.ema, "warmup": 100, "hold": args.hold, "graphs": args.graphs}
     weights = loop.train(modules, data, loss, folder=folder, **options)
     if args.stop is None or (args.stop >= args.steps and not args.minutes):
         export(pipe, weights, out)
