@@ -5,6 +5,7 @@
 #   scripts/train.sh                        # all parts, one thread each, at most three at a time
 #   STATE=FOLDER HARDWARE="..." scripts/train.sh
 #   scripts/train.sh gpu 540                # on a GPU: all unfinished parts within this many seconds, generators in parallel
+#   START=assets scripts/train.sh gpu 540   # generators start from FOLDER/FAMILY_tiny
 #
 # A finished part leaves STATE/done/PART. Nothing is written to assets/: `scripts/train.sh adopt PART` copies a finished
 # part there, once it is known to be better than the current one.
@@ -45,10 +46,14 @@ density() { # FAMILY: the shift of the noise levels that it is trained on
   case $1 in sd3 | flux) echo --shift 5 ;; esac
 }
 
+start() { # FAMILY: the weights that it starts from
+  [ -z "${START:-}" ] || echo --start "$START/$1_tiny"
+}
+
 generator() { # FAMILY [ARGUMENTS...]
   local family=$1
   shift
-  part "$family" "$PYTHON" -m scripts.train_dit "$family" --steps 60000 --first 0.5 --data "$STATE" --out "$STATE/${family}_tiny" $(density "$family") "$@"
+  part "$family" "$PYTHON" -m scripts.train_dit "$family" --steps 60000 --first 0.5 --data "$STATE" --out "$STATE/${family}_tiny" $(density "$family") $(start "$family") "$@"
 }
 
 on_a_gpu() { # SECONDS: train unfinished parts: about 80 s for autoencoders, the rest for generators, the judge in parallel
@@ -64,7 +69,7 @@ on_a_gpu() { # SECONDS: train unfinished parts: about 80 s for autoencoders, the
       autoencoder $channels shared "vae$channels" "$PYTHON" -m scripts.train_vae --minutes 1.3 --batch 128 --lr 1e-3 \
         --workers $painters --data "$STATE" &&
         part $family "$PYTHON" -m scripts.train_dit $family --minutes "$(((end - SECONDS - 25) * 100 / 60))e-2" --batch 4 \
-          --first 0.4 --ema 0.999 $(density "$family") --graphs --scenes 5 --data "$STATE" --out "$STATE/${family}_tiny"
+          --first 0.4 --ema 0.999 $(density "$family") $(start "$family") --graphs --scenes 5 --data "$STATE" --out "$STATE/${family}_tiny"
     } &
   done
   wait
