@@ -52,14 +52,27 @@ def compiled(modules: Iterable[nn.Module]) -> bool:
 
 def mixing(dit: nn.Module) -> str | None:
     """Return a description of the first quantised layer that does not treat tokens independently, if any."""
+    return next((_described(module) for module in _quantised(dit) if not separate(module, dit)), None)
+
+
+def needing_tokens(dit: nn.Module) -> str | None:
+    """Return a description of the first quantised layer that fails when given no tokens, if any."""
+    return next((_described(module) for module in _quantised(dit) if not _takes_none(module, dit)), None)
+
+
+def _described(module: nn.Module) -> str:
+    return f"{type(module).__module__.partition('.')[0]}'s {type(module).__name__}"
+
+
+def _quantised(dit: nn.Module) -> list[nn.Module]:
+    """Return one quantised layer of each kind."""
     kinds: dict[Any, nn.Module] = {}
     for module in dit.modules():
         weight = getattr(module, "weight", None)
         plain = isinstance(weight, Tensor) and type(weight) in PLAIN and weight.is_floating_point()
         if not plain and (weight is not None or hasattr(module, "in_features")):
             kinds.setdefault((type(module), type(weight), getattr(weight, "dtype", None)), module)
-    mixed = next((module for module in kinds.values() if not separate(module, dit)), None)
-    return None if mixed is None else f"{type(mixed).__module__.partition('.')[0]}'s {type(mixed).__name__}"
+    return [*kinds.values()]
 
 
 @torch.no_grad()
@@ -68,16 +81,29 @@ def separate(layer: nn.Module, dit: nn.Module) -> bool:
 
     Tried with other tokens scaled by a thousand.
     """
-    own: Any = layer
-    held = [*layer.parameters(), *layer.buffers(), *dit.parameters()]
-    device = next((t.device for t in held if not t.is_meta), torch.device("cpu"))
-    dtype = next(t.dtype for t in dit.parameters() if t.is_floating_point())
     try:
-        x = torch.randn(1, 16, own.in_features, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+        x = _tokens(layer, dit, 16)
         beside = torch.cat([x[:, :8], 1000 * x[:, 8:]], 1)
         return torch.equal(layer(x)[:, :8], layer(beside)[:, :8])
     except (AttributeError, NotImplementedError, RuntimeError, TypeError):  # does not take tokens
         return False
+
+
+@torch.no_grad()
+def _takes_none(layer: nn.Module, dit: nn.Module) -> bool:
+    try:
+        return layer(_tokens(layer, dit, 0)).shape[1] == 0
+    except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        return False
+
+
+def _tokens(layer: Any, dit: nn.Module, n: int) -> Tensor:
+    """Return n random tokens (1, n, d) for a layer, on its device and in the transformer's dtype."""
+    held = [*layer.parameters(), *layer.buffers(), *dit.parameters()]
+    device = next((t.device for t in held if not t.is_meta), torch.device("cpu"))
+    dtype = next(t.dtype for t in dit.parameters() if t.is_floating_point())
+    x = torch.randn(1, n, layer.in_features, generator=torch.Generator().manual_seed(0))
+    return x.to(device, dtype)
 
 
 def _stock(forward: Any) -> bool:

@@ -127,6 +127,9 @@ class LuminaTransformer(Transformer):
         unread = cond.embeds[:, :0]  # blocks attend to the text by `cond.keys`
         return Hidden(x, None), Context(vector, (self.rope(t, tables),), unread, cond.mask, cond.keys)
 
+    def without_text(self, cond: Conditioning) -> Conditioning:
+        return cond  # no block runs it
+
     def step(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
         x = block(
             hidden_states=hidden.image,

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from fovea.models.autoencoder import factor
 from fovea.models.block_runs import BlockRun, Modules
-from fovea.models.forward import around_forward, evaluation, resident
+from fovea.models.forward import around_forward, evaluation, needing_tokens, resident
 from fovea.models.hidden import Context, Hidden
 from fovea.models.kv import KV, Call, flat
 from fovea.models.tokens import Conditioning, Encodings, Grid, take
@@ -49,6 +50,10 @@ class Transformer(ABC):
         self.blocks = self.stack()
         # what running the modules would bypass; with dense="tokens" `adapt` has rejected it
         self.passed_by = next((what for what, _ in around_forward(self.dit)), None)
+
+    @cached_property
+    def _needing_tokens(self) -> str | None:
+        return needing_tokens(self.dit)
 
     @torch.no_grad()
     def velocity(
@@ -142,7 +147,15 @@ class Transformer(ABC):
         return self.embed(x, sigma, cond, encodings.take(rows, cond.halves))
 
     def without_text(self, cond: Conditioning) -> Conditioning:
-        """Return the conditioning with no text tokens to run; the mask of their keys stays."""
+        """Return the conditioning with no text tokens to run; the mask of their keys stays.
+
+        ValueError for a transformer whose layers cannot be given no tokens.
+        """
+        if self._needing_tokens:
+            raise ValueError(
+                f"keep_text: the transformer is quantised, and its layers ({self._needing_tokens}) fail "
+                "where no text is given; load it unquantised, or with its weights alone in fewer bits"
+            )
         return replace(cond, embeds=cond.embeds[:, :0])
 
     def slots(

@@ -421,6 +421,17 @@ def test_weights_in_fewer_bits_are_followed(family, how):
     torch.testing.assert_close(both[1:], alone, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("how", ["int8", "int8_dynamic", "fp8", "nf4"])
+def test_a_text_is_kept_where_the_layers_can_be_given_none(how):
+    pipe, method = PIPELINES["flux"](), RAS(ratio=0.5, steps=3, start=1, resets=(), text="keep")
+    quantise(pipe.transformer, how)
+    if how == "int8_dynamic":
+        with pytest.raises(ValueError, match=r"its layers \(torch's Linear\) fail where no text is given"):
+            ours(pipe, method=method, guidance=1.0)
+    else:
+        assert ours(pipe, method=method, guidance=1.0).isfinite().all()
+
+
 def test_an_adapter_on_quantised_weights_is_followed():
     pipe = flux()
     quantise(pipe.transformer, "int8")
