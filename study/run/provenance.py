@@ -6,6 +6,7 @@ import shlex
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -124,8 +125,9 @@ def _git(*arguments: str) -> str | None:
     return run.stdout.strip() if run.returncode == 0 else None
 
 
+@cache
 def packages() -> dict[str, str]:
-    """Return the versions of all installed packages, those that affect results first."""
+    """Return the versions of all packages (read once per process), those that affect results first."""
     known = (d.metadata for d in distributions())  # each access reads from disk
     found = {about["Name"]: about["Version"] for about in known if about["Name"]}
     first = {name: found[name] for name in FIRST if name in found}

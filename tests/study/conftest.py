@@ -35,6 +35,15 @@ def small(weights, prompts) -> list[str]:
     return [*SMALL, f"model.path={weights}", f"prompts={prompts}"]
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Reports without figures and page, which take most of their time: for tests that look at neither."""
+    from fovea.study.report import report
+
+    for drawing in ("pareto", "draw_maps", "sheet", "page"):
+        monkeypatch.setattr(report, drawing, lambda *_: None)
+
+
 @pytest.fixture(scope="session")
 def finished(small, tmp_path_factory) -> Path:
     """A study made without interruption."""

@@ -2,6 +2,7 @@
 that has what is heavy imported and nothing run, so that each costs no more than its work; `fresh` ones are
 started as a user does."""
 
+import gc
 import json
 import multiprocessing
 import os
@@ -92,9 +93,14 @@ def started(work: Callable[..., None], *arguments: Any) -> Any:
     """A process that does this work."""
     forks = multiprocessing.get_context("forkserver")
     forks.set_forkserver_preload(HEAVY)
-    process = forks.Process(target=work, args=arguments)
+    process = forks.Process(target=_begun, args=(work, *arguments))
     process.start()
     return process
+
+
+def _begun(work: Callable[..., None], *arguments: Any) -> None:
+    gc.freeze()  # what the server has imported is not searched for garbage in each process
+    work(*arguments)
 
 
 def barrier(processes: int) -> Any:

@@ -104,6 +104,7 @@ def test_plan_prints_and_makes_nothing(small, finished, tmp_path, capsys):
     assert summary["seconds_left"] > 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_whose_images_are_lost_while_it_runs_does_not_end_well(
     small, finished, tmp_path, capsys, monkeypatch
 ):
@@ -129,6 +130,7 @@ def test_a_report_of_other_weights_is_told_before_it_is_written_over(small, fini
     assert f"{told} (changed since: batch, weights): a run writes over it" in " ".join(out.split())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_killed_within_a_batch_its_images_are_the_same_to_the_bit(small, finished, tmp_path, capsys):
     shutil.copytree(finished, tmp_path / "whole")
     lost = sorted(tmp_path.glob("whole/cells/*/images/*/*.png"))[1::3]
@@ -165,7 +167,7 @@ def test_images_that_are_not_the_recorded_ones_are_told_and_made_again(small, fi
     pd.testing.assert_series_equal(table(folder)["ssim"], table(finished)["ssim"])
 
 
-def test_a_failed_cell_is_data_and_the_rest_goes_on(small, tmp_path, capsys, monkeypatch):
+def test_a_failed_cell_is_data_and_the_rest_goes_on(small, tmp_path, capsys, monkeypatch, request):
     fine = RAS.__call__
 
     def poisoned(self, flow, on_step=None):
@@ -181,6 +183,7 @@ def test_a_failed_cell_is_data_and_the_rest_goes_on(small, tmp_path, capsys, mon
     failed = next(row["label"] for row in summary["rows"] if "failure" in row)
     failure = Store(tmp_path / "x").samples(table(tmp_path / "x").loc[failed, "cell"]).failures[0]
     assert failure.type == "NotFinite"
+    request.getfixturevalue("undrawn")
     assert "study/run/generate.py" in failure.traceback
     monkeypatch.setattr(RAS, "__call__", fine)
     lost = next(
@@ -244,6 +247,7 @@ ONE = [
 ]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_prompts_that_are_cut_are_counted_and_not_printed(weights, tmp_path, capsys):
     (tmp_path / "long.txt").write_text("word " * 100)
     chosen = [f"model.path={weights}", f"prompts={tmp_path / 'long.txt'}"]

@@ -27,6 +27,7 @@ def words(small, tmp_path_factory):
     return [*kept, *own, f"results={tmp_path_factory.mktemp('fitted')}", "name=x"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_dense_cells_are_likened_to_the_plain_one(words):
     assert run.main(words) == 0
     plan = make(words)

@@ -64,6 +64,7 @@ def test_a_study_and_its_copy_are_the_same(pair, capsys):
     assert sorted(pair[0].folder.parent.rglob("*")) == before
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_changed_image_shows_in_its_cell_alone(pair, capsys):
     cell = next(r["cell"] for r in pair[0].records if r["label"] == "ras ratio=0.5")
     image = sorted(pair[1].folder.glob(f"cells/{cell}/images/*/*.png"))[0]

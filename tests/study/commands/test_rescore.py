@@ -49,6 +49,7 @@ def test_the_same_metrics_give_the_same_table(study, finished, capsys):
         assert (study / name).read_bytes() == (finished / name).read_bytes()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_other_metrics_and_what_the_record_says(study, finished, capsys):
     before = origin(study)
     assert run.main([f"rescore={study}", "metric=[psnr,fid]", "cost=flops"]) == 0

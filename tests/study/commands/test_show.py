@@ -32,6 +32,7 @@ def shown(capsys, *arguments):
     return out[:-1], json.loads(out[-1])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_it_prints_what_the_run_printed(small, finished, capsys):
     """The same lines, and the same figures in the last one; then where it is from."""
     before, summary = shown(capsys, *small, f"results={finished.parent}", "name=whole")

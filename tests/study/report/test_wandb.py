@@ -32,6 +32,7 @@ def media(folder, entry):
     return (logged(folder).parent / "files" / entry).read_bytes()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_logs_itself(small, finished, tmp_path, capsys):
     folder = shutil.copytree(finished, tmp_path / "whole")
     assert run.main([*small, f"results={tmp_path}", "name=whole", "logger=wandb"]) == 0

@@ -315,6 +315,7 @@ def test_a_study_traces_its_first_batch_and_counts_its_flops(finished):
             assert (trace.had.min() < 1) == ("ras" in label)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_resumed_study_makes_the_same_traces_where_work_is_left_and_no_others(stored, small, capsys):
     """Of one cell an image and the traces are gone, of dense and another only the traces."""
     before = {name: read(stored, cell) for name, cell in cells(stored).items()}
