@@ -5,7 +5,6 @@ order of `turn`, so that drift of clocks or load affects them equally and cancel
 a warm-up, recorded separately as the cold start and not counted as a repetition.
 """
 
-import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -86,15 +85,6 @@ def graphs() -> int:
     """Number of graphs compiled by torch.compile in this process so far."""
     utils = sys.modules.get("torch._dynamo.utils")
     return 0 if utils is None else int(utils.counters["stats"]["unique_graphs"])
-
-
-def break_even(extra: float, dense: float, method: float) -> int | None:
-    """Return after how many images a method has amortised `extra` seconds of its first call; None if never.
-
-    extra: what the first call takes beyond a usual one.
-    """
-    saved = dense - method
-    return None if saved <= 0 else math.ceil(max(extra, 0.0) / saved)
 
 
 def count_flops(fn: Callable[[], Any]) -> tuple[Any, int]:

@@ -1,11 +1,11 @@
 """Statistics of a cell's timed batches: encoding, decoding, cold start, energy, and disturbances."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fovea.eval.interval import Interval, median_interval
-from fovea.eval.speed import break_even
 from fovea.eval.statistics import mean_interval
 from fovea.study.records import BatchRecord, Finished, WarmUpRecord
 
@@ -167,3 +167,12 @@ def _cold_start(first: WarmUpRecord | None, usual: Interval | None, dense: Inter
         "compiling": first.compile_seconds,
         "pays_off": None if dense is None else break_even(extra, dense.value, usual.value),
     }
+
+
+def break_even(extra: float, dense: float, method: float) -> int | None:
+    """Return after how many images a method has amortised `extra` seconds of its first call; None if never.
+
+    extra: what the first call takes beyond a usual one.
+    """
+    saved = dense - method
+    return None if saved <= 0 else math.ceil(max(extra, 0.0) / saved)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d, scaled_dot_product_attention
 
-from fovea.eval.speed import break_even, compile_seconds, count_flops, timed, turn
+from fovea.eval.speed import compile_seconds, count_flops, timed, turn
 
 
 def test_all_of_the_work_is_timed_and_the_result_given():
@@ -34,13 +34,6 @@ def test_peak_memory_is_of_the_region():
 def test_turns_go_there_and_back():
     assert "".join("".join(turn("ABC", i)) for i in range(3)) == "ABCCBAABC"
     assert list(turn(["dense"], 1)) == ["dense"]
-
-
-def test_a_slow_first_call_pays_off_by_what_is_saved():
-    assert break_even(10.0, 2.0, 1.0) == 10
-    assert break_even(0.1, 2.0, 1.0) == 1
-    assert break_even(-0.1, 2.0, 1.0) == 0
-    assert break_even(10.0, 1.0, 1.0) is None
 
 
 def test_compiling_is_timed():

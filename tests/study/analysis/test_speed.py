@@ -3,7 +3,7 @@
 import pytest
 
 from fovea.study.analysis.row import relative, speedup
-from fovea.study.analysis.speed import batches, pairs, speed
+from fovea.study.analysis.speed import batches, break_even, pairs, speed
 from fovea.study.store import Store
 from tests.study.made_up import add, image
 
@@ -59,3 +59,10 @@ def test_devices_do_not_pair_and_throttled_calls_do_not_count(folder):
     other = Store(folder)
     timed(other, "elsewhere", 1.0, device="another")
     assert pairs(read(folder)[0], Store(folder).samples("elsewhere")) == {}
+
+
+def test_a_slow_first_call_pays_off_by_what_is_saved():
+    assert break_even(10.0, 2.0, 1.0) == 10
+    assert break_even(0.1, 2.0, 1.0) == 1
+    assert break_even(-0.1, 2.0, 1.0) == 0
+    assert break_even(10.0, 1.0, 1.0) is None

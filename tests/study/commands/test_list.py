@@ -127,7 +127,8 @@ def test_refused(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-LIGHT = ["list=suites", "list=prompts", "list=studies", "show=", "merge=a", "compare=[a,b]"]
+STUDY = "results/embedded/ras-lumina_tiny-ratio"
+LIGHT = ["list=suites", "list=prompts", "list=studies", "show=", f"show={STUDY}", "merge=a", "compare=[a,b]"]
 
 
 @pytest.mark.parametrize("argument", LIGHT)
