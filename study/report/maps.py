@@ -28,7 +28,7 @@ from fovea.study.report.style import (
     spread,
     wrapped,
 )
-from fovea.study.report.trajectories import Traced, chosen, selection_note
+from fovea.study.report.traces import Traced, chosen, selection_note
 from fovea.study.run.trace import Trace
 from fovea.study.store import Store
 

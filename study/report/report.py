@@ -18,8 +18,9 @@ from fovea.study.report.page import page
 from fovea.study.report.pareto import pareto
 from fovea.study.report.study_table import study_table
 from fovea.study.report.table import Table
-from fovea.study.report.trajectories import continuity, departure, traced
-from fovea.study.report.trajectories import table as trace_table
+from fovea.study.report.traces import table as trace_table
+from fovea.study.report.traces import traced
+from fovea.study.report.trajectories import continuity, departure
 from fovea.study.store import Store
 from fovea.study.stored import brief
 

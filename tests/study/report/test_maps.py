@@ -17,16 +17,8 @@ from fovea.study.plan.cells import Cell
 from fovea.study.records import FlopsRecord
 from fovea.study.report.report import draw_maps
 from fovea.study.report.style import enlarged, faded, spaced, spread
-from fovea.study.report.trajectories import (
-    Traced,
-    chosen,
-    continuity,
-    departure,
-    limits,
-    look,
-    records,
-    traced,
-)
+from fovea.study.report.traces import Traced, chosen, records, traced
+from fovea.study.report.trajectories import continuity, departure, limits, look
 from fovea.study.run.trace import Trace
 from fovea.study.store import Store
 
