@@ -21,7 +21,8 @@ class Speed:
     throttled: repetitions that were throttled, which are excluded everywhere.
     contended: repetitions during which others used the device.
     apart: repetitions paired with a dense call of another session.
-    first: extra seconds of the cold start over a usual call, without compilation.
+    first: extra seconds of the cold start over a usual call of as many images, without compilation.
+    first_images: number of images of that call.
     compiling: seconds of the cold start spent in torch.compile.
     pays_off: images after which the cold start is recovered; None if never or unknown.
     cut: sentence on prompts truncated by the text encoders, if any.
@@ -41,6 +42,7 @@ class Speed:
     contended: int
     apart: int = 0
     first: float | None = None
+    first_images: int = 1
     compiling: float | None = None
     pays_off: int | None = None
     cut: str | None = None
@@ -164,6 +166,7 @@ def _cold_start(first: WarmUpRecord | None, usual: Interval | None, dense: Inter
     extra = first.seconds - usual.value * first.size
     return {
         "first": extra - first.compile_seconds,
+        "first_images": first.size,
         "compiling": first.compile_seconds,
         "pays_off": None if dense is None else break_even(extra, dense.value, usual.value),
     }

@@ -148,14 +148,14 @@ def measuring(rows: Sequence[Row]) -> list[str]:
 
 
 def _cold(rows: Sequence[Row]) -> str:
-    """Return a sentence on slow first calls (extra time over a tenth of an image's) and when they pay off."""
+    """Return a sentence on first calls slower by a tenth than a usual one, and when they pay off."""
     sentences = []
     for row in rows:
         speed = row.speed
         if row.cell.role != "method" or speed is None or speed.first is None or row.seconds is None:
             continue
         extra = max(speed.first, 0.0) + (speed.compiling or 0.0)
-        if extra > 0.1 * row.seconds.value:
+        if extra > 0.1 * row.seconds.value * speed.first_images:
             after = "never pays off" if speed.pays_off is None else f"pays off after {speed.pays_off} images"
             graphs = f"{speed.compiling:.2g} s of it compiling {speed.graphs} graphs"
             compiled = f" ({graphs})" if speed.compiling else ""

@@ -167,6 +167,18 @@ def test_speedups_across_runs_are_marked(rows):
     assert f"have changed: {rows[1].cell.label} 2." in "".join(apart.notes)
 
 
+@pytest.mark.parametrize(("first", "told"), [(0.9, False), (1.3, True)])
+def test_a_cold_start_is_told_if_it_takes_a_tenth_more_than_a_usual_call(rows, first, told):
+    """A call of 12 images at a second each; 0.9 s more is no tenth of it."""
+    once = Interval(1.0, 1.0, 1.0, 0.0)
+    speed = Speed(
+        once, once, None, None, None, 6, 0, 0, first=first, first_images=12, compiling=0.0, pays_off=3
+    )
+    table = study_table([rows[0], replace(rows[1], seconds=once, speed=speed)])
+    note = f"First calls took longer by: {rows[1].cell.label} {first:.2g} s, pays off after 3 images."
+    assert (note in "".join(table.notes)) == told
+
+
 @pytest.mark.parametrize("name", ["matrix-flux", "matrix-lumina", "matrix-sd3", "ras-lumina_tiny-ratio"])
 def test_committed_tables_read_back_as_they_were_written(name):
     """Every digit of their text is that of the stored numbers."""
