@@ -14,7 +14,7 @@ x: new state (b, n, c).
 v: velocity (b, n, c).
 rows: tokens that were evaluated, (b, k); None for all.
 
-Methods that run in stages pass more (`methods.notes`).
+Methods that run in stages pass more (`methods.stage_callback`).
 
 A method that does not take the model's number of steps exposes its own as `own_steps`, or as `steps` if that
 is not None.

@@ -18,12 +18,12 @@ class Cache(ABC):
     needs_grid: ClassVar[bool] = False
 
     @property
-    def whole_run(self) -> bool:
+    def needs_full_schedule(self) -> bool:
         """True if the cache needs the model's own noise levels from noise to image, unlike RALU's stages."""
         return False
 
     @property
-    def only_steps(self) -> int | None:
+    def required_steps(self) -> int | None:
         """The only number of steps the cache supports; None for any."""
         return None
 

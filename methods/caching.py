@@ -24,8 +24,8 @@ class Caching:
     solver: Literal["euler", "heun", "dpm++2m", "unipc"] = "euler"
 
     def __post_init__(self):
-        if None not in (self.steps, self.cache.only_steps) and self.steps != self.cache.only_steps:
-            raise ValueError(f"steps={self.steps}: the cache is fitted to {self.cache.only_steps}")
+        if None not in (self.steps, self.cache.required_steps) and self.steps != self.cache.required_steps:
+            raise ValueError(f"steps={self.steps}: the cache is fitted to {self.cache.required_steps} steps")
 
     def saves(self, steps: int) -> bool:
         """See `Cache.saves`. steps: the model's default."""
@@ -35,4 +35,4 @@ class Caching:
     def __call__(self, flow, on_step=None):
         x, sigmas = flow.noise(), flow.sigmas(self.steps)
         velocity = self.cache.start(flow, len(sigmas) - 1)
-        return solvers.SOLVERS[self.solver](velocity, x, sigmas, on_step or solvers.silent)
+        return solvers.SOLVERS[self.solver](velocity, x, sigmas, on_step or solvers.no_callback)

@@ -6,8 +6,8 @@ from math import factorial
 import torch
 from torch import Tensor
 
-from fovea.methods.tokens import put
-from fovea.models.tokens import take
+from fovea.methods.tokens import scatter_tokens
+from fovea.models.tokens import gather_tokens
 
 Values = tuple[Tensor, ...]
 
@@ -25,11 +25,11 @@ class Differences:
         method evaluates each noise level twice.
 
     since: first step at which differences are formed.
-    share: coefficient of each order.
+    coefficient: coefficient of each order.
     """
 
-    def __init__(self, order: int, since: int = 0, share: Callable[[int, int], float] = taylor):
-        self.order, self.since, self.share = order, since, share
+    def __init__(self, order: int, since: int = 0, coefficient: Callable[[int, int], float] = taylor):
+        self.order, self.since, self.coefficient = order, since, coefficient
         self.step, self.gap, self.terms = 0, 0, list[Values]()
 
     def update(self, step: int, values: Values) -> None:
@@ -42,25 +42,25 @@ class Differences:
 
     def replace(self, values: Values) -> None:
         """Replace the last values by others of the same step and update the differences accordingly."""
-        moved = tuple(a - b for a, b in zip(values, self.terms[0], strict=True))
+        change = tuple(a - b for a, b in zip(values, self.terms[0], strict=True))
         for j, term in enumerate(self.terms[1:], 1):
-            self.terms[j] = tuple(t + m / self.gap**j for t, m in zip(term, moved, strict=True))
+            self.terms[j] = tuple(t + m / self.gap**j for t, m in zip(term, change, strict=True))
         self.terms[0] = values
 
-    def at(self, step: int) -> Values:
+    def predict(self, step: int) -> Values:
         ahead = step - self.step
-        found = self.terms[0]
+        forecast = self.terms[0]
         for j, term in enumerate(self.terms[1:], 1):
-            share = self.share(j, ahead)
-            found = tuple(f + t * share for f, t in zip(found, term, strict=True))
-        return found
+            coefficient = self.coefficient(j, ahead)
+            forecast = tuple(f + t * coefficient for f, t in zip(forecast, term, strict=True))
+        return forecast
 
-    def carry(self, parents: Tensor) -> None:
+    def inherit(self, parents: Tensor) -> None:
         """Continue with another set of tokens, each with its parent's history.
 
         parents: (b, m), row numbers in the old set.
         """
-        self.terms = [tuple(take(t, parents) for t in values) for values in self.terms]
+        self.terms = [tuple(gather_tokens(t, parents) for t in values) for values in self.terms]
 
 
 class TokenForecast:
@@ -74,27 +74,29 @@ class TokenForecast:
     def __init__(self, order: int):
         self.order = order
         self.value = self.slope = torch.empty(0)  # (b, n, c); the slope is 0 until there are two values
-        self.seen = torch.empty(0)  # (b, n, 1): step of the last value
+        self.last_step = torch.empty(0)  # (b, n, 1): step of the last value
 
     def update(self, step: int, value: Tensor, rows: Tensor | None = None) -> None:
         """Record values (b, n, c), or (b, k, c) at the given rows (b, k)."""
         if self.order:
-            self._learn(step, value, rows)
-        self.value = value if rows is None else put(self.value, rows, value)
+            self._update_slope(step, value, rows)
+        self.value = value if rows is None else scatter_tokens(self.value, rows, value)
 
-    def _learn(self, step: int, value: Tensor, rows: Tensor | None) -> None:
+    def _update_slope(self, step: int, value: Tensor, rows: Tensor | None) -> None:
         if not len(self.value):
             self.slope = torch.zeros_like(value)
-            self.seen = torch.full_like(value[..., :1], step, dtype=torch.float32)
+            self.last_step = torch.full_like(value[..., :1], step, dtype=torch.float32)
             return
-        before, seen = (t if rows is None else take(t, rows) for t in (self.value, self.seen))
-        slope, now = ((value - before) / (step - seen)).to(value.dtype), torch.full_like(seen, step)
+        before, last_step = (
+            t if rows is None else gather_tokens(t, rows) for t in (self.value, self.last_step)
+        )
+        slope, now = ((value - before) / (step - last_step)).to(value.dtype), torch.full_like(last_step, step)
         if rows is not None:
-            slope, now = put(self.slope, rows, slope), put(self.seen, rows, now)
-        self.slope, self.seen = slope, now
+            slope, now = scatter_tokens(self.slope, rows, slope), scatter_tokens(self.last_step, rows, now)
+        self.slope, self.last_step = slope, now
 
-    def at(self, step: int, order: int) -> Tensor:
+    def predict(self, step: int, order: int) -> Tensor:
         """Return the last values (order 0), or extrapolate linearly from the last two (order 1)."""
         if order == 0:
             return self.value
-        return (self.value + self.slope * (step - self.seen)).to(self.value.dtype)
+        return (self.value + self.slope * (step - self.last_step)).to(self.value.dtype)

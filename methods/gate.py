@@ -22,10 +22,10 @@ class Gate(Cache):
     off: ClassVar = {"threshold": 0.0}
 
     @abstractmethod
-    def watched(self, flow, e, x: Tensor, sigma: Tensor, encodings) -> Tensor:
+    def indicator_of(self, flow, e, x: Tensor, sigma: Tensor, encodings) -> Tensor:
         """Return the indicator, (b', ...) with three axes. e: the evaluation at x, before any block ran."""
 
-    def rescaled(self, change: float) -> float:
+    def rescale(self, change: float) -> float:
         """Map the relative change of the indicator to the expected change of the output."""
         return change
 
@@ -37,15 +37,17 @@ class Gate(Cache):
 
         def velocity(step, x, sigma, encodings=None):
             nonlocal drift, before, residual
-            e = flow.open(x, sigma, encodings)
-            now = self.watched(flow, e, x, sigma, encodings or flow.encodings())
-            due = [True] * len(drift)
+            e = flow.prepare(x, sigma, encodings)
+            now = self.indicator_of(flow, e, x, sigma, encodings or flow.encodings())
+            must_run = [True] * len(drift)
             if 0 < step < steps - 1:
-                drift = [d + self.rescaled(c) for d, c in zip(drift, e.change(now, before), strict=True)]
-                due = [not d < self.threshold or not self.threshold for d in drift]
+                drift = [
+                    d + self.rescale(c) for d, c in zip(drift, e.relative_change(now, before), strict=True)
+                ]
+                must_run = [not d < self.threshold or not self.threshold for d in drift]
                 flow.compared.append(drift)
-            drift = [0.0 if renewed else d for d, renewed in zip(drift, due, strict=True)]
-            h, residual = e.renew(e.hidden, residual, due)
+            drift = [0.0 if ran else d for d, ran in zip(drift, must_run, strict=True)]
+            h, residual = e.run_or_reuse(e.hidden, residual, must_run)
             before = now
             return e.velocity(h)
 

@@ -12,9 +12,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from fovea.methods.selection import dithered
-from fovea.methods.tokens import drawn, euler, put
-from fovea.models.tokens import Grid, pack, take, unpack
+from fovea.methods.selection import bayer_ranks
+from fovea.methods.tokens import euler_step, scatter_tokens, uniform
+from fovea.models.tokens import Grid, gather_tokens, pack, unpack
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -51,32 +51,36 @@ class JiT:
 
     def __post_init__(self):
         if len(self.ratio) != len(self.ends):
-            raise ValueError(f"ratio={list(self.ratio)}, ends={list(self.ends)}: must be as many")
+            raise ValueError(f"ratio={list(self.ratio)}, ends={list(self.ends)}: must have the same length")
         if list(self.ratio) != sorted(self.ratio) or list(self.ends) != sorted(self.ends):
-            raise ValueError(f"ratio={list(self.ratio)}, ends={list(self.ends)}: must not fall")
+            raise ValueError(f"ratio={list(self.ratio)}, ends={list(self.ends)}: must be in ascending order")
 
     @torch.no_grad()
     def __call__(self, flow, on_step=None):
         x = flow.noise()  # (b, n, c)
-        n, at = x.shape[1], flow.grid.positions(x.device).expand(len(x), -1, -1)
+        n, positions = x.shape[1], flow.grid.positions(x.device).expand(len(x), -1, -1)
         sigmas = self.noise_levels(flow)
-        counts = self.anchors(n, len(sigmas) - 1)
+        counts = self.anchor_counts(n, len(sigmas) - 1)
         z = flow.noise() if counts[0] < n else x
-        rows, v, encodings = self.first(flow, x, counts[0]), x, None
+        rows, v, encodings = self.initial_anchors(flow, x, counts[0]), x, None
         for i, (s, s_next) in enumerate(pairwise(sigmas)):
             if counts[i] > rows.shape[1]:
-                more = self.more(flow, v, rows, counts[i] - rows.shape[1])
-                image = filled(take(x.float() - s * v, rows), rows, flow.grid)
-                target = take((1 - s) * image + s * z, more).to(x.dtype)
-                x = put(x, more, torch.lerp(take(x, more), target, self.relax))
-                rows = torch.cat([rows, more], 1).sort().values
+                new_anchors = self.additional_anchors(flow, v, rows, counts[i] - rows.shape[1])
+                image = interpolate(gather_tokens(x.float() - s * v, rows), rows, flow.grid)
+                target = gather_tokens((1 - s) * image + s * z, new_anchors).to(x.dtype)
+                x = scatter_tokens(
+                    x, new_anchors, torch.lerp(gather_tokens(x, new_anchors), target, self.relax)
+                )
+                rows = torch.cat([rows, new_anchors], 1).sort().values
             if i == 0 or counts[i] > counts[i - 1]:
-                encodings = flow.encodings(take(at, rows)) if counts[i] < n else None
+                encodings = flow.encodings(gather_tokens(positions, rows)) if counts[i] < n else None
             if encodings is None:
                 v = flow.velocity(x, s)
             else:
-                v = filled(flow.velocity(take(x, rows), s, encodings=encodings), rows, flow.grid)
-            x = euler(x, v, s_next - s)
+                v = interpolate(
+                    flow.velocity(gather_tokens(x, rows), s, encodings=encodings), rows, flow.grid
+                )
+            x = euler_step(x, v, s_next - s)
             if on_step:
                 on_step(i=i, sigma=s, x=x, v=v, rows=None if encodings is None else rows)
         return x
@@ -90,27 +94,27 @@ class JiT:
         shares = [beta.ppf(1 - j / last, 1.4, 0.425) for j in range(last + 1)]
         return torch.tensor([(1 + last * share) / (last + 1) for share in shares] + [0.0], device=flow.device)
 
-    def anchors(self, n: int, steps: int) -> list[int]:
+    def anchor_counts(self, n: int, steps: int) -> list[int]:
         """Return the number of anchors at each step, of n tokens."""
         ends = [int(steps * end) for end in self.ends]
         stage = [sum(i >= end for end in ends) for i in range(steps)]
         return [max(int(n * (*self.ratio, 1.0)[k]), 1) for k in stage]
 
-    def first(self, flow, x: Tensor, m: int) -> Tensor:
+    def initial_anchors(self, flow, x: Tensor, m: int) -> Tensor:
         """Return the first m anchors, (b, m): every second row and column, the border, and random others."""
         row, column = flow.grid.positions(flow.device).long().T
         even = (row % 2 == 0) & (column % 2 == 0)
         edge = (row % (flow.grid.rows - 1) == 0) | (column % (flow.grid.columns - 1) == 0)
         wanted = even | edge if int((even | edge).sum()) <= m else even
-        score = drawn(flow, x) + (0 if self.selection == "random" else wanted.float())
+        score = uniform(flow, x) + (0 if self.selection == "random" else wanted.float())
         return score.topk(m).indices.sort().values
 
-    def more(self, flow, v: Tensor, rows: Tensor, k: int) -> Tensor:
+    def additional_anchors(self, flow, v: Tensor, rows: Tensor, k: int) -> Tensor:
         """Return k tokens (b, k) that become anchors in addition to `rows`."""
         if self.selection == "random":
-            score = drawn(flow, v)
+            score = uniform(flow, v)
         elif self.selection == "grid":
-            score = -dithered(flow.grid, v.device).expand(len(v), -1)
+            score = -bayer_ranks(flow.grid, v.device).expand(len(v), -1)
         else:
             field = unpack(v.float(), flow.grid, 1)
             mean, square = (F.avg_pool2d(t, 3, 1, 1) for t in (field, field**2))
@@ -118,17 +122,19 @@ class JiT:
         return score.scatter(1, rows, -torch.inf).topk(k).indices
 
 
-def filled(values: Tensor, rows: Tensor, grid: Grid) -> Tensor:
+def interpolate(values: Tensor, rows: Tensor, grid: Grid) -> Tensor:
     """Interpolate a field (b, n, c) from its values (b, m, c) at the anchors `rows`.
 
     Other tokens get the value of the nearest anchor (the first of equals), smoothed by a Gaussian blur.
     """
-    at = grid.positions(values.device).long()
+    positions = grid.positions(values.device).long()
     m = rows.shape[1]
-    away = (at[None, :, None] - at[rows][:, None]).square().sum(-1)  # (b, n, m)
-    nearest = (away * m + torch.arange(m, device=values.device)).argmin(-1)
-    blurred = blur(unpack(take(values, nearest).float(), grid, 1), max(0.4 / (m / grid.n) ** 0.5, 1.0))
-    return put(pack(blurred, 1).to(values.dtype), rows, values)
+    squared_distance = (positions[None, :, None] - positions[rows][:, None]).square().sum(-1)  # (b, n, m)
+    nearest = (squared_distance * m + torch.arange(m, device=values.device)).argmin(-1)
+    blurred = blur(
+        unpack(gather_tokens(values, nearest).float(), grid, 1), max(0.4 / (m / grid.n) ** 0.5, 1.0)
+    )
+    return scatter_tokens(pack(blurred, 1).to(values.dtype), rows, values)
 
 
 def blur(field: Tensor, deviation: float) -> Tensor:

@@ -9,9 +9,9 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from fovea.methods import upscaling
-from fovea.methods.notes import Notes
-from fovea.methods.resolution import even, halved_grid
-from fovea.methods.tokens import euler
+from fovea.methods.resolution import check_even, half_grid
+from fovea.methods.stage_callback import StageCallback
+from fovea.methods.tokens import euler_step
 from fovea.models.tokens import pack, unpack
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -57,13 +57,13 @@ class Lift:
         if self.low == 0 and self.restart is not None:
             raise ValueError(f"low=0, restart={self.restart}: without low steps there is nothing to restart")
         if self.weight[0] > self.weight[1]:
-            raise ValueError(f"weight={list(self.weight)}: must not fall")
+            raise ValueError(f"weight={list(self.weight)}: must be in ascending order")
         upscaling.check(self.upscaler)
 
     def check(self, grid: tuple[int, int]) -> None:
         """Raise ValueError if the grid (rows, columns) is not even or the upscaler cannot be loaded."""
         if self.low != 0:
-            even(*grid)
+            check_even(*grid)
         if self.lift != "latent":
             upscaling.load(self.upscaler)
 
@@ -76,25 +76,25 @@ class Lift:
 
     @torch.no_grad()
     def __call__(self, flow, on_step=None):
-        note, (first, second) = Notes(on_step, flow.grid), self.noise_levels(flow)
+        report, (first, second) = StageCallback(on_step, flow.grid), self.noise_levels(flow)
         if len(first) > 1:
-            half = halved_grid(flow.grid)
+            half = half_grid(flow.grid)
             x, encodings = flow.noise(half), flow.encodings(grid=half)  # (b, n / 4, c)
-            at = half.positions(x.device).expand(len(x), -1, -1)
-            note.begin(x, at, torch.zeros_like(at[..., 0]))
+            positions = half.positions(x.device).expand(len(x), -1, -1)
+            report.begin(x, positions, torch.zeros_like(positions[..., 0]))
             image = x
             for s, s_next in pairwise(first):
                 v = flow.velocity(x, s, encodings=encodings)
-                image, x = (x.float() - s * v).to(x.dtype), euler(x, v, s_next - s)
-                note(sigma=s, x=x, v=v, rows=None)
-            x = self.noised(flow, self.lifted(flow, image, half), second[0])
+                image, x = (x.float() - s * v).to(x.dtype), euler_step(x, v, s_next - s)
+                report(sigma=s, x=x, v=v, rows=None)
+            x = self.add_noise(flow, self.upsample(flow, image, half), second[0])
         else:
             x = flow.noise()  # (b, n, c)
-        note.begin(x)
+        report.begin(x)
         for s, s_next in pairwise(second):
             v = flow.velocity(x, s)
-            x = euler(x, v, s_next - s)
-            note(sigma=s, x=x, v=v, rows=None)
+            x = euler_step(x, v, s_next - s)
+            report(sigma=s, x=x, v=v, rows=None)
         return x
 
     def noise_levels(self, flow) -> tuple[Tensor, Tensor]:
@@ -103,35 +103,35 @@ class Lift:
         if self.restart is None:
             levels = flow.sigmas(self.steps)
             return levels[: low + 1], levels[low:]
-        own = torch.linspace(self.restart if high else 0.0, 0.0, high + 1, device=flow.device)
-        return flow.sigmas(low, halved_grid(flow.grid)), own
+        restarted = torch.linspace(self.restart if high else 0.0, 0.0, high + 1, device=flow.device)
+        return flow.sigmas(low, half_grid(flow.grid)), restarted
 
-    def noised(self, flow, image: Tensor, sigma: Tensor) -> Tensor:
+    def add_noise(self, flow, image: Tensor, sigma: Tensor) -> Tensor:
         """Return the image (b, n, c) with fresh noise at level sigma."""
         return ((1 - sigma) * image.float() + sigma * flow.noise()).to(image.dtype)
 
-    def lifted(self, flow, image: Tensor, half) -> Tensor:
+    def upsample(self, flow, image: Tensor, half) -> Tensor:
         """Upsample the image (b, n / 4, c) to full size, (b, n, c)."""
         p = round(flow.pixels**0.5)
         repeated = unpack(image, half, p).repeat_interleave(2, 2).repeat_interleave(2, 3)
         if self.lift == "latent":
             return pack(repeated, p)
-        large = upscaling.doubled(flow, flow.decode(image, half), self.upscaler)
+        large = upscaling.upscale(flow, flow.decode(image, half), self.upscaler)
         pixel = flow.encode(large).to(image.dtype)
         if self.lift == "pixel":
             return pixel
-        return pack(self.corrected(repeated.float(), unpack(pixel.float(), flow.grid, p)).to(image.dtype), p)
+        return pack(self.correct(repeated.float(), unpack(pixel.float(), flow.grid, p)).to(image.dtype), p)
 
-    def corrected(self, latent: Tensor, pixel: Tensor) -> Tensor:
+    def correct(self, latent: Tensor, pixel: Tensor) -> Tensor:
         """Move `latent` towards `pixel` where they differ most; both (b, c, h, w)."""
-        away = pixel - latent
-        risk = away.abs().mean(1).flatten(1)  # (b, h w)
+        difference = pixel - latent
+        risk = difference.abs().mean(1).flatten(1)  # (b, h w)
         count = round(self.risk * risk.shape[1])
         if not count:
             return latent
-        most, at = risk.topk(count)
+        most, indices = risk.topk(count)
         low, high = most[:, -1:], most[:, :1]
         least, full = self.weight
         share = least + (full - least) * (most - low) / (high - low + 1e-8)
-        weights = torch.zeros_like(risk).scatter(1, at, share).unflatten(1, away.shape[2:])
-        return latent + weights[:, None] * away
+        weights = torch.zeros_like(risk).scatter(1, indices, share).unflatten(1, difference.shape[2:])
+        return latent + weights[:, None] * difference

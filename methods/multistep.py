@@ -7,8 +7,8 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from fovea.methods.bases import total
-from fovea.methods.tokens import euler
+from fovea.methods.bases import weighted_sum
+from fovea.methods.tokens import euler_step
 
 Row = tuple[float, ...]
 
@@ -57,7 +57,7 @@ class Multistep:
 
     @torch.no_grad()
     def __call__(self, flow, on_step=None):
-        x, sigmas, found = flow.noise(), flow.sigmas(self.steps), []
+        x, sigmas, velocities = flow.noise(), flow.sigmas(self.steps), []
         self.check_steps(len(sigmas) - 1)
         weights = dict(zip(self.nodes or (), self.weights or (), strict=False))  # empty if switched off
         none = torch.empty(len(x), 0, dtype=torch.long, device=x.device)
@@ -66,9 +66,9 @@ class Multistep:
             if rows is None:
                 v = flow.velocity(x, s)
                 if weights:
-                    found.append((v,))
-                    (v,) = total(weights[i], found)
-            x = euler(x, v, s_next - s)
+                    velocities.append((v,))
+                    (v,) = weighted_sum(weights[i], velocities)
+            x = euler_step(x, v, s_next - s)
             if on_step:
                 on_step(i=i, sigma=s, x=x, v=v, rows=rows)
         return x

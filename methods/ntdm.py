@@ -44,13 +44,15 @@ def distance(steps: tuple[int, ...], ends: tuple[float, ...], shifts, c: float, 
 
     stages = zip(steps, shifts, starts(ends, c), ends, strict=True)
     visited = sum(n / sum(steps) * density(h, s, e) for n, h, s, e in stages)
-    again = sum((e - s) * density(target, s, e) for e, s in zip(ends[:-1], starts(ends, c)[1:], strict=True))
+    repeated = sum(
+        (e - s) * density(target, s, e) for e, s in zip(ends[:-1], starts(ends, c)[1:], strict=True)
+    )
     with np.errstate(invalid="ignore"):  # square root of a slightly negative rounding error
-        return float(np.nan_to_num(jensenshannon(visited, density(target, 0.0, 1.0) + again)))
+        return float(np.nan_to_num(jensenshannon(visited, density(target, 0.0, 1.0) + repeated)))
 
 
 @cache
-def matched(
+def match_shifts(
     steps: tuple[int, ...], ends: tuple[float, ...], target: float
 ) -> tuple[tuple[float, ...], float, float]:
     """Return the shifts and the coupling c that minimise `distance`, and the distance (section 4.3).
@@ -65,14 +67,14 @@ def matched(
 
     stages = len(steps)
     bounds = [(0.5, 10.0)] * stages + [(2.0, 100.0)]
-    found = minimize(
+    result = minimize(
         lambda p: distance(steps, ends, p[:-1], p[-1] ** -2, target), [3.0] * stages + [2.0], bounds=bounds
     )
-    *shifts, z = (float(p) for p in found.x)
-    said = ", ".join(f"{h:.3f}" for h in shifts)
+    *shifts, z = (float(p) for p in result.x)
+    listed = ", ".join(f"{h:.3f}" for h in shifts)
     text = "RALU's stages of %s steps matched to shift %.3g: shifts %s; c %.4f (distance %.3f)"
-    logger.info(text, steps, target, said, z**-2, found.fun)
-    return tuple(shifts), z**-2, float(found.fun)
+    logger.info(text, steps, target, listed, z**-2, result.fun)
+    return tuple(shifts), z**-2, float(result.fun)
 
 
 def sigmas(steps: int, shift: float, start: float, end: float) -> np.ndarray:

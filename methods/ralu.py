@@ -10,13 +10,13 @@ from pydantic.dataclasses import dataclass
 from fovea.methods import ntdm
 from fovea.methods.cache import Cache, uncached
 from fovea.methods.caches.taylor_output import TaylorOutput
-from fovea.methods.notes import Notes
-from fovea.methods.ralu_presets import PRESETS, Preset, matched
+from fovea.methods.ralu_presets import PRESETS, Preset, match_shifts
 from fovea.methods.ras import RAS
 from fovea.methods.regions import Selection, scores
-from fovea.methods.resolution import coupled, even, halved, halved_grid, split
-from fovea.methods.tokens import euler
-from fovea.models.tokens import take
+from fovea.methods.resolution import check_even, coupled_noise, half_grid, halve, split
+from fovea.methods.stage_callback import StageCallback
+from fovea.methods.tokens import euler_step
+from fovea.models.tokens import gather_tokens
 
 Name = Literal["flux_5x", "flux_7x", "sd3_2x", "sd3_3x", "released_4x", "released_7x", "distilled_4nfe"]
 
@@ -63,15 +63,15 @@ class RALU:
     last: InstanceOf[RAS] | None = None
 
     def __post_init__(self):
-        self.outline()
+        self.resolved_preset()
         if self.carry and not isinstance(self.cache, TaylorOutput):
-            raise ValueError("carry=true: only the cache taylor_output can go on with other tokens")
-        if self.cache is not None and self.cache.needs_grid and len(self.outline().steps) == 3:
+            raise ValueError("carry=true: only the cache taylor_output can continue with other tokens")
+        if self.cache is not None and self.cache.needs_grid and len(self.resolved_preset().steps) == 3:
             raise ValueError(
-                f"cache={type(self.cache).__name__.lower()}: sees the tokens as a picture, which they are "
-                "not in the middle stage; give two stages, or another cache"
+                f"cache={type(self.cache).__name__.lower()}: needs the tokens on a full grid, which they are "
+                "not in the middle stage; use two stages or another cache"
             )
-        if self.cache is not None and self.cache.whole_run:
+        if self.cache is not None and self.cache.needs_full_schedule:
             raise ValueError(
                 "cache: its schedule or weights are for the model's own noise levels, not a stage's"
             )
@@ -80,58 +80,60 @@ class RALU:
 
     def check(self, grid: tuple[int, int]):
         """Raise ValueError if the grid (rows, columns) of tokens cannot be halved."""
-        if len(self.outline().steps) > 1:
-            even(*grid)
+        if len(self.resolved_preset().steps) > 1:
+            check_even(*grid)
 
     @torch.no_grad()
     def __call__(self, flow, on_step=None):
         chosen, stages = self.schedule(flow)
-        note = Notes(on_step, flow.grid)
-        stage = Stage(self, flow, note)
+        report = StageCallback(on_step, flow.grid)
+        stage = Stage(self, flow, report)
         x, parents, k = flow.noise(), None, 0
         if len(stages) > 1:
-            half = halved_grid(flow.grid)
-            x = halved(x, flow.grid, flow.pixels)  # (b, m, c)
-            at = half.positions(x.device).expand(len(x), -1, -1)
-            fine = torch.zeros_like(at[..., 0])  # (b, m): 1 for tokens at full resolution
-            note.begin(x, at, fine)
+            half = half_grid(flow.grid)
+            x = halve(x, flow.grid, flow.pixels)  # (b, m, c)
+            positions = half.positions(x.device).expand(len(x), -1, -1)
+            fine = torch.zeros_like(positions[..., 0])  # (b, m): 1 for tokens at full resolution
+            report.begin(x, positions, fine)
             x, v = stage(x, stages[0], flow.encodings(grid=half))
             if len(stages) == 3:
-                k = self.regions(half.n, chosen.ratio)
+                k = self.region_count(half.n, chosen.ratio)
                 image = (x.float() - stages[0][-1] * v).to(x.dtype)  # Tweedie's estimate
                 score = scores(flow, image, half, self.selection, self.as_released)
                 rows = score.topk(k).indices.sort().values
-                x, at, parents = self.refined(flow, x, at, rows, chosen.ends[0], chosen.c)
-                note.begin(x, at, fine.scatter(1, rows, 1.0), score)
-                x, v = stage(x, stages[1], flow.encodings(at, half), parents)
+                x, positions, parents = self.refine(flow, x, positions, rows, chosen.ends[0], chosen.c)
+                report.begin(x, positions, fine.scatter(1, rows, 1.0), score)
+                x, v = stage(x, stages[1], flow.encodings(positions, half), parents)
             coarse = torch.arange(half.n - k, device=x.device).expand(len(x), -1)  # `split` puts them first
-            x, at, parents = self.refined(flow, x, at, coarse, chosen.ends[-2], chosen.c)
-            order = (at[..., 0] * flow.grid.columns + at[..., 1]).argsort()  # back to row-major order
-            x, parents = take(x, order), parents.gather(1, order)
-        note.begin(x)
+            x, positions, parents = self.refine(flow, x, positions, coarse, chosen.ends[-2], chosen.c)
+            order = (
+                positions[..., 0] * flow.grid.columns + positions[..., 1]
+            ).argsort()  # back to row-major order
+            x, parents = gather_tokens(x, order), parents.gather(1, order)
+        report.begin(x)
         if self.last is not None:
-            return self.last.sample(flow, x, stages[-1], note)
+            return self.last.sample(flow, x, stages[-1], report)
         return stage(x, stages[-1], None, parents)[0]
 
-    def refined(self, flow, x, at, rows, end, c):
+    def refine(self, flow, x, positions, rows, end, c):
         """Split the tokens `rows` in four and noise all tokens, from time `end` to the next stage's start."""
-        x, at, parents = split(x, at, rows)
+        x, positions, parents = split(x, positions, rows)
         s, scale = ntdm.restart(end, c)
         copies = 4 * rows.shape[1]
         c = c - 1e-6 if self.as_released else c
-        z = coupled(flow.generators, x.shape[1] - copies, copies, x.shape[2], c, iid=self.as_released)
-        return scale * x + (1 - s) * z.to(x), at, parents
+        z = coupled_noise(flow.generators, x.shape[1] - copies, copies, x.shape[2], c, iid=self.as_released)
+        return scale * x + (1 - s) * z.to(x), positions, parents
 
-    def regions(self, m: int, ratio: float) -> int:
+    def region_count(self, m: int, ratio: float) -> int:
         """Return how many of m half-resolution tokens stage 2 refines."""
         return int(m * ratio) if self.as_released else round(m * ratio)
 
     def schedule(self, flow):
         """Return the complete settings and the noise levels (steps + 1,) of each stage."""
-        open_ = self.outline()
-        if len(open_.steps) == 1 and not open_.shifts:
-            return open_, [flow.sigmas(open_.steps[0])]
-        chosen = matched(open_, self.target or max(3.0, flow.shift))
+        preset = self.resolved_preset()
+        if len(preset.steps) == 1 and not preset.shifts:
+            return preset, [flow.sigmas(preset.steps[0])]
+        chosen = match_shifts(preset, self.target or max(3.0, flow.shift))
         levels = ntdm.stages(chosen.steps, chosen.ends, chosen.shifts, chosen.c)
         # rounded like timesteps, which are 1000 sigma
         return chosen, [(torch.from_numpy(s * 1000).float() / 1000).to(flow.device) for s in levels]
@@ -139,16 +141,18 @@ class RALU:
     @property
     def another_image(self) -> bool:
         """True with more than one stage: the noise added between stages is not that of the dense run."""
-        return len(self.outline().steps) > 1
+        return len(self.resolved_preset().steps) > 1
 
     @property
     def own_steps(self) -> int:
         """Total number of steps of all stages, from the preset or the settings, never from the model."""
-        return sum(self.outline().steps)
+        return sum(self.resolved_preset().steps)
 
-    def outline(self) -> Preset:
+    def resolved_preset(self) -> Preset:
         """Return the preset with the given settings applied; shifts are empty if they are to be matched."""
-        return PRESETS[self.preset].but(self.steps, self.stages, self.ends, self.shifts, self.c, self.ratio)
+        return PRESETS[self.preset].override(
+            self.steps, self.stages, self.ends, self.shifts, self.c, self.ratio
+        )
 
 
 class Stage:
@@ -157,8 +161,8 @@ class Stage:
     step: index of the step for the cache, which may continue through all stages.
     """
 
-    def __init__(self, ralu: RALU, flow, note: Notes):
-        self.ralu, self.flow, self.note = ralu, flow, note
+    def __init__(self, ralu: RALU, flow, report: StageCallback):
+        self.ralu, self.flow, self.report = ralu, flow, report
         self.velocity: Any = uncached(flow)
         self.step = 0
 
@@ -168,12 +172,12 @@ class Stage:
         parents: for each token its row number in the previous stage, (b, m), if there was one.
         """
         if self.ralu.carry and parents is not None:
-            self.velocity.carry(parents)
+            self.velocity.inherit(parents)
         elif self.ralu.cache is not None:
             self.velocity, self.step = self.ralu.cache.start(self.flow, len(sigmas) - 1), 0
         for s, s_next in pairwise(sigmas):
             v = self.velocity(self.step, x, s, encodings=encodings)
-            x = euler(x, v, s_next - s)
-            self.note(sigma=s, x=x, v=v, rows=None)
+            x = euler_step(x, v, s_next - s)
+            self.report(sigma=s, x=x, v=v, rows=None)
             self.step += 1
         return x, v

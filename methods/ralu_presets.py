@@ -23,7 +23,7 @@ class Preset(NamedTuple):
     c: float
     ratio: float
 
-    def but(
+    def override(
         self,
         total: int | None,
         steps: tuple[int, ...] | None,
@@ -39,12 +39,12 @@ class Preset(NamedTuple):
         """
         if total is not None and steps is not None:
             raise ValueError(f"steps={total}, stages={list(steps)}: give one of them")
-        steps = steps or shared(total, self.steps)
+        steps = steps or distribute_steps(total, self.steps)
         ends = ends or (self.ends if len(steps) > 1 else (1.0,))
         if len(ends) != len(steps):
             raise ValueError(f"stages={list(steps)}, ends={list(ends)}: there must be one end per stage")
         if not all(0 < a < b for a, b in pairwise((*ends, inf))) or ends[-1] != 1:
-            raise ValueError(f"ends={list(ends)}: must rise from above 0 to 1, the image")
+            raise ValueError(f"ends={list(ends)}: must ascend from above 0 to 1, the image")
         given = shifts if shifts and shifts != "auto" else None
         if given and len(given) != len(steps):
             raise ValueError(f"stages={list(steps)}, shifts={list(given)}: there must be one shift per stage")
@@ -68,7 +68,7 @@ PRESETS = {
 }
 
 
-def shared(total: int | None, steps: tuple[int, ...]) -> tuple[int, ...]:
+def distribute_steps(total: int | None, steps: tuple[int, ...]) -> tuple[int, ...]:
     """Distribute `total` steps over the stages in proportion to `steps`, at least one each.
 
     Returns `steps` if total is None. ValueError if there are fewer steps than stages.
@@ -88,11 +88,11 @@ def shared(total: int | None, steps: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(parts)
 
 
-def matched(open_: Preset, target: float) -> Preset:
+def match_shifts(preset: Preset, target: float) -> Preset:
     """Return the preset with open shifts and coupling matched to a schedule with shift `target`."""
     from fovea.methods import ntdm  # imports numpy and scipy
 
-    if open_.shifts:
-        return open_
-    shifts, c, _ = ntdm.matched(open_.steps, open_.ends, target)
-    return open_._replace(shifts=shifts, c=c)
+    if preset.shifts:
+        return preset
+    shifts, c, _ = ntdm.match_shifts(preset.steps, preset.ends, target)
+    return preset._replace(shifts=shifts, c=c)

@@ -11,7 +11,7 @@ from fovea.methods import ras_ablations as ablations
 from fovea.methods.caches.taylor_output import TaylorOutput
 from fovea.methods.selection import Rule
 from fovea.methods.sparsity import Sparsity
-from fovea.methods.tokens import euler
+from fovea.methods.tokens import euler_step
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})
@@ -65,24 +65,25 @@ class RAS(Sparsity):
 
     def sample(self, flow, x, sigmas, on_step=None):
         """Integrate x (b, n, c) from sigmas[0] to sigmas[-1]."""
-        n, kept = x.shape[1], ablations.Kept(self, flow)
-        ends = ablations.ends(self, n, len(sigmas) - 1)  # inactive tokens, bottom and top of the ranking
+        n, state = x.shape[1], ablations.TokenState(self, flow)
+        # inactive tokens, at the bottom and at the top of the ranking
+        inactive = ablations.inactive_by_rank(self, n, len(sigmas) - 1)
         k, sign = ablations.starvation(self)
-        debt = torch.zeros(x.shape[:2], device=x.device)  # steps inactive at the bottom minus at the top
-        up, down = torch.ones_like(debt), torch.full_like(debt, sign)
+        starved = torch.zeros(x.shape[:2], device=x.device)  # steps inactive at the bottom minus at the top
+        up, down = torch.ones_like(starved), torch.full_like(starved, sign)
         for i, (s, s_next) in enumerate(pairwise(sigmas)):
-            low, high = ends[i]
-            if not kept.runs(i):
-                rows, v = debt.new_empty(len(x), 0, dtype=torch.long), kept.forecast(i)
+            low, high = inactive[i]
+            if not state.runs(i):
+                rows, v = starved.new_empty(len(x), 0, dtype=torch.long), state.forecast(i)
             elif low + high == 0:
-                rows, v = None, kept.dense(i, x, s, before_sparse=kept.sparse_follows(i, ends))
+                rows, v = None, state.dense(i, x, s, before_sparse=state.sparse_follows(i, inactive))
             else:
-                score = ablations.score(self, flow, kept, i, x, s, v)  # (b, n)
-                order = (score * (k * debt).exp()).argsort(-1)
-                debt.scatter_add_(1, order[:, :low], up).scatter_add_(1, order[:, n - high :], down)
+                score = ablations.score(self, flow, state, i, x, s, v)  # (b, n)
+                order = (score * (k * starved).exp()).argsort(-1)
+                starved.scatter_add_(1, order[:, :low], up).scatter_add_(1, order[:, n - high :], down)
                 rows = order[:, low : n - high]  # (b, k)
-                v = kept.sparse(i, x, s, rows)
-            x = euler(x, v, s_next - s)
+                v = state.sparse(i, x, s, rows)
+            x = euler_step(x, v, s_next - s)
             if on_step:
                 on_step(i=i, sigma=s, x=x, v=v, rows=rows)
         return x

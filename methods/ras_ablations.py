@@ -19,9 +19,9 @@ from torch import Tensor
 
 from fovea.methods import selection
 from fovea.methods.forecast import TokenForecast
-from fovea.methods.selection import Missed, distance
-from fovea.methods.tokens import drawn
-from fovea.models.tokens import take
+from fovea.methods.selection import TokenHistory, distance
+from fovea.methods.tokens import uniform
+from fovea.models.tokens import gather_tokens
 
 RANKED = ("std", "l2norm")  # the paper's own rankings
 
@@ -29,21 +29,21 @@ RANKED = ("std", "l2norm")  # the paper's own rankings
 def check(ras) -> None:
     """Raise ValueError for settings that the released code does not have."""
     if ras.starvation != 0.1:
-        raise ValueError(f"starvation={ras.starvation}: the released rule knows only 0.1")
+        raise ValueError(f"starvation={ras.starvation}: the released rule supports only 0.1")
     if ras.selection not in RANKED:
-        raise ValueError(f"selection={ras.selection}: the released rule knows std and l2norm")
+        raise ValueError(f"selection={ras.selection}: the released rule supports only std and l2norm")
 
 
-def ends(ras, n: int, steps: int) -> list[tuple[int, int]]:
+def inactive_by_rank(ras, n: int, steps: int) -> list[tuple[int, int]]:
     """Return how many of n tokens each step leaves inactive at the bottom and at the top of the ranking."""
     if ras.as_released:
         return released(ras, n, steps)
     high = 0.0 if ras.selection not in RANKED else ras.high_ratio
-    return [(m - round(high * m), round(high * m)) for m in ras.left_out(n, steps)]
+    return [(m - round(high * m), round(high * m)) for m in ras.inactive_counts(n, steps)]
 
 
 def released(ras, n: int, steps: int) -> list[tuple[int, int]]:
-    """As `ends`, by the rule of the released code.
+    """As `inactive_by_rank`, by the rule of the released code.
 
     ValueError if a sparse step has no inactive tokens at the top: the released code would then slice with
         [-0:], which selects every token.
@@ -68,68 +68,72 @@ def starvation(ras) -> tuple[float, int]:
     return 0.0 if ras.selection not in RANKED else ras.starvation, 1 if ras.as_released else -1
 
 
-def score(ras, flow, kept: "Kept", step: int, x: Tensor, sigma: Tensor, v: Tensor) -> Tensor:
+def score(ras, flow, state: "TokenState", step: int, x: Tensor, sigma: Tensor, v: Tensor) -> Tensor:
     """Return the score (b, n) by which tokens are ranked. v: velocity (b, n, c) of the previous step."""
     if ras.selection in RANKED:
         return ras.score(v, flow)
     if ras.selection == "random":
-        return drawn(flow, v)
+        return uniform(flow, v)
     if ras.selection == "oracle":
-        return distance(flow.velocity(x, sigma), kept.left(step))
+        return distance(flow.velocity(x, sigma), state.stale_velocity(step))
     image, p = x.float() - sigma * v, round(flow.pixels**0.5)
-    return selection.score(ras.selection, ras.ageing, kept.missed, step, flow.grid, image, p)
+    return selection.score(ras.selection, ras.ageing, state.history, step, flow.grid, image, p)
 
 
-class Kept:
+class TokenState:
     """State of all tokens, each from the steps at which it was active: velocity, keys and values."""
 
     def __init__(self, ras, flow):
         self.ras, self.flow, self.kv = ras, flow, flow.new_kv()
         self.stale, self.skip = int(ras.stale == "taylor"), ras.cache.order if ras.cache else 0
-        self.memory, self.missed = TokenForecast(max(self.stale, self.skip)), Missed()
+        self.forecasts, self.history = TokenForecast(max(self.stale, self.skip)), TokenHistory()
 
     def runs(self, i: int) -> bool:
         """True if step i is evaluated."""
         return self.ras.cache is None or self.ras.cache.runs(i)
 
-    def sparse_follows(self, i: int, ends: list[tuple[int, int]]) -> bool:
+    def sparse_follows(self, i: int, inactive: list[tuple[int, int]]) -> bool:
         """True if the next evaluated step after i is sparse, and so needs keys and values."""
-        return any(next((ends[j] for j in range(i + 1, len(ends)) if self.runs(j)), (0, 0)))
+        return any(next((inactive[j] for j in range(i + 1, len(inactive)) if self.runs(j)), (0, 0)))
 
-    def left(self, i: int) -> Tensor:
+    def stale_velocity(self, i: int) -> Tensor:
         """Return the velocity (b, n, c) used for inactive tokens at step i."""
-        return self.memory.at(i, self.stale)
+        return self.forecasts.predict(i, self.stale)
 
     def forecast(self, i: int) -> Tensor:
         """Return the velocity (b, n, c) of a step without evaluation."""
-        return self.memory.at(i, self.skip)
+        return self.forecasts.predict(i, self.skip)
 
     def dense(self, i: int, x: Tensor, sigma: Tensor, before_sparse: bool) -> Tensor:
         """Evaluate all tokens and return the velocity (b, n, c)."""
         kv = self.kv if before_sparse and self.ras.kv else None
-        self.learn(i, self.flow.velocity(x, sigma, kv=kv))
-        return self.memory.value
+        self.record(i, self.flow.velocity(x, sigma, kv=kv))
+        return self.forecasts.value
 
     def sparse(self, i: int, x: Tensor, sigma: Tensor, rows: Tensor) -> Tensor:
         """Evaluate the tokens `rows` (b, k) and return the velocity (b, n, c) of all."""
         if self.ras.kv:
             v = self.flow.velocity(x, sigma, kv=self.kv, rows=rows, keep_text=self.ras.text == "keep")
         else:
-            v = alone(self.flow, x, sigma, rows)
-        self.learn(i, v, rows)
-        return self.left(i)
+            v = velocity_without_others(self.flow, x, sigma, rows)
+        self.record(i, v, rows)
+        return self.stale_velocity(i)
 
-    def learn(self, i: int, v: Tensor, rows: Tensor | None = None) -> None:
+    def record(self, i: int, v: Tensor, rows: Tensor | None = None) -> None:
         """Record an evaluated velocity: (b, n, c), or (b, k, c) at the given rows."""
         if self.ras.selection not in RANKED:
-            old, left = (self.memory.value, self.left(i)) if len(self.memory.value) else (v, v)
+            old, reused = (
+                (self.forecasts.value, self.stale_velocity(i)) if len(self.forecasts.value) else (v, v)
+            )
             if rows is not None:
-                old, left = take(old, rows), take(left, rows)
-            self.missed.update(i, v, old, left, rows)
-        self.memory.update(i, v, rows)
+                old, reused = gather_tokens(old, rows), gather_tokens(reused, rows)
+            self.history.update(i, v, old, reused, rows)
+        self.forecasts.update(i, v, rows)
 
 
-def alone(flow, x: Tensor, sigma: Tensor, rows: Tensor) -> Tensor:
+def velocity_without_others(flow, x: Tensor, sigma: Tensor, rows: Tensor) -> Tensor:
     """Return the velocity (b, k, c) of the tokens `rows` (b, k), evaluated without the others."""
-    at = flow.grid.positions(x.device).expand(len(x), -1, -1)
-    return flow.velocity(take(x, rows), sigma, encodings=flow.encodings(take(at, rows)))
+    positions = flow.grid.positions(x.device).expand(len(x), -1, -1)
+    return flow.velocity(
+        gather_tokens(x, rows), sigma, encodings=flow.encodings(gather_tokens(positions, rows))
+    )

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fovea.methods.tokens import drawn
+from fovea.methods.tokens import uniform
 from fovea.models.tokens import unpack
 
 Selection = Literal["edges", "latent_gradient", "variance", "random"]
@@ -14,7 +14,7 @@ Selection = Literal["edges", "latent_gradient", "variance", "random"]
 
 def scores(flow, x, grid, selection: Selection, as_released: bool = False) -> Tensor:
     """Score an image estimate x (b, m, c) on `grid`. Ties are broken by each image's own generator."""
-    tie = drawn(flow, x)
+    tie = uniform(flow, x)
     if selection == "random":
         return tie
     if selection == "edges":  # each edge pixel adds 255
@@ -39,9 +39,9 @@ def edges(flow, x, grid, as_released: bool = False) -> Tensor:
     grey = (image * image.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1)  # (b, h, w)
     grey = grey if as_released else (grey + 1) / 2
     levels = (grey.clamp(0, 1) * 255).to(torch.uint8).cpu().numpy()
-    found = torch.stack([torch.from_numpy(cv2.Canny(level, 100, 200)) for level in levels]).float()
-    cell = found.shape[1] // grid.rows
-    return F.avg_pool2d(found[:, None], cell, divisor_override=1).flatten(1)  # (b, m)
+    edge_maps = torch.stack([torch.from_numpy(cv2.Canny(level, 100, 200)) for level in levels]).float()
+    cell = edge_maps.shape[1] // grid.rows
+    return F.avg_pool2d(edge_maps[:, None], cell, divisor_override=1).flatten(1)  # (b, m)
 
 
 def gradient(latent: Tensor) -> Tensor:

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fovea.models.tokens import Grid, pack, take, unpack
+from fovea.models.tokens import Grid, gather_tokens, pack, unpack
 
 CHILDREN = ((0.0, 0.0), (0.0, 0.5), (0.5, 0.0), (0.5, 0.5))  # positions within the parent's cell
 
 
-def even(rows: int, columns: int) -> None:
+def check_even(rows: int, columns: int) -> None:
     """Raise ValueError if the grid cannot be halved."""
     if rows % 2 or columns % 2:
         raise ValueError(
@@ -18,24 +18,24 @@ def even(rows: int, columns: int) -> None:
         )
 
 
-def halved_grid(grid: Grid) -> Grid:
+def half_grid(grid: Grid) -> Grid:
     """Return the grid with half the rows and columns. ValueError if they are not even."""
-    even(*grid)
+    check_even(*grid)
     return Grid(grid.rows // 2, grid.columns // 2)
 
 
-def halved(x: Tensor, grid: tuple[int, int], pixels: int) -> Tensor:
+def halve(x: Tensor, grid: tuple[int, int], pixels: int) -> Tensor:
     """Keep every second latent pixel in each direction, so that noise (b, n, c) stays noise (b, n / 4, c).
 
     ValueError if the grid is not even.
     """
-    even(*grid)
+    check_even(*grid)
     p = round(pixels**0.5)
     return pack(unpack(x, Grid(*grid), p)[..., ::2, ::2], p)
 
 
-def split(x: Tensor, at: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Replace the tokens `rows` (b, k) of x (b, n, c), at positions `at` (b, n, 2), by four copies each.
+def split(x: Tensor, positions: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Replace the tokens `rows` (b, k) of x (b, n, c), at `positions` (b, n, 2), by four copies each.
 
     Returns the new tokens, their positions, and their parents (b, n + 3 k): first the n - k other tokens in
     order, then the copies, the four of a token in sequence.
@@ -44,13 +44,13 @@ def split(x: Tensor, at: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     kept = torch.ones(b, n, dtype=torch.bool, device=x.device).scatter(1, rows, False)
     kept = kept.long().argsort(dim=1, descending=True, stable=True)[:, : n - rows.shape[1]]
     parents = torch.cat([kept, rows.repeat_interleave(4, 1)], 1)
-    positions = take(at, parents)
-    offsets = positions.new_tensor(CHILDREN).repeat(rows.shape[1], 1)
-    positions[:, kept.shape[1] :] += offsets
-    return take(x, parents), positions, parents
+    children = gather_tokens(positions, parents)
+    offsets = children.new_tensor(CHILDREN).repeat(rows.shape[1], 1)
+    children[:, kept.shape[1] :] += offsets
+    return gather_tokens(x, parents), children, parents
 
 
-def coupled(
+def coupled_noise(
     generators: Sequence[torch.Generator], kept: int, copies: int, channels: int, c: float, iid: bool = False
 ) -> Tensor:
     """Return noise (b, kept + copies, channels) to add to tokens after `split`.

@@ -27,13 +27,13 @@ def refreshes(i: int, interval: int, warmup: int, phase: Phase) -> bool:
 
 def growing(steps: int, warmup: int, growth: float) -> tuple[int, ...]:
     """Spectrum (arXiv:2603.01623): the interval starts at 2 after the warm-up and grows by `growth`."""
-    interval, skipped, found = 2.0, 0, [*range(min(warmup, steps))]
+    interval, skipped, full = 2.0, 0, [*range(min(warmup, steps))]
     for i in range(warmup, steps):
         skipped += 1
         if skipped % int(interval) == 0:
-            found.append(i)
+            full.append(i)
             interval, skipped = interval + growth, 0
-    return tuple(found)
+    return tuple(full)
 
 
 def stretched(full: Sequence[int], of: int, steps: int) -> tuple[int, ...]:

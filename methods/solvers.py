@@ -10,7 +10,7 @@ from math import expm1, inf, log
 from fovea.methods import tokens
 
 
-def silent(**step):
+def no_callback(**step):
     """An `on_step` that does nothing."""
 
 
@@ -18,7 +18,7 @@ def euler(velocity, x, sigmas, on_step):
     """Euler's method: one evaluation per step."""
     for i, (s, s_next) in enumerate(pairwise(sigmas)):
         v = velocity(i, x, s)
-        x = tokens.euler(x, v, s_next - s)
+        x = tokens.euler_step(x, v, s_next - s)
         on_step(i=i, sigma=s, x=x, v=v, rows=None)
     return x
 
@@ -28,8 +28,8 @@ def heun(velocity, x, sigmas, on_step):
     for i, (s, s_next) in enumerate(pairwise(sigmas)):
         v = velocity(i, x, s)
         if i < len(sigmas) - 2:
-            v = (v + velocity(i + 1, tokens.euler(x, v, s_next - s), s_next)) / 2
-        x = tokens.euler(x, v, s_next - s)
+            v = (v + velocity(i + 1, tokens.euler_step(x, v, s_next - s), s_next)) / 2
+        x = tokens.euler_step(x, v, s_next - s)
         on_step(i=i, sigma=s, x=x, v=v, rows=None)
     return x
 

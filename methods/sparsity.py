@@ -53,7 +53,7 @@ class Sparsity:
         """True if some step is sparse. steps: the model's default."""
         return bool(self.sparse_steps(steps if self.steps is None else self.steps))
 
-    def left_out(self, n: int, steps: int) -> list[int]:
+    def inactive_counts(self, n: int, steps: int) -> list[int]:
         """Return how many of n tokens are inactive at each step."""
         sparse = self.sparse_steps(steps)
         middle = sum(i // self.every for i in sparse) / max(len(sparse), 1)

@@ -29,6 +29,6 @@ class Steps:
     @torch.no_grad()
     def __call__(self, flow, on_step=None):
         held = self.schedule == "held"
-        sigmas = flow.sigmas(self.steps, like=flow.steps) if held else flow.sigmas(self.steps)
+        sigmas = flow.sigmas(self.steps, schedule_steps=flow.steps) if held else flow.sigmas(self.steps)
         solve = solvers.SOLVERS[self.solver]
-        return solve(uncached(flow), flow.noise(), sigmas, on_step or solvers.silent)
+        return solve(uncached(flow), flow.noise(), sigmas, on_step or solvers.no_callback)

@@ -5,21 +5,21 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def put(
+def scatter_tokens(
     x: Float[Tensor, "b n c"], rows: Int[Tensor, "b k"], values: Float[Tensor, "b k c"]
 ) -> Float[Tensor, "b n c"]:
     """Return x with `values` written to the given rows of each image."""
     return x.scatter(1, rows[..., None].expand_as(values), values)
 
 
-def euler(
+def euler_step(
     x: Float[Tensor, "b n c"], v: Float[Tensor, "b n c"], ds: Float[Tensor, ""]
 ) -> Float[Tensor, "b n c"]:
     """Return x + ds * v, computed in float32 as flow-matching pipelines do, in the dtype of v."""
     return (x.float() + ds * v).to(v.dtype)
 
 
-def drawn(flow, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n"]:
+def uniform(flow, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n"]:
     """Return a uniform number in [0, 1) for each token of x, drawn from each image's own generator."""
     draws = [torch.rand(x.shape[1], generator=g, device=g.device) for g in flow.generators]
     return torch.stack(draws).to(x.device)

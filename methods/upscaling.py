@@ -16,7 +16,7 @@ BICUBIC = "bicubic"
 def check(upscaler: str) -> None:
     """Raise ValueError unless `upscaler` is "bicubic" or an existing .safetensors file."""
     if upscaler != BICUBIC and not (upscaler.endswith(".safetensors") and Path(upscaler).is_file()):
-        raise ValueError(f"upscaler={upscaler}: must be {BICUBIC}, or a .safetensors file that is there")
+        raise ValueError(f"upscaler={upscaler}: must be {BICUBIC} or an existing .safetensors file")
 
 
 @lru_cache(maxsize=1)
@@ -35,24 +35,24 @@ def load(upscaler: str) -> Any:
             f"upscaler={upscaler}: a network needs spandrel; pip install 'fovea[upscaler]'"
         ) from None
     try:
-        found = ModelLoader("cpu").load_from_file(upscaler)
+        network = ModelLoader("cpu").load_from_file(upscaler)
     except UnsupportedModelError:
         raise ValueError(
             f"upscaler={upscaler}: holds none of the architectures that spandrel knows"
         ) from None
-    if not isinstance(found, ImageModelDescriptor) or found.scale < 2 or found.input_channels != 3:
-        raise ValueError(f"upscaler={upscaler}: does not make images of three channels larger")
-    return found.eval()
+    if not isinstance(network, ImageModelDescriptor) or network.scale < 2 or network.input_channels != 3:
+        raise ValueError(f"upscaler={upscaler}: must hold a network that enlarges images of three channels")
+    return network.eval()
 
 
-def doubled(flow, images: Float[Tensor, "b 3 h w"], upscaler: str) -> Float[Tensor, "b 3 2*h 2*w"]:
+def upscale(flow, images: Float[Tensor, "b 3 h w"], upscaler: str) -> Float[Tensor, "b 3 2*h 2*w"]:
     """Return the images, in [0, 1], at twice the size, and register the network's FLOPs with the flow.
 
     The output of a network with a larger factor is scaled down.
     """
     network, size = load(upscaler), [2 * side for side in images.shape[2:]]
     if network is not None:
-        flow.beside.append(partial(flops, upscaler, *images.shape[2:]))
+        flow.extra_flops.append(partial(flops, upscaler, *images.shape[2:]))
         images = network.to(images.device)(images)
     if [*images.shape[2:]] != size:
         images = F.interpolate(images, size, mode="bicubic", antialias=network is not None)

@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 import diffusers
 
-from fovea.models.attention import outside, uncompiled
+from fovea.models.attention import call_eager, compiler_disabled
 from fovea.models.families import FAMILIES
 from fovea.models.forward import compiled
 from fovea.models.kv import Call
 from fovea.models.model import Model
-from fovea.models.supported import NATIVE, backend, claim, release, require
-from fovea.models.text_limits import untold
+from fovea.models.supported import NATIVE, backend, check_supported, claim, release
+from fovea.models.text_limits import suppress_truncation_warnings
 
 
 @contextmanager
@@ -45,14 +45,14 @@ def adapt(pipe: Any, dense: Literal["tokens", "stock"] = "tokens") -> Iterator[M
         if (dit := getattr(pipe, "transformer", None)) is not None:
             claim(dit, call)
             restore.callback(release, dit)
-        require(pipe, kind, family, dense)
+        check_supported(pipe, kind, family, dense)
         restore.callback(pipe.maybe_free_model_hooks)
-        restore.enter_context(untold(kind))
-        apart = uncompiled() if compiled(pipe.transformer.modules()) else outside
+        restore.enter_context(suppress_truncation_warnings(kind))
+        eager = compiler_disabled() if compiled(pipe.transformer.modules()) else call_eager
         attentions = [module for module in pipe.transformer.modules() if hasattr(module, "set_processor")]
         for layer, attention in enumerate(attentions):
             restore.callback(attention.set_processor, attention.processor)
             kernel = NATIVE[backend(attention.processor)]
-            attention.set_processor(family.processor(layer, call, kernel, apart))
+            attention.set_processor(family.processor(layer, call, kernel, eager))
         transformer = family.transformer(pipe, call, dense)
         yield Model(family.name, transformer, family.pipeline(pipe, transformer))

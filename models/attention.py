@@ -21,8 +21,8 @@ KERNELS = {
 }
 
 
-def outside(function: Callable[..., Any], *args: Any) -> Any:
-    """Call the function, outside the compiled graph if the block is compiled (see `uncompiled`).
+def call_eager(function: Callable[..., Any], *args: Any) -> Any:
+    """Call the function, outside the compiled graph if the block is compiled (see `compiler_disabled`).
 
     Otherwise what differs between layers would be part of the graph, and each block would be recompiled.
     """
@@ -30,9 +30,9 @@ def outside(function: Callable[..., Any], *args: Any) -> Any:
 
 
 @cache
-def uncompiled() -> Callable[..., Any]:
-    """Return `outside`, excluded from compilation. Lazy, since torch's compiler is slow to import."""
-    made: Any = torch.compiler.disable(outside)
+def compiler_disabled() -> Callable[..., Any]:
+    """Return `call_eager`, excluded from compilation. Lazy, since torch's compiler is slow to import."""
+    made: Any = torch.compiler.disable(call_eager)
     return made
 
 
@@ -40,11 +40,11 @@ def uncompiled() -> Callable[..., Any]:
 class Processor:
     """One attention processor per attention module; it knows its layer and keeps no state of a trajectory.
 
-    It computes what diffusers' own processors named in `stands_for` compute, bit for bit; `remembered` stores
+    It computes what diffusers' own processors named in `replaces` compute, bit for bit; `update_cache` stores
     or completes the keys and values.
     """
 
-    stands_for: ClassVar[tuple[str, ...]]
+    replaces: ClassVar[tuple[str, ...]]
     masked: ClassVar[bool] = False  # may use an attention mask
     grouped: ClassVar[bool] = False  # may use grouped-query attention
     _attention_backend = None  # these two are read by diffusers
@@ -53,7 +53,7 @@ class Processor:
     layer: int
     call: Call
     kernel: str = "auto"
-    outside: Callable[..., Any] = outside
+    call_eager: Callable[..., Any] = call_eager
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, **options) -> Tensor:
         """Scaled dot-product attention on (b, s, heads, d) with the selected torch kernel."""
@@ -64,26 +64,26 @@ class Processor:
             return F.scaled_dot_product_attention(q, k, v, **options).transpose(1, 2)
 
 
-def heads(x: Tensor, n: int, *projections) -> list[Tensor]:
+def project_heads(x: Tensor, n: int, *projections) -> list[Tensor]:
     """Apply the projections to x and split each result into n heads: (b, s, n, d)."""
     return [project(x).unflatten(-1, (n, -1)) for project in projections]
 
 
-def normed(norm, x: Tensor) -> Tensor:
+def apply_norm(norm, x: Tensor) -> Tensor:
     return x if norm is None else norm(x)
 
 
-def remembered(
-    own: Processor, k: Tensor, v: Tensor, memory: Literal["joint", "image"]
+def update_cache(
+    processor: Processor, k: Tensor, v: Tensor, memory: Literal["joint", "image"]
 ) -> tuple[Tensor, Tensor]:
     """Return the keys and values (b, s, heads, d) to attend over, given those computed in this call."""
-    call = own.call
+    call = processor.call
     if call.kv is None:
         return k, v
-    return call.kv.remember(call.turn, own.layer, k, v, getattr(call, memory))
+    return call.kv.update(call.pass_index, processor.layer, k, v, getattr(call, memory))
 
 
-def lacks(kernel: str, device: str, dtype: torch.dtype, masked: bool, grouped: bool) -> bool:
+def kernel_unavailable(kernel: str, device: str, dtype: torch.dtype, masked: bool, grouped: bool) -> bool:
     """True if torch has no such kernel for what a processor computes.
 
     Tries the kernel on a few tokens, with a mask and with grouped queries, which no processor uses at once.
@@ -107,17 +107,17 @@ def _lacks(kernel: str, device: str, dtype: torch.dtype, masked: bool, grouped: 
 def keys_values(attn, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return Lumina's keys, normalised across heads, and values: (b, s, kv heads, d) each."""
     width = attn.to_q.out_features // attn.heads
-    k, v = normed(attn.norm_k, attn.to_k(x)), attn.to_v(x)
+    k, v = apply_norm(attn.norm_k, attn.to_k(x)), attn.to_v(x)
     return k.unflatten(-1, (-1, width)), v.unflatten(-1, (-1, width))
 
 
-def turn(x: Tensor, rotations: Tensor) -> Tensor:
+def apply_complex_rotary(x: Tensor, rotations: Tensor) -> Tensor:
     """Rotary embedding of x (b, s, heads, d) by complex rotations (s, d / 2) or (1 or b, s, d / 2)."""
     z = view_as_complex(x.float().unflatten(-1, (-1, 2))) * rotations.unsqueeze(-2)
     return view_as_real(z).flatten(3).type_as(x)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary embedding of x (b, s, heads, d) by cos, sin (s, d) or, unlike in diffusers, (b, s, d)."""
     a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
     turned = stack([-b, a], -1).flatten(3)

@@ -13,9 +13,9 @@ class BlockRun(NamedTuple):
     n: tokens attended over per image.
     first, last: the blocks first to last - 1.
     images: indices in the batch.
-    ends: whether embedding and readout ran too.
+    outer: whether embedding and readout ran too.
     cached: parts of every block that a cache answered.
-    looked: whether the first block's input was modulated for inspection only.
+    indicator: whether the modulated input of the first block was computed as a cache's indicator.
     kept_text: whether the text tokens did not run and their kept keys and values were attended to.
     """
 
@@ -24,9 +24,9 @@ class BlockRun(NamedTuple):
     first: int
     last: int
     images: tuple[int, ...]
-    ends: bool = False
+    outer: bool = False
     cached: tuple[Part, ...] = ()
-    looked: bool = False
+    indicator: bool = False
     kept_text: bool = False
 
     @property

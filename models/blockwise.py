@@ -22,7 +22,7 @@ Recall = Callable[[int], Sequence[Tensor]]
 class Evaluation:
     """One evaluation on all tokens of a batch of images, to be run block by block.
 
-        e = flow.open(x, sigma)
+        e = flow.prepare(x, sigma)
         h = e.run(e.hidden, 0, 1)      # the first block
         h = e.run(h, 1)                # the others
         v = e.velocity(h)              # (b, n, c), guided; equals flow.velocity(x, sigma) bit for bit
@@ -47,14 +47,14 @@ class Evaluation:
 
     def modulated(self) -> Float[Tensor, "b n d"]:
         """Return the input of the first block's attention at the image tokens (TeaCache's indicator)."""
-        self.block_runs.append(BlockRun(0, 0, 0, 0, tuple(range(self.b)), looked=True))
-        return together([self.transformer.modulated(*part) for part in self.parts(self.hidden)])
+        self.block_runs.append(BlockRun(0, 0, 0, 0, tuple(range(self.b)), indicator=True))
+        return concatenate([self.transformer.modulated(*part) for part in self.split_passes(self.hidden)])
 
-    def watched(self, difference: Hidden) -> Float[Tensor, "_ s d"]:
+    def compared(self, difference: Hidden) -> Float[Tensor, "_ s d"]:
         """Return a difference of two states at the tokens that the family's caches compare."""
-        return together([self.transformer.watched(*part) for part in self.parts(difference)])
+        return concatenate([self.transformer.compared(*part) for part in self.split_passes(difference)])
 
-    def change(self, now: Tensor, before: Tensor) -> list[float]:
+    def relative_change(self, now: Tensor, before: Tensor) -> list[float]:
         """Return the relative L1 distance of two tensors (b', n, d) per image, over both guidance halves.
 
         Synchronises with the device once.
@@ -93,25 +93,25 @@ class Evaluation:
         if first < last:
             self.block_runs.append(BlockRun(n, n, first, last, chosen, cached=cached))
         transformer, found = self.transformer, []
-        for turn, (state, context) in enumerate(self.parts(hidden)):
+        for pass_index, (state, context) in enumerate(self.split_passes(hidden)):
             if images is not None:
                 rows = self.rows(chosen, state)
-                state, context = state.take(rows), context.take(rows)
+                state, context = state.index_select(rows), context.index_select(rows)
             with (
-                transformer.call.during(text=context.keys or {}),
-                rerouted(transformer, modules, record, recall, turn),
+                transformer.call.scope(text=context.keys or {}),
+                intercept_modules(transformer, modules, record, recall, pass_index),
             ):
                 for block in transformer.blocks[first:last]:
-                    state = transformer.step(block, state, context)
+                    state = transformer.run_block(block, state, context)
             found.append(state)
-        return found[0] if len(found) == 1 else Hidden.join(found)
+        return found[0] if len(found) == 1 else Hidden.cat(found)
 
-    def parts(self, hidden: Hidden) -> list[tuple[Hidden, Context]]:
+    def split_passes(self, hidden: Hidden) -> list[tuple[Hidden, Context]]:
         """Return the state and context of each pass."""
         if len(self.contexts) == 1:
             return [(hidden, self.contexts[0])]
         texts = [half.text for half in self.cond.passes]
-        return [(hidden.part(i, texts), context) for i, context in enumerate(self.contexts)]
+        return [(hidden.chunk(i, texts), context) for i, context in enumerate(self.contexts)]
 
     def rows(self, images: Sequence[int], hidden: Hidden | None = None) -> Tensor:
         """Return the batch rows of the images, one per guidance half, in b' or in the state of one pass."""
@@ -121,20 +121,20 @@ class Evaluation:
             [half * self.b + i for half in range(halves) for i in images], device=image.device
         )
 
-    def merge(self, old: Hidden | None, new: Hidden, due: Sequence[bool]) -> Hidden:
+    def merge(self, old: Hidden | None, new: Hidden, recompute: Sequence[bool]) -> Hidden:
         """Return `new` for the images that are due and `old` for the others."""
-        if old is None or all(due):
+        if old is None or all(recompute):
             return new
-        if not any(due):
+        if not any(recompute):
             return old
-        rows = self.rows([i for i, now in enumerate(due) if now])
-        return old.put(rows, new.take(rows))
+        rows = self.rows([i for i, now in enumerate(recompute) if now])
+        return old.index_copy(rows, new.index_select(rows))
 
-    def renew(
+    def run_or_reuse(
         self,
         hidden: Hidden,
         residual: Hidden | None,
-        due: Sequence[bool],
+        recompute: Sequence[bool],
         first: int = 0,
         last: int | None = None,
     ) -> tuple[Hidden, Hidden]:
@@ -143,21 +143,21 @@ class Evaluation:
         The blocks run for the images that are due; the others get `hidden + residual`. residual may be None
         if all are due.
         """
-        if residual is None or all(due):
+        if residual is None or all(recompute):
             after = self.run(hidden, first, last)
             return after, after - hidden
         kept = hidden + residual
-        if not any(due):
+        if not any(recompute):
             return kept, residual
-        images = [i for i, now in enumerate(due) if now]
+        images = [i for i, now in enumerate(recompute) if now]
         rows = self.rows(images)
         after = self.run(hidden, first, last, images=images)
-        return kept.put(rows, after), residual.put(rows, after - hidden.take(rows))
+        return kept.index_copy(rows, after), residual.index_copy(rows, after - hidden.index_select(rows))
 
     @torch.no_grad()
     def readout(self, hidden: Hidden) -> Float[Tensor, "_ n c"]:
         """Normalise and project the state after the last block, for both guidance halves."""
-        return together([self.transformer.leave(*part) for part in self.parts(hidden)])
+        return concatenate([self.transformer.readout(*part) for part in self.split_passes(hidden)])
 
     @torch.no_grad()
     def velocity(self, hidden: Hidden) -> Float[Tensor, "b n c"]:
@@ -165,17 +165,17 @@ class Evaluation:
         return self.transformer.guide(self.readout(hidden), self.cond)
 
 
-def together(parts: list[Tensor]) -> Tensor:
+def concatenate(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 @contextmanager
-def rerouted(
-    transformer: Transformer, modules: Modules, record: Record | None, recall: Recall | None, turn: int
+def intercept_modules(
+    transformer: Transformer, modules: Modules, record: Record | None, recall: Recall | None, pass_index: int
 ) -> Iterator[None]:
     """Route the outputs of attention and MLP modules to `record` or from `recall` while the block lasts.
 
-    turn: index of the guidance pass; each pass has its own sites.
+    pass_index: index of the guidance pass; each pass has its own sites.
 
     Compiled blocks run eagerly meanwhile: the replaced forwards change at each step and would trigger
     recompilation.
@@ -183,29 +183,31 @@ def rerouted(
     if record is None and recall is None:
         yield
         return
-    own: dict[nn.Module, Callable | None] = {}
+    originals: dict[nn.Module, Callable | None] = {}
 
     def route(module: nn.Module, forward: Callable) -> None:
-        own[module] = vars(module).get("forward")
+        originals[module] = vars(module).get("forward")
         module.forward = forward
 
     try:
-        answering, idle = transformer.sites(modules)
-        for site, module in enumerate(answering, turn * len(answering)):
-            route(module, telling(module.forward, site, record) if recall is None else asking(site, recall))
+        replaced, idle = transformer.sites(modules)
+        for site, module in enumerate(replaced, pass_index * len(replaced)):
+            route(
+                module, recording(module.forward, site, record) if recall is None else recalling(site, recall)
+            )
         for module in idle if recall is not None else ():
-            route(module, transformer.blank)
+            route(module, transformer.placeholder)
         eager = compiled(transformer.blocks)
         with torch.compiler.set_stance("force_eager") if eager else nullcontext():
             yield
     finally:
-        for module, forward in own.items():
+        for module, forward in originals.items():
             del module.forward
             if forward is not None:
                 module.forward = forward
 
 
-def telling(forward: Callable, site: int, record: Record | None) -> Callable:
+def recording(forward: Callable, site: int, record: Record | None) -> Callable:
     def run(*args, **kwargs):
         out = forward(*args, **kwargs)
         if record is not None:
@@ -215,7 +217,7 @@ def telling(forward: Callable, site: int, record: Record | None) -> Callable:
     return run
 
 
-def asking(site: int, recall: Recall) -> Callable:
+def recalling(site: int, recall: Recall) -> Callable:
     def answer(*args, **kwargs):
         out = recall(site)
         return out if len(out) > 1 else out[0]

@@ -8,14 +8,14 @@ from pydantic import ConfigDict, Field, PlainValidator
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticKnownError
 
-from fovea.models.autoencoder import factor
+from fovea.models.autoencoder import vae_scale_factor
 from fovea.models.families import FAMILIES, SIZES
-from fovea.models.folder import cell, fault, parameters, read
-from fovea.models.quantize import KINDS, config, obstacle, quantise
+from fovea.models.folder import incomplete_reason, parameters, read, token_size
+from fovea.models.quantize import KINDS, config, quantise, unsupported_reason
 
 ROOT = Path(__file__).resolve().parent.parent
-SHORT = 512  # text tokens that every family supports
-GRAPHS = 64  # compiled graphs per function, for all models and sizes in a process
+COMMON_TEXT_TOKENS = 512  # text tokens that every family supports
+RECOMPILE_LIMIT = 64  # compiled graphs per function, for all models and sizes in a process
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -23,7 +23,7 @@ class MissingWeights(RuntimeError):
     """The weights of a checkpoint are not available or do not fit in memory; the message names remedies."""
 
 
-def among(names: Collection[str]) -> Callable[[Any], str]:
+def one_of(names: Collection[str]) -> Callable[[Any], str]:
     """Return a validator for one of `names`, with pydantic's message for a Literal."""
     *most, last = map(repr, names)
     expected = f"{', '.join(most)} or {last}" if most else last
@@ -56,10 +56,10 @@ class Checkpoint:
     attention: torch's attention kernel for the transformer (models/attention.py); "auto" lets torch choose.
     """
 
-    family: Annotated[str, PlainValidator(among(FAMILIES))]
+    family: Annotated[str, PlainValidator(one_of(FAMILIES))]
     path: Annotated[str, Field(min_length=1)]
     weights: Literal["pretrained", "random"] = "pretrained"
-    architecture: Annotated[str, PlainValidator(among(SIZES))] | None = None
+    architecture: Annotated[str, PlainValidator(one_of(SIZES))] | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     height: Annotated[int, Field(gt=0, le=65_536)] = 1024
@@ -70,33 +70,33 @@ class Checkpoint:
     max_sequence_length: Annotated[int, Field(gt=0)] | None = None
     offload: Literal["none", "model", "sequential"] = "none"
     compile: Literal["none", "blocks"] = "none"
-    quantize: Annotated[str, PlainValidator(among(("none", *KINDS)))] = "none"
+    quantize: Annotated[str, PlainValidator(one_of(("none", *KINDS)))] = "none"
     attention: Literal["auto", "math", "efficient", "flash", "cudnn"] = "auto"
 
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of tokens of an image."""
-        side = cell(self.local_folder if self.weights == "pretrained" else None)
+        side = token_size(self.local_folder if self.weights == "pretrained" else None)
         return self.height // side, self.width // side
 
     def __post_init__(self) -> None:
         if self.compile != "none" and self.offload == "sequential":
             raise ValueError(
                 "compile=blocks with offload=sequential: compiled blocks hold weights that come and go with "
-                "each layer; offload=model goes with it"
+                "each layer; use offload=model"
             )
         if self.quantize != "none" and self.offload == "sequential":
             raise ValueError(
                 f"quantize={self.quantize} with offload=sequential: quantised weights do not move layer by "
-                "layer; offload=model goes with it"
+                "layer; use offload=model"
             )
         if self.weights == "random" and self.architecture is None:
             names = ", ".join(SIZES)
             raise ValueError(f"weights=random needs a full-size architecture, model.architecture={names}")
         text = self.max_sequence_length or 0
-        if text > SHORT and text > (most := FAMILIES[self.family].pipeline.longest):
+        if text > COMMON_TEXT_TOKENS and text > (most := FAMILIES[self.family].pipeline.max_text_tokens):
             raise ValueError(f"max_sequence_length={text}: {self.family} takes at most {most} tokens of text")
-        side = cell(self.local_folder if self.weights == "pretrained" else None)
+        side = token_size(self.local_folder if self.weights == "pretrained" else None)
         for name, size in (("height", self.height), ("width", self.width)):
             if size % side:
                 near = max(side, round(size / side) * side)
@@ -118,9 +118,9 @@ class Checkpoint:
         return FAMILIES[self.family].pipelines
 
     @property
-    def by_steps(self) -> bool:
+    def schedule_depends_on_steps(self) -> bool:
         """Whether the schedule depends on the number of steps; see `Pipeline`."""
-        return FAMILIES[self.family].pipeline.by_steps
+        return FAMILIES[self.family].pipeline.schedule_depends_on_steps
 
     @property
     def local(self) -> list[Path]:
@@ -152,16 +152,19 @@ class Checkpoint:
         except ValueError:  # not a hub id
             return None
         copy = Path(index).parent if isinstance(index, str) else None
-        return copy if copy and not fault(copy, self.pipelines) else None
+        return copy if copy and not incomplete_reason(copy, self.pipelines) else None
 
     def check(self) -> None:
         """Raise MissingWeights if `load` cannot succeed. Takes seconds and loads nothing."""
-        if self.offload == "sequential" and self.placed()[0] == "cpu":
+        if self.offload == "sequential" and self.device_and_dtype()[0] == "cpu":
             raise MissingWeights(
-                "model.offload=sequential moves layers to a GPU and back, and there is none: "
+                "model.offload=sequential moves layers to a GPU and back, and this machine has none: use "
                 "model.offload=none or model"
             )
-        if self.quantize != "none" and (why := obstacle(self.quantize, self.placed()[0])) is not None:
+        if (
+            self.quantize != "none"
+            and (why := unsupported_reason(self.quantize, self.device_and_dtype()[0])) is not None
+        ):
             raise MissingWeights(why)
         if self.attention != "auto":
             self.check_attention()
@@ -171,7 +174,7 @@ class Checkpoint:
         if folder is None:
             self.check_hub()
             return self.check_memory(SIZES[self.architecture].billions[0] if self.architecture else 0.0)
-        reason = fault(folder, self.pipelines)
+        reason = incomplete_reason(folder, self.pipelines)
         if reason:
             raise self.missing(reason)
         self.check_memory(parameters(folder) / 1e9)
@@ -180,13 +183,13 @@ class Checkpoint:
         """Check that torch has the attention kernel for this family, dtype and device."""
         import torch
 
-        from fovea.models.attention import KERNELS, lacks
+        from fovea.models.attention import KERNELS, kernel_unavailable
 
-        device, dtype = self.placed()
+        device, dtype = self.device_and_dtype()
         processor = FAMILIES[self.family].processor
         needs = device, getattr(torch, dtype), processor.masked, processor.grouped
-        if lacks(self.attention, *needs):
-            available = [name for name in KERNELS if not lacks(name, *needs)]
+        if kernel_unavailable(self.attention, *needs):
+            available = [name for name in KERNELS if not kernel_unavailable(name, *needs)]
             under = " under a mask" * processor.masked
             raise MissingWeights(
                 f"model.attention={self.attention}: torch has no such kernel for {self.family}'s "
@@ -214,7 +217,7 @@ class Checkpoint:
             raise self.missing(f"not on this machine, and the hub cannot be reached ({error})") from None
 
     def check_memory(self, billions: float) -> None:
-        device, dtype = self.placed()
+        device, dtype = self.device_and_dtype()
         if device == "cpu":
             import psutil
 
@@ -234,7 +237,7 @@ class Checkpoint:
             hint += "" if device == "cpu" else "; model.offload=model takes the largest component's"
             raise self.missing(f"in {dtype} they take {need:.1f} GiB, {device} has {has:.1f} GiB free{hint}")
 
-    def placed(self) -> tuple[str, str]:
+    def device_and_dtype(self) -> tuple[str, str]:
         """Return device and dtype with "auto" resolved."""
         device = self.device
         if device == "auto":
@@ -256,24 +259,26 @@ class Checkpoint:
         import torch
 
         from fovea.models.adapters import adapt
-        from fovea.models.supported import choose
+        from fovea.models.supported import set_attention_kernel
 
-        device, dtype = self.placed()
-        pipe = self.stored("cpu" if self.offload != "none" else device, dtype)
+        device, dtype = self.device_and_dtype()
+        pipe = self.load_pipeline("cpu" if self.offload != "none" else device, dtype)
         if self.attention != "auto":
-            choose(pipe.transformer, self.attention)
+            set_attention_kernel(pipe.transformer, self.attention)
         if self.offload == "model":
             pipe.enable_model_cpu_offload(device=device)
         elif self.offload == "sequential":
             pipe.enable_sequential_cpu_offload(device=device)
         if self.compile == "blocks":
-            torch._dynamo.config.recompile_limit = GRAPHS  # beyond this, torch silently runs blocks eagerly
+            torch._dynamo.config.recompile_limit = (
+                RECOMPILE_LIMIT  # beyond this, torch silently runs blocks eagerly
+            )
             with adapt(pipe) as model:
                 for block in model.blocks:
                     block.compile()
         return pipe
 
-    def stored(self, device: str, dtype: str) -> Any:
+    def load_pipeline(self, device: str, dtype: str) -> Any:
         """Load or build the pipeline, quantised if requested."""
         import diffusers
         import torch
@@ -281,14 +286,18 @@ class Checkpoint:
         from fovea.models.random_weights import build
 
         pipeline, torch_dtype = getattr(diffusers, self.pipelines[0]), getattr(torch, dtype)
-        quantised = None if self.quantize == "none" else config(self.quantize, self.placed()[0], torch_dtype)
+        quantised = (
+            None
+            if self.quantize == "none"
+            else config(self.quantize, self.device_and_dtype()[0], torch_dtype)
+        )
         if self.weights == "random":
             pipe, quantised = build(SIZES[str(self.architecture)].architecture, device, torch_dtype), None
         else:
             options = {"dtype": torch_dtype, "use_safetensors": True, "quantization_config": quantised}
             pipe = pipeline.from_pretrained(self.folder or self.path, **options).to(device)
         if self.family == "lumina":  # the pipeline hard-codes a factor of 8
-            pipe.vae_scale_factor = factor(pipe.vae.config)
+            pipe.vae_scale_factor = vae_scale_factor(pipe.vae.config)
         if self.quantize != "none" and quantised is None:
             quantise(pipe.transformer, self.quantize)
         return pipe

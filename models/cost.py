@@ -31,7 +31,7 @@ from fovea.models.kv import Call
 from fovea.models.transformer import Transformer
 
 aten = torch.ops.aten
-UNWRITTEN = {aten.empty, aten.empty_like, aten.new_empty, aten.empty_strided, aten.new_empty_strided}
+UNINITIALISED = {aten.empty, aten.empty_like, aten.new_empty, aten.empty_strided, aten.new_empty_strided}
 READS_ROWS = {aten.index, aten.index_select, aten.gather, aten.embedding}  # read only what they select
 WRITES_ROWS = {aten.index_copy_, aten.index_put_, aten.scatter_, aten.scatter_add_}
 OVERWRITES = {aten.copy_, aten.fill_, aten.zero_, aten.normal_}  # do not read their first argument
@@ -49,36 +49,36 @@ class Costs(TorchDispatchMode):
         self.device = device
         self.operations: Operations = Counter()
         self.live = self.peak = 0
-        self._held: set[int] = set()
+        self._tracked: set[int] = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        given = _on(self.device, (args, kwargs))
+        inputs = _on(self.device, (args, kwargs))
         out = func(*args, **(kwargs or {}))
-        made = _on(self.device, out)
-        if not made and not given:
+        outputs = _on(self.device, out)
+        if not outputs and not inputs:
             return out
-        before = {storage(t) for t in given}
-        new = [t for t in made if storage(t) not in before]
+        before = {storage(t) for t in inputs}
+        new = [t for t in outputs if storage(t) not in before]
         for tensor in new:
-            self.hold(tensor)
-        written = any(t.numel() for t in made)  # torch launches nothing for empty results
-        if written and (new or func._schema.is_mutable) and func.overloadpacket not in UNWRITTEN:
+            self.track(tensor)
+        written = any(t.numel() for t in outputs)  # torch launches nothing for empty results
+        if written and (new or func._schema.is_mutable) and func.overloadpacket not in UNINITIALISED:
             counts = flop_registry.get(func.overloadpacket)
             flops = counts(*args, **(kwargs or {}), out_val=out) if counts else 0
-            self.operations[Operation(flops, traffic(func.overloadpacket, given, made))] += 1
+            self.operations[Operation(flops, traffic(func.overloadpacket, inputs, outputs))] += 1
         return out
 
-    def hold(self, tensor: Tensor) -> None:
+    def track(self, tensor: Tensor) -> None:
         """Count the tensor's memory until it is freed."""
-        memory, place = tensor.untyped_storage(), storage(tensor)
-        if place not in self._held:
-            self._held.add(place)
+        memory, address = tensor.untyped_storage(), storage(tensor)
+        if address not in self._tracked:
+            self._tracked.add(address)
             self.live += memory.nbytes()
             self.peak = max(self.peak, self.live)
-            weakref.finalize(memory, self._freed, place, memory.nbytes()).atexit = False
+            weakref.finalize(memory, self._freed, address, memory.nbytes()).atexit = False
 
-    def _freed(self, place: int, size: int) -> None:
-        self._held.discard(place)
+    def _freed(self, address: int, size: int) -> None:
+        self._tracked.discard(address)
         self.live -= size
 
 
@@ -134,8 +134,8 @@ class Replay:
     If a cache has replaced the forward of one of its `submodules`, the module always runs.
     """
 
-    def __init__(self, module: nn.Module, call: Call, costs: Costs, known: dict[Any, Recorded]) -> None:
-        self.forward, self.call, self.costs, self.known = module.forward, call, costs, known
+    def __init__(self, module: nn.Module, call: Call, costs: Costs, recorded: dict[Any, Recorded]) -> None:
+        self.forward, self.call, self.costs, self.recorded = module.forward, call, costs, recorded
         self.submodules = [*module.modules()][1:]
         self.kind = type(module), tuple((name, p.shape, p.dtype) for name, p in module.named_parameters())
         processors = (getattr(m, "processor", None) for m in module.modules())
@@ -145,21 +145,23 @@ class Replay:
         forwards = (vars(module).get("forward") for module in self.submodules)
         if any(f is not None and not isinstance(f, Replay) for f in forwards):
             return self.forward(*args, **kwargs)
-        given, tree = tree_flatten((args, kwargs))
+        inputs, tree = tree_flatten((args, kwargs))
         kv, sparse = self.call.kv, self.call.joint is not None or self.call.image is not None
-        shapes = tuple((t.shape, t.dtype) if isinstance(t, Tensor) else t for t in given)
-        held = None if kv is None else sum((self.call.turn, layer) in kv.layers for layer in self.layers)
+        shapes = tuple((t.shape, t.dtype) if isinstance(t, Tensor) else t for t in inputs)
+        held = (
+            None if kv is None else sum((self.call.pass_index, layer) in kv.layers for layer in self.layers)
+        )
         key = (self.kind, tree, shapes, held, sparse)
-        if key not in self.known:
-            out, self.known[key] = self.record(args, kwargs)
+        if key not in self.recorded:
+            out, self.recorded[key] = self.record(args, kwargs)
             return out
-        known, device = self.known[key], next(_device(t) for t in given if isinstance(t, Tensor))
-        self.costs.operations.update(known.operations)
-        self.costs.peak = max(self.costs.peak, self.costs.live + known.peak)
+        recorded, device = self.recorded[key], next(_device(t) for t in inputs if isinstance(t, Tensor))
+        self.costs.operations.update(recorded.operations)
+        self.costs.peak = max(self.costs.peak, self.costs.live + recorded.peak)
         if kv is not None and not sparse:
-            for i, (k, v) in known.keys.items():
-                kv.layers[self.call.turn, self.layers[i]] = k.empty(device), v.empty(device)
-        return tree_map_only(TensorSpec, lambda t: t.empty(device), known.out, is_leaf=_is_spec)
+            for i, (k, v) in recorded.keys.items():
+                kv.layers[self.call.pass_index, self.layers[i]] = k.empty(device), v.empty(device)
+        return tree_map_only(TensorSpec, lambda t: t.empty(device), recorded.out, is_leaf=_is_spec)
 
     def record(self, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, Recorded]:
         costs, kv = self.costs, self.call.kv
@@ -167,36 +169,36 @@ class Replay:
         costs.peak = live
         out = self.forward(*args, **kwargs)
         layers = {} if kv is None else kv.layers
-        places = {i: (self.call.turn, layer) for i, layer in enumerate(self.layers)}
+        places = {i: (self.call.pass_index, layer) for i, layer in enumerate(self.layers)}
         keys = {i: tuple(map(_spec, layers[at])) for i, at in places.items() if at in layers}
         results = tree_map_only(Tensor, _spec, out)
-        known = Recorded(costs.operations - before, costs.peak - live, results, keys)
+        recorded = Recorded(costs.operations - before, costs.peak - live, results, keys)
         costs.peak = max(peak, costs.peak)
-        return out, known
+        return out, recorded
 
 
 @contextmanager
-def counted(transformer: Transformer, known: dict[Any, Recorded]) -> Iterator[Costs]:
-    """Count what runs inside. known: modules that ran before; pass it to the next call to reuse them."""
+def count_costs(transformer: Transformer, recorded: dict[Any, Recorded]) -> Iterator[Costs]:
+    """Count what runs inside. recorded: modules that ran before; pass it to the next call to reuse them."""
     with ExitStack() as stack:
         found = stack.enter_context(Costs())
         stack.enter_context(FusedAttention(found))
         for block in transformer.blocks:
             for module in (*block.children(), block):
-                vars(module)["forward"] = Replay(module, transformer.call, found, known)
+                vars(module)["forward"] = Replay(module, transformer.call, found, recorded)
                 stack.callback(vars(module).pop, "forward")
         yield found
 
 
-def traffic(op: Any, given: list[Tensor], made: list[Tensor]) -> int:
+def traffic(op: Any, inputs: list[Tensor], outputs: list[Tensor]) -> int:
     """Return the bytes that a kernel reads and writes, counting each tensor once."""
     if op in READS_ROWS:
-        return sum(map(size, given[1:])) + 2 * sum(map(size, made))
+        return sum(map(size, inputs[1:])) + 2 * sum(map(size, outputs))
     if op in WRITES_ROWS:
-        return sum(2 * size(t) for t in given[1:])
+        return sum(2 * size(t) for t in inputs[1:])
     if op in OVERWRITES:
-        given = given[1:]
-    return sum(map(size, given)) + sum(map(size, made))
+        inputs = inputs[1:]
+    return sum(map(size, inputs)) + sum(map(size, outputs))
 
 
 def size(t: Tensor) -> int:

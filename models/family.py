@@ -30,14 +30,14 @@ class Family:
     """A family of models.
 
     pipelines: name of the diffusers class, followed by older names used in checkpoints.
-    parts: components that the pipeline must have.
+    components: components that the pipeline must have.
     processor: class of the attention processors.
     sizes: public checkpoints by name.
     """
 
     name: str
     pipelines: tuple[str, ...]
-    parts: tuple[str, ...]
+    components: tuple[str, ...]
     transformer: type[Transformer]
     pipeline: type[Pipeline]
     processor: Any

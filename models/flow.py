@@ -29,8 +29,8 @@ class Flow:
     generators: one per image; all random numbers of an image come from its own.
     steps: requested number of steps.
     block_runs: what the transformer has run so far.
-    decoded, encoded: grids of the images decoded and encoded on the way.
-    beside: functions returning the FLOPs per image of anything else that ran.
+    decoded_grids, encoded_grids: grids of the images decoded and encoded on the way.
+    extra_flops: functions returning the FLOPs per image of anything else that ran.
     compared: per image, the values that a cache compared with its threshold when deciding whether to skip.
     """
 
@@ -41,9 +41,9 @@ class Flow:
     generators: Sequence[torch.Generator]
     steps: int
     block_runs: list[BlockRun] = field(default_factory=list)
-    decoded: list[Grid] = field(default_factory=list)
-    encoded: list[Grid] = field(default_factory=list)
-    beside: list[Callable[[], int]] = field(default_factory=list)
+    decoded_grids: list[Grid] = field(default_factory=list)
+    encoded_grids: list[Grid] = field(default_factory=list)
+    extra_flops: list[Callable[[], int]] = field(default_factory=list)
     compared: list[Sequence[float] | Tensor] = field(default_factory=list)
 
     @cached_property
@@ -69,10 +69,10 @@ class Flow:
         return self.pipeline.noise(self.generators, grid or self.grid)
 
     def sigmas(
-        self, steps: int | None = None, grid: Grid | None = None, like: int | None = None
+        self, steps: int | None = None, grid: Grid | None = None, schedule_steps: int | None = None
     ) -> Float[Tensor, " steps_and_1"]:
         """Return the pipeline's own noise levels, from 1 to 0. like: see `Pipeline.sigmas`."""
-        return self.pipeline.sigmas(self.steps if steps is None else steps, grid or self.grid, like)
+        return self.pipeline.sigmas(self.steps if steps is None else steps, grid or self.grid, schedule_steps)
 
     def encodings(
         self, positions: Float[Tensor, "b n 2"] | None = None, grid: Grid | None = None
@@ -109,40 +109,40 @@ class Flow:
             self.cond,
         )
         if images is not None:
-            x, encodings, cond = x[[*images]], encodings.of(images), cond.of(images)
-        self._note(k, n, len(self.transformer.blocks), images, keep_text)
+            x, encodings, cond = x[[*images]], encodings.select_images(images), cond.select_images(images)
+        self._record_run(k, n, len(self.transformer.blocks), images, keep_text)
         return self.transformer.velocity(x, sigma, cond, encodings, kv, rows, keep_text)
 
-    def open(
+    def prepare(
         self, x: Float[Tensor, "b n c"], sigma: Float[Tensor, ""], encodings: Encodings | None = None
     ) -> Evaluation:
         """Start an evaluation of all tokens that the caller runs block by block; see `Evaluation`."""
-        self._note(x.shape[1], x.shape[1], 0)
-        own, encodings = self.transformer, encodings or self._encodings
-        entered = [own.enter(x, sigma, half, encodings) for half in self.cond.passes]
+        self._record_run(x.shape[1], x.shape[1], 0)
+        transformer, encodings = self.transformer, encodings or self._encodings
+        entered = [transformer.prepare(x, sigma, half, encodings) for half in self.cond.passes]
         states, contexts = zip(*entered, strict=True)
-        hidden = states[0] if len(states) == 1 else Hidden.join(states)
-        return Evaluation(own, self.cond, len(self.generators), self.block_runs, hidden, contexts)
+        hidden = states[0] if len(states) == 1 else Hidden.cat(states)
+        return Evaluation(transformer, self.cond, len(self.generators), self.block_runs, hidden, contexts)
 
-    def _note(
+    def _record_run(
         self, k: int, n: int, blocks: int, images: Sequence[int] | None = None, kept_text: bool = False
     ) -> None:
         chosen = range(len(self.generators)) if images is None else images
-        self.block_runs.append(BlockRun(k, n, 0, blocks, tuple(chosen), ends=True, kept_text=kept_text))
+        self.block_runs.append(BlockRun(k, n, 0, blocks, tuple(chosen), outer=True, kept_text=kept_text))
 
     def decode(
         self, x: Float[Tensor, "b n c"], grid: Grid | None = None, raw: bool = False
     ) -> Float[Tensor, "b 3 h w"]:
         """Decode to images in [0, 1]; raw=True returns the autoencoder's output, about [-1, 1]."""
-        self.decoded.append(grid or self.grid)
-        return (self.pipeline.decoded if raw else self.pipeline.decode)(x, grid or self.grid)
+        self.decoded_grids.append(grid or self.grid)
+        return (self.pipeline.decode_raw if raw else self.pipeline.decode)(x, grid or self.grid)
 
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n c"]:
         """Encode images in [0, 1] to tokens: the inverse of `decode` up to the autoencoder's loss."""
-        self.encoded.append(self.pipeline.grid(*images.shape[2:]))
-        return self.pipeline.encoded(2 * images - 1)
+        self.encoded_grids.append(self.pipeline.grid(*images.shape[2:]))
+        return self.pipeline.encode_raw(2 * images - 1)
 
-    def least_compared(self) -> float | None:
+    def min_compared(self) -> float | None:
         """Return the smallest finite value compared with a cache's threshold; None if there is none.
 
         For a cache that skipped nothing, this is the threshold above which it would have.
@@ -150,26 +150,30 @@ class Flow:
         found = [value for each in self.compared for value in torch.as_tensor(each).tolist()]
         return min((value for value in found if math.isfinite(value)), default=None)
 
-    def of(self, image: int, since: int = 0, until: int | None = None) -> list[BlockRun]:
+    def block_runs_of(self, image: int, since: int = 0, until: int | None = None) -> list[BlockRun]:
         """Return the block runs of one image, from entry `since` to `until` of the list."""
         return [w for w in self.block_runs[since:until] if image in w.images]
 
     def blocks(self, image: int = 0, since: int = 0, until: int | None = None) -> int:
         """Number of transformer blocks executed for one image."""
-        return sum(w.blocks for w in self.of(image, since, until))
+        return sum(w.blocks for w in self.block_runs_of(image, since, until))
 
     def tokens(self, image: int = 0, since: int = 0, until: int | None = None) -> float:
         """Number of evaluations of a token by the whole transformer, for one image; blocks count equally."""
-        return sum(w.k * w.blocks for w in self.of(image, since, until)) / len(self.transformer.blocks)
+        return sum(w.k * w.blocks for w in self.block_runs_of(image, since, until)) / len(
+            self.transformer.blocks
+        )
 
     def flops(self, image: int = 0) -> int:
-        """FLOPs for one image so far: of the transformer (closed form), decoding, encoding and `beside`."""
-        alike = Counter(run._replace(images=()) for run in self.of(image))  # most steps run the same blocks
+        """FLOPs for one image so far: transformer (closed form), decoding, encoding, `extra_flops`."""
+        alike = Counter(
+            run._replace(images=()) for run in self.block_runs_of(image)
+        )  # most steps run the same blocks
         evaluated = sum(
             times * self.transformer.flops(run, text=half.text, guided=half.guided)
             for run, times in alike.items()
             for half in self.cond.passes
         )
-        decoded = sum(map(self.pipeline.decode_flops, self.decoded))
-        encoded = sum(map(self.pipeline.encode_flops, self.encoded))
-        return evaluated + decoded + encoded + sum(counted() for counted in self.beside)
+        decoded = sum(map(self.pipeline.decode_flops, self.decoded_grids))
+        encoded = sum(map(self.pipeline.encode_flops, self.encoded_grids))
+        return evaluated + decoded + encoded + sum(counted() for counted in self.extra_flops)

@@ -6,22 +6,22 @@ import numpy as np
 import torch
 from torch import Tensor, cat
 
-from fovea.models.attention import Processor, heads, remembered, rotate
+from fovea.models.attention import Processor, apply_rotary, project_heads, update_cache
 from fovea.models.block_runs import Modules
 from fovea.models.components import CLIP_TOKENIZER, T5_TOKENIZER, T5_XXL, clip, vae
 from fovea.models.family import Architecture, Family, Size
-from fovea.models.forward import cached, evaluation, resident
+from fovea.models.forward import ensure_on_device, guidance_context, has_cache
 from fovea.models.hidden import Context, Hidden
 from fovea.models.pipeline import Pipeline
-from fovea.models.text_limits import Reader
+from fovea.models.text_limits import TextLimit
 from fovea.models.tokens import Conditioning, Encodings, Grid
-from fovea.models.transformer import Entered, Transformer, weights
+from fovea.models.transformer import BlockInputs, Transformer, macs_per_token
 
 
 class FluxAttention(Processor):
     """Attention over text, then image; rotary positions may differ between the images of a batch."""
 
-    stands_for: ClassVar = ("FluxAttnProcessor",)
+    replaces: ClassVar = ("FluxAttnProcessor",)
 
     def __call__(
         self,
@@ -32,14 +32,14 @@ class FluxAttention(Processor):
         image_rotary_emb: Any = None,
     ):
         x, e = hidden_states, encoder_hidden_states
-        q, k, v = heads(x, attn.heads, attn.to_q, attn.to_k, attn.to_v)
+        q, k, v = project_heads(x, attn.heads, attn.to_q, attn.to_k, attn.to_v)
         q, k = attn.norm_q(q), attn.norm_k(k)
         if e is not None:
-            eq, ek, ev = heads(e, attn.heads, attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
+            eq, ek, ev = project_heads(e, attn.heads, attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
             q, k = cat([attn.norm_added_q(eq), q], 1), cat([attn.norm_added_k(ek), k], 1)
             v = cat([ev, v], 1)
-        q, k = rotate(q, *image_rotary_emb), rotate(k, *image_rotary_emb)
-        k, v = self.outside(remembered, self, k, v, "joint")
+        q, k = apply_rotary(q, *image_rotary_emb), apply_rotary(k, *image_rotary_emb)
+        k, v = self.call_eager(update_cache, self, k, v, "joint")
         out = self.attend(q, k, v).flatten(2)
         if e is None:
             return out
@@ -60,25 +60,25 @@ class FluxTransformer(Transformer):
     text_first: ClassVar = True
 
     @staticmethod
-    def latent(dit: Any) -> tuple[int, int]:
+    def patch_and_channels(dit: Any) -> tuple[int, int]:
         return 2, dit.config.in_channels // 4
 
-    def condition(self, stock, guided, guidance):
-        resident(self.dit)
-        embedder, pooled = self.dit.time_text_embed, stock["pooled_projections"]
+    def condition(self, forward_kwargs, guided, guidance):
+        ensure_on_device(self.dit)
+        embedder, pooled = self.dit.time_text_embed, forward_kwargs["pooled_projections"]
         constants = (embedder.text_embedder(pooled),)
-        if "guidance" in stock:
-            strength = embedder.time_proj(stock["guidance"].to(self.dtype) * 1000).to(pooled.dtype)
+        if "guidance" in forward_kwargs:
+            strength = embedder.time_proj(forward_kwargs["guidance"].to(self.dtype) * 1000).to(pooled.dtype)
             constants = (embedder.guidance_embedder(strength), *constants)
-        embeds = self.dit.context_embedder(stock["encoder_hidden_states"])
-        return Conditioning(embeds, constants, guided, guidance, stock)
+        embeds = self.dit.context_embedder(forward_kwargs["encoder_hidden_states"])
+        return Conditioning(embeds, constants, guided, guidance, forward_kwargs)
 
     def ids(self, positions: Tensor) -> Tensor:
         """Return positions on the three rotary axes: unused, row, column."""
         return cat([torch.zeros_like(positions[..., :1]), positions], -1)
 
     def encodings(self, grid: Grid, positions: Tensor | None = None) -> Encodings:
-        resident(self.dit)
+        ensure_on_device(self.dit)
         at = grid.positions(self.device)[None] if positions is None else positions
         tables = (t.unflatten(0, at.shape[:2]) for t in self.dit.pos_embed(self.ids(at).flatten(0, 1)))
         return Encodings(grid, tuple(tables), positions is None)
@@ -87,17 +87,17 @@ class FluxTransformer(Transformer):
         """Return the time rounded to the model's dtype, as in the pipeline."""
         return (sigma * 1000).expand(b).to(self.dtype) / 1000
 
-    def stack(self):
+    def list_blocks(self):
         return [*self.dit.transformer_blocks, *self.dit.single_transformer_blocks]
 
-    def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> Entered:
+    def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> BlockInputs:
         vector = self.modulation(self.dit.time_text_embed, self.time(sigma, len(x)) * 1000, cond)
         cos, sin = tables  # text is at (0, 0, 0), where the rotation is the identity
         still = cos.new_ones(len(cos), cond.text, cos.shape[2])
         rope = cat([still, cos], 1), cat([torch.zeros_like(still), sin], 1)
         return Hidden(self.dit.x_embedder(x), cond.embeds), Context(vector, rope)
 
-    def step(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
+    def run_block(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
         text, x = block(
             hidden_states=hidden.image,
             encoder_hidden_states=hidden.text,
@@ -106,7 +106,7 @@ class FluxTransformer(Transformer):
         )
         return Hidden(x, text)
 
-    def leave(self, hidden: Hidden, context: Context) -> Tensor:
+    def readout(self, hidden: Hidden, context: Context) -> Tensor:
         return self.dit.proj_out(self.dit.norm_out(hidden.image, context.vector))
 
     def modulated(self, hidden: Hidden, context: Context) -> Tensor:
@@ -121,24 +121,24 @@ class FluxTransformer(Transformer):
         idle = [m for block in single for m in (block.attn, block.proj_mlp)]
         return [*answering, *(block.proj_out for block in single)], idle
 
-    def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings) -> Tensor:
+    def stock_forward(self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings) -> Tensor:
         ids = self.ids(encodings.grid.positions(self.device))
         time = self.time(sigma, len(x))
 
         def run(half: slice) -> Tensor:
-            given = {key: v if key == "txt_ids" else v[half] for key, v in cond.stock.items()}
+            given = {key: v if key == "txt_ids" else v[half] for key, v in cond.forward_kwargs.items()}
             return self.dit(x[half], timestep=time[half], img_ids=ids, **given, return_dict=False)[0]
 
-        if not (cond.guided and cached(self.dit)):
+        if not (cond.guided and has_cache(self.dit)):
             return run(slice(None))
         b = len(x) // 2  # caches expect separate calls for the guidance halves, as in the pipeline
         given = run(slice(b, None))
-        with evaluation(self.dit, "uncond"):
+        with guidance_context(self.dit, "uncond"):
             return cat([run(slice(b)), given])
 
     def outer_macs(self, k: int, n: int, text: int, kept_text: bool = False) -> int:
         dit = self.dit
-        return k * weights(dit.x_embedder, dit.proj_out) + weights(
+        return k * macs_per_token(dit.x_embedder, dit.proj_out) + macs_per_token(
             dit.time_text_embed.timestep_embedder, dit.norm_out
         )
 
@@ -147,15 +147,15 @@ class FluxTransformer(Transformer):
         pairs = 2 * a.inner_dim * (k + ran) * (n + text)
         if hasattr(block, "proj_mlp"):  # a single-stream block
             return {
-                "modulation": weights(block.norm),
-                "attention": (k + ran) * weights(a) + pairs,
-                "mlp": (k + ran) * weights(block.proj_mlp, block.proj_out),
+                "modulation": macs_per_token(block.norm),
+                "attention": (k + ran) * macs_per_token(a) + pairs,
+                "mlp": (k + ran) * macs_per_token(block.proj_mlp, block.proj_out),
             }
         image, added = (a.to_q, a.to_k, a.to_v, a.to_out), (a.add_q_proj, a.add_k_proj, a.add_v_proj)
         return {
-            "modulation": weights(block.norm1, block.norm1_context),
-            "attention": k * weights(*image) + ran * weights(*added, a.to_add_out) + pairs,
-            "mlp": k * weights(block.ff) + ran * weights(block.ff_context),
+            "modulation": macs_per_token(block.norm1, block.norm1_context),
+            "attention": k * macs_per_token(*image) + ran * macs_per_token(*added, a.to_add_out) + pairs,
+            "mlp": k * macs_per_token(block.ff) + ran * macs_per_token(block.ff_context),
         }
 
 
@@ -167,7 +167,7 @@ class FluxPipeline(Pipeline):
         either is the scale of classifier-free guidance, 1 (none) by default.
     """
 
-    limits = ("max_sequence_length", "true_cfg_scale")
+    encode_options = ("max_sequence_length", "true_cfg_scale")
 
     @torch.no_grad()
     def encode(
@@ -188,18 +188,22 @@ class FluxPipeline(Pipeline):
         limit = 512 if max_sequence_length is None else max_sequence_length
         sides = [negative, [*prompts]] if guided else [[*prompts]]
         encoded = [self.pipe.encode_prompt(side, None, max_sequence_length=limit) for side in sides]
-        own = self.transformer
-        embeds, pooled = (cat([e[part] for e in encoded]).to(own.dtype) for part in (0, 1))
-        stock = {"encoder_hidden_states": embeds, "pooled_projections": pooled, "txt_ids": encoded[0][2]}
+        transformer = self.transformer
+        embeds, pooled = (cat([e[part] for e in encoded]).to(transformer.dtype) for part in (0, 1))
+        forward_kwargs = {
+            "encoder_hidden_states": embeds,
+            "pooled_projections": pooled,
+            "txt_ids": encoded[0][2],
+        }
         if embedded:
-            stock["guidance"] = torch.full([len(embeds)], guidance, device=own.device)
-        return own.condition(stock, guided, scale)
+            forward_kwargs["guidance"] = torch.full([len(embeds)], guidance, device=transformer.device)
+        return transformer.condition(forward_kwargs, guided, scale)
 
-    def readers(self, max_sequence_length=None):
+    def text_limits(self, max_sequence_length=None):
         pipe, limit = self.pipe, 512 if max_sequence_length is None else max_sequence_length
-        return [Reader(pipe.tokenizer, pipe.tokenizer_max_length), Reader(pipe.tokenizer_2, limit)]
+        return [TextLimit(pipe.tokenizer, pipe.tokenizer_max_length), TextLimit(pipe.tokenizer_2, limit)]
 
-    def unlike_stock(self, guidance):
+    def stock_difference(self, guidance):
         if self.transformer.dit.config.guidance_embeds or guidance is None or guidance <= 1:
             return None
         return (
@@ -232,7 +236,15 @@ SCHNELL: Architecture = DEV | {
 FAMILY = Family(
     name="flux",
     pipelines=("FluxPipeline",),
-    parts=("transformer", "vae", "scheduler", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"),
+    components=(
+        "transformer",
+        "vae",
+        "scheduler",
+        "text_encoder",
+        "tokenizer",
+        "text_encoder_2",
+        "tokenizer_2",
+    ),
     transformer=FluxTransformer,
     pipeline=FluxPipeline,
     processor=FluxAttention,

@@ -11,31 +11,31 @@ import numpy as np
 import torch
 from torch import Tensor, cat
 
-from fovea.models.attention import Processor, heads, remembered, rotate
+from fovea.models.attention import Processor, apply_rotary, project_heads, update_cache
 from fovea.models.block_runs import Modules
 from fovea.models.components import MISTRAL_SMALL, PIXTRAL_PROCESSOR
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.flux import FluxTransformer
-from fovea.models.forward import resident
+from fovea.models.forward import ensure_on_device
 from fovea.models.hidden import Context, Hidden
 from fovea.models.pipeline import Pipeline
-from fovea.models.text_limits import Reader
+from fovea.models.text_limits import TextLimit
 from fovea.models.tokens import Conditioning, Grid
-from fovea.models.transformer import Entered, weights
+from fovea.models.transformer import BlockInputs, macs_per_token
 
 
 class Flux2Attention(Processor):
     """Attention over text, then image; in single-stream blocks fused with the MLP."""
 
-    stands_for: ClassVar = ("Flux2AttnProcessor", "Flux2ParallelSelfAttnProcessor")
+    replaces: ClassVar = ("Flux2AttnProcessor", "Flux2ParallelSelfAttnProcessor")
 
     def __call__(self, attn, hidden_states, *given):
         """given: (text, mask, rotations) in double-stream, (mask, rotations) in single-stream blocks."""
         if len(given) == 2:
             return self.parallel(attn, hidden_states, given[-1])
         x, e = hidden_states, given[0]
-        q, k, v = heads(x, attn.heads, attn.to_q, attn.to_k, attn.to_v)
-        eq, ek, ev = heads(e, attn.heads, attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
+        q, k, v = project_heads(x, attn.heads, attn.to_q, attn.to_k, attn.to_v)
+        eq, ek, ev = project_heads(e, attn.heads, attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
         q = cat([attn.norm_added_q(eq), attn.norm_q(q)], 1)
         k = cat([attn.norm_added_k(ek), attn.norm_k(k)], 1)
         out = self.attention(q, k, cat([ev, v], 1), given[-1])
@@ -50,23 +50,23 @@ class Flux2Attention(Processor):
         return attn.to_out(cat([out, attn.mlp_act_fn(projected[..., width:])], -1))
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, rope: Any) -> Tensor:
-        q, k = rotate(q, *rope), rotate(k, *rope)
-        k, v = self.outside(remembered, self, k, v, "joint")
+        q, k = apply_rotary(q, *rope), apply_rotary(k, *rope)
+        k, v = self.call_eager(update_cache, self, k, v, "joint")
         return self.attend(q, k, v).flatten(2)
 
 
 class Flux2Transformer(FluxTransformer):
     """Flux2Transformer2DModel. The modulation is computed once per evaluation and kind of block."""
 
-    def condition(self, stock, guided, guidance):
-        resident(self.dit)
+    def condition(self, forward_kwargs, guided, guidance):
+        ensure_on_device(self.dit)
         embedder, constants = self.dit.time_guidance_embed, ()
-        if "guidance" in stock and embedder.guidance_embedder is not None:
-            strength = embedder.time_proj(stock["guidance"].to(self.dtype) * 1000).to(self.dtype)
+        if "guidance" in forward_kwargs and embedder.guidance_embedder is not None:
+            strength = embedder.time_proj(forward_kwargs["guidance"].to(self.dtype) * 1000).to(self.dtype)
             constants = (embedder.guidance_embedder(strength),)
-        embeds = self.dit.context_embedder(stock["encoder_hidden_states"])
-        tables = tuple(t[None] for t in self.dit.pos_embed(stock["txt_ids"][0]))
-        return Conditioning(embeds, constants, guided, guidance, stock, tables=tables)
+        embeds = self.dit.context_embedder(forward_kwargs["encoder_hidden_states"])
+        tables = tuple(t[None] for t in self.dit.pos_embed(forward_kwargs["txt_ids"][0]))
+        return Conditioning(embeds, constants, guided, guidance, forward_kwargs, tables=tables)
 
     def ids(self, positions: Tensor) -> Tensor:
         """Return positions on the four rotary axes: image index, row, column, text token."""
@@ -76,7 +76,7 @@ class Flux2Transformer(FluxTransformer):
     def without_text(self, cond: Conditioning) -> Conditioning:
         return replace(super().without_text(cond), tables=tuple(t[:, :0] for t in cond.tables))
 
-    def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> Entered:
+    def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> BlockInputs:
         dit, time = self.dit, self.time(sigma, len(x)) * 1000
         vector = self.modulation(dit.time_guidance_embed, time, cond)
         modulations = tuple(
@@ -93,7 +93,7 @@ class Flux2Transformer(FluxTransformer):
         )
         return Hidden(dit.x_embedder(x), cond.embeds), Context(vector, rope, modulations=modulations)
 
-    def step(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
+    def run_block(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
         image, text, single = context.modulations
         given = {"hidden_states": hidden.image, "encoder_hidden_states": hidden.text}
         if hasattr(block, "ff"):
@@ -116,7 +116,7 @@ class Flux2Transformer(FluxTransformer):
 
     def outer_macs(self, k: int, n: int, text: int, kept_text: bool = False) -> int:
         dit = self.dit
-        return k * weights(dit.x_embedder, dit.proj_out) + weights(
+        return k * macs_per_token(dit.x_embedder, dit.proj_out) + macs_per_token(
             dit.time_guidance_embed.timestep_embedder,
             dit.double_stream_modulation_img,
             dit.double_stream_modulation_txt,
@@ -128,50 +128,54 @@ class Flux2Transformer(FluxTransformer):
         a, ran = block.attn, 0 if kept_text else text
         pairs = 2 * a.inner_dim * (k + ran) * (n + text)
         if not hasattr(block, "ff"):
-            return {"attention": (k + ran) * weights(a) + pairs}
+            return {"attention": (k + ran) * macs_per_token(a) + pairs}
         image, added = (a.to_q, a.to_k, a.to_v, a.to_out), (a.add_q_proj, a.add_k_proj, a.add_v_proj)
         return {
-            "attention": k * weights(*image) + ran * weights(*added, a.to_add_out) + pairs,
-            "mlp": k * weights(block.ff) + ran * weights(block.ff_context),
+            "attention": k * macs_per_token(*image) + ran * macs_per_token(*added, a.to_add_out) + pairs,
+            "mlp": k * macs_per_token(block.ff) + ran * macs_per_token(block.ff_context),
         }
 
 
 class Flux2Pipeline(Pipeline):
     """diffusers' Flux2Pipeline (dev): guidance is an input of the model, without classifier-free guidance."""
 
-    by_steps = True
+    schedule_depends_on_steps = True
 
     @torch.no_grad()
     def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
-        stock = self.embedded(prompts, max_sequence_length)
+        forward_kwargs = self.encode_kwargs(prompts, max_sequence_length)
         guidance = self.default("guidance_scale") if guidance is None else guidance
-        stock["guidance"] = torch.full([len(prompts)], float(guidance), device=self.transformer.device)
-        return self.transformer.condition(stock, False, 1.0)
+        forward_kwargs["guidance"] = torch.full(
+            [len(prompts)], float(guidance), device=self.transformer.device
+        )
+        return self.transformer.condition(forward_kwargs, False, 1.0)
 
-    def embedded(self, prompts: Any, limit: int | None) -> dict[str, Tensor]:
+    def encode_kwargs(self, prompts: Any, limit: int | None) -> dict[str, Tensor]:
         """Encode prompts as keyword arguments of the transformer's forward."""
         embeds, ids = self.pipe.encode_prompt([*prompts], max_sequence_length=512 if limit is None else limit)
         return {"encoder_hidden_states": embeds.to(self.transformer.dtype), "txt_ids": ids}
 
-    def readers(self, max_sequence_length=None):
+    def text_limits(self, max_sequence_length=None):
         from diffusers.pipelines.flux2.pipeline_flux2 import format_input
 
         processor, limit = self.pipe.tokenizer, 512 if max_sequence_length is None else max_sequence_length
 
-        def written(prompt: str) -> str:
+        def template(prompt: str) -> str:
             (chat,) = format_input([prompt], self.pipe.system_message)
             text = processor.apply_chat_template(chat, tokenize=False)
             return text.removeprefix(processor.tokenizer.bos_token or "")
 
-        return [Reader(processor.tokenizer, limit, written)]
+        return [TextLimit(processor.tokenizer, limit, template)]
 
     def noise(self, generators, grid):
         """Draw noise directly as tokens, as the pipeline does."""
         from diffusers.utils.torch_utils import randn_tensor
 
-        own = self.transformer
-        shape = (len(generators), own.channels * own.patch**2, *grid)
-        drawn = randn_tensor(shape, generator=[*generators], device=own.device, dtype=own.state)
+        transformer = self.transformer
+        shape = (len(generators), transformer.channels * transformer.patch**2, *grid)
+        drawn = randn_tensor(
+            shape, generator=[*generators], device=transformer.device, dtype=transformer.latent_dtype
+        )
         return drawn.flatten(2).transpose(1, 2)
 
     def schedule(self, steps: int, grid: Grid) -> dict[str, Any]:
@@ -183,12 +187,12 @@ class Flux2Pipeline(Pipeline):
             return given
         return given | {"mu": compute_empirical_mu(grid.n, steps)}
 
-    def scaled(self, latents):
+    def denormalise(self, latents):
         """Denormalise by the autoencoder's batch statistics, which are per channel of a token."""
         deviation, mean = self._statistics(latents)
         return self._joined(self._split(latents) * deviation + mean)
 
-    def unscaled(self, latents):
+    def normalise(self, latents):
         deviation, mean = self._statistics(latents)
         return self._joined((self._split(latents) - mean) / deviation)
 
@@ -227,7 +231,7 @@ PARTS = ("transformer", "vae", "scheduler", "text_encoder", "tokenizer")
 FAMILY = Family(
     name="flux2",
     pipelines=("Flux2Pipeline",),
-    parts=PARTS,
+    components=PARTS,
     transformer=Flux2Transformer,
     pipeline=Flux2Pipeline,
     processor=Flux2Attention,

@@ -5,8 +5,8 @@ import torch
 from fovea.models.components import QWEN2_TOKENIZER, qwen3
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.flux2 import PARTS, SCHEDULER, Flux2Attention, Flux2Pipeline, Flux2Transformer
-from fovea.models.text_limits import Reader
-from fovea.models.tokens import Conditioning, apart
+from fovea.models.text_limits import TextLimit
+from fovea.models.tokens import Conditioning, conditioning_in_passes
 
 
 class KleinPipeline(Flux2Pipeline):
@@ -23,16 +23,16 @@ class KleinPipeline(Flux2Pipeline):
         negative = negative or ""
         negative = [negative] * len(prompts) if isinstance(negative, str) else [*negative]
         sides = [[*prompts], negative] if guided else [[*prompts]]
-        given, *without = (
-            self.transformer.condition(self.embedded(side, max_sequence_length), False, guidance)
+        cond, *uncond = (
+            self.transformer.condition(self.encode_kwargs(side, max_sequence_length), False, guidance)
             for side in sides
         )
-        return apart(given, without[0], guidance) if without else given
+        return conditioning_in_passes(cond, uncond[0], guidance) if uncond else cond
 
-    def readers(self, max_sequence_length=None):
+    def text_limits(self, max_sequence_length=None):
         tokenizer, limit = self.pipe.tokenizer, 512 if max_sequence_length is None else max_sequence_length
 
-        def written(prompt: str) -> str:
+        def template(prompt: str) -> str:
             return tokenizer.apply_chat_template(
                 [{"role": "user", "content": prompt}],
                 tokenize=False,
@@ -40,7 +40,7 @@ class KleinPipeline(Flux2Pipeline):
                 enable_thinking=False,
             )
 
-        return [Reader(tokenizer, limit, written)]
+        return [TextLimit(tokenizer, limit, template)]
 
 
 def klein(double: int, single: int, heads: int, text: int, distilled: bool) -> Architecture:
@@ -65,7 +65,7 @@ def klein(double: int, single: int, heads: int, text: int, distilled: bool) -> A
 FAMILY = Family(
     name="flux2_klein",
     pipelines=("Flux2KleinPipeline",),
-    parts=PARTS,
+    components=PARTS,
     transformer=Flux2Transformer,
     pipeline=KleinPipeline,
     processor=Flux2Attention,

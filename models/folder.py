@@ -5,20 +5,20 @@ import math
 from pathlib import Path
 from typing import Any
 
-from fovea.models.autoencoder import factor
+from fovea.models.autoencoder import vae_scale_factor
 
 
 def read(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text("utf-8")) if file.is_file() else {}
 
 
-def cell(folder: Path | None) -> int:
+def token_size(folder: Path | None) -> int:
     """Return the side of a token in pixels: the autoencoder's factor times a patch of 2; 16 by default."""
     config = read(folder / "vae" / "config.json") if folder else {}
-    return 2 * factor(config) if config else 16
+    return 2 * vae_scale_factor(config) if config else 16
 
 
-def fault(folder: Path, pipelines: tuple[str, ...]) -> str | None:
+def incomplete_reason(folder: Path, pipelines: tuple[str, ...]) -> str | None:
     """Return why the folder is not a complete checkpoint of one of `pipelines`; None if it is."""
     index = read(folder / "model_index.json")
     if not index:

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 PLAIN = (Tensor, nn.Parameter, FakeTensor)  # types of unquantised weights
 
 
-def around_forward(dit: Any) -> Iterator[tuple[str, str]]:
+def forward_wrappers(dit: Any) -> Iterator[tuple[str, str]]:
     """Yield what is attached to the transformer's own forward, and how to remove it.
 
     Running the transformer's modules bypasses it.
@@ -28,21 +28,21 @@ def around_forward(dit: Any) -> Iterator[tuple[str, str]]:
     elif config is not None:
         yield f"its transformer has a cache, {type(config).__name__}", "pipe.transformer.disable_cache()"
     elif others:
-        yield f"its transformer's modules have hooks, {', '.join(sorted(others))}", "take them off"
+        yield f"its transformer's modules have hooks, {', '.join(sorted(others))}", "remove them"
     elif ("forward" in vars(inner) and not hasattr(inner, "_hf_hook")) or not _stock(type(inner).forward):
-        yield "its transformer's forward has been replaced", "put diffusers' own back"
+        yield "its transformer's forward has been replaced", "restore diffusers' own"
     if inner is not dit or compiled([dit]):
         yield (
             "its transformer is compiled as a whole",
             "compile its blocks, as pipe.transformer.compile_repeated_blocks() does",
         )
-    if (kind := mixing(dit)) is not None:
+    if (kind := mixing_layer(dit)) is not None:
         yield (
-            f"its transformer is quantised, and its layers ({kind}) round a token by the others beside it",
-            "load it unquantised, or with its weights alone in fewer bits",
+            f"its transformer is quantised, and its layers ({kind}) round a token depending on the others",
+            "load it unquantised, or quantise its weights only",
         )
     if dit._forward_hooks or dit._forward_pre_hooks:
-        yield "its transformer has forward hooks", "take them off"
+        yield "its transformer has forward hooks", "remove them"
 
 
 def compiled(modules: Iterable[nn.Module]) -> bool:
@@ -50,9 +50,9 @@ def compiled(modules: Iterable[nn.Module]) -> bool:
     return any(module._compiled_call_impl is not None for module in modules)
 
 
-def mixing(dit: nn.Module) -> str | None:
+def mixing_layer(dit: nn.Module) -> str | None:
     """Return a description of the first quantised layer that does not treat tokens independently, if any."""
-    return next((_described(module) for module in _quantised(dit) if not separate(module, dit)), None)
+    return next((_described(module) for module in _quantised(dit) if not is_tokenwise(module, dit)), None)
 
 
 def needing_tokens(dit: nn.Module) -> str | None:
@@ -76,7 +76,7 @@ def _quantised(dit: nn.Module) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def separate(layer: nn.Module, dit: nn.Module) -> bool:
+def is_tokenwise(layer: nn.Module, dit: nn.Module) -> bool:
     """True if a layer's output for a token does not depend on the other tokens, bit for bit.
 
     Tried with other tokens scaled by a thousand.
@@ -116,7 +116,7 @@ def hooks(dit: nn.Module) -> set[str]:
     return {name for registry in registries if registry is not None for name in registry.hooks}
 
 
-def restart(dit: Any) -> None:
+def reset_caches(dit: Any) -> None:
     """Reset the caches on the transformer for a new trajectory, as the pipeline's own call does."""
     if getattr(dit, "_cache_config", None) is not None:
         dit._reset_stateful_cache()
@@ -126,16 +126,16 @@ def restart(dit: Any) -> None:
             dit._context_manager.reset_context(name, **options)
 
 
-def cached(dit: Any) -> bool:
+def has_cache(dit: Any) -> bool:
     return getattr(dit, "_cache_config", None) is not None or getattr(dit, "_is_cached", False)
 
 
-def evaluation(dit: Any, name: str) -> AbstractContextManager:
+def guidance_context(dit: Any, name: str) -> AbstractContextManager:
     """Context for a call of the transformer's forward that tells its caches the guidance half."""
     return dit.cache_context(name) if hasattr(dit, "cache_context") else nullcontext()
 
 
-def resident(dit: nn.Module) -> None:
+def ensure_on_device(dit: nn.Module) -> None:
     """Move an offloaded transformer to its device. Its hook waits for a forward that is never called."""
     hook: Any = getattr(dit, "_hf_hook", None)
     if hook is not None:

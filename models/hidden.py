@@ -31,11 +31,11 @@ class Hidden:
         text = None if self.text is None or other.text is None else of(self.text, other.text)
         return Hidden(of(self.image, other.image), text)
 
-    def take(self, rows: Tensor) -> "Hidden":
+    def index_select(self, rows: Tensor) -> "Hidden":
         """Return the given rows of the batch b'."""
         return Hidden(self.image[rows], None if self.text is None else self.text[rows])
 
-    def part(self, i: int, texts: Sequence[int]) -> "Hidden":
+    def chunk(self, i: int, texts: Sequence[int]) -> "Hidden":
         """Return the i-th of `len(texts)` equal parts of the batch, without text padding.
 
         texts: text length of each part.
@@ -44,12 +44,12 @@ class Hidden:
         return Hidden(image, None if self.text is None else self.text.chunk(len(texts))[i][:, : texts[i]])
 
     @staticmethod
-    def join(parts: Sequence["Hidden"]) -> "Hidden":
+    def cat(parts: Sequence["Hidden"]) -> "Hidden":
         """Concatenate the parts to one batch, with shorter texts padded by zeros."""
         texts = [part.text for part in parts if part.text is not None]
         return Hidden(torch.cat([part.image for part in parts]), padded(texts) if texts else None)
 
-    def put(self, rows: Tensor, other: "Hidden") -> "Hidden":
+    def index_copy(self, rows: Tensor, other: "Hidden") -> "Hidden":
         """Return this state with `other` written to the given rows."""
         text = None if self.text is None or other.text is None else self.text.index_copy(0, rows, other.text)
         return Hidden(self.image.index_copy(0, rows, other.image), text)
@@ -72,7 +72,7 @@ class Context:
     keys: dict[int, tuple[Tensor, Tensor]] | None = None
     modulations: tuple[Tensor, ...] = ()
 
-    def take(self, rows: Tensor) -> "Context":
+    def index_select(self, rows: Tensor) -> "Context":
         tables = tuple(t if len(t) == 1 else t[rows] for t in self.tables)
         keys = self.keys and {layer: (k[rows], v[rows]) for layer, (k, v) in self.keys.items()}
         text, mask = (t if t is None else t[rows] for t in (self.text, self.mask))

@@ -22,8 +22,8 @@ class KV:
     def nbytes(self) -> int:
         return sum(t.nbytes for pair in self.layers.values() for t in pair)
 
-    def remember(
-        self, turn: int, layer: int, k: Tensor, v: Tensor, slots: Tensor | None
+    def update(
+        self, pass_index: int, layer: int, k: Tensor, v: Tensor, slots: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Store keys and values (b, s, heads, d), or overwrite some rows, and return all of them.
 
@@ -31,9 +31,9 @@ class KV:
         """
         if slots is None:
             # stored without a copy, unless they are views of a larger projection
-            self.layers[turn, layer] = kept = k.contiguous(), v.contiguous()
+            self.layers[pass_index, layer] = kept = k.contiguous(), v.contiguous()
             return kept
-        kept = self.layers[turn, layer]
+        kept = self.layers[pass_index, layer]
         for old, new in zip(kept, (k, v), strict=True):
             width = old.shape[2] * old.shape[3]
             old.view(-1, width).index_copy_(0, slots, new.reshape(-1, width))
@@ -44,20 +44,20 @@ class KV:
 class Call:
     """What attention processors need to know about the velocity call in progress; empty between calls.
 
-    turn: index of the guidance pass.
+    pass_index: index of the guidance pass.
     joint, image: rows that a sparse call writes in the caches of attention over image and text, and over the
         image alone; None in a dense call.
     text: keys and values of the prompt by layer (Lumina).
     """
 
     kv: KV | None = None
-    turn: int = 0
+    pass_index: int = 0
     joint: Tensor | None = None
     image: Tensor | None = None
     text: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     @contextmanager
-    def during(self, **state) -> Iterator[None]:
+    def scope(self, **state) -> Iterator[None]:
         try:
             vars(self).update(state)
             yield
@@ -65,6 +65,6 @@ class Call:
             vars(self).update(vars(Call()))
 
 
-def flat(rows: Tensor, n: int) -> Tensor:
+def flat_rows(rows: Tensor, n: int) -> Tensor:
     """Map rows (b, k), of n tokens per image, to rows of the flattened batch: (b * k,)."""
     return (rows + n * torch.arange(len(rows), device=rows.device)[:, None]).flatten()

@@ -6,16 +6,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, cat
 
-from fovea.models.attention import Processor, keys_values, normed, remembered, turn
+from fovea.models.attention import Processor, apply_complex_rotary, apply_norm, keys_values, update_cache
 from fovea.models.block_runs import Modules
 from fovea.models.components import GEMMA_2B, vae
 from fovea.models.family import Architecture, Family, Size
-from fovea.models.forward import resident
+from fovea.models.forward import ensure_on_device
 from fovea.models.hidden import Context, Hidden
 from fovea.models.pipeline import Pipeline
-from fovea.models.text_limits import Reader
+from fovea.models.text_limits import TextLimit
 from fovea.models.tokens import Conditioning, Encodings, Grid, channels_first, pack, unpack
-from fovea.models.transformer import Entered, Transformer, weights
+from fovea.models.transformer import BlockInputs, Transformer, macs_per_token
 
 
 class LuminaAttention(Processor):
@@ -26,7 +26,7 @@ class LuminaAttention(Processor):
     cuDNN's.
     """
 
-    stands_for: ClassVar = ("LuminaAttnProcessor2_0",)
+    replaces: ClassVar = ("LuminaAttnProcessor2_0",)
     masked: ClassVar = True
     grouped: ClassVar = True
 
@@ -40,24 +40,24 @@ class LuminaAttention(Processor):
         key_rotary_emb: Any = None,
         base_sequence_length: int | None = None,
     ):
-        q = normed(attn.norm_q, attn.to_q(hidden_states)).unflatten(-1, (attn.heads, -1))
-        q = turn(q, query_rotary_emb)
+        q = apply_norm(attn.norm_q, attn.to_q(hidden_states)).unflatten(-1, (attn.heads, -1))
+        q = apply_complex_rotary(q, query_rotary_emb)
         if key_rotary_emb is None:
-            k, v = self.outside(prompt, self) or keys_values(attn, encoder_hidden_states)
+            k, v = self.call_eager(prompt, self) or keys_values(attn, encoder_hidden_states)
             k, v = (t.repeat_interleave(attn.heads // t.shape[2], 2) for t in (k, v))
             return self.attend(q, k, v, attn_mask=attention_mask[:, None, None].bool())
         k, v = keys_values(attn, encoder_hidden_states)
-        k = turn(k, key_rotary_emb)
-        k, v = self.outside(remembered, self, k, v, "image")
+        k = apply_complex_rotary(k, key_rotary_emb)
+        k, v = self.call_eager(update_cache, self, k, v, "image")
         scale = attn.scale
         if base_sequence_length is not None:  # proportional attention: sharper softmax with more keys
             scale = math.sqrt(math.log(k.shape[1], base_sequence_length)) * scale
         return self.attend(q, k, v, scale=scale, enable_gqa=True)
 
 
-def prompt(own: Processor) -> tuple[Tensor, Tensor] | None:
+def prompt(processor: Processor) -> tuple[Tensor, Tensor] | None:
     """Return the keys and values of the prompt, if the call has them."""
-    return own.call.text.get(own.layer)
+    return processor.call.text.get(processor.layer)
 
 
 class LuminaTransformer(Transformer):
@@ -67,27 +67,27 @@ class LuminaTransformer(Transformer):
 
     watershed, proportional: `scaling_watershed` and `proportional_attn` of the pipeline, at its defaults.
         With a watershed below 1 the rotations change during sampling, and earlier cached keys are stale.
-    trained: side of the training images in pixels.
+    training_size: side of the training images in pixels.
     """
 
-    blank_shape = (1, 1, 1, 1)
+    placeholder_shape = (1, 1, 1, 1)
     watershed = 1.0
     proportional = True
 
     def __init__(self, pipe: Any, *args: Any) -> None:
         super().__init__(pipe, *args)
-        self.trained = pipe.default_image_size
-        self.options = {"base_sequence_length": (self.trained // 16) ** 2} if self.proportional else {}
+        self.training_size = pipe.default_image_size
+        self.options = {"base_sequence_length": (self.training_size // 16) ** 2} if self.proportional else {}
 
-    def condition(self, stock, guided, guidance):
-        resident(self.dit)
-        embeds, mask = stock["encoder_hidden_states"], stock["encoder_mask"]
+    def condition(self, forward_kwargs, guided, guidance):
+        ensure_on_device(self.dit)
+        embeds, mask = forward_kwargs["encoder_hidden_states"], forward_kwargs["encoder_mask"]
         valid = mask.float().unsqueeze(-1)
         pooled = ((embeds * valid).sum(1) / valid.sum(1)).to(embeds)
         constants = (self.dit.time_caption_embed.caption_embedder(pooled),)
         cross = {block.attn2: block.norm1_context(embeds) for block in self.blocks}
         keys = {attn.processor.layer: keys_values(attn, text) for attn, text in cross.items()}
-        return Conditioning(embeds, constants, guided, guidance, stock, mask.bool(), keys)
+        return Conditioning(embeds, constants, guided, guidance, forward_kwargs, mask.bool(), keys)
 
     def rotary(self, positions: Tensor, linear: float, ntk: float) -> Tensor:
         """Return complex rotations (b, n, d / 2), computed on the CPU as in the pipeline."""
@@ -102,7 +102,7 @@ class LuminaTransformer(Transformer):
 
     def scale(self, grid: Grid) -> float:
         """Side of the image relative to the training images."""
-        return math.sqrt(grid.n * self.cell**2 / self.trained**2)
+        return math.sqrt(grid.n * self.token_size**2 / self.training_size**2)
 
     def encodings(self, grid: Grid, positions: Tensor | None = None) -> Encodings:
         """Return rotations with the grid's linear factor and, with a watershed, those with its NTK factor."""
@@ -117,10 +117,10 @@ class LuminaTransformer(Transformer):
     def rope(self, t: Tensor, tables: tuple[Tensor, ...]) -> Tensor:
         return tables[0] if len(tables) == 1 else torch.where(t < self.watershed, *tables)
 
-    def stack(self):
+    def list_blocks(self):
         return [*self.dit.layers]
 
-    def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> Entered:
+    def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> BlockInputs:
         t = self.time(sigma)
         vector = self.modulation(self.dit.time_caption_embed, t.expand(len(x)), cond)
         x = self.dit.patch_embedder.proj(x)
@@ -130,7 +130,7 @@ class LuminaTransformer(Transformer):
     def without_text(self, cond: Conditioning) -> Conditioning:
         return cond  # no block runs it
 
-    def step(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
+    def run_block(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
         x = block(
             hidden_states=hidden.image,
             attention_mask=None,
@@ -142,7 +142,7 @@ class LuminaTransformer(Transformer):
         )
         return Hidden(x, None)
 
-    def leave(self, hidden: Hidden, context: Context) -> Tensor:
+    def readout(self, hidden: Hidden, context: Context) -> Tensor:
         return -channels_first(self.dit.norm_out(hidden.image, context.vector), self.patch, self.channels)
 
     def modulated(self, hidden: Hidden, context: Context) -> Tensor:
@@ -155,7 +155,7 @@ class LuminaTransformer(Transformer):
         # the block sums both attentions and projects the sum by attn2.to_out
         return [m for block in self.blocks for m in (block.attn2.to_out[0], block.feed_forward)], attentions
 
-    def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings) -> Tensor:
+    def stock_forward(self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings) -> Tensor:
         t = self.time(sigma)
         rope = self.rope(t, encodings.tables).view(*encodings.grid, -1)
         out = self.dit(
@@ -163,34 +163,34 @@ class LuminaTransformer(Transformer):
             timestep=t.expand(len(x)),
             image_rotary_emb=rope,
             cross_attention_kwargs=self.options,
-            **cond.stock,
+            **cond.forward_kwargs,
             return_dict=False,
         )[0]
         return -pack(out.chunk(2, dim=1)[0], self.patch)
 
-    def joint(self, rows: Tensor, n: int, text: int, keep_text: bool = False) -> Tensor:
+    def joint_rows(self, rows: Tensor, n: int, text: int, keep_text: bool = False) -> Tensor:
         return rows
 
     def guide(self, v: Tensor, cond: Conditioning) -> Tensor:
         if not cond.guided:
             return v
-        given, without = v.chunk(2)
+        v_cond, v_uncond = v.chunk(2)
         k = 3 * self.patch**2  # the pipeline guides 3 of the 4 channels
-        guided = without[..., :k] + cond.guidance * (given[..., :k] - without[..., :k])
-        return cat([guided, given[..., k:]], -1)
+        guided = v_uncond[..., :k] + cond.guidance * (v_cond[..., :k] - v_uncond[..., :k])
+        return cat([guided, v_cond[..., k:]], -1)
 
     def outer_macs(self, k: int, n: int, text: int, kept_text: bool = False) -> int:
         dit = self.dit
-        return k * weights(dit.patch_embedder, dit.norm_out.linear_2) + weights(
+        return k * macs_per_token(dit.patch_embedder, dit.norm_out.linear_2) + macs_per_token(
             dit.time_caption_embed.timestep_embedder, dit.norm_out.linear_1
         )
 
     def block_macs(self, block: Any, k: int, n: int, text: int, kept_text: bool = False) -> dict[str, int]:
         a, cross = block.attn1, block.attn2
         return {
-            "modulation": weights(block.norm1),
-            "attention": k * (weights(a, cross.to_q) + 2 * a.inner_dim * (n + text)),
-            "mlp": k * weights(cross.to_out, block.feed_forward),
+            "modulation": macs_per_token(block.norm1),
+            "attention": k * (macs_per_token(a, cross.to_q) + 2 * a.inner_dim * (n + text)),
+            "mlp": k * macs_per_token(cross.to_out, block.feed_forward),
         }
 
 
@@ -203,19 +203,21 @@ class LuminaPipeline(Pipeline):
 
         guidance = self.default("guidance_scale") if guidance is None else guidance
         guided = guidance > 1
-        given, mask, without, mask_without = self.pipe.encode_prompt(
+        prompt_embeds, mask, negative_embeds, negative_mask = self.pipe.encode_prompt(
             [*prompts],
             guided,
             negative_prompt=negative,
             clean_caption=is_bs4_available() and is_ftfy_available(),  # as in the pipeline's own call
         )
-        embeds = (cat([given, without]) if guided else given).to(self.transformer.dtype)
-        mask = cat([mask, mask_without]) if guided else mask
-        stock = {"encoder_hidden_states": embeds, "encoder_mask": mask}
-        return self.transformer.condition(stock, guided, guidance)
+        embeds = (cat([prompt_embeds, negative_embeds]) if guided else prompt_embeds).to(
+            self.transformer.dtype
+        )
+        mask = cat([mask, negative_mask]) if guided else mask
+        forward_kwargs = {"encoder_hidden_states": embeds, "encoder_mask": mask}
+        return self.transformer.condition(forward_kwargs, guided, guidance)
 
-    def readers(self, max_sequence_length=None):
-        return [Reader(self.pipe.tokenizer, self.pipe.max_sequence_length)]
+    def text_limits(self, max_sequence_length=None):
+        return [TextLimit(self.pipe.tokenizer, self.pipe.max_sequence_length)]
 
 
 NEXT: Architecture = {
@@ -238,7 +240,7 @@ NEXT: Architecture = {
 FAMILY = Family(
     name="lumina",
     pipelines=("LuminaPipeline", "LuminaText2ImgPipeline"),
-    parts=("transformer", "vae", "scheduler", "text_encoder", "tokenizer"),
+    components=("transformer", "vae", "scheduler", "text_encoder", "tokenizer"),
     transformer=LuminaTransformer,
     pipeline=LuminaPipeline,
     processor=LuminaAttention,

@@ -9,10 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fovea.models.flow import Flow
-from fovea.models.forward import restart
+from fovea.models.forward import reset_caches
 from fovea.models.kv import KV
 from fovea.models.pipeline import Pipeline
-from fovea.models.settings import known, negatives, scale, texts, whole
+from fovea.models.settings import as_texts, check_names, check_scale, negative_prompts, whole_number
 from fovea.models.tokens import Conditioning, Encodings, Grid
 from fovea.models.transformer import Transformer
 
@@ -46,9 +46,11 @@ class Model:
         """See `Pipeline.encode`."""
         return self.pipeline.encode(prompts, negative, guidance, **limits)
 
-    def cut(self, prompts: Sequence[str], max_sequence_length: int | None = None) -> dict[int, int]:
-        """See `Pipeline.cut`."""
-        return self.pipeline.cut(prompts, max_sequence_length)
+    def count_truncated(
+        self, prompts: Sequence[str], max_sequence_length: int | None = None
+    ) -> dict[int, int]:
+        """See `Pipeline.count_truncated`."""
+        return self.pipeline.count_truncated(prompts, max_sequence_length)
 
     def grid(self, height: int, width: int) -> Grid:
         """See `Pipeline.grid`."""
@@ -58,9 +60,11 @@ class Model:
         """See `Pipeline.noise`."""
         return self.pipeline.noise(generators, grid)
 
-    def sigmas(self, steps: int, grid: Grid, like: int | None = None) -> Float[Tensor, " steps_and_1"]:
+    def sigmas(
+        self, steps: int, grid: Grid, schedule_steps: int | None = None
+    ) -> Float[Tensor, " steps_and_1"]:
         """See `Pipeline.sigmas`."""
-        return self.pipeline.sigmas(steps, grid, like)
+        return self.pipeline.sigmas(steps, grid, schedule_steps)
 
     def encodings(self, grid: Grid, positions: Float[Tensor, "b n 2"] | None = None) -> Encodings:
         """See `Transformer.encodings`."""
@@ -83,17 +87,21 @@ class Model:
         """See `Pipeline.decode`."""
         return self.pipeline.decode(x, grid)
 
-    def rest(self) -> None:
+    def offload(self) -> None:
         """Move offloaded components off the device at the end of a batch."""
         self.pipeline.pipe.maybe_free_model_hooks()
 
     def check(self, guidance: float | None, **limits: Any) -> None:
         """Raise ValueError or TypeError for an invalid guidance scale or option of `encode`."""
-        known(limits, ("height", "width", "steps", "guidance", "negative", *self.pipeline.limits))
-        scale("guidance", guidance)
-        scale("true_cfg_scale", limits.get("true_cfg_scale"))
+        check_names(
+            limits, ("height", "width", "steps", "guidance", "negative", *self.pipeline.encode_options)
+        )
+        check_scale("guidance", guidance)
+        check_scale("true_cfg_scale", limits.get("true_cfg_scale"))
         if limits.get("max_sequence_length") is not None:
-            whole("max_sequence_length", limits["max_sequence_length"], 1, self.pipeline.longest)
+            whole_number(
+                "max_sequence_length", limits["max_sequence_length"], 1, self.pipeline.max_text_tokens
+            )
 
     def flow(
         self,
@@ -114,13 +122,16 @@ class Model:
 
         Raises ValueError or TypeError for invalid settings.
         """
-        own = self.pipeline
-        prompts, generators = texts("prompts", prompts), [*generators]
+        pipeline = self.pipeline
+        prompts, generators = as_texts("prompts", prompts), [*generators]
         if len(prompts) != len(generators):
-            raise ValueError(f"{len(prompts)} prompts need as many generators, not {len(generators)}")
+            raise ValueError(f"{len(prompts)} prompts need {len(prompts)} generators, not {len(generators)}")
         self.check(guidance, **limits)
-        steps = whole("steps", own.default("num_inference_steps") if steps is None else steps)
-        grid = own.grid(own.side if height is None else height, own.side if width is None else width)
-        cond = own.encode(prompts, negatives(negative, len(prompts)), guidance, **limits)
-        restart(self.transformer.dit)
-        return Flow(self.transformer, own, cond, grid, generators, steps)
+        steps = whole_number("steps", pipeline.default("num_inference_steps") if steps is None else steps)
+        grid = pipeline.grid(
+            pipeline.default_size if height is None else height,
+            pipeline.default_size if width is None else width,
+        )
+        cond = pipeline.encode(prompts, negative_prompts(negative, len(prompts)), guidance, **limits)
+        reset_caches(self.transformer.dit)
+        return Flow(self.transformer, pipeline, cond, grid, generators, steps)

@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from fovea.models.autoencoder import channels
-from fovea.models.settings import is_whole
-from fovea.models.text_limits import Reader, cut
+from fovea.models.autoencoder import latent_channels
+from fovea.models.settings import is_integer
+from fovea.models.text_limits import TextLimit, count_truncated
 from fovea.models.tokens import Conditioning, Grid, pack, unpack
 from fovea.models.transformer import Transformer
 
@@ -22,15 +22,15 @@ from fovea.models.transformer import Transformer
 class Pipeline(ABC):
     """What a stock pipeline does around its transformer.
 
-    limits: names of the family's options of `encode`.
-    longest: maximum number of text tokens.
+    encode_options: names of the family's options of `encode`.
+    max_text_tokens: maximum number of text tokens.
     max_shift: default of the pipeline's schedule.
-    by_steps: whether the schedule depends on the number of steps; see `sigmas`.
+    schedule_depends_on_steps: whether the schedule depends on the number of steps; see `sigmas`.
     """
 
-    limits: ClassVar[tuple[str, ...]] = ("max_sequence_length",)
-    longest: ClassVar[int] = 512
-    by_steps: ClassVar[bool] = False
+    encode_options: ClassVar[tuple[str, ...]] = ("max_sequence_length",)
+    max_text_tokens: ClassVar[int] = 512
+    schedule_depends_on_steps: ClassVar[bool] = False
     max_shift: ClassVar[float] = 1.15
 
     def __init__(self, pipe: Any, transformer: Transformer) -> None:
@@ -50,14 +50,16 @@ class Pipeline(ABC):
         """
 
     @abstractmethod
-    def readers(self, max_sequence_length: int | None = None) -> list[Reader]:
+    def text_limits(self, max_sequence_length: int | None = None) -> list[TextLimit]:
         """Return the text encoders' tokenizers, and how many tokens of a prompt they read."""
 
-    def cut(self, prompts: Sequence[str], max_sequence_length: int | None = None) -> dict[int, int]:
+    def count_truncated(
+        self, prompts: Sequence[str], max_sequence_length: int | None = None
+    ) -> dict[int, int]:
         """Return the text encoders' token limits that some prompts exceed, with the number of those."""
-        return cut(self.readers(max_sequence_length), prompts)
+        return count_truncated(self.text_limits(max_sequence_length), prompts)
 
-    def unlike_stock(self, guidance: float | None) -> str | None:
+    def stock_difference(self, guidance: float | None) -> str | None:
         """Describe how this guidance differs from the pipeline's own call; None if it does not."""
         return None
 
@@ -66,8 +68,8 @@ class Pipeline(ABC):
 
         ValueError if the size is not a multiple of a token, or exceeds the transformer's positions.
         """
-        cell, largest = self.transformer.cell, self.transformer.largest
-        if not all(is_whole(size, cell) and size % cell == 0 for size in (height, width)):
+        cell, largest = self.transformer.token_size, self.transformer.max_side
+        if not all(is_integer(size, cell) and size % cell == 0 for size in (height, width)):
             raise ValueError(f"height {height} and width {width} must be multiples of {cell} pixels")
         grid = Grid(int(height) // cell, int(width) // cell)
         if largest is not None and max(grid) > largest:
@@ -78,13 +80,18 @@ class Pipeline(ABC):
         """Return standard normal tokens drawn as in the pipeline, with one generator per image."""
         from diffusers.utils.torch_utils import randn_tensor
 
-        own = self.transformer
-        shape = (len(generators), own.channels, *(size * own.patch for size in grid))
+        transformer = self.transformer
+        shape = (len(generators), transformer.channels, *(size * transformer.patch for size in grid))
         return pack(
-            randn_tensor(shape, generator=[*generators], device=own.device, dtype=own.state), own.patch
+            randn_tensor(
+                shape, generator=[*generators], device=transformer.device, dtype=transformer.latent_dtype
+            ),
+            transformer.patch,
         )
 
-    def sigmas(self, steps: int, grid: Grid, like: int | None = None) -> Float[Tensor, " steps_and_1"]:
+    def sigmas(
+        self, steps: int, grid: Grid, schedule_steps: int | None = None
+    ) -> Float[Tensor, " steps_and_1"]:
         """Return the pipeline's noise levels from 1 to 0, float32. The pipeline's scheduler is not modified.
 
         like: keep the schedule of this number of steps, if it depends on the number: its shift (FLUX.2) and
@@ -92,17 +99,17 @@ class Pipeline(ABC):
             other one.
         """
         scheduler, given = deepcopy(self.pipe.scheduler), self.schedule(steps, grid)
-        like = steps if like is None else like
+        schedule_steps = steps if schedule_steps is None else schedule_steps
         if "mu" in given:
-            given["mu"] = self.schedule(like, grid)["mu"]
-        terminal = None if like == steps else scheduler.config.shift_terminal
+            given["mu"] = self.schedule(schedule_steps, grid)["mu"]
+        terminal = None if schedule_steps == steps else scheduler.config.shift_terminal
         if terminal is not None:
             scheduler.register_to_config(shift_terminal=None)
         scheduler.set_timesteps(device=self.transformer.device, **given)
         levels = scheduler.sigmas
         if terminal is None:
             return levels
-        scheduler.set_timesteps(device=self.transformer.device, **self.schedule(like, grid))
+        scheduler.set_timesteps(device=self.transformer.device, **self.schedule(schedule_steps, grid))
         stretch = (1 - terminal) / (1 - scheduler.sigmas[-2])
         return torch.cat([1 - (1 - levels[:-1]) * stretch, levels[-1:]])
 
@@ -126,47 +133,50 @@ class Pipeline(ABC):
 
     def decode(self, x: Float[Tensor, "b n c"], grid: Grid) -> Float[Tensor, "b 3 h w"]:
         """Decode to images in [0, 1], float32, as the pipeline does."""
-        return (self.decoded(x, grid) * 0.5 + 0.5).clamp(0, 1).float()
+        return (self.decode_raw(x, grid) * 0.5 + 0.5).clamp(0, 1).float()
 
     @torch.no_grad()
-    def decoded(self, x: Float[Tensor, "b n c"], grid: Grid) -> Float[Tensor, "b 3 h w"]:
+    def decode_raw(self, x: Float[Tensor, "b n c"], grid: Grid) -> Float[Tensor, "b 3 h w"]:
         """Return the autoencoder's output, in [-1, 1] and slightly beyond."""
         vae = self.pipe.vae
-        return self.pictures(vae, self.scaled(unpack(x, grid, self.transformer.patch).to(vae.dtype)))
+        return self.vae_decode(vae, self.denormalise(unpack(x, grid, self.transformer.patch).to(vae.dtype)))
 
-    def scaled(self, latents: Float[Tensor, "b c height width"]) -> Float[Tensor, "b c height width"]:
+    def denormalise(self, latents: Float[Tensor, "b c height width"]) -> Float[Tensor, "b c height width"]:
         """Map latents from the transformer's scale, of order one, to the autoencoder's."""
         config = self.pipe.vae.config
         return latents / config.scaling_factor + (config.shift_factor or 0)
 
     @staticmethod
-    def pictures(vae: Any, latents: Float[Tensor, "b c height width"]) -> Float[Tensor, "b 3 h w"]:
+    def vae_decode(vae: Any, latents: Float[Tensor, "b c height width"]) -> Float[Tensor, "b 3 h w"]:
         return vae.decode(latents, return_dict=False)[0]
 
     @torch.no_grad()
-    def encoded(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n c"]:
+    def encode_raw(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n c"]:
         """Encode images in [-1, 1] to tokens, using the mean of the autoencoder's posterior."""
-        vae, own = self.pipe.vae, self.transformer
-        return pack(self.unscaled(self.latents(vae, images.to(vae.dtype))).to(own.state), own.patch)
+        vae, transformer = self.pipe.vae, self.transformer
+        return pack(
+            self.normalise(self.vae_encode(vae, images.to(vae.dtype))).to(transformer.latent_dtype),
+            transformer.patch,
+        )
 
-    def unscaled(self, latents: Float[Tensor, "b c height width"]) -> Float[Tensor, "b c height width"]:
-        """The inverse of `scaled`."""
+    def normalise(self, latents: Float[Tensor, "b c height width"]) -> Float[Tensor, "b c height width"]:
+        """The inverse of `denormalise`."""
         config = self.pipe.vae.config
         return (latents - (config.shift_factor or 0)) * config.scaling_factor
 
     @staticmethod
-    def latents(vae: Any, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c height width"]:
+    def vae_encode(vae: Any, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c height width"]:
         return vae.encode(images).latent_dist.mode()
 
     def decode_flops(self, grid: Grid) -> int:
         """FLOPs of decoding one image of the grid, counted on the meta device."""
         size = [side * self.transformer.patch for side in grid]
-        return self._counted("decode", grid, self.pictures, channels(self.pipe.vae.config), size)
+        return self._counted("decode", grid, self.vae_decode, latent_channels(self.pipe.vae.config), size)
 
     def encode_flops(self, grid: Grid) -> int:
         """FLOPs of encoding one image of the grid."""
-        size = [side * self.transformer.cell for side in grid]
-        return self._counted("encode", grid, self.latents, 3, size)
+        size = [side * self.transformer.token_size for side in grid]
+        return self._counted("encode", grid, self.vae_encode, 3, size)
 
     def _counted(
         self, name: str, grid: Grid, run: Callable[[Any, Tensor], Tensor], channels: int, size: Sequence[int]
@@ -180,9 +190,9 @@ class Pipeline(ABC):
         return self._flops[name, grid]
 
     @property
-    def side(self) -> int:
+    def default_size(self) -> int:
         """Default side of an image in pixels."""
-        return self.pipe.default_sample_size * self.transformer.cell // self.transformer.patch
+        return self.pipe.default_sample_size * self.transformer.token_size // self.transformer.patch
 
     def default(self, name: str) -> Any:
         """Return the default of an argument of the pipeline's own call."""

@@ -68,36 +68,36 @@ class Device(TorchDispatchMode):
         """Build the pipeline with its modules on the device."""
         parts = dict(architecture)
         pipeline, extra = parts.pop("pipeline")
-        made: dict[str, Any] = {}
+        components: dict[str, Any] = {}
         for name, (kind, config) in parts.items():
             if kind in TOKENIZERS or kind.endswith("Scheduler"):
                 with self.off():
-                    made[name] = component(kind, config, "cpu", dtype)
+                    components[name] = component(kind, config, "cpu", dtype)
             else:
-                made[name] = component(kind, config, "cuda", dtype)
-        pipe = getattr(diffusers, pipeline)(**made, **extra)
+                components[name] = component(kind, config, "cuda", dtype)
+        pipe = getattr(diffusers, pipeline)(**components, **extra)
         pipe.random_weights = True
         return pipe
 
     def load(self, folder: Path, pipeline: str, dtype: torch.dtype = torch.bfloat16) -> Any:
         """Build the pipeline of a diffusers folder without reading weights."""
-        made: dict[str, Any] = {}
+        components: dict[str, Any] = {}
         for name, value in read(folder / "model_index.json").items():
             if name.startswith("_"):
                 continue
             kind = value[1] if isinstance(value, list) else None
             if kind is None:
-                made[name] = None if isinstance(value, list) else value
+                components[name] = None if isinstance(value, list) else value
             elif "Tokenizer" in kind:
                 with self.off():
-                    made[name] = getattr(transformers, kind).from_pretrained(folder / name)
+                    components[name] = getattr(transformers, kind).from_pretrained(folder / name)
             else:
                 scheduler = kind.endswith("Scheduler")
                 config = read(folder / name / ("scheduler_config.json" if scheduler else "config.json"))
                 config = {key: value for key, value in config.items() if not key.startswith("_")}
                 with self.off() if scheduler else nullcontext():
-                    made[name] = component(kind, config, "cpu" if scheduler else "cuda", dtype)
-        return getattr(diffusers, pipeline)(**made)
+                    components[name] = component(kind, config, "cpu" if scheduler else "cuda", dtype)
+        return getattr(diffusers, pipeline)(**components)
 
     @contextmanager
     def off(self) -> Iterator[None]:
@@ -180,9 +180,9 @@ class Device(TorchDispatchMode):
             found = self._values.get(t)
             return t if found is None else found
 
-        here = {k: torch.device("cpu") if k == "device" else v for k, v in kwargs.items()}
+        cpu_kwargs = {k: torch.device("cpu") if k == "device" else v for k, v in kwargs.items()}
         with unset_fake_temporarily():
-            return func(*tree_map_only(Tensor, value, args), **tree_map_only(Tensor, value, here))
+            return func(*tree_map_only(Tensor, value, args), **tree_map_only(Tensor, value, cpu_kwargs))
 
     def _record_wait(self, what: Literal["read", "copy"]) -> None:
         """Record a wait. Reading a tensor entry by entry counts as one."""

@@ -33,7 +33,7 @@ KINDS = {
 INSTALL = "pip install -e .[quantize]"
 
 
-def obstacle(how: str, device: str) -> str | None:
+def unsupported_reason(how: str, device: str) -> str | None:
     """Return why the device does not support these layers, with a remedy; None if it does."""
     kind = KINDS[how]
     if find_spec(kind.package) is None:

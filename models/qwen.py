@@ -7,21 +7,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, cat
 
-from fovea.models.attention import Processor, heads, normed, remembered, turn
+from fovea.models.attention import Processor, apply_complex_rotary, apply_norm, project_heads, update_cache
 from fovea.models.block_runs import Modules
 from fovea.models.family import Architecture, Family, Size
-from fovea.models.forward import resident
+from fovea.models.forward import ensure_on_device
 from fovea.models.hidden import Context, Hidden
 from fovea.models.pipeline import Pipeline
-from fovea.models.text_limits import Reader
-from fovea.models.tokens import Conditioning, Encodings, Grid, apart
-from fovea.models.transformer import Entered, Transformer, weights
+from fovea.models.text_limits import TextLimit
+from fovea.models.tokens import Conditioning, Encodings, Grid, conditioning_in_passes
+from fovea.models.transformer import BlockInputs, Transformer, macs_per_token
 
 
 class QwenAttention(Processor):
     """Attention over text, then image, with the padding of shorter texts masked."""
 
-    stands_for: ClassVar = ("QwenDoubleStreamAttnProcessor2_0",)
+    replaces: ClassVar = ("QwenDoubleStreamAttnProcessor2_0",)
     masked: ClassVar = True
 
     def __call__(
@@ -34,14 +34,18 @@ class QwenAttention(Processor):
         image_rotary_emb: Any = None,
     ):
         x, e, mask = hidden_states, encoder_hidden_states, encoder_hidden_states_mask
-        q, k, v = heads(x, attn.heads, attn.to_q, attn.to_k, attn.to_v)
-        eq, ek, ev = heads(e, attn.heads, attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
+        q, k, v = project_heads(x, attn.heads, attn.to_q, attn.to_k, attn.to_v)
+        eq, ek, ev = project_heads(e, attn.heads, attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
         image, text = image_rotary_emb
-        q, k = (turn(normed(norm, t), image) for norm, t in ((attn.norm_q, q), (attn.norm_k, k)))
-        eq, ek = (
-            turn(normed(norm, t), text) for norm, t in ((attn.norm_added_q, eq), (attn.norm_added_k, ek))
+        q, k = (
+            apply_complex_rotary(apply_norm(norm, t), image)
+            for norm, t in ((attn.norm_q, q), (attn.norm_k, k))
         )
-        k, v = self.outside(remembered, self, cat([ek, k], 1), cat([ev, v], 1), "joint")
+        eq, ek = (
+            apply_complex_rotary(apply_norm(norm, t), text)
+            for norm, t in ((attn.norm_added_q, eq), (attn.norm_added_k, ek))
+        )
+        k, v = self.call_eager(update_cache, self, cat([ek, k], 1), cat([ev, v], 1), "joint")
         if mask is not None:
             mask = F.pad(mask, (0, k.shape[1] - mask.shape[1]), value=True)[:, None, None]
         out = self.attend(cat([eq, q], 1), k, v, attn_mask=mask).flatten(2)
@@ -55,20 +59,22 @@ class QwenTransformer(Transformer):
     text_first: ClassVar = True
 
     @staticmethod
-    def latent(dit: Any) -> tuple[int, int]:
+    def patch_and_channels(dit: Any) -> tuple[int, int]:
         return dit.config.patch_size, dit.config.in_channels // dit.config.patch_size**2
 
     @staticmethod
-    def unfollowed(dit: Any):
+    def unsupported(dit: Any):
         for name in ("guidance_embeds", "zero_cond_t", "use_additional_t_cond", "use_layer3d_rope"):
             if dit.config.get(name):
                 yield f"its transformer has {name}=True, as those that edit images or part them in layers"
 
-    def condition(self, stock, guided, guidance):
-        resident(self.dit)
-        embeds = self.dit.txt_in(self.dit.txt_norm(stock["encoder_hidden_states"]))
-        mask = stock.get("encoder_hidden_states_mask")
-        return Conditioning(embeds, (), guided, guidance, stock, None if mask is None else mask.bool())
+    def condition(self, forward_kwargs, guided, guidance):
+        ensure_on_device(self.dit)
+        embeds = self.dit.txt_in(self.dit.txt_norm(forward_kwargs["encoder_hidden_states"]))
+        mask = forward_kwargs.get("encoder_hidden_states_mask")
+        return Conditioning(
+            embeds, (), guided, guidance, forward_kwargs, None if mask is None else mask.bool()
+        )
 
     def encodings(self, grid: Grid, positions: Tensor | None = None) -> Encodings:
         """Return the model's own rotations, or at given positions their formula, centred on the grid.
@@ -93,16 +99,16 @@ class QwenTransformer(Transformer):
         """Return the time rounded to the model's dtype, as in the pipeline."""
         return (sigma * 1000).expand(b).to(self.dtype) / 1000
 
-    def stack(self):
+    def list_blocks(self):
         return [*self.dit.transformer_blocks]
 
-    def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> Entered:
+    def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> BlockInputs:
         vector = self.modulation(self.dit.time_text_embed, self.time(sigma, len(x)), cond)
         image, text = tables
         rope = image, text[:, : cond.text]
         return Hidden(self.dit.img_in(x), cond.embeds), Context(vector, rope, mask=cond.mask)
 
-    def step(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
+    def run_block(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
         text, x = block(
             hidden_states=hidden.image,
             encoder_hidden_states=hidden.text,
@@ -112,7 +118,7 @@ class QwenTransformer(Transformer):
         )
         return Hidden(x, text)
 
-    def leave(self, hidden: Hidden, context: Context) -> Tensor:
+    def readout(self, hidden: Hidden, context: Context) -> Tensor:
         return self.dit.proj_out(self.dit.norm_out(hidden.image, context.vector))
 
     def modulated(self, hidden: Hidden, context: Context) -> Tensor:
@@ -124,25 +130,25 @@ class QwenTransformer(Transformer):
         names = ("attn",) if modules == "attention" else ("attn", "img_mlp", "txt_mlp")
         return [getattr(block, name) for block in self.blocks for name in names], []
 
-    def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings) -> Tensor:
+    def stock_forward(self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings) -> Tensor:
         shapes = [[(1, *encodings.grid)]] * len(x)
         time = self.time(sigma, len(x))
-        return self.dit(x, timestep=time, img_shapes=shapes, **cond.stock, return_dict=False)[0]
+        return self.dit(x, timestep=time, img_shapes=shapes, **cond.forward_kwargs, return_dict=False)[0]
 
     def guide(self, v: Tensor, cond: Conditioning) -> Tensor:
         """Classifier-free guidance, rescaled per token to the norm of the prompted velocity."""
         if not cond.guided:
             return v
-        given, without = v.chunk(2)
-        guided = without + cond.guidance * (given - without)
-        return guided * (given.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True))
+        v_cond, v_uncond = v.chunk(2)
+        guided = v_uncond + cond.guidance * (v_cond - v_uncond)
+        return guided * (v_cond.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True))
 
-    def look_macs(self) -> int:
-        return weights(self.blocks[0].img_mod)
+    def indicator_macs(self) -> int:
+        return macs_per_token(self.blocks[0].img_mod)
 
     def outer_macs(self, k: int, n: int, text: int, kept_text: bool = False) -> int:
         dit = self.dit
-        return k * weights(dit.img_in, dit.proj_out) + weights(
+        return k * macs_per_token(dit.img_in, dit.proj_out) + macs_per_token(
             dit.time_text_embed.timestep_embedder, dit.norm_out
         )
 
@@ -151,9 +157,9 @@ class QwenTransformer(Transformer):
         image, added = (a.to_q, a.to_k, a.to_v, a.to_out), (a.add_q_proj, a.add_k_proj, a.add_v_proj)
         pairs = 2 * a.inner_dim * (k + ran) * (n + text)
         return {
-            "modulation": weights(block.img_mod, block.txt_mod),
-            "attention": k * weights(*image) + ran * weights(*added, a.to_add_out) + pairs,
-            "mlp": k * weights(block.img_mlp) + ran * weights(block.txt_mlp),
+            "modulation": macs_per_token(block.img_mod, block.txt_mod),
+            "attention": k * macs_per_token(*image) + ran * macs_per_token(*added, a.to_add_out) + pairs,
+            "mlp": k * macs_per_token(block.img_mlp) + ran * macs_per_token(block.txt_mlp),
         }
 
 
@@ -164,41 +170,43 @@ class QwenPipeline(Pipeline):
     the negative prompt defaults to "".
     """
 
-    by_steps = True
-    longest = 1024
+    schedule_depends_on_steps = True
+    max_text_tokens = 1024
 
     @torch.no_grad()
     def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
         guidance = self.default("true_cfg_scale") if guidance is None else guidance
-        given = self.half([*prompts], guidance, max_sequence_length)
+        cond = self.encode_half([*prompts], guidance, max_sequence_length)
         if guidance <= 1:
-            return given
+            return cond
         negative = negative or ""
         negative = [negative] * len(prompts) if isinstance(negative, str) else [*negative]
-        return apart(given, self.half(negative, guidance, max_sequence_length), guidance)
+        return conditioning_in_passes(
+            cond, self.encode_half(negative, guidance, max_sequence_length), guidance
+        )
 
-    def half(self, prompts: list[str], guidance: float, limit: int | None) -> Conditioning:
+    def encode_half(self, prompts: list[str], guidance: float, limit: int | None) -> Conditioning:
         limit = self.default("max_sequence_length") if limit is None else limit
         embeds, mask = self.pipe.encode_prompt(prompts, max_sequence_length=limit)
-        stock = {"encoder_hidden_states": embeds.to(self.transformer.dtype)}
+        forward_kwargs = {"encoder_hidden_states": embeds.to(self.transformer.dtype)}
         if mask is not None:
-            stock["encoder_hidden_states_mask"] = mask
-        return self.transformer.condition(stock, False, guidance)
+            forward_kwargs["encoder_hidden_states_mask"] = mask
+        return self.transformer.condition(forward_kwargs, False, guidance)
 
-    def readers(self, max_sequence_length=None):
+    def text_limits(self, max_sequence_length=None):
         limit = self.default("max_sequence_length") if max_sequence_length is None else max_sequence_length
         end = self.pipe.prompt_template_encode.partition("{}")[2]  # the part before the prompt is dropped
-        return [Reader(self.pipe.tokenizer, limit, lambda prompt: prompt + end)]
+        return [TextLimit(self.pipe.tokenizer, limit, lambda prompt: prompt + end)]
 
     def schedule(self, steps: int, grid: Grid) -> dict:
         return super().schedule(steps, grid) | {"sigmas": np.linspace(1.0, 1 / steps, steps)}
 
-    def scaled(self, latents: Tensor) -> Tensor:
+    def denormalise(self, latents: Tensor) -> Tensor:
         """Denormalise per channel as the pipeline does, including its rounded reciprocal of the deviation."""
         mean, deviation = self._statistics(latents)
         return latents / (1.0 / deviation) + mean
 
-    def unscaled(self, latents: Tensor) -> Tensor:
+    def normalise(self, latents: Tensor) -> Tensor:
         mean, deviation = self._statistics(latents)
         return (latents - mean) * (1.0 / deviation)
 
@@ -211,12 +219,12 @@ class QwenPipeline(Pipeline):
         return mean, deviation
 
     @staticmethod
-    def pictures(vae: Any, latents: Tensor) -> Tensor:
+    def vae_decode(vae: Any, latents: Tensor) -> Tensor:
         """Decode with the video autoencoder, as a video of one frame."""
         return vae.decode(latents[:, :, None], return_dict=False)[0][:, :, 0]
 
     @staticmethod
-    def latents(vae: Any, images: Tensor) -> Tensor:
+    def vae_encode(vae: Any, images: Tensor) -> Tensor:
         return vae.encode(images[:, :, None]).latent_dist.mode()[:, :, 0]
 
 
@@ -260,7 +268,7 @@ IMAGE: Architecture = {
 FAMILY = Family(
     name="qwen",
     pipelines=("QwenImagePipeline",),
-    parts=("transformer", "vae", "scheduler", "text_encoder", "tokenizer"),
+    components=("transformer", "vae", "scheduler", "text_encoder", "tokenizer"),
     transformer=QwenTransformer,
     pipeline=QwenPipeline,
     processor=QwenAttention,

@@ -19,10 +19,10 @@ def build(architecture: Architecture, device: torch.device | str, dtype: torch.d
     """Build the pipeline `architecture["pipeline"]` directly on the device, in eval mode."""
     parts = dict(architecture)
     pipeline, extra = parts.pop("pipeline")
-    made = {name: component(kind, config, device, dtype) for name, (kind, config) in parts.items()}
-    for i, module in enumerate(m for m in made.values() if isinstance(m, nn.Module)):
+    components = {name: component(kind, config, device, dtype) for name, (kind, config) in parts.items()}
+    for i, module in enumerate(m for m in components.values() if isinstance(m, nn.Module)):
         randomise(module, seed + i)
-    pipe = getattr(diffusers, pipeline)(**made, **extra)
+    pipe = getattr(diffusers, pipeline)(**components, **extra)
     pipe.random_weights = True
     return pipe
 

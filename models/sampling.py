@@ -11,8 +11,8 @@ from torch import Tensor
 
 from fovea.models.adapters import adapt
 from fovea.models.flow import Flow
-from fovea.models.settings import negatives, seed_of_all, texts, whole
-from fovea.models.text_limits import cuts_in_words
+from fovea.models.settings import as_texts, check_seed, negative_prompts, whole_number
+from fovea.models.text_limits import describe_truncation
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +65,9 @@ def generate(
     before any work for invalid settings, a method with a different number of steps, or an unsupported
     pipeline (see `adapt`).
     """
-    prompts = texts("prompts", prompts)
-    negative = negatives(negative, len(prompts))
-    whole("batch", batch)
+    prompts = as_texts("prompts", prompts)
+    negative = negative_prompts(negative, len(prompts))
+    whole_number("batch", batch)
     if output not in ("pil", "latent"):
         raise ValueError(f"output={output!r}: must be 'pil' or 'latent'")
     check_steps(method, steps)
@@ -76,9 +76,11 @@ def generate(
     results: list[Any] = []
     with adapt(pipe, dense) as model:
         model.check(guidance, **options)
-        if sentence := cuts_in_words(model.cut(prompts, options.get("max_sequence_length")), len(prompts)):
+        if sentence := describe_truncation(
+            model.count_truncated(prompts, options.get("max_sequence_length")), len(prompts)
+        ):
             log.warning(sentence)
-        if sentence := model.pipeline.unlike_stock(guidance):
+        if sentence := model.pipeline.stock_difference(guidance):
             warnings.warn(sentence, stacklevel=2)
         for first in range(0, len(prompts), batch):
             part = slice(first, first + batch)
@@ -92,9 +94,11 @@ def generate(
 
 def check_steps(method: Callable[..., Tensor], steps: int | None) -> None:
     """Raise ValueError if method and caller specify different numbers of steps."""
-    own = getattr(method, "own_steps", getattr(method, "steps", None))
-    if None not in (own, steps) and own != steps:
-        raise ValueError(f"steps={steps}: the method takes {own} steps of its own; give them to it alone")
+    method_steps = getattr(method, "own_steps", getattr(method, "steps", None))
+    if None not in (method_steps, steps) and method_steps != steps:
+        raise ValueError(
+            f"steps={steps}: the method is set to {method_steps} steps; set steps on the method only"
+        )
 
 
 def generators_of(
@@ -102,10 +106,10 @@ def generators_of(
 ) -> Sequence[torch.Generator]:
     """Return one generator per prompt. ValueError if a different number is given."""
     if given is None:
-        seed = seed_of_all(seed)
+        seed = check_seed(seed)
         return [generator(prompt, seed) for prompt in prompts]
     if len(given) != len(prompts):
-        raise ValueError(f"{len(prompts)} prompts need as many generators, not {len(given)}")
+        raise ValueError(f"{len(prompts)} prompts need {len(prompts)} generators, not {len(given)}")
     return given
 
 

@@ -21,7 +21,7 @@ ALIASES = {
 }
 
 
-def is_whole(value: Any, least: int) -> bool:
+def is_integer(value: Any, least: int) -> bool:
     """True for an integer of at least `least`; booleans and tensors do not count."""
     try:
         return not isinstance(value, bool | torch.Tensor) and value.__index__() >= least
@@ -29,22 +29,22 @@ def is_whole(value: Any, least: int) -> bool:
         return False
 
 
-def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+def whole_number(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
     """Return the value as int; ValueError unless it is an integer within the limits."""
-    if not is_whole(value, least) or (most is not None and value > most):
+    if not is_integer(value, least) or (most is not None and value > most):
         upper = "" if most is None else f" and at most {most}"
         raise ValueError(f"{name}={value!r}: must be a whole number of at least {least}{upper}")
     return int(value)
 
 
-def scale(name: str, value: Any) -> None:
+def check_scale(name: str, value: Any) -> None:
     """Raise ValueError unless the value is None or a finite number of at least 0."""
     number = isinstance(value, Real) and not isinstance(value, bool)
     if value is not None and not (number and 0 <= float(value) < math.inf):
         raise ValueError(f"{name}={value!r}: must be a number of at least 0, or None for the pipeline's own")
 
 
-def texts(name: str, values: Any) -> list[str]:
+def as_texts(name: str, values: Any) -> list[str]:
     """Return the values as a list; TypeError unless they are strings."""
     values = [values] if isinstance(values, str) else [*values]
     wrong = next((value for value in values if not isinstance(value, str)), None)
@@ -53,30 +53,30 @@ def texts(name: str, values: Any) -> list[str]:
     return values
 
 
-def negatives(value: str | Sequence[str] | None, n: int) -> list[str]:
+def negative_prompts(value: str | Sequence[str] | None, n: int) -> list[str]:
     """Return one negative prompt for each of n prompts; ValueError if their number differs."""
     if value is None or isinstance(value, str):
         return [value or ""] * n
-    found = texts("negative", value)
+    found = as_texts("negative", value)
     if len(found) != n:
-        raise ValueError(f"{n} prompts need one negative or as many, not {len(found)}")
+        raise ValueError(f"{n} prompts need one negative prompt or {n}, not {len(found)}")
     return found
 
 
-def seed_of_all(seed: Any) -> int:
+def check_seed(seed: Any) -> int:
     """Return the seed; ValueError unless it is an integer."""
-    if not is_whole(seed, -(2**63)):
+    if not is_integer(seed, -(2**63)):
         raise ValueError(
-            f"seed={seed!r}: must be a whole number; for one each give "
+            f"seed={seed!r}: must be a whole number; for one seed per prompt pass "
             "generators=[generator(prompt, seed) for prompt, seed in ...]"
         )
     return int(seed)
 
 
-def known(given: Mapping[str, Any], names: Sequence[str]) -> None:
+def check_names(given: Mapping[str, Any], names: Sequence[str]) -> None:
     """Raise TypeError for an unknown setting, suggesting the nearest known one."""
     for name in given:
         if name not in names:
             near = ALIASES.get(name) or next(iter(difflib.get_close_matches(name, names, 1)), None)
-            hint = f"; here it is {near}" if near else ""
-            raise TypeError(f"there is no {name}{hint}. There are {', '.join(sorted(names))}")
+            hint = f"; did you mean {near}?" if near else ""
+            raise TypeError(f"unknown setting {name}{hint}. Allowed: {', '.join(sorted(names))}")

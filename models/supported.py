@@ -10,30 +10,34 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchE
 from torch import nn
 
 from fovea.models.attention import KERNELS
-from fovea.models.autoencoder import channels as latent_channels
+from fovea.models.autoencoder import latent_channels
 from fovea.models.family import Family
-from fovea.models.forward import around_forward, hooks
+from fovea.models.forward import forward_wrappers, hooks
 
 EULER = FlowMatchEulerDiscreteScheduler
 NATIVE = {"native": "auto"} | {f"_native_{kernel}": kernel for kernel in KERNELS}  # diffusers' name -> ours
-OWN = ("__call__", "prepare_latents")  # methods that a subclass of the pipeline must not override
+NOT_OVERRIDABLE = ("__call__", "prepare_latents")  # methods that a subclass of the pipeline must not override
 
 
-def require(pipe: Any, kind: type, family: Family, dense: str) -> None:
+def check_supported(pipe: Any, kind: type, family: Family, dense: str) -> None:
     """Raise TypeError naming every feature of the pipeline that its adapter does not support.
 
     kind: stock class whose call the adapter reproduces.
     dense: see `adapt`.
     """
-    found = [*incomplete(pipe, kind, family.parts)]
+    found = [*missing_parts(pipe, kind, family.components)]
     if not found:
-        found = [*scheduling(pipe.scheduler), *channels(pipe, family), *placement(pipe)]
-        found += attention(pipe.transformer, family.processor.stands_for)
-        found += family.transformer.unfollowed(pipe.transformer)
+        found = [
+            *scheduler_problems(pipe.scheduler),
+            *channel_problems(pipe, family),
+            *placement_problems(pipe),
+        ]
+        found += attention_problems(pipe.transformer, family.processor.replaces)
+        found += family.transformer.unsupported(pipe.transformer)
         if dense == "tokens":
             found += [
                 f"{what}; {remedy}, or run methods that take all tokens with dense='stock'"
-                for what, remedy in around_forward(pipe.transformer)
+                for what, remedy in forward_wrappers(pipe.transformer)
             ]
     if found:
         raise TypeError(
@@ -41,8 +45,8 @@ def require(pipe: Any, kind: type, family: Family, dense: str) -> None:
         )
 
 
-def incomplete(pipe: Any, kind: type, parts: tuple[str, ...]) -> Iterator[str]:
-    for name in OWN:
+def missing_parts(pipe: Any, kind: type, parts: tuple[str, ...]) -> Iterator[str]:
+    for name in NOT_OVERRIDABLE:
         if inspect.unwrap(getattr(type(pipe), name)) is not inspect.unwrap(getattr(kind, name)):
             yield f"{type(pipe).__name__} has a {name} of its own, not {kind.__name__}'s"
     for name in parts:
@@ -50,7 +54,7 @@ def incomplete(pipe: Any, kind: type, parts: tuple[str, ...]) -> Iterator[str]:
             yield f"it has no {name}"
 
 
-def scheduling(scheduler: Any) -> Iterator[str]:
+def scheduler_problems(scheduler: Any) -> Iterator[str]:
     name, config = type(scheduler).__name__, scheduler.config
     if getattr(type(scheduler), "step", None) is not EULER.step or "step" in vars(scheduler):
         yield (
@@ -67,32 +71,38 @@ def scheduling(scheduler: Any) -> Iterator[str]:
         yield f"its scheduler has num_train_timesteps={config.num_train_timesteps}, and time is 1000 sigma"
 
 
-def channels(pipe: Any, family: Family) -> Iterator[str]:
-    given, taken = latent_channels(pipe.vae.config), family.transformer.latent(pipe.transformer)[1]
+def channel_problems(pipe: Any, family: Family) -> Iterator[str]:
+    given, taken = (
+        latent_channels(pipe.vae.config),
+        family.transformer.patch_and_channels(pipe.transformer)[1],
+    )
     if given != taken:
-        yield f"its transformer takes {taken} channels and its autoencoder gives {given}: an image goes in"
+        yield (
+            f"its transformer takes {taken} channels and its autoencoder gives {given}: "
+            "pipelines that take an image as input are not supported"
+        )
 
 
-def attention(dit: nn.Module, processors: tuple[str, ...]) -> Iterator[str]:
+def attention_problems(dit: nn.Module, processors: tuple[str, ...]) -> Iterator[str]:
     for name, module in dit.named_modules():
         if not hasattr(module, "set_processor"):
             continue
-        own: Any = module.processor
-        kind = type(own).__name__
+        processor: Any = module.processor
+        kind = type(processor).__name__
         fused = getattr(module, "fused_projections", False) and kind in (
             "FluxAttnProcessor",
             "Flux2AttnProcessor",
         )
         if fused or "Fused" in kind:
             yield "its attention has fused projections: pipe.transformer.unfuse_qkv_projections()"
-        elif kind not in processors or not type(own).__module__.startswith("diffusers."):
+        elif kind not in processors or not type(processor).__module__.startswith("diffusers."):
             usual = " or ".join(processors)
-            yield f"{name} has the attention processor {kind}, which would be replaced; known is {usual}"
-        elif getattr(own, "_parallel_config", None) is not None:
+            yield f"{name} has the attention processor {kind}, which would be replaced; supported: {usual}"
+        elif getattr(processor, "_parallel_config", None) is not None:
             yield "its attention is spread over devices (enable_parallelism)"
-        elif backend(own) not in NATIVE:
+        elif backend(processor) not in NATIVE:
             yield (
-                f"its attention backend is {backend(own)}, and the adapter's are torch's own, "
+                f"its attention backend is {backend(processor)}, and the adapter's are torch's own, "
                 f"{', '.join(NATIVE)}: pipe.transformer.reset_attention_backend()"
             )
         else:
@@ -108,7 +118,7 @@ def backend(processor: Any) -> str:
     return str(getattr(name, "value", name))
 
 
-def choose(dit: nn.Module, kernel: str) -> None:
+def set_attention_kernel(dit: nn.Module, kernel: str) -> None:
     """Use this torch kernel for all attention of the transformer under `adapt`.
 
     Like set_attention_backend, but also for families whose processors lack that setting, and without changing
@@ -120,8 +130,8 @@ def choose(dit: nn.Module, kernel: str) -> None:
             vars(module.processor)["_attention_backend"] = name
 
 
-def placement(pipe: Any) -> list[str]:
-    """Check device placement. accelerate's offloading is supported: see `resident`."""
+def placement_problems(pipe: Any) -> list[str]:
+    """Check device placement. accelerate's offloading is supported: see `ensure_on_device`."""
     found = []
     if len(set((getattr(pipe, "hf_device_map", None) or {}).values())) > 1:
         found.append("its components are spread over devices: pipe.reset_device_map()")
@@ -134,7 +144,7 @@ def claim(dit: Any, call: Any) -> None:
     """Raise RuntimeError if another `adapt`, in this thread or another, uses the transformer."""
     if vars(dit).setdefault("_adapted", call) is not call:
         raise RuntimeError(
-            "this pipeline's transformer is in use by another adapt or generate: wait for its end"
+            "this pipeline's transformer is in use by another adapt or generate: wait until it has finished"
         )
 
 

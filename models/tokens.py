@@ -35,12 +35,12 @@ class Conditioning:
         order.
     constants: terms to add to the time embedding (b', time), in order.
     guidance: scale of classifier-free guidance.
-    stock: the same prompts as keyword arguments of the transformer's own forward.
+    forward_kwargs: the same prompts as keyword arguments of the transformer's own forward.
     mask: valid text tokens.
     keys: keys and values of the text by attention layer (Lumina).
     tables: positional encodings that depend on the prompts, (1 or b', ...).
-    apart: the guidance halves as separate conditionings, if the pipeline evaluates them one after the other;
-        see `apart`.
+    separate_passes: the guidance halves as separate conditionings, if the pipeline evaluates them one after
+        the other; see `conditioning_in_passes`.
     norm_limit: maximum norm of the guided velocity relative to the prompted one (Z-Image).
     """
 
@@ -48,11 +48,11 @@ class Conditioning:
     constants: tuple[Float[Tensor, "b time"], ...]
     guided: bool
     guidance: float
-    stock: dict[str, Any]
+    forward_kwargs: dict[str, Any]
     mask: Tensor | None = None
     keys: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     tables: tuple[Tensor, ...] = ()
-    apart: tuple["Conditioning", ...] = ()
+    separate_passes: tuple["Conditioning", ...] = ()
     norm_limit: float = math.inf
 
     @property
@@ -67,30 +67,30 @@ class Conditioning:
     @property
     def passes(self) -> tuple["Conditioning", ...]:
         """Conditionings to evaluate in turn: a single one for all, or one per guidance half."""
-        return self.apart or (self,)
+        return self.separate_passes or (self,)
 
-    def of(self, images: Sequence[int]) -> "Conditioning":
-        """Select some images of the batch, without `stock`: the transformer's own forward takes all."""
+    def select_images(self, images: Sequence[int]) -> "Conditioning":
+        """Select some images of the batch, without `forward_kwargs`, which hold the whole batch."""
         b = len(self.embeds) // self.halves
         rows = [half * b + i for half in range(self.halves) for i in images]
         return replace(
             self,
             embeds=self.embeds[rows],
             constants=tuple(t[rows] for t in self.constants),
-            stock={},
+            forward_kwargs={},
             mask=None if self.mask is None else self.mask[rows],
             keys={layer: (k[rows], v[rows]) for layer, (k, v) in self.keys.items()},
             tables=tuple(t if len(t) == 1 else t[rows] for t in self.tables),
-            apart=tuple(half.of(images) for half in self.apart),
+            separate_passes=tuple(half.select_images(images) for half in self.separate_passes),
         )
 
 
-def apart(given: Conditioning, without: Conditioning, guidance: float) -> Conditioning:
+def conditioning_in_passes(cond: Conditioning, uncond: Conditioning, guidance: float) -> Conditioning:
     """Guidance as two passes, the prompt and then the negative, with texts of different lengths."""
-    halves = given, without
+    halves = cond, uncond
     embeds = padded([half.embeds for half in halves])
-    constants = tuple(torch.cat(both) for both in zip(given.constants, without.constants, strict=True))
-    return Conditioning(embeds, constants, True, guidance, {}, apart=halves)
+    constants = tuple(torch.cat(both) for both in zip(cond.constants, uncond.constants, strict=True))
+    return Conditioning(embeds, constants, True, guidance, {}, separate_passes=halves)
 
 
 def padded(texts: Sequence[Float[Tensor, "_ _ d"]]) -> Float[Tensor, "b longest d"]:
@@ -103,29 +103,29 @@ def padded(texts: Sequence[Float[Tensor, "_ _ d"]]) -> Float[Tensor, "b longest 
 class Encodings:
     """Positional encodings of tokens: tensors (1 or b, n, ...), from which a call takes rows.
 
-    whole: the tokens are the cells of the grid, in order.
+    covers_grid: the tokens are the cells of the grid, in order.
     shared: encodings (1, ...) of non-image tokens, which depend only on the grid (Qwen-Image's text).
     """
 
     grid: Grid
     tables: tuple[Tensor, ...]
-    whole: bool
+    covers_grid: bool
     shared: tuple[Tensor, ...] = ()
 
-    def of(self, images: Sequence[int]) -> "Encodings":
+    def select_images(self, images: Sequence[int]) -> "Encodings":
         """Select some images of the batch."""
         tables = tuple(t if len(t) == 1 else t[[*images]] for t in self.tables)
         return replace(self, tables=tables)
 
-    def take(self, rows: Tensor | None, halves: int) -> tuple[Tensor, ...]:
+    def gather(self, rows: Tensor | None, halves: int) -> tuple[Tensor, ...]:
         """Return the tables at `rows` (b, k), all if None, repeated for guidance halves; then shared ones."""
         tables = self.tables
         if rows is not None:
-            tables = tuple(take(t.expand(len(rows), *t.shape[1:]), rows) for t in tables)
+            tables = tuple(gather_tokens(t.expand(len(rows), *t.shape[1:]), rows) for t in tables)
         return *(t if len(t) == 1 else torch.cat([t] * halves) for t in tables), *self.shared
 
 
-def take(x: Shaped[Tensor, "b n *rest"], rows: Int[Tensor, "b k"]) -> Shaped[Tensor, "b k *rest"]:
+def gather_tokens(x: Shaped[Tensor, "b n *rest"], rows: Int[Tensor, "b k"]) -> Shaped[Tensor, "b k *rest"]:
     """Return x at the given rows of each image."""
     return x[torch.arange(len(rows), device=rows.device)[:, None], rows]
 

@@ -10,14 +10,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from fovea.models.autoencoder import factor
+from fovea.models.autoencoder import vae_scale_factor
 from fovea.models.block_runs import BlockRun, Modules
-from fovea.models.forward import around_forward, evaluation, needing_tokens, resident
+from fovea.models.forward import ensure_on_device, forward_wrappers, guidance_context, needing_tokens
 from fovea.models.hidden import Context, Hidden
-from fovea.models.kv import KV, Call, flat
-from fovea.models.tokens import Conditioning, Encodings, Grid, take
+from fovea.models.kv import KV, Call, flat_rows
+from fovea.models.tokens import Conditioning, Encodings, Grid, gather_tokens
 
-Entered = tuple[Hidden, Context]
+BlockInputs = tuple[Hidden, Context]
 
 
 class Transformer(ABC):
@@ -28,28 +28,28 @@ class Transformer(ABC):
 
     patch: side of a token in latent pixels.
     channels: number of latent channels.
-    cell: side of a token in pixels.
-    state: dtype of tokens between evaluations.
-    largest: maximum side of the grid in tokens, if any.
+    token_size: side of a token in pixels.
+    latent_dtype: dtype of tokens between evaluations.
+    max_side: maximum side of the grid in tokens, if any.
     blocks: the transformer blocks in order.
-    blank_shape: see `blank`.
+    placeholder_shape: see `placeholder`.
     text_first: whether the text precedes the image in joint attention.
     """
 
-    blank_shape: ClassVar[tuple[int, ...]] = (1, 1, 1)
+    placeholder_shape: ClassVar[tuple[int, ...]] = (1, 1, 1)
     text_first: ClassVar[bool] = False
-    largest: int | None = None
+    max_side: int | None = None
 
     def __init__(self, pipe: Any, call: Call, dense: Literal["tokens", "stock"] = "tokens") -> None:
         self.dit, self.call, self.dense = pipe.transformer, call, dense
         self.dtype, self.device = self.dit.dtype, pipe._execution_device
-        self.state = self.dtype
-        self.patch, self.channels = self.latent(self.dit)
+        self.latent_dtype = self.dtype
+        self.patch, self.channels = self.patch_and_channels(self.dit)
         # not pipe.vae_scale_factor, which LuminaPipeline fixes at 8
-        self.cell = factor(pipe.vae.config) * self.patch
-        self.blocks = self.stack()
+        self.token_size = vae_scale_factor(pipe.vae.config) * self.patch
+        self.blocks = self.list_blocks()
         # what running the modules would bypass; with dense="tokens" `adapt` has rejected it
-        self.passed_by = next((what for what, _ in around_forward(self.dit)), None)
+        self.bypassed = next((what for what, _ in forward_wrappers(self.dit)), None)
 
     @cached_property
     def _needing_tokens(self) -> str | None:
@@ -82,45 +82,50 @@ class Transformer(ABC):
             raise ValueError(f"rows need the kv of a dense call of size {size}, not {kv and kv.size}")
         if keep_text and rows is None:
             raise ValueError("keep_text needs rows: a call on all tokens runs the text")
-        known = encodings.whole and all(half.stock for half in cond.passes)
-        if kv is None and self.dense == "stock" and known:
-            found = [self.whole(x, sigma, half, encodings, turn) for turn, half in enumerate(cond.passes)]
+        applicable = encodings.covers_grid and all(half.forward_kwargs for half in cond.passes)
+        if kv is None and self.dense == "stock" and applicable:
+            velocities = [
+                self.run_forward(x, sigma, half, encodings, pass_index)
+                for pass_index, half in enumerate(cond.passes)
+            ]
         else:
-            found = [
-                self.parts(x, sigma, half, encodings, turn, kv, rows, keep_text)
-                for turn, half in enumerate(cond.passes)
+            velocities = [
+                self.run_modules(x, sigma, half, encodings, pass_index, kv, rows, keep_text)
+                for pass_index, half in enumerate(cond.passes)
             ]
         if kv is not None:
             kv.size = size
-        return self.guide(found[0] if len(found) == 1 else torch.cat(found), cond)
+        return self.guide(velocities[0] if len(velocities) == 1 else torch.cat(velocities), cond)
 
-    def parts(
+    def run_modules(
         self,
         x: Tensor,
         sigma: Tensor,
         cond: Conditioning,
         encodings: Encodings,
-        turn: int,
+        pass_index: int,
         kv: KV | None,
         rows: Tensor | None,
         keep_text: bool,
     ) -> Tensor:
-        """Evaluate one of `cond.passes`, the turn-th, by running the transformer's modules; unguided."""
+        """Evaluate one of `cond.passes`, by running the transformer's modules; unguided."""
         slots = self.slots(rows, (cond.halves * len(x), x.shape[1]), cond.text, keep_text)
-        with self.call.during(kv=kv, turn=turn, text=cond.keys, **slots):
-            hidden, context = self.enter(x, sigma, cond, encodings, rows, keep_text)
+        with self.call.scope(kv=kv, pass_index=pass_index, text=cond.keys, **slots):
+            hidden, context = self.prepare(x, sigma, cond, encodings, rows, keep_text)
             for block in self.blocks:
-                hidden = self.step(block, hidden, context)
-        return self.leave(hidden, context)
+                hidden = self.run_block(block, hidden, context)
+        return self.readout(hidden, context)
 
-    def whole(self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings, turn: int) -> Tensor:
-        """As `parts`, through the transformer's own forward, whose caches are told which pass it is."""
-        resident(self.dit)
-        with evaluation(self.dit, ("cond", "uncond")[turn]):
-            return self.stock(x.to(self.dtype).repeat(cond.halves, 1, 1), sigma, cond, encodings)
+    def run_forward(
+        self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings, pass_index: int
+    ) -> Tensor:
+        """As `run_modules`, through the transformer's own forward, whose caches are told which pass it is."""
+        ensure_on_device(self.dit)
+        with guidance_context(self.dit, ("cond", "uncond")[pass_index]):
+            return self.stock_forward(x.to(self.dtype).repeat(cond.halves, 1, 1), sigma, cond, encodings)
 
     @torch.no_grad()
-    def enter(
+    def prepare(
         self,
         x: Tensor,
         sigma: Tensor,
@@ -128,7 +133,7 @@ class Transformer(ABC):
         encodings: Encodings,
         rows: Tensor | None = None,
         keep_text: bool = False,
-    ) -> Entered:
+    ) -> BlockInputs:
         """Return the state before the first block for one of `cond.passes`.
 
         rows: tokens of each image; None for all.
@@ -136,15 +141,15 @@ class Transformer(ABC):
 
         Guidance halves that form one batch are both included.
         """
-        if self.passed_by:
+        if self.bypassed:
             raise ValueError(
-                f"{self.passed_by}: only calls on all tokens of a grid that keep no kv run through it, and "
+                f"{self.bypassed}: only calls on all tokens of a grid that keep no kv run through it, and "
                 "this method needs others"
             )
-        resident(self.dit)
-        x = (x if rows is None else take(x, rows)).to(self.dtype).repeat(cond.halves, 1, 1)
+        ensure_on_device(self.dit)
+        x = (x if rows is None else gather_tokens(x, rows)).to(self.dtype).repeat(cond.halves, 1, 1)
         cond = self.without_text(cond) if keep_text else cond
-        return self.embed(x, sigma, cond, encodings.take(rows, cond.halves))
+        return self.embed(x, sigma, cond, encodings.gather(rows, cond.halves))
 
     def without_text(self, cond: Conditioning) -> Conditioning:
         """Return the conditioning with no text tokens to run; the mask of their keys stays.
@@ -166,9 +171,12 @@ class Transformer(ABC):
             return {"image": None, "joint": None}
         b, n = size
         rows = rows.repeat(b // len(rows), 1)
-        return {"image": flat(rows, n), "joint": flat(self.joint(rows, n, text, keep_text), n + text)}
+        return {
+            "image": flat_rows(rows, n),
+            "joint": flat_rows(self.joint_rows(rows, n, text, keep_text), n + text),
+        }
 
-    def joint(self, rows: Tensor, n: int, text: int, keep_text: bool = False) -> Tensor:
+    def joint_rows(self, rows: Tensor, n: int, text: int, keep_text: bool = False) -> Tensor:
         """Return the rows of one image's joint cache that a call on the image rows (b, k) writes.
 
         These are (b, k + text), in the order of the family's attention, or (b, k) with keep_text.
@@ -177,8 +185,8 @@ class Transformer(ABC):
         if keep_text:
             return image
         start = 0 if self.text_first else n
-        own = torch.arange(start, start + text, device=rows.device).expand(len(rows), -1)
-        return torch.cat([own, image] if self.text_first else [image, own], 1)
+        text_rows = torch.arange(start, start + text, device=rows.device).expand(len(rows), -1)
+        return torch.cat([text_rows, image] if self.text_first else [image, text_rows], 1)
 
     def modulation(self, embedder: Any, t: Tensor, cond: Conditioning) -> Tensor:
         """Return the vector that modulates every block: time embedding plus `cond.constants`."""
@@ -194,41 +202,41 @@ class Transformer(ABC):
         """
         if not cond.guided:
             return v
-        given, without = v.chunk(2) if cond.apart else reversed(v.chunk(2))
-        return without + cond.guidance * (given - without)
+        v_cond, v_uncond = v.chunk(2) if cond.separate_passes else reversed(v.chunk(2))
+        return v_uncond + cond.guidance * (v_cond - v_uncond)
 
     def flops(self, run: BlockRun, *, text: int, guided: bool) -> int:
         """FLOPs of linear maps and attention for one image, 2 per multiply-add; agrees with torch's counter.
 
         text: number of text tokens.
         """
-        macs = self.outer_macs(run.k, run.n, text, run.kept_text) if run.ends else 0
-        macs += self.look_macs() if run.looked else 0
+        macs = self.outer_macs(run.k, run.n, text, run.kept_text) if run.outer else 0
+        macs += self.indicator_macs() if run.indicator else 0
         for block in self.blocks[run.first : run.last]:
             parts = self.block_macs(block, run.k, run.n, text, run.kept_text)
             macs += sum(count for part, count in parts.items() if part not in run.cached)
         return 2 * macs * (2 if guided else 1)
 
-    def look_macs(self) -> int:
+    def indicator_macs(self) -> int:
         """Multiply-adds of `modulated` for one image."""
-        return weights(self.blocks[0].norm1)
+        return macs_per_token(self.blocks[0].norm1)
 
-    def blank(self, *args, **kwargs) -> Tensor:
+    def placeholder(self, *args, **kwargs) -> Tensor:
         """Stand in for the output of a module that need not run; nothing depends on the values."""
-        return torch.zeros(self.blank_shape, dtype=self.dtype, device=self.device)
+        return torch.zeros(self.placeholder_shape, dtype=self.dtype, device=self.device)
 
     @staticmethod
-    def unfollowed(dit: Any) -> Iterator[str]:
+    def unsupported(dit: Any) -> Iterator[str]:
         """Yield descriptions of unsupported features that a transformer of this class may have."""
         yield from ()
 
     @staticmethod
-    def latent(dit: Any) -> tuple[int, int]:
+    def patch_and_channels(dit: Any) -> tuple[int, int]:
         """Return the side of a token in latent pixels and the number of latent channels."""
         return dit.config.patch_size, dit.config.in_channels
 
     @abstractmethod
-    def condition(self, stock: dict[str, Any], guided: bool, guidance: float) -> Conditioning:
+    def condition(self, forward_kwargs: dict[str, Any], guided: bool, guidance: float) -> Conditioning:
         """Build the conditioning from prompts given as keyword arguments of the transformer's own forward."""
 
     @abstractmethod
@@ -240,22 +248,22 @@ class Transformer(ABC):
         """
 
     @abstractmethod
-    def stack(self) -> list[Any]:
+    def list_blocks(self) -> list[Any]:
         """Return the blocks in order."""
 
     @abstractmethod
-    def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> Entered:
+    def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> BlockInputs:
         """Return the state before the first block for tokens x (b', k, c), and the blocks' other inputs."""
 
     @abstractmethod
-    def step(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
+    def run_block(self, block: Any, hidden: Hidden, context: Context) -> Hidden:
         """Run one block."""
 
     @abstractmethod
-    def leave(self, hidden: Hidden, context: Context) -> Tensor:
+    def readout(self, hidden: Hidden, context: Context) -> Tensor:
         """Return the unguided velocity (b', k, c) from the state after the last block."""
 
-    def watched(self, hidden: Hidden, context: Context) -> Tensor:
+    def compared(self, hidden: Hidden, context: Context) -> Tensor:
         """Return the part (b', s, d) of a difference of states that caches compare with their threshold."""
         return hidden.image
 
@@ -271,7 +279,7 @@ class Transformer(ABC):
         """
 
     @abstractmethod
-    def stock(self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings) -> Tensor:
+    def stock_forward(self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings) -> Tensor:
         """Return the unguided velocity of all tokens of a grid by the transformer's own forward."""
 
     @abstractmethod
@@ -289,14 +297,14 @@ class Transformer(ABC):
         """
 
 
-def weights(*modules: nn.Module | None) -> int:
+def macs_per_token(*modules: nn.Module | None) -> int:
     """Multiply-adds per token of all active linear maps in `modules`, including LoRA."""
-    inner = [m for module in modules if module is not None for m in running(module)]
+    inner = [m for module in modules if module is not None for m in active_modules(module)]
     linear = sum(m.in_features * m.out_features for m in inner if isinstance(m, nn.Linear))
     return linear + sum(m.weight.numel() for m in inner if isinstance(m, nn.Conv2d))
 
 
-def running(module: nn.Module) -> Iterator[nn.Module]:
+def active_modules(module: nn.Module) -> Iterator[nn.Module]:
     """Yield the module and the submodules that run; of a peft layer, its base layer and active adapters."""
     yield module
     own: Any = module
@@ -304,7 +312,7 @@ def running(module: nn.Module) -> Iterator[nn.Module]:
     idle = adapted and (own.disable_adapters or own.merged)
     for name, child in module.named_children():
         if not adapted or name == "base_layer":
-            yield from running(child)
+            yield from active_modules(child)
         elif not idle and isinstance(child, nn.ModuleDict):
             for adapter in set(own.active_adapters) & set(child):
-                yield from running(child[adapter])
+                yield from active_modules(child[adapter])

@@ -76,7 +76,7 @@ class Sleeping:
     def decode(self, x: Tensor, grid: Grid) -> Tensor:
         return self.images
 
-    def rest(self) -> None:
+    def offload(self) -> None:
         pass
 
 

@@ -96,7 +96,9 @@ class Bench:
             def stock() -> torch.Tensor:
                 with torch.no_grad():
                     repeated = x.repeat(flow.cond.halves, 1, 1)
-                    return own.guide(own.stock(repeated, sigma, flow.cond, flow.encodings()), flow.cond)
+                    return own.guide(
+                        own.stock_forward(repeated, sigma, flow.cond, flow.encodings()), flow.cond
+                    )
 
             assert torch.equal(stock(), flow.velocity(x, sigma, kv=kv))
             runs: dict[Any, Callable[[], Any]] = {

@@ -23,7 +23,7 @@ import yaml
 from fovea.methods import Baseline
 from fovea.models import Flow, Model, adapt, generator
 from fovea.models.pipeline import Pipeline
-from fovea.models.tokens import take
+from fovea.models.tokens import gather_tokens
 from fovea.models.transformer import Transformer
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
@@ -117,22 +117,22 @@ SEARCHES = {
 class IdleTransformer(Transformer):
     """A transformer that counts its cost but computes none of its blocks."""
 
-    def step(self, block, hidden, context):
+    def run_block(self, block, hidden, context):
         return hidden
 
     def velocity(self, x, sigma, cond, encodings, kv=None, rows=None, keep_text=False):
-        return torch.zeros_like(x if rows is None else take(x, rows))
+        return torch.zeros_like(x if rows is None else gather_tokens(x, rows))
 
 
 class IdlePipeline(Pipeline):
     """A pipeline whose images are black and whose encoded tokens are zero."""
 
     def decode(self, x, grid):
-        return x.new_zeros(len(x), 3, *(side * self.transformer.cell for side in grid))
+        return x.new_zeros(len(x), 3, *(side * self.transformer.token_size for side in grid))
 
-    decoded = decode
+    decode_raw = decode
 
-    def encoded(self, images):
+    def encode_raw(self, images):
         own = self.transformer
         return images.new_zeros(len(images), self.grid(*images.shape[2:]).n, own.channels * own.patch**2)
 
@@ -146,7 +146,13 @@ def idle(part: Any, kind: type) -> Any:
 
 def flops(flow: Flow, method: Any) -> int:
     """Return the closed-form FLOPs of a method on one image."""
-    fresh = {"generators": [generator("", 0)], "block_runs": [], "decoded": [], "encoded": [], "beside": []}
+    fresh = {
+        "generators": [generator("", 0)],
+        "block_runs": [],
+        "decoded_grids": [],
+        "encoded_grids": [],
+        "extra_flops": [],
+    }
     counted = replace(idle_flow(flow), **fresh)
     method(counted)
     return counted.flops()

@@ -34,9 +34,9 @@ import torch
 from torch import Tensor
 
 from fovea.methods import RAS
-from fovea.methods.tokens import euler
+from fovea.methods.tokens import euler_step
 from fovea.models import Flow, Model, adapt, generator
-from fovea.models.tokens import take
+from fovea.models.tokens import gather_tokens
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.prompts import Sample
@@ -85,15 +85,17 @@ def observe(flow: Flow) -> Measured:
     ratios: list[Tensor] = []
     velocities: list[Tensor] = []
     for s, s_next in pairwise(sigmas):
-        e = flow.open(run[-1], s)
+        e = flow.prepare(run[-1], s)
         h = e.run(e.hidden)
         out = e.readout(h)
         now = e.modulated(), out, (h - e.hidden).image  # (b', n, ...) each
         if before is not None:
-            changes += zip(*(e.change(a, b) for a, b in zip(now[:2], before[:2], strict=True)), strict=True)
+            changes += zip(
+                *(e.relative_change(a, b) for a, b in zip(now[:2], before[:2], strict=True)), strict=True
+            )
             ratios.append(magnitude(now[2], before[2], len(flow.generators)))
         velocities.append(flow.transformer.guide(out, flow.cond))
-        run.append(euler(run[-1], velocities[-1], s_next - s))
+        run.append(euler_step(run[-1], velocities[-1], s_next - s))
         before = now
     known = torch.stack(ratios) if ratios else torch.empty(0, len(flow.generators))
     flat = torch.stack(velocities).flatten(1).double().cpu()
@@ -112,7 +114,7 @@ class Recorded:
 
     def velocity(self, x: Tensor, sigma: Tensor, kv: None = None, rows: Tensor | None = None) -> Tensor:
         v = self.velocities[int((self.sigmas - sigma).abs().argmin())]
-        return v if rows is None else take(v, rows)
+        return v if rows is None else gather_tokens(v, rows)
 
 
 def lowest_advantage(flow: Recorded, noise: Tensor, image: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ def changes(plan: Plan, overrides: Sequence[str]) -> Iterator[tuple[str, list[st
     """Yield each change, in words and as overrides."""
     from fovea.study.config.instantiate import instantiate
 
-    _, dtype = instantiate(dense(plan).model, "model", "fovea.models").placed()
+    _, dtype = instantiate(dense(plan).model, "model", "fovea.models").device_and_dtype()
     yield f"dtype {OTHER[dtype]}", [f"model.dtype={OTHER[dtype]}"]
     for key, plain in FITTED.items():
         if dense(plan).model[key] != plain:

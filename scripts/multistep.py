@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fovea.methods.bases import total
-from fovea.methods.tokens import euler
+from fovea.methods.tokens import euler_step
 from fovea.models import Flow
 
 RIDGE = 1e-4  # of the mean squared velocity, towards keeping the last velocity
@@ -32,7 +32,7 @@ def weights(
         step = sigmas[end] - sigmas[node]
         wanted = [(run[end] - here) / step for run, here in zip(states, x, strict=True)]
         rows.append(least_squares([torch.stack([v for (v,) in known]) for known in found], wanted))
-        x = [euler(here, *total(rows[-1], known), step) for here, known in zip(x, found, strict=True)]
+        x = [euler_step(here, *total(rows[-1], known), step) for here, known in zip(x, found, strict=True)]
     return rows
 
 

@@ -143,7 +143,7 @@ def run_method(
         flow = model.flow([s.prompt.text for s in part], generators=generators, **options)
         made.append(method(flow).float().cpu())
         flops += sum(map(flow.flops, range(len(part))))
-        compared.append(flow.least_compared())
+        compared.append(flow.min_compared())
     return Run(torch.cat(made), flops, min((c for c in compared if c is not None), default=None))
 
 

@@ -7,8 +7,8 @@ import torch
 
 from fovea.eval.fidelity import PSNR, blurred
 from fovea.eval.statistics import pooled
-from fovea.methods.tokens import put
-from fovea.models.tokens import Grid, pack, take, unpack
+from fovea.methods.tokens import scatter_tokens
+from fovea.models.tokens import Grid, gather_tokens, pack, unpack
 
 ROWS = torch.tensor([[0, 2], [1, 3]])
 
@@ -16,10 +16,10 @@ ROWS = torch.tensor([[0, 2], [1, 3]])
 @pytest.mark.parametrize(
     "call",
     [
-        lambda x: put(x, ROWS, torch.zeros(2, 3, 5)),  # three values for two rows
-        lambda x: put(x, ROWS, torch.zeros(2, 2, 4)),  # of other channels
-        lambda x: take(x, ROWS[0]),  # rows of no image
-        lambda x: take(x, ROWS.float()),
+        lambda x: scatter_tokens(x, ROWS, torch.zeros(2, 3, 5)),  # three values for two rows
+        lambda x: scatter_tokens(x, ROWS, torch.zeros(2, 2, 4)),  # of other channels
+        lambda x: gather_tokens(x, ROWS[0]),  # rows of no image
+        lambda x: gather_tokens(x, ROWS.float()),
         lambda x: pack(x, 2),
         lambda x: unpack(x, (2, 2), 2),  # a tuple is no grid
     ],
@@ -46,5 +46,5 @@ def test_metrics_and_statistics_refuse_what_is_of_another_type(call):
 def test_right_ones_pass():
     assert pooled([1, 2]) == pooled((1.0, 2.0)) == 1.5
     x = torch.zeros(2, 4, 8)
-    assert take(put(x, ROWS, torch.ones(2, 2, 8)), ROWS).all()
+    assert gather_tokens(scatter_tokens(x, ROWS, torch.ones(2, 2, 8)), ROWS).all()
     assert torch.equal(pack(unpack(x, Grid(2, 2), 2), 2), x)

@@ -37,34 +37,35 @@ class DBCache(Cache):
 
         def velocity(step, x, sigma, encodings=None):
             nonlocal before, middle
-            e = flow.open(x, sigma, encodings)
+            e = flow.prepare(x, sigma, encodings)
             last = e.blocks - self.back
-            self.fits(e.blocks)
+            self.check_blocks(e.blocks)
             h = e.run(e.hidden, 0, self.front)
             now = h - e.hidden
-            due = [True] * b
+            must_run = [True] * b
             if step >= self.warmup and before is not None:
-                change = e.change(e.watched(now), e.watched(before))
-                due = [self.due(c, *past) for c, *past in zip(change, skips, in_a_row, strict=True)]
+                change = e.relative_change(e.compared(now), e.compared(before))
+                must_run = [self.must_run(c, *past) for c, *past in zip(change, skips, in_a_row, strict=True)]
                 flow.compared.append(change)
-            for image, renewed in enumerate(due):
-                skips[image] += not renewed
-                in_a_row[image] = 0 if renewed else in_a_row[image] + 1
-            before = e.merge(before, now, due)
-            h, middle = e.renew(h, middle, due, self.front, last)
+            for image, ran in enumerate(must_run):
+                skips[image] += not ran
+                in_a_row[image] = 0 if ran else in_a_row[image] + 1
+            before = e.merge(before, now, must_run)
+            h, middle = e.run_or_reuse(h, middle, must_run, self.front, last)
             return e.velocity(e.run(h, last))
 
         return velocity
 
-    def due(self, change: float, skips: int, in_a_row: int) -> bool:
+    def must_run(self, change: float, skips: int, in_a_row: int) -> bool:
         """True if the middle blocks of an image have to run."""
-        spent = self.max_skips is not None and skips >= self.max_skips
-        spent = spent or (self.max_in_a_row is not None and in_a_row >= self.max_in_a_row)
-        return spent or not change < self.threshold
+        limit_reached = self.max_skips is not None and skips >= self.max_skips
+        limit_reached = limit_reached or (self.max_in_a_row is not None and in_a_row >= self.max_in_a_row)
+        return limit_reached or not change < self.threshold
 
-    def fits(self, blocks: int) -> None:
+    def check_blocks(self, blocks: int) -> None:
         """Raise ValueError if the model has too few blocks to leave any in the middle."""
         if self.front + self.back >= blocks:
             raise ValueError(
-                f"front={self.front}, back={self.back}: leave no block between; the model has {blocks}"
+                f"front={self.front}, back={self.back}: no block is left in the middle of {blocks}; "
+                "front + back must be less"
             )

@@ -32,12 +32,12 @@ class DeltaDiT(Cache):
 
         def velocity(step, x, sigma, encodings=None):
             nonlocal delta
-            e = flow.open(x, sigma, encodings)
+            e = flow.prepare(x, sigma, encodings)
             ahead = step % self.interval  # steps since the last full one, where the cached range is chosen
-            held, outline = max(1, round(self.share * e.blocks)), step - ahead < self.boundary * steps
-            first, last = (e.blocks - held, e.blocks) if outline else (0, held)
+            cached, outline = max(1, round(self.share * e.blocks)), step - ahead < self.boundary * steps
+            first, last = (e.blocks - cached, e.blocks) if outline else (0, cached)
             h = e.run(e.hidden, 0, first)
-            h, delta = e.renew(h, delta, [ahead == 0] * len(flow.generators), first, last)
+            h, delta = e.run_or_reuse(h, delta, [ahead == 0] * len(flow.generators), first, last)
             return e.velocity(e.run(h, last))
 
         return velocity

@@ -39,43 +39,43 @@ class EasyCache(Cache):
     def start(self, flow, steps):
         drift = torch.zeros(len(flow.generators), device=flow.device)
         rate = torch.full_like(drift, torch.nan)  # unknown until two steps have run; NaN < threshold is false
-        before = ran_x = ran_v = None  # previous input; input and output of the last evaluation
+        before = last_x = last_v = None  # previous input; input and output of the last evaluation
 
         def velocity(step, x, sigma, encodings=None):
-            nonlocal drift, rate, before, ran_x, ran_v
-            if ran_v is None or not round(self.retention * steps) <= step < steps - 1:
-                due = torch.ones_like(drift, dtype=torch.bool)
+            nonlocal drift, rate, before, last_x, last_v
+            if last_v is None or not round(self.retention * steps) <= step < steps - 1:
+                must_run = torch.ones_like(drift, dtype=torch.bool)
                 images = [*range(len(drift))]
             else:
-                drift = drift + rate * size(x - before) / size(ran_v)
-                due = ~(drift < self.threshold)
+                drift = drift + rate * mean_magnitude(x - before) / mean_magnitude(last_v)
+                must_run = ~(drift < self.threshold)
                 flow.compared.append(drift)
-                images = [i for i, runs in enumerate(due.tolist()) if runs]
-            v = self.renewed(flow, x, sigma, encodings, images, ran_x, ran_v)
-            drift = drift.masked_fill(due, 0.0)
-            if ran_v is not None:
-                rate = torch.where(due, size(v - ran_v) / size(x - ran_x), rate)
-            if ran_x is None or ran_v is None:
-                ran_x, ran_v = x, v
+                images = [i for i, runs in enumerate(must_run.tolist()) if runs]
+            v = self.velocity_of_due(flow, x, sigma, encodings, images, last_x, last_v)
+            drift = drift.masked_fill(must_run, 0.0)
+            if last_v is not None:
+                rate = torch.where(must_run, mean_magnitude(v - last_v) / mean_magnitude(x - last_x), rate)
+            if last_x is None or last_v is None:
+                last_x, last_v = x, v
             else:
-                run = due[:, None, None]
-                ran_x, ran_v = torch.where(run, x, ran_x), torch.where(run, v, ran_v)
-            before = x if self.rule == "paper" else ran_x
+                run = must_run[:, None, None]
+                last_x, last_v = torch.where(run, x, last_x), torch.where(run, v, last_v)
+            before = x if self.rule == "paper" else last_x
             return v
 
         return velocity
 
-    def renewed(self, flow, x, sigma, encodings, images, ran_x, ran_v) -> Tensor:
+    def velocity_of_due(self, flow, x, sigma, encodings, images, last_x, last_v) -> Tensor:
         """Return the velocity (b, n, c), evaluated for `images` and reused for the others."""
         if len(images) == len(x):
             return flow.velocity(x, sigma, encodings=encodings)
-        v = ran_v if self.keep == "velocity" else x + (ran_v - ran_x)
+        v = last_v if self.keep == "velocity" else x + (last_v - last_x)
         if images:
             rows = torch.tensor(images, device=x.device)
             v = v.index_copy(0, rows, flow.velocity(x, sigma, encodings=encodings, images=images))
         return v
 
 
-def size(x: Tensor) -> Tensor:
+def mean_magnitude(x: Tensor) -> Tensor:
     """Return the mean magnitude of each image's entries, (b, n, c) -> (b,)."""
     return x.float().abs().mean((1, 2))

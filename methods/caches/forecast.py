@@ -70,12 +70,12 @@ class Forecast(Cache):
             )
 
     @property
-    def whole_run(self) -> bool:
+    def needs_full_schedule(self) -> bool:
         """True for bases and schedules that are only valid from noise to image."""
         return self.basis in ("fitted", "meancache") or self.schedule in ("fitted", "dp")
 
     @property
-    def only_steps(self) -> int | None:
+    def required_steps(self) -> int | None:
         """The number of rows in the table."""
         return len(self.table or ()) if self.basis == "fitted" else None
 
@@ -95,21 +95,21 @@ class Forecast(Cache):
         order = ORDERS.get(self.basis, 1) if self.order is None else self.order
         damping = 0.5 if self.damping is None else self.damping
         if self.basis == "taylor_scaled":
-            return lambda: Differences(order, since, bases.scaled(damping))
+            return lambda: Differences(order, since, bases.damped_taylor(damping))
         if self.basis == "hermite":
             return lambda: Differences(order, since, bases.hermite(damping))
         if self.basis == "chebyshev":
             ridge = 0.1 if self.damping is None else self.damping
             weights = bases.spectral(steps, order, ridge, shrink_mean=self.at != "velocity")
-            return lambda: bases.Weighted(weights, predicted=False)
+            return lambda: bases.Weighted(weights, include_forecasts=False)
         if self.basis == "fitted":
-            weights = bases.fitted(self.table or ())
-            return lambda: bases.Weighted(weights, predicted=True)
+            weights = bases.fitted_weights(self.table or ())
+            return lambda: bases.Weighted(weights, include_forecasts=True)
         if self.basis == "meancache":
             weights = bases.mean_velocity(flow.sigmas(steps).tolist(), self.window)
-            return lambda: bases.Weighted(weights, predicted=True, history=self.window)
+            return lambda: bases.Weighted(weights, include_forecasts=True, history=self.window)
         if self.basis == "dmd":
-            return lambda: bases.Modes(since)
+            return lambda: bases.DynamicModes(since)
         if self.basis == "foca_cachedit":
             return bases.Foca
         return lambda: Differences(0 if self.basis == "reuse" else order, since)
@@ -120,21 +120,23 @@ class Forecast(Cache):
     def start(self, flow, steps):
         plan, empty = self.plan(steps), self.site(flow, steps)
         if self.at == "velocity":
-            return of_velocity(flow, plan.__contains__, empty())
+            return forecast_velocity(flow, plan.__contains__, empty())
         if self.at == "hidden":
-            return of_hidden(flow, plan.__contains__, empty())
-        return of_modules(flow, plan.__contains__, empty, "attention" if self.at == "attention" else "all")
+            return forecast_hidden(flow, plan.__contains__, empty())
+        return forecast_modules(
+            flow, plan.__contains__, empty, "attention" if self.at == "attention" else "all"
+        )
 
 
 Runs = Callable[[int], bool]
 
 
-def of_velocity(flow, runs: Runs, site: bases.Basis) -> Velocity:
+def forecast_velocity(flow, runs: Runs, site: bases.Basis) -> Velocity:
     """Forecast the guided velocity; skipped steps evaluate nothing."""
 
     def velocity(step, x, sigma, encodings=None):
         if not runs(step):
-            return site.at(step)[0]
+            return site.predict(step)[0]
         v = flow.velocity(x, sigma, encodings=encodings)
         site.update(step, (v,))
         return v
@@ -142,36 +144,36 @@ def of_velocity(flow, runs: Runs, site: bases.Basis) -> Velocity:
     return velocity
 
 
-def of_hidden(flow, runs: Runs, site: bases.Basis) -> Velocity:
+def forecast_hidden(flow, runs: Runs, site: bases.Basis) -> Velocity:
     """Forecast the image tokens after the last block; the readout uses the current noise level."""
     text = None
 
     def velocity(step, x, sigma, encodings=None):
         nonlocal text
-        e = flow.open(x, sigma, encodings)
+        e = flow.prepare(x, sigma, encodings)
         if runs(step):
             h = e.run(e.hidden)
             site.update(step, (h.image,))
             text = h.text
         else:
-            h = Hidden(site.at(step)[0], text)
+            h = Hidden(site.predict(step)[0], text)
         return e.velocity(h)
 
     return velocity
 
 
-def of_modules(
+def forecast_modules(
     flow, runs: Runs, empty: Callable[[], bases.Basis], modules: Literal["all", "attention"]
 ) -> Velocity:
     """Forecast the output of each attention and MLP module."""
     sites = defaultdict(empty)
 
     def velocity(step, x, sigma, encodings=None):
-        e = flow.open(x, sigma, encodings)
+        e = flow.prepare(x, sigma, encodings)
         if runs(step):
-            told = {"record": lambda site, outputs: sites[site].update(step, outputs)}
+            hooks = {"record": lambda site, outputs: sites[site].update(step, outputs)}
         else:
-            told = {"recall": lambda site: sites[site].at(step)}
-        return e.velocity(e.run(e.hidden, modules=modules, **told))
+            hooks = {"recall": lambda site: sites[site].predict(step)}
+        return e.velocity(e.run(e.hidden, modules=modules, **hooks))
 
     return velocity

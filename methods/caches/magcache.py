@@ -40,18 +40,18 @@ class MagCache(Cache):
 
     def runs(self, steps: int) -> list[bool]:
         """Return for each of `steps` steps whether it runs; this is known in advance."""
-        known, found = self.ratios or (), []
+        ratios, runs = self.ratios or (), []
         ratio, skipped, error = 1.0, 0, 0.0
         for i in range(steps):
             if i >= int(self.retention * steps + 0.5):
-                ratio *= known[round(i * (len(known) - 1) / max(steps - 1, 1))]
+                ratio *= ratios[round(i * (len(ratios) - 1) / max(steps - 1, 1))]
                 skipped, error = skipped + 1, error + abs(1 - ratio)
             skip = i > 0 and 0 < skipped <= self.max_skips and error <= self.threshold
             skip = skip and not (self.as_released and round(i * 27 / max(steps - 1, 1)) == 11)
             if not skip:
                 ratio, skipped, error = 1.0, 0, 0.0
-            found.append(not skip)
-        return found
+            runs.append(not skip)
+        return runs
 
     def saves(self, steps):
         return not all(self.runs(steps))
@@ -61,8 +61,8 @@ class MagCache(Cache):
 
         def velocity(step, x, sigma, encodings=None):
             nonlocal residual
-            e = flow.open(x, sigma, encodings)
-            h, residual = e.renew(e.hidden, residual, [plan[step]] * len(flow.generators))
+            e = flow.prepare(x, sigma, encodings)
+            h, residual = e.run_or_reuse(e.hidden, residual, [plan[step]] * len(flow.generators))
             return e.velocity(h)
 
         return velocity

@@ -27,19 +27,19 @@ class SeaCache(Gate):
 
     needs_grid: ClassVar = True
 
-    def watched(self, flow, e, x, sigma, encodings):
+    def indicator_of(self, flow, e, x, sigma, encodings):
         if self.indicator == "block":
-            picture = unpack(e.modulated(), encodings.grid, 1)  # (b', d, rows, columns)
+            field = unpack(e.modulated(), encodings.grid, 1)  # (b', d, rows, columns)
         else:
-            picture = unpack(x, encodings.grid, round(flow.pixels**0.5))  # (b, c, h, w)
-        return visible(picture, sigma, self.power).flatten(2)
+            field = unpack(x, encodings.grid, round(flow.pixels**0.5))  # (b, c, h, w)
+        return wiener_filter(field, sigma, self.power).flatten(2)
 
 
-def visible(picture: Tensor, sigma: Tensor, power: float) -> Tensor:
+def wiener_filter(field: Tensor, sigma: Tensor, power: float) -> Tensor:
     """Filter picture (b, c, h, w) in float32 by eqs. 5 to 7, normalised to a mean gain of 1."""
-    rows, columns = (gain(size, sigma, power) for size in picture.shape[2:])
+    rows, columns = (gain(size, sigma, power) for size in field.shape[2:])
     both = rows[:, None] * columns
-    return torch.fft.ifft2(torch.fft.fft2(picture.float()) * (both / both.mean())).real
+    return torch.fft.ifft2(torch.fft.fft2(field.float()) * (both / both.mean())).real
 
 
 def gain(size: int, sigma: Tensor, power: float) -> Tensor:

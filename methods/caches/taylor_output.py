@@ -6,7 +6,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from fovea.methods.cache import Cache
-from fovea.methods.caches.taylorseer import series
+from fovea.methods.caches.taylorseer import taylor_series
 from fovea.methods.schedules import Phase, refreshes
 
 
@@ -16,7 +16,7 @@ class TaylorOutput(Cache):
     `Forecast` with basis=taylor at the velocity.
 
     Stores one tensor per order instead of some hundred. As each token has its own series, a new token can
-    inherit that of its parent: see `Series.carry`.
+    inherit that of its parent: see `Series.inherit`.
 
     interval, order, warmup, phase: as in TaylorSeer.
     """
@@ -44,15 +44,15 @@ class Series:
 
     def __init__(self, cache: TaylorOutput, flow):
         self.cache, self.flow = cache, flow
-        self.forecast = series(cache.order, cache.warmup, cache.phase)
+        self.forecast = taylor_series(cache.order, cache.warmup, cache.phase)
 
     def __call__(self, step, x, sigma, encodings=None):
         if not self.cache.runs(step):
-            return self.forecast.at(step)[0]
+            return self.forecast.predict(step)[0]
         v = self.flow.velocity(x, sigma, encodings=encodings)
         self.forecast.update(step, (v,))
         return v
 
-    def carry(self, parents):
+    def inherit(self, parents):
         """Continue with another set of tokens, each with its parent's series. parents: (b, m), old rows."""
-        self.forecast.carry(parents)
+        self.forecast.inherit(parents)

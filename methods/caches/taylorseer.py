@@ -6,12 +6,12 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from fovea.methods.cache import Cache
-from fovea.methods.caches.forecast import of_modules
+from fovea.methods.caches.forecast import forecast_modules
 from fovea.methods.forecast import Differences
 from fovea.methods.schedules import Phase, refreshes
 
 
-def series(order: int, warmup: int, phase: Phase) -> Differences:
+def taylor_series(order: int, warmup: int, phase: Phase) -> Differences:
     """Return the empty Taylor series of one output; see `TaylorSeer`."""
     return Differences(order, since=warmup - 1 if phase == "paper" else 0)
 
@@ -46,4 +46,6 @@ class TaylorSeer(Cache):
         return not all(map(self.runs, range(steps)))
 
     def start(self, flow, steps):
-        return of_modules(flow, self.runs, lambda: series(self.order, self.warmup, self.phase), self.modules)
+        return forecast_modules(
+            flow, self.runs, lambda: taylor_series(self.order, self.warmup, self.phase), self.modules
+        )

@@ -22,10 +22,10 @@ class TeaCache(Gate):
                 "`python -m scripts.calibrate model=NAME` fits them and prints what to put into its file"
             )
 
-    def watched(self, flow, e, x, sigma, encodings):
+    def indicator_of(self, flow, e, x, sigma, encodings):
         return e.modulated()
 
-    def rescaled(self, change: float) -> float:
+    def rescale(self, change: float) -> float:
         """Evaluate the polynomial by Horner's rule."""
         total = 0.0
         for coefficient in self.coefficients or ():

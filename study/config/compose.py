@@ -76,7 +76,7 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     try:
         return {str(k): v for k, v in OmegaConf.to_container(config, resolve=True).items()}  # type: ignore[union-attr]
     except (OmegaConfBaseException, ValueError) as error:
-        raise Refused(f"the config cannot be filled in: {first_line(error)}") from None
+        raise Refused(f"the config cannot be resolved: {first_line(error)}") from None
 
 
 def set_key(config: DictConfig, key: str, value: Any) -> None:
@@ -95,7 +95,7 @@ def flat(grid: Mapping, prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         more = flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
         if both := [key for key in more if key in found]:
-            raise Refused(f"sweep: {both[0]} is there twice in one point or grid")
+            raise Refused(f"sweep: {both[0]} is set twice in one point or grid; leave one out")
         found |= more
     return found
 
@@ -172,7 +172,8 @@ def _apply(config: DictConfig, key: str, override: Override) -> None:
         used = keys(config.metric)
         if len(parts) < 2:
             raise Refused(
-                f"{quoted(override)}: write metric.NAME.KEY=VALUE; which there are is metric=[psnr,ssim]"
+                f"{quoted(override)}: to set a metric's key write metric.NAME.KEY=VALUE, to choose metrics "
+                "metric=[psnr,ssim]"
             )
         if parts[0] not in used and parts[0] in options("metric"):
             listed = ",".join([*used, parts[0]])
@@ -207,7 +208,7 @@ def _check_key(config: DictConfig, key: str, value: Any) -> None:
             place = ".".join(path)
             if part in keys(node) and place.replace(".", "/") not in SHORT:
                 raise Refused(
-                    f"{key}={as_text(value)}: {place} is one value, {place}=...; it has no keys here"
+                    f"{key}={as_text(value)}: {place} is a single value without keys; write {place}=..."
                 )
             missing = f"{key}={as_text(value)}: there is no {place}"
             raise Refused(f"{missing}; {nearest(part, keys(node))}")

@@ -68,7 +68,7 @@ def with_changes(made: Any, changes: Node, where: str) -> Any:
         if dot:
             inner = new.get(name, getattr(made, name, None))
             if not is_dataclass(inner):
-                raise Refused(f"{where}.{key}={as_text(value)}: there is no {where}.{name} that has settings")
+                raise Refused(f"{where}.{key}={as_text(value)}: {where}.{name} has no settings")
             value = with_changes(inner, {rest: value}, f"{where}.{name}")
         new[name] = value
     try:
@@ -98,7 +98,7 @@ def _class(node: Any, where: str, package: str) -> type:
         raise Refused(f"{where}.{odd[0]}={as_text(node[odd[0]])}: there is no such setting")
     module, _, name = target.rpartition(".")
     if module != package and not module.startswith(f"{package}."):
-        raise Refused(f"{where}._target_={as_text(target)}: only classes of {package} can stand here")
+        raise Refused(f"{where}._target_={as_text(target)}: must be a class of {package}")
     try:
         found = getattr(import_module(module), name, None)
     except ModuleNotFoundError as error:

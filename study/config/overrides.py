@@ -35,10 +35,10 @@ QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 PLAIN = re.compile(r"[\w/\-+.$%*@?|: ]*", re.ASCII)  # text that Hydra accepts without quotes
 TEXTS = ("name", "prompts", "results")
 ONE_LIST = {
-    "seeds": "seeds are one list, seeds=[0,1]",
-    "eval": "several metrics are one list, metric=[psnr,ssim]",
-    "metric": "several metrics are one list, metric=[psnr,ssim]; a variant is another file of conf/metric",
-    "sweep": "a list stands in brackets, sweep.curve=[0.5,0.25]",
+    "seeds": "give the seeds as one list, seeds=[0,1]",
+    "eval": "give the metrics as one list, metric=[psnr,ssim]",
+    "metric": "give the metrics as one list, metric=[psnr,ssim]; for a variant, add a file to conf/metric",
+    "sweep": "write a list in brackets, sweep.curve=[0.5,0.25]",
 }
 
 
@@ -68,7 +68,7 @@ def parse(overrides: tuple[str, ...]) -> Overrides:
         # model.steps may be given twice: for the dense run, and as an axis
         place = override.key_or_group if key == "model.steps" else key
         if place in before:
-            raise Refused(f"{quoted(before[place])} and {quoted(override)}: say {key} once")
+            raise Refused(f"{quoted(before[place])} and {quoted(override)}: both set {key}; leave one out")
         before[place] = override
         if override.is_sweep_override() or override.key_or_group.startswith(GRID):
             found.axes[key] = _values(override)
@@ -84,17 +84,21 @@ def parse_one(text: str) -> Override:
     """Parse one argument. Raises Refused, with the correct syntax, if Hydra cannot parse it; overlong
     arguments are rejected unparsed."""
     if len(text) > MAX_LENGTH:
-        raise Refused(f"{as_text(text)}: an argument of {len(text):,} characters; allowed: {MAX_LENGTH:,}")
+        raise Refused(
+            f"{as_text(text)}: an argument of {len(text):,} characters; at most {MAX_LENGTH:,} are allowed"
+        )
     if _depth(text) > MAX_DEPTH:
-        raise Refused(f"{as_text(text)}: lists and nodes deeper than {MAX_DEPTH} in one another")
+        raise Refused(f"{as_text(text)}: lists and nodes are nested deeper than {MAX_DEPTH} levels")
     if (key := _duplicate_key(text)) is not None:
-        raise Refused(f"{as_text(text)}: {as_text(key)} is there twice in one node")
+        raise Refused(f"{as_text(text)}: {as_text(key)} is set twice in one node; leave one out")
     try:
         found = OverridesParser.create().parse_override(text)
     except (HydraException, ValueError, RecursionError, OverflowError):
         raise Refused(_advice(text)) from None  # nested too deeply, too long, or not a value
     if _contains_sweep(found.value()):
-        raise Refused(f"{as_text(text)}: several values, method.ratio=0.5,0.25, are no part of another one")
+        raise Refused(
+            f"{as_text(text)}: several values such as method.ratio=0.5,0.25 cannot be part of another value"
+        )
     return found
 
 
@@ -105,8 +109,8 @@ def _advice(text: str) -> str:
     if equals and odd and value[0] not in "[{'\"" and value == as_text(value):
         mark = '"' if "'" in value else "'"
         quoted = shlex.quote(f"{key}={mark}{value}{mark}") if mark == '"' else f"\"{key}='{value}'\""
-        advice += f"; text that holds {' '.join(odd)} stands in quotes: {quoted}"
-    return f"{as_text(text)!r} is not understood: {advice}"
+        advice += f"; put text with {' '.join(odd)} in quotes: {quoted}"
+    return f"{as_text(text)!r} cannot be parsed: {advice}"
 
 
 def text(argument: str) -> str:
@@ -142,8 +146,9 @@ def why_fixed(key: str) -> str | None:
         return None
     hint = f"; {ONE_LIST[root]}" if root in ONE_LIST else ""
     if key in TEXTS:
-        hint = f"; a value that holds a comma stands in quotes, \"{key}='a,b'\""
-    return f"every cell has the same {root}, only {', '.join(VARYING_GROUPS)} and their keys can differ{hint}"
+        hint = f"; put a value with a comma in quotes, \"{key}='a,b'\""
+    varying = ", ".join(VARYING_GROUPS)
+    return f"{root} must be the same in every cell; only {varying} and their keys can differ{hint}"
 
 
 def _reject_unsupported(override: Override) -> None:
@@ -151,15 +156,18 @@ def _reject_unsupported(override: Override) -> None:
     key = key_of(override)
     if re.split(r"[./]", key)[0] == "hydra":
         raise Refused(
-            f"{quoted(override)}: Hydra's own settings have no effect here; results=FOLDER name=NAME"
+            f"{quoted(override)}: Hydra's own settings have no effect; choose the folder with "
+            "results=FOLDER name=NAME"
         )
     if override.package is not None:
-        raise Refused(f"{quoted(override)}: a key stands in one place, without @{override.package}")
+        raise Refused(f"{quoted(override)}: a key has one place only; leave out @{override.package}")
     if key.split(".")[:2] == ["eval", "metrics"]:
-        raise Refused(f"{quoted(override)}: metrics are a group: metric=[psnr,ssim] metric.psnr.KEY=VALUE")
+        raise Refused(
+            f"{quoted(override)}: metrics are a config group: metric=[psnr,ssim] metric.psnr.KEY=VALUE"
+        )
     if override.type is OverrideType.DEL:
         needed = f"; allowed: {', '.join(options(key))}" if key in groups() else ""
-        raise Refused(f"{quoted(override)}: a study needs one, nothing can be left out{needed}")
+        raise Refused(f"{quoted(override)}: a study needs it, so it cannot be removed{needed}")
     several = override.is_sweep_override() or override.key_or_group.startswith(GRID)
     if several and (why := why_fixed(key)):
         raise Refused(f"{quoted(override)}: {why}")
@@ -175,7 +183,7 @@ def _values(override: Override) -> list:
     if isinstance(override.value(), RangeSweep):  # rounded: the third of range(0.1,0.5,0.1) is 0.3
         values = [float(f"{value:.12g}") if isinstance(value, float) else value for value in values]
     if not values:
-        raise Refused(f"{quoted(override)}: gives no value")
+        raise Refused(f"{quoted(override)}: gives no values; at least one is needed")
     if len(values) > MAX_VALUES:
         raise Refused(f"{quoted(override)}: a key takes at most {MAX_VALUES:,} values")
     if key_of(override) in groups():
@@ -207,7 +215,7 @@ def _metric_names(override: Override) -> list[str]:
     value = override.value()
     names = [str(name) for name in (value if isinstance(value, list) else [] if value is None else [value])]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise Refused(f"{quoted(override)}: {twice[0]} is there twice")
+        raise Refused(f"{quoted(override)}: {twice[0]} is listed twice; leave one out")
     return names
 
 

@@ -91,7 +91,7 @@ def _table(header: Sequence[str], rows: Iterator[tuple[int, list[str]]], separat
         if len(fields) != len(header):
             raise InvalidFile(
                 f"line {line} has {len(fields)} fields, the header {len(header)}; a prompt that holds "
-                f"{separator!r} or a line break stands in quotes in a .csv, and in no .tsv"
+                f"{separator!r} or a line break must be in quotes in a .csv, and cannot be in a .tsv"
             )
         yield Row(
             (fields[name].strip() if name is not None else "") or str(i), fields[columns[0]], f"line {line}"
@@ -120,13 +120,15 @@ def objects(text: str) -> Iterator[Row]:
             continue
         record = parse_json(line.text, f"{line.place}: ")
         if not isinstance(record, dict) or not isinstance(record.get("prompt"), str):
-            raise InvalidFile(f"needs a JSON object with a text `prompt` on each line; {line.place} is none")
+            raise InvalidFile(
+                f"needs a JSON object with a text `prompt` on each line; {line.place} is not one"
+            )
         yield Row(_id(record.get("id"), line), record["prompt"], line.place)
 
 
 def _id(given: Any, line: Row) -> str:
     if isinstance(given, bool) or not isinstance(given, str | int | None):
-        raise InvalidFile(f"{line.place}: an id is text or a whole number, not {json.dumps(given)[:40]}")
+        raise InvalidFile(f"{line.place}: an id must be text or a whole number, not {json.dumps(given)[:40]}")
     return line.id if given is None or given == "" else str(given)
 
 
@@ -144,10 +146,10 @@ def captions(text: str) -> Iterator[Row]:
     The first 5,000 of 2014 are thus one caption each of 5,000 images, and begin the first 10,000; 2017 has
     5,000 images, so 10,000 captions are two of each. Runs of white space become one space. A prompt's id is
     IMAGE/CAPTION; a text equal to an earlier caption is skipped."""
-    record = parse_json(text, "is no COCO caption file: ")
+    record = parse_json(text, "is not a COCO caption file: ")
     listed = record.get("annotations") if isinstance(record, dict) else None
     if not isinstance(listed, list):
-        raise InvalidFile("is no COCO caption file: no annotations with image_id, id and caption")
+        raise InvalidFile("is not a COCO caption file: it has no annotations with image_id, id and caption")
     of_image = defaultdict(list)
     for image, name, row in sorted(map(_annotation, listed, range(1, len(listed) + 1))):
         of_image[image].append(row._replace(id=f"{image}/{name}"))
@@ -182,7 +184,7 @@ def _reject_duplicate_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {as_text(json.dumps(twice))} is there twice")
+        raise ValueError(f"the key {as_text(json.dumps(twice))} is set twice; leave one out")
     return found
 
 

@@ -110,7 +110,7 @@ def read(source: str) -> Prompts:
             name = row.id if len(files) == 1 else f"{file.stem}/{row.id}"
             found.setdefault(row.text, Prompt(name, row.text))
     if not found:
-        raise Refused(f"prompts={source}: there is no prompt in it")
+        raise Refused(f"prompts={source}: it contains no prompts")
     return Prompts(source, tuple(found.values()), digests)
 
 
@@ -130,7 +130,9 @@ def _files(source: str) -> list[Path]:
         if place.suffix.lower() in LAYOUTS and _is_file(place):
             return [place]
     kinds = ", ".join(LAYOUTS)
-    raise Refused(f"prompts={as_text(source)}: no such file ({kinds}), nor a set; {nearest(source, sets)}")
+    raise Refused(
+        f"prompts={as_text(source)}: neither a file ({kinds}) nor a prompt set; {nearest(source, sets)}"
+    )
 
 
 def _is_file(place: Path) -> bool:
@@ -160,7 +162,9 @@ def _rows(source: str, file: Path, data: bytes) -> list[Row]:
             _check_text(row)
             first = named.setdefault(row.id, row)
             if first.text != row.text:
-                raise InvalidFile(f"{row.place}: the id {row.id} is that of {first.place} too")
+                raise InvalidFile(
+                    f"{row.place}: the id {row.id} is already that of {first.place}; give each prompt its own"
+                )
     except InvalidFile as error:
         raise Refused(f"prompts={source}: {file.name} {error}") from None
     return [row for row in rows if row.text]
@@ -170,9 +174,11 @@ def _check_text(row: Row) -> None:
     """Raise InvalidFile for a lone surrogate, which JSON can express but no Unicode encoding can, and for a
     null character."""
     if "\0" in f"{row.id}{row.text}":
-        raise InvalidFile(f"{row.place}: \\u0000 is no sign of a prompt; leave it out")
+        raise InvalidFile(f"{row.place}: \\u0000 is not allowed in a prompt; leave it out")
     try:
         f"{row.id}{row.text}".encode()
     except UnicodeEncodeError as error:
         half = f"\\u{ord(error.object[error.start]):04x}"
-        raise InvalidFile(f"{row.place}: {half} is half of a character; write both halves, or none") from None
+        raise InvalidFile(
+            f"{row.place}: {half} is half of a surrogate pair; write both halves, or neither"
+        ) from None

@@ -64,9 +64,9 @@ class Settings:
                 f"name={as_text(self.name)}: must be letters, digits, '.', '_' and '-', at most 100 of them"
             )
         if any(len(part.encode()) > 255 for part in Path(self.results).parts) or len(self.results) > 4000:
-            raise ValueError(f"results={as_text(self.results)}: is longer than a file system takes")
+            raise ValueError(f"results={as_text(self.results)}: is longer than a file system allows")
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds={as_text(list(self.seeds))}: a seed is there twice")
+            raise ValueError(f"seeds={as_text(list(self.seeds))}: a seed is listed twice; leave one out")
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -107,7 +107,7 @@ class Sweep:
             if point > 1 and point != int(point):
                 raise ValueError(f"curve={point}: must be a fraction up to 1 or a whole number of steps")
             if (self.curve or ()).count(point) > 1:
-                raise ValueError(f"curve: {point:g} is there twice")
+                raise ValueError(f"curve: {point:g} is listed twice; leave one out")
 
     @property
     def of_models(self) -> bool:

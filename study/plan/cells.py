@@ -149,7 +149,9 @@ def _reject_overridden(overrides: Sequence[str], all_points: Sequence[Point]) ->
     given = parse(tuple(overrides))
     for key in (*given.groups, *given.keys):
         if all(key in point.values and key not in point.grid for point in all_points):
-            raise Refused(f"{key}: every point of the sweep sets it; sweep=none, or sweep.points=[...]")
+            raise Refused(
+                f"{key}: every point of the sweep sets it already; use sweep=none or sweep.points=[...]"
+            )
 
 
 def _variant(overrides: Sequence[str], point: Point) -> Variant:
@@ -191,8 +193,8 @@ def _check_fits(made: Any, checkpoint: Any) -> None:
     try:
         if hasattr(made, "check"):
             made.check(checkpoint.grid)
-        if hasattr(cache, "fits") and (blocks := checkpoint.blocks) is not None:
-            cache.fits(blocks)
+        if hasattr(cache, "check_blocks") and (blocks := checkpoint.blocks) is not None:
+            cache.check_blocks(blocks)
     except ValueError as error:
         size = f"model.height={checkpoint.height}, model.width={checkpoint.width}"
         raise Refused(f"method with {size}: {error}") from None
@@ -238,7 +240,7 @@ def _method(variant: Variant, point: Point, names: Names, settings: Settings, de
 
 def _step_reduction(dense: Cell, called: Baseline, sweep: Sweep, settings: Settings) -> Iterator[Cell]:
     shared = {"_target_": "fovea.methods.Steps", "solver": sweep.solver, "schedule": sweep.schedule}
-    schedule = f", schedule {sweep.schedule}" if full_model(dense.model)[1].by_steps else ""
+    schedule = f", schedule {sweep.schedule}" if full_model(dense.model)[1].schedule_depends_on_steps else ""
     for steps in sweep.curve_steps(dense.model["steps"]):
         node = shared | {"steps": steps}
         names = called.name(f"{steps} steps{schedule}"), "steps", called.name("step reduction")
@@ -253,7 +255,9 @@ def _siblings(dense: Cell, called: Baseline, settings: Settings) -> Iterator[Cel
         same = {key: dense.model[key] for key in ("height", "width", "weights", "dtype", "device")}
         model = full_model(own | same)[0]
         if model["path"] == dense.model["path"]:
-            raise Refused(f"sibling={name}: is the model that the methods run on; name another of conf/model")
+            raise Refused(
+                f"sibling={name}: is the model that the methods run on; choose another one of conf/model"
+            )
         node = {"_target_": "fovea.methods.Baseline", "steps": model["steps"]}
         names = called.name(f"{name} {model['steps']} steps"), "sibling", called.name(name)
         cell = _cell(*names, *checked(model, node), settings, called.axes, dense.id, False)

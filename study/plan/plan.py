@@ -97,8 +97,8 @@ def _forecast_on(name: str, config: Node, settings: Settings) -> Any:
         return None
     if not settings.plan:
         raise Refused(
-            f"on={name}: a study runs on the devices that are here, model.device=; with plan=true its "
-            f"time and memory are forecast on this one: plan=true on={name}"
+            f"on={name}: only a forecast can be for another device; add plan=true for one, or leave "
+            "on out to run on model.device"
         )
     return instantiate(config["on"], "on", "fovea.models")
 
@@ -181,7 +181,7 @@ def is_random(model: Node) -> bool:
 def labelled(label: str, labels: Iterable[str]) -> None:
     """Raise Refused unless a cell has this label."""
     if label not in (known := list(labels)):
-        raise Refused(f"versus={label}: no cell of this study; {nearest(label, known)}")
+        raise Refused(f"versus={label}: no cell of this study has this label; {nearest(label, known)}")
 
 
 @contextmanager
@@ -194,7 +194,7 @@ def _naming_requirements(config: Node) -> Iterator[None]:
             raise
         needs = "; ".join(config["paper"]["needs"])
         raise Refused(
-            f"{error}\nin full this experiment needs {needs}; scale=tiny needs none of it"
+            f"{error}\nat full size this experiment needs {needs}; scale=tiny needs none of it"
         ) from None
 
 

@@ -69,7 +69,7 @@ def _reject_duplicates(name: str, values: Sequence[Any]) -> None:
     for value in values:
         text = canonical(int(value) if isinstance(value, float) and value.is_integer() else value)
         if text in seen:
-            raise Refused(f"sweep: {name}: {as_text(value)} is there twice")
+            raise Refused(f"sweep: {name}: {as_text(value)} is listed twice; leave one out")
         seen[text] = value
 
 

@@ -24,8 +24,7 @@ from fovea.study.plan.fingerprint import machine, threads
 from fovea.study.plan.plan import Plan, by_loading, loading
 from fovea.study.records import CellRecord, FailureRecord, WarmUpRecord
 from fovea.study.run.events import Event, Failed, Made, Message, WarmedUp
-from fovea.study.run.generate import Made as Output
-from fovea.study.run.generate import Origin, keep, make, now
+from fovea.study.run.generate import BatchResult, Origin, generate_batch, now, store_batch
 from fovea.study.run.limits import limited, out_of_memory
 from fovea.study.run.observe import Tracing
 from fovea.study.run.writing import BackgroundWriter
@@ -214,7 +213,9 @@ class Runner:
         limit = cell.model["max_sequence_length"]
         if limit not in loaded.cuts:
             prompts = [*dict.fromkeys(sample.prompt.text for sample in self.plan.samples)]
-            loaded.cuts[limit] = text_limits.cuts_in_words(loaded.model.cut(prompts, limit), len(prompts))
+            loaded.cuts[limit] = text_limits.describe_truncation(
+                loaded.model.count_truncated(prompts, limit), len(prompts)
+            )
         return loaded.cuts[limit]
 
     def warm_up(self, loaded: Loaded, cell: Cell) -> list[Event]:
@@ -232,7 +233,7 @@ class Runner:
         )
         self.store.append(cold)
         loaded.warm.add(cell.id)
-        return [WarmedUp(cell.id, first.whole / len(first.images))]
+        return [WarmedUp(cell.id, first.total_seconds / len(first.images))]
 
     def trace(self, loaded: Loaded, cell: Cell) -> list[Event]:
         """Run the untimed pass that counts FLOPs and records traces."""
@@ -250,20 +251,20 @@ class Runner:
         of = Origin(machine(cell.model["device"]), self.plan.random_weights)
         seconds = 0.0
         for part, made in self.parts(loaded, cell, batch):
-            work = partial(keep, self.store, cell, made, part, missing & {s.key for s in part}, of)
+            work = partial(store_batch, self.store, cell, made, part, missing & {s.key for s in part}, of)
             self.writing(work, background=loaded.model.device.type != "cpu")
-            seconds += made.whole
+            seconds += made.total_seconds
         return [Made(cell.id, cell.label, len(missing), seconds)] if missing else []
 
     def parts(
         self, loaded: Loaded, cell: Cell, batch: Sequence[Sample]
-    ) -> Iterator[tuple[Sequence[Sample], Output]]:
+    ) -> Iterator[tuple[Sequence[Sample], BatchResult]]:
         """Yield the batch whole or, if memory does not suffice, in halves. Halves are run only for their
         images: their times are of another batch size and are marked so."""
         method = loaded.tracing.method(cell)
         if cell.id not in loaded.halved:
             try:
-                yield batch, make(loaded.model, method, cell, batch)
+                yield batch, generate_batch(loaded.model, method, cell, batch)
                 return
             except Exception as error:
                 if len(batch) == 1 or not out_of_memory(error):
@@ -272,7 +273,7 @@ class Runner:
         _free()
         half = (self.plan.settings.batch + 1) // 2
         for part in filter(None, (batch[:half], batch[half:])):
-            made = make(loaded.model, method, cell, part)
+            made = generate_batch(loaded.model, method, cell, part)
             yield part, replace(made, state=made.state | {"halved": True})
 
 

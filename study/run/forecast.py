@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from fovea.models import adapt
-from fovea.models.cost import Costs, counted
+from fovea.models.cost import Costs, count_costs
 from fovea.models.families import SIZES
 from fovea.models.gpu import Gpu, Operations
 from fovea.models.pretend import Device, pretend
@@ -166,7 +166,7 @@ def forecast(
     batch = plan.samples[: plan.settings.batch]
     b, guesses, dtype = len(batch), device.guesses, model.transformer.dtype
     gpu: Gpu = plan.gpu.in_float32 if dtype == torch.float32 else plan.gpu
-    with counted(model.transformer, known) as costs:
+    with count_costs(model.transformer, known) as costs:
         ready = flow(model, cell, batch)
         encoding, first = _drain(costs, Counter())
         x = method(ready)

@@ -37,7 +37,7 @@ class ClockStopped(ArithmeticError):
 
 
 @dataclass(frozen=True)
-class Made:
+class BatchResult:
     """One timed call.
 
     images: uint8 (b, h, w, 3).
@@ -66,7 +66,7 @@ class Made:
     noise: list[str]
 
     @property
-    def whole(self) -> float:
+    def total_seconds(self) -> float:
         """Seconds including text encoding and decoding."""
         return self.seconds + self.encode + self.decode
 
@@ -93,16 +93,16 @@ class Focus:
         """Return each token's share of the blocks that ran, times its density (tokens per token of the full
         grid); 0 where no token ran."""
         b, n, before = len(self.flow.generators), self.flow.grid.n, 0
-        had = torch.ones(b, len(self.steps), n)
+        used = torch.ones(b, len(self.steps), n)
         for i, (rows, density, after) in enumerate(self.steps):
             if rows is not None:
-                had[:, i] = torch.zeros(b, n).scatter(1, rows.cpu(), 1.0)
+                used[:, i] = torch.zeros(b, n).scatter(1, rows.cpu(), 1.0)
             if density is not None:
-                had[:, i] *= density.cpu()
+                used[:, i] *= density.cpu()
             shares = [self.flow.blocks(j, before, after) for j in range(b)]
-            had[:, i] *= torch.tensor(shares)[:, None] / len(self.flow.transformer.blocks)
+            used[:, i] *= torch.tensor(shares)[:, None] / len(self.flow.transformer.blocks)
             before = after
-        return None if bool((had == 1).all()) else had.clamp(max=1).numpy()
+        return None if bool((used == 1).all()) else used.clamp(max=1).numpy()
 
 
 def flow(model: Model, cell: Cell, batch: Sequence[Sample]) -> Flow:
@@ -111,15 +111,15 @@ def flow(model: Model, cell: Cell, batch: Sequence[Sample]) -> Flow:
     return model.flow([s.prompt.text for s in batch], generators=generators, **options)
 
 
-def make(model: Model, method: Method, cell: Cell, batch: Sequence[Sample]) -> Made:
+def generate_batch(model: Model, method: Method, cell: Cell, batch: Sequence[Sample]) -> BatchResult:
     """Make the images of a batch. Timed separately: text encoding; the method, including its noise; decoding.
     Every cell encodes the text itself, so none benefits from another's work."""
     noise, shape = noise_hashes(model, cell, batch)
     encoding = timed(lambda: flow(model, cell, batch), model.device)
     ready, focus = encoding.result, Focus(encoding.result)
-    known = graphs()
+    graphs_before = graphs()
     run = timed(lambda: method(ready, on_step=focus), model.device)
-    compiled = graphs() - known
+    compiled = graphs() - graphs_before
     x = run.result
     if not isinstance(x, Tensor) or x.shape != shape:
         found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
@@ -132,14 +132,14 @@ def make(model: Model, method: Method, cell: Cell, batch: Sequence[Sample]) -> M
         bad = int((~torch.isfinite(x)).flatten(1).any(1).sum())
         raise NotFinite(f"NaN or Inf in the latents of {bad} of {len(batch)} images")
     decoding = timed(lambda: model.decode(x, ready.grid), model.device)
-    model.rest()
+    model.offload()
     images = (decoding.result * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()  # (b, h, w, 3)
     times = run.seconds, encoding.seconds, decoding.seconds
     each = range(len(batch))
-    tokens, blocks, flops = ([of(i) for i in each] for of in (ready.tokens, ready.blocks, ready.flops))
+    tokens, blocks, flops = ([count(i) for i in each] for count in (ready.tokens, ready.blocks, ready.flops))
     work = tokens, blocks, flops
     state = run.state | ({"graphs_compiled": compiled} if compiled else {})
-    return Made(images, *times, run.memory, state, *work, focus.array(), tuple(ready.grid), noise)
+    return BatchResult(images, *times, run.memory, state, *work, focus.array(), tuple(ready.grid), noise)
 
 
 def noise_hashes(model: Model, cell: Cell, batch: Sequence[Sample]) -> tuple[list[str], torch.Size]:
@@ -156,55 +156,68 @@ def noise(model: Model, cell: Cell, batch: Sequence[Sample]) -> Tensor:
     return model.noise([generator(s.prompt.text, s.seed) for s in batch], grid)
 
 
-def keep(
-    store: Store, cell: Cell, made: Made, batch: Sequence[Sample], missing: Collection[str], of: Origin
+def store_batch(
+    store: Store,
+    cell: Cell,
+    result: BatchResult,
+    batch: Sequence[Sample],
+    missing: Collection[str],
+    origin: Origin,
 ) -> None:
     """Store what is missing of a batch: images first, then their focus, then the record that makes them
     count."""
     lacking = [(i, s) for i, s in enumerate(batch) if s.key in missing]
     name = digest([s.key for s in batch])
-    files = store.write_images(cell.id, {s.key: png(made.images[i], of.random_weights) for i, s in lacking})
-    if made.focus is not None:
-        steps = made.focus.shape[1]
-        focus = made.focus.reshape(len(batch), steps, *made.grid)
+    files = store.write_images(
+        cell.id, {s.key: png(result.images[i], origin.random_weights) for i, s in lacking}
+    )
+    if result.focus is not None:
+        steps = result.focus.shape[1]
+        focus = result.focus.reshape(len(batch), steps, *result.grid)
         store.write_focus(cell.id, name, {s.key: focus[i] for i, s in enumerate(batch)})
-    images = tuple(_image(made, i, s, files[s.key]) for i, s in lacking)
-    store.append(_batch(store.session, cell, name, made, len(batch), images, of))
+    images = tuple(_image(result, i, s, files[s.key]) for i, s in lacking)
+    store.append(_batch(store.session, cell, name, result, len(batch), images, origin))
 
 
-def _image(made: Made, i: int, sample: Sample, file: Mapping[str, Any]) -> ImageRecord:
+def _image(result: BatchResult, i: int, sample: Sample, file: Mapping[str, Any]) -> ImageRecord:
     return ImageRecord(
         key=sample.key,
         prompt_id=sample.prompt.id,
         prompt=sample.prompt.text,
         seed=sample.seed,
-        noise=made.noise[i],
-        tokens=made.tokens[i],
-        blocks=made.blocks[i],
-        flops=made.flops[i],
+        noise=result.noise[i],
+        tokens=result.tokens[i],
+        blocks=result.blocks[i],
+        flops=result.flops[i],
         **file,
     )
 
 
 def _batch(
-    session: str, cell: Cell, name: str, made: Made, size: int, images: tuple[ImageRecord, ...], of: Origin
+    session: str,
+    cell: Cell,
+    name: str,
+    result: BatchResult,
+    size: int,
+    images: tuple[ImageRecord, ...],
+    origin: Origin,
 ) -> BatchRecord:
-    of_gpu, of_process, since_start = made.memory
+    of_gpu, of_process, since_start = result.memory
     return BatchRecord(
         cell=cell.id,
         id=name,
         size=size,
         session=session,
-        device=of.device,
+        device=origin.device,
         time=now(),
-        seconds=made.seconds,
-        encode_seconds=made.encode,
-        decode_seconds=made.decode,
+        seconds=result.seconds,
+        encode_seconds=result.encode,
+        decode_seconds=result.decode,
         memory=of_process if of_gpu is None else of_gpu,
         memory_process=of_process,
         memory_since_start=since_start,
-        state=made.state,
-        random_weights=of.random_weights,
+        state=result.state,
+        random_weights=origin.random_weights,
         images=images,
     )
 

@@ -78,22 +78,22 @@ class Observer:
         self.focus = Focus(self.flow)
 
     def __call__(
-        self, *, sigma, x, v, rows=None, density=None, before=None, at=None, regions=None, **_
+        self, *, sigma, x, v, rows=None, density=None, before=None, positions=None, regions=None, **_
     ) -> None:
-        """See methods/__init__.py, and methods/notes.py for what multi-stage methods report in addition."""
+        """See methods/__init__.py, and methods/stage_callback.py for the arguments of methods in stages."""
         self.focus(rows=rows, density=density)
         state, self.state = self.state if before is None else before, x
         self.regions = self.regions if regions is None else regions
-        self.lost |= at is None and v.shape[1] != self.flow.grid.n
+        self.lost |= positions is None and v.shape[1] != self.flow.grid.n
         if not self.lost:
-            self.note(float(sigma), state.float() - sigma * v.float(), v.float(), at)
+            self.note(float(sigma), state.float() - sigma * v.float(), v.float(), positions)
 
-    def note(self, sigma: float, image: Tensor, v: Tensor, at: Tensor | None) -> None:
-        """Record x0 and velocity of the tokens as they were, (b, m, c). at: their positions, if not those of
+    def note(self, sigma: float, image: Tensor, v: Tensor, positions: Tensor | None) -> None:
+        """Record x0 and velocity of the tokens as they were, (b, m, c). positions: theirs, if not those of
         the full grid."""
         level = torch.ones(len(v), self.flow.grid.n)
-        if at is not None:
-            where = layout(at, self.flow.grid)
+        if positions is not None:
+            where = layout(positions, self.flow.grid)
             image, v = (laid_out(t, where, self.flow.grid, self.flow.pixels) for t in (image, v))
             level = where.level
         score, image = RAS().score(v, self.flow).cpu(), image.cpu()
@@ -150,19 +150,19 @@ class Layout(NamedTuple):
     level: Tensor
 
 
-def layout(at: Tensor, grid: tuple[int, int]) -> Layout:
+def layout(positions: Tensor, grid: tuple[int, int]) -> Layout:
     """Return the layout of tokens on the full grid.
 
-    at: positions (b, m, 2) of the tokens on the half-resolution grid: integers for half-resolution tokens,
+    positions: of the tokens on the half-resolution grid, (b, m, 2): integers for half-resolution tokens,
         multiples of one half, in groups of four, for the others.
     grid: rows and columns at full resolution.
     """
     rows, columns = grid
-    b, m = at.shape[:2]
-    spot = (2 * at).round().long()
+    b, m = positions.shape[:2]
+    spot = (2 * positions).round().long()
     place = spot[..., 0] * columns + spot[..., 1]  # (b, m): the first place that each token stands for
-    token = torch.full((b, rows * columns), -1, device=at.device)
-    token = token.scatter(1, place, torch.arange(m, device=at.device).expand(b, m))
+    token = torch.full((b, rows * columns), -1, device=positions.device)
+    token = token.scatter(1, place, torch.arange(m, device=positions.device).expand(b, m))
     four = token.unflatten(1, (rows // 2, 2, columns // 2, 2))
     coarse = (four[:, :, :1, :, 1:] < 0).expand_as(
         four
@@ -231,7 +231,7 @@ class Tracing:
         seen = Observer(ready, state, None if own else self.reference(cell.dense), keep=own)
         flops = count_flops(lambda: self.method(cell)(ready, on_step=seen))[1]
         closed = sum(map(ready.flops, range(len(self.batch))))
-        least, images = ready.least_compared(), len(self.batch)
+        least, images = ready.min_compared(), len(self.batch)
         record = FlopsRecord(cell=cell.id, images=images, counted=flops, closed=closed, least=least)
         self.store.append(record)
         save(self.store, cell.id, seen.traces([s.key for s in self.batch]))

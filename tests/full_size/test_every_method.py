@@ -116,7 +116,7 @@ def test_from_noise_to_image(family, gpu, encoded, name):
     flow = Flow(whole.transformer, whole.pipeline, whole.cond, whole.grid, generators, whole.steps)
     with FlopCounterMode(display=False) as counter:
         x, waits = waits_in_the_loop(device, METHODS[name], flow)
-    assert (x.shape[:2], x.dtype, x.device.type) == ((b, flow.grid.n), model.transformer.state, "cuda")
+    assert (x.shape[:2], x.dtype, x.device.type) == ((b, flow.grid.n), model.transformer.latent_dtype, "cuda")
     assert counter.get_total_flops() == sum(map(flow.flops, range(b)))
     assert len(waits) <= bound(name, METHODS[name], flow), waits
 
@@ -126,7 +126,7 @@ def test_the_final_tokens_are_decoded(gpu, encoded, size):
     """Every method ends with tokens like these: of the noise's shape, in the sampler's precision."""
     b, height, width = size
     flow = encoded(*size)
-    image = flow.decode(flow.noise().to(gpu[1].transformer.state))
+    image = flow.decode(flow.noise().to(gpu[1].transformer.latent_dtype))
     assert (image.shape, image.dtype, image.device.type) == ((b, 3, height, width), torch.float32, "cuda")
 
 

@@ -30,22 +30,22 @@ def line(t):
 
 LINEAR = {
     "taylor": Differences(1),
-    "taylor_scaled": Differences(2, share=bases.scaled(1.0)),
-    "dmd": bases.Modes(),
-    "chebyshev": bases.Weighted(bases.spectral(20, 4, 1e-9, shrink_mean=False), predicted=False),
+    "taylor_scaled": Differences(2, coefficient=bases.damped_taylor(1.0)),
+    "dmd": bases.DynamicModes(),
+    "chebyshev": bases.Weighted(bases.spectral(20, 4, 1e-9, shrink_mean=False), include_forecasts=False),
 }
 
 
 @pytest.mark.parametrize("name", LINEAR)
 @pytest.mark.parametrize("ahead", [1, 2, 5])
 def test_a_trajectory_linear_in_the_step_is_met(name, ahead):
-    found = told(LINEAR[name], EVEN, line).at(17 + ahead)[0]
+    found = told(LINEAR[name], EVEN, line).predict(17 + ahead)[0]
     torch.testing.assert_close(found, line(17 + ahead), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("ahead", [1, 2, 5])
 def test_hermite_at_a_half_misses_it_by_half(ahead):
-    found = told(Differences(1, share=bases.hermite(0.5)), EVEN, line).at(17 + ahead)[0]
+    found = told(Differences(1, coefficient=bases.hermite(0.5)), EVEN, line).predict(17 + ahead)[0]
     torch.testing.assert_close(found, line(17) + (line(17 + ahead) - line(17)) / 2)
 
 
@@ -72,23 +72,25 @@ def exponentials(t):
 
 @pytest.mark.parametrize("ahead", [1, 2, 3])
 def test_exponentials_are_met_by_their_modes(ahead):
-    found = told(bases.Modes(), range(0, 18, 3), exponentials).at(15 + ahead)[0]
+    found = told(bases.DynamicModes(), range(0, 18, 3), exponentials).predict(15 + ahead)[0]
     torch.testing.assert_close(found, exponentials(15 + ahead), rtol=1e-5, atol=1e-5)
-    taylor = told(Differences(1), range(0, 18, 3), exponentials).at(15 + ahead)[0]
+    taylor = told(Differences(1), range(0, 18, 3), exponentials).predict(15 + ahead)[0]
     assert (taylor - exponentials(15 + ahead)).abs().max() > 0.05
 
 
 @pytest.mark.parametrize("basis", ["dmd", "foca", "chebyshev"])
 def test_an_image_is_forecast_alone(basis):
     make = {
-        "dmd": bases.Modes,
+        "dmd": bases.DynamicModes,
         "foca": bases.Foca,
-        "chebyshev": lambda: bases.Weighted(bases.spectral(20, 4, 0.1, shrink_mean=True), predicted=False),
+        "chebyshev": lambda: bases.Weighted(
+            bases.spectral(20, 4, 0.1, shrink_mean=True), include_forecasts=False
+        ),
     }[basis]
-    whole = told(make(), range(0, 18, 3), exponentials).at(17)[0]
+    whole = told(make(), range(0, 18, 3), exponentials).predict(17)[0]
     for image in range(3):
         alone = told(make(), range(0, 18, 3), lambda t, image=image: exponentials(t)[image : image + 1])
-        torch.testing.assert_close(alone.at(17)[0][0], whole[image])
+        torch.testing.assert_close(alone.predict(17)[0][0], whole[image])
 
 
 LEVELS = [1.0, 0.97, 0.93, 0.88, 0.8, 0.7, 0.55, 0.3, 0.1, 0.0]
@@ -98,7 +100,7 @@ LEVELS = [1.0, 0.97, 0.93, 0.88, 0.8, 0.7, 0.55, 0.3, 0.1, 0.0]
 def test_meancache_is_its_formula_on_states(window):
     """From states x, as the authors' code has it: u over the window's way, the slope, one step on."""
     x, v = [torch.zeros(6).double()], []
-    basis = bases.Weighted(bases.mean_velocity(LEVELS, window), predicted=True, history=window)
+    basis = bases.Weighted(bases.mean_velocity(LEVELS, window), include_forecasts=True, history=window)
     for i in range(9):
         if i in (0, 1, 2, 5):
             new = torch.randn(6, generator=rng(i)).double()
@@ -108,17 +110,17 @@ def test_meancache_is_its_formula_on_states(window):
             way = LEVELS[i] - LEVELS[first]
             mean = (x[i] - x[first]) / way
             new = v[-1] - (v[first] - mean) / way * (LEVELS[i + 1] - LEVELS[i])
-            torch.testing.assert_close(basis.at(i)[0].double(), new, rtol=0, atol=1e-5)
+            torch.testing.assert_close(basis.predict(i)[0].double(), new, rtol=0, atol=1e-5)
         v.append(new)
         x.append(x[-1] + (LEVELS[i + 1] - LEVELS[i]) * new)
 
 
 def test_a_window_of_one_is_reuse_bit_for_bit():
-    basis = bases.Weighted(bases.mean_velocity(LEVELS, 1), predicted=True, history=1)
+    basis = bases.Weighted(bases.mean_velocity(LEVELS, 1), include_forecasts=True, history=1)
     y = torch.randn(4, generator=rng())
     basis.update(2, (y,))
-    assert basis.at(3)[0] is y
-    assert basis.at(4)[0] is y
+    assert basis.predict(3)[0] is y
+    assert basis.predict(4)[0] is y
 
 
 @pytest.mark.parametrize("window", [2, 3, 5])
@@ -143,19 +145,19 @@ def test_chebyshev_is_ridge_regression():
     design = chebyshev.chebvander(np.array(known) / 25 - 1, 4)
     rows = np.vstack([design, lam**0.5 * np.eye(5)])
     solved = np.linalg.lstsq(rows, np.vstack([y.numpy(), np.zeros((5, 3))]), rcond=None)[0]
-    basis = bases.Weighted(bases.spectral(steps, 4, lam, shrink_mean=True), predicted=False)
+    basis = bases.Weighted(bases.spectral(steps, 4, lam, shrink_mean=True), include_forecasts=False)
     for step, value in zip(known, y, strict=True):
         basis.update(step, (value,))
     expected = chebyshev.chebvander(np.array([15 / 25 - 1]), 4) @ solved
-    np.testing.assert_allclose(basis.at(15)[0].numpy(), expected[0], atol=1e-5)
+    np.testing.assert_allclose(basis.predict(15)[0].numpy(), expected[0], atol=1e-5)
 
 
 def test_fitted_weights_take_forecasts_for_values():
     table = [(), (1.0,), (-1.0, 2.0), (0.0, -1.0, 2.0), (0.5, 0.0, 0.0, 0.5)]
-    basis = bases.Weighted(bases.fitted(table), predicted=True)
+    basis = bases.Weighted(bases.fitted_weights(table), include_forecasts=True)
     for step, value in ((0, 1.0), (1, 2.0)):
         basis.update(step, (torch.tensor(value),))
-    assert [basis.at(step)[0].item() for step in (2, 3, 4)] == [3.0, 4.0, 2.5]
+    assert [basis.predict(step)[0].item() for step in (2, 3, 4)] == [3.0, 4.0, 2.5]
 
 
 SCHEDULES = [("even", 20, 3, 3), ("late", 24, 4, 5), ("sparse", 30, 5, 3)]
@@ -168,7 +170,7 @@ SCHEDULES = [("even", 20, 3, 3), ("late", 24, 4, 5), ("sparse", 30, 5, 3)]
         (TaylorSeerCalibrator(n_derivatives=1), lambda: Differences(1, since=2), 0),
         (TaylorSeerCalibrator(n_derivatives=2), lambda: Differences(2, since=2), 1e-5),
         (FoCaCalibrator(), bases.Foca, 1e-5),
-        (DMDCalibrator(history=6), lambda: bases.Modes(since=2), 1e-5),
+        (DMDCalibrator(history=6), lambda: bases.DynamicModes(since=2), 1e-5),
     ],
 )
 def test_equals_cache_dits_calibrator_step_by_step(calibrator, ours, atol, _, steps, interval, warmup):
@@ -185,18 +187,18 @@ def test_equals_cache_dits_calibrator_step_by_step(calibrator, ours, atol, _, st
             calibrator.update(value)
             basis.update(step, (value,))
             ran.append(step)
-        elif not isinstance(basis, bases.Modes) or len(bases.even_tail(ran)) > 3:
+        elif not isinstance(basis, bases.DynamicModes) or len(bases.even_tail(ran)) > 3:
             forecasts += 1
-            found, expected = basis.at(step)[0], calibrator.approximate()
+            found, expected = basis.predict(step)[0], calibrator.approximate()
             torch.testing.assert_close(found, expected, rtol=0, atol=atol)
     assert forecasts > 5
 
 
 TWICE = {
     "taylor": lambda: Differences(2),
-    "dmd": bases.Modes,
+    "dmd": bases.DynamicModes,
     "foca": bases.Foca,
-    "meancache": lambda: bases.Weighted(bases.mean_velocity(LEVELS, 3), predicted=True),
+    "meancache": lambda: bases.Weighted(bases.mean_velocity(LEVELS, 3), include_forecasts=True),
 }
 
 
@@ -211,8 +213,8 @@ def test_of_one_step_told_or_asked_twice_the_last_counts(make):
                 twice.update(step, (values[i][step],))
             once.update(step, (values[1][step],))
         else:
-            twice.at(step)
-            torch.testing.assert_close(twice.at(step), once.at(step))
+            twice.predict(step)
+            torch.testing.assert_close(twice.predict(step), once.predict(step))
 
 
 def test_growing_intervals_are_spectrums():

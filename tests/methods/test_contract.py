@@ -223,6 +223,6 @@ def test_without_guidance_in_bfloat16_on_a_tall_image(family):
     pipe = PIPELINES[family](torch.bfloat16)
     for method in METHODS.values():
         x, flow, *_ = run(pipe, method, PROMPTS[:1], guidance=0.0, height=160, width=64)
-        assert x.dtype == flow.transformer.state
+        assert x.dtype == flow.transformer.latent_dtype
         assert x.isfinite().all()
         assert x.float().std() > 0.1

@@ -28,7 +28,7 @@ def polynomial(degree):
 @pytest.mark.parametrize(("order", "degree"), [(0, 0), (1, 0), (1, 1), (2, 1), (3, 1)])
 def test_a_line_is_met_at_even_and_uneven_steps(steps, ahead, order, degree):
     f, _ = polynomial(degree)
-    found = forecast(order, steps, f).at(steps[-1] + ahead)[0]
+    found = forecast(order, steps, f).predict(steps[-1] + ahead)[0]
     torch.testing.assert_close(found, f(steps[-1] + ahead), rtol=0, atol=1e-11)
 
 
@@ -37,7 +37,7 @@ def test_a_parabola_is_missed_by_what_a_difference_misses_of_a_derivative(ahead)
     """The first backward difference of a t^2 at distance h is the derivative less a h: eq. 11 carries that
     along, so that no order meets a parabola."""
     f, coefficients = polynomial(2)
-    missed = f(12 + ahead) - forecast(2, EVEN, f).at(12 + ahead)[0]
+    missed = f(12 + ahead) - forecast(2, EVEN, f).predict(12 + ahead)[0]
     torch.testing.assert_close(missed, ahead * 3 * coefficients[2], rtol=0, atol=1e-10)
 
 
@@ -48,7 +48,7 @@ def test_differences_are_those_of_the_steps_they_span():
         series.update(step, (torch.tensor([[value]]),))
     first = (14 - 5) / 3
     second = (first - (5 - 1) / 2) / 3
-    assert series.at(7)[0].item() == pytest.approx(14 + 2 * first + 2**2 / 2 * second)
+    assert series.predict(7)[0].item() == pytest.approx(14 + 2 * first + 2**2 / 2 * second)
 
 
 @pytest.mark.parametrize("order", [0, 1, 2, 3])
@@ -62,14 +62,14 @@ def test_the_formula_at_even_steps(order):
         for j in range(i + 1):
             difference += (-1) ** j * factorial(i) / (factorial(j) * factorial(i - j)) * values[-1 - j]
         expected += difference / (factorial(i) * 4**i) * 3**i
-    torch.testing.assert_close(series.at(23)[0], expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(series.predict(23)[0], expected, rtol=0, atol=1e-12)
 
 
 def test_an_order_waits_for_its_values():
     f, _ = polynomial(2)
     for count in (1, 2, 3):
-        few = forecast(3, EVEN[:count], f).at(20)[0]
-        assert torch.equal(few, forecast(count - 1, EVEN[:count], f).at(20)[0])
+        few = forecast(3, EVEN[:count], f).predict(20)[0]
+        assert torch.equal(few, forecast(count - 1, EVEN[:count], f).predict(20)[0])
 
 
 def test_no_difference_spans_the_steps_before_the_first_that_forms_one():
@@ -85,7 +85,7 @@ def test_no_difference_spans_the_steps_before_the_first_that_forms_one():
     late = Differences(3, since=2)
     for step in (0, 1, 2):
         late.update(step, (square(step),))
-    assert late.at(4)[0].item() == 4 + (4 - 1) * 2
+    assert late.predict(4)[0].item() == 4 + (4 - 1) * 2
 
 
 @pytest.mark.parametrize("order", [0, 1, 2, 3])
@@ -97,15 +97,15 @@ def test_of_one_step_evaluated_twice_the_later_counts(order):
         twice.update(step, (values[0][i],))
         twice.update(step, (values[1][i],))
         once.update(step, (values[1][i],))
-        torch.testing.assert_close(twice.at(step + 2), once.at(step + 2), rtol=0, atol=1e-12)
+        torch.testing.assert_close(twice.predict(step + 2), once.predict(step + 2), rtol=0, atol=1e-12)
 
 
 def test_children_inherit_the_series_of_their_parent():
     f = lambda t: torch.arange(6.0).view(1, 3, 2) * t**2  # noqa: E731
     series, parents = forecast(2, UNEVEN, f), torch.tensor([[2, 2, 0, 1]])
-    before = series.at(11)[0]
-    series.carry(parents)
-    assert torch.equal(series.at(11)[0], before[:, parents[0]])
+    before = series.predict(11)[0]
+    series.inherit(parents)
+    assert torch.equal(series.predict(11)[0], before[:, parents[0]])
 
 
 @pytest.mark.parametrize("order", [0, 1])
@@ -121,7 +121,7 @@ def test_each_token_is_forecast_from_its_own_last_two_values(order):
         for b, i in ((b, i) for b in range(2) for i in range(k)):
             known[b][rows[b, i]].append((step, value[b, i]))
         for ahead in (0, 1, 3):
-            found = memory.at(step + ahead, order)
+            found = memory.predict(step + ahead, order)
             for b, n in ((b, n) for b in range(2) for n in range(6)):
                 (seen, last), *before = known[b][n][::-1]
                 expected = last
@@ -134,5 +134,5 @@ def test_a_memory_of_order_one_still_has_the_last_values():
     memory = TokenForecast(1)
     for step in (0, 1):
         memory.update(step, torch.full((1, 3, 2), float(step)))
-    assert torch.equal(memory.at(5, 0), torch.ones(1, 3, 2))
-    assert torch.equal(memory.at(5, 1), torch.full((1, 3, 2), 5.0))
+    assert torch.equal(memory.predict(5, 0), torch.ones(1, 3, 2))
+    assert torch.equal(memory.predict(5, 1), torch.full((1, 3, 2), 5.0))

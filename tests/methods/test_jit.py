@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 
 from fovea.methods import Baseline, JiT
-from fovea.methods.jit import blur, filled
+from fovea.methods.jit import blur, interpolate
 from fovea.models import adapt, generator
 from fovea.models.tokens import Grid
 from tests.methods.gaussian import GaussianFlow
@@ -47,9 +47,9 @@ def test_noise_levels_are_the_authors(steps, expected):
 
 def test_the_presets_take_the_printed_share_of_fifty_dense_steps():
     four, seven = JiT(), JiT(steps=11, ratio=(0.32, 0.6))
-    assert 50 * 4096 / sum(four.anchors(4096, 18)) == pytest.approx(4.19, abs=0.01)
-    assert 50 * 4096 / sum(seven.anchors(4096, 11)) == pytest.approx(7.06, abs=0.01)
-    counts = four.anchors(4096, 18)
+    assert 50 * 4096 / sum(four.anchor_counts(4096, 18)) == pytest.approx(4.19, abs=0.01)
+    assert 50 * 4096 / sum(seven.anchor_counts(4096, 11)) == pytest.approx(7.06, abs=0.01)
+    counts = four.anchor_counts(4096, 18)
     assert [counts.count(m) for m in sorted(set(counts))] == [7, 4, 7]
 
 
@@ -67,10 +67,10 @@ def test_anchors_only_grow_and_run_alone(selection):
 
 def test_the_first_anchors_are_every_second_row_and_column():
     flow = GridFlow()
-    found = JiT().first(flow, flow.noise(), 22)  # 16 of the grid, for the border is too many
+    found = JiT().initial_anchors(flow, flow.noise(), 22)  # 16 of the grid, for the border is too many
     row, column = found // 8, found % 8
     assert (((row % 2 == 0) & (column % 2 == 0)).sum(1) == 16).all()
-    bordered = JiT().first(flow, flow.noise(), 40)
+    bordered = JiT().initial_anchors(flow, flow.noise(), 40)
     row, column = bordered // 8, bordered % 8
     assert ((row % 7 == 0) | (column % 7 == 0)).sum() == 2 * 28
 
@@ -79,7 +79,7 @@ def test_new_anchors_are_where_the_velocity_varies_most():
     v = torch.zeros(1, 64, 16)
     v.view(1, 8, 8, 16)[:, 2, 5] = 3.0
     rows = torch.tensor([[0, 2, 4]])
-    found = JiT().more(GridFlow(seeds=(0,)), v, rows, 9)[0]
+    found = JiT().additional_anchors(GridFlow(seeds=(0,)), v, rows, 9)[0]
     assert set(found.tolist()) == {8 * r + c for r in (1, 2, 3) for c in (4, 5, 6)}
 
 
@@ -87,7 +87,7 @@ def test_the_field_is_the_anchors_own_there_and_the_nearests_blur_between():
     grid = Grid(8, 8)
     values = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
     rows = torch.tensor([[0, 7, 27, 56, 63]]).expand(2, -1)
-    field = filled(values, rows, grid)
+    field = interpolate(values, rows, grid)
     assert torch.equal(field[:, rows[0]], values)
     at = grid.positions()
     nearest = torch.tensor(
@@ -97,7 +97,7 @@ def test_the_field_is_the_anchors_own_there_and_the_nearests_blur_between():
     expected = blur(plain, 0.4 / (5 / 64) ** 0.5).flatten(2).transpose(1, 2)
     others = [i for i in range(64) if i not in rows[0]]
     torch.testing.assert_close(field[:, others], expected[:, others])
-    assert torch.allclose(filled(torch.ones(1, 5, 3), rows[:1], grid), torch.ones(1, 64, 3))
+    assert torch.allclose(interpolate(torch.ones(1, 5, 3), rows[:1], grid), torch.ones(1, 64, 3))
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 12), (3, 3)])
@@ -123,7 +123,7 @@ def test_a_new_anchor_goes_towards_the_old_ones_image(relax):
     added = [i for i in new[0].tolist() if i not in old[0]]
     kept = [i for i in range(64) if i not in added]
     torch.testing.assert_close(started[0, kept], before[0, kept], rtol=0, atol=1e-5)
-    image = filled((before - sigmas[4] * steps[3]["v"])[:, old[0]], old, flow.grid)
+    image = interpolate((before - sigmas[4] * steps[3]["v"])[:, old[0]], old, flow.grid)
     noise = (started - before) / max(relax, 1e-9) + before - (1 - sigmas[4]) * image
     if relax:
         assert (noise[0, added] / sigmas[4]).std().item() == pytest.approx(1, abs=0.15)

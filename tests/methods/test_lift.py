@@ -139,18 +139,18 @@ def test_the_full_steps_are_diffusers_img2img():
 
 @pytest.mark.parametrize("family", PIPELINES)
 def test_what_is_encoded_is_what_is_decoded(family):
-    """`unscaled` undoes `scaled`; FLUX.2's own pipeline encodes images, and so do we."""
+    """`normalise` undoes `denormalise`; FLUX.2's own pipeline encodes images, and so do we."""
     pipe = PIPELINES[family]()
     with adapt(pipe) as model:
         own = model.pipeline
         latents = torch.randn(
             2, model.transformer.channels, 8, 12, generator=torch.Generator().manual_seed(0)
         )
-        torch.testing.assert_close(own.unscaled(own.scaled(latents)), latents, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(own.normalise(own.denormalise(latents)), latents, rtol=1e-4, atol=1e-4)
         images = 2 * torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1)) - 1
-        found = own.encoded(images)
+        found = own.encode_raw(images)
         with FlopCounterMode(display=False) as counter:
-            own.encoded(images)
+            own.encode_raw(images)
         assert counter.get_total_flops() == own.encode_flops(own.grid(64, 96))
         if family.startswith("flux2"):
             theirs = pipe._encode_vae_image(images, None)
@@ -187,8 +187,8 @@ def test_a_network_makes_the_image_larger_and_its_flops_count(model, network, sc
     images = torch.rand(1, 3, 16, 24)
     expected = upscaling.load(file)(images)
     if scale == 2:
-        assert torch.equal(upscaling.doubled(learned, images, file), expected.clamp(0, 1))
-    assert upscaling.doubled(learned, images, file).shape == (1, 3, 32, 48)
+        assert torch.equal(upscaling.upscale(learned, images, file), expected.clamp(0, 1))
+    assert upscaling.upscale(learned, images, file).shape == (1, 3, 32, 48)
 
 
 def test_files_that_are_no_upscaler_are_refused(tmp_path):
@@ -196,7 +196,7 @@ def test_files_that_are_no_upscaler_are_refused(tmp_path):
     save_file({"weight": torch.zeros(2, 2)}, wrong)
     torch.save({"weight": torch.zeros(2, 2)}, pickled)
     for file in (pickled, tmp_path / "none.safetensors"):
-        with pytest.raises(ValueError, match=r"must be bicubic, or a \.safetensors file that is there"):
+        with pytest.raises(ValueError, match=r"must be bicubic or an existing \.safetensors file"):
             Lift(upscaler=str(file))
     with pytest.raises(ValueError, match="holds none of the architectures"):
         Lift(upscaler=str(wrong)).check((4, 6))
@@ -207,7 +207,7 @@ def test_files_that_are_no_upscaler_are_refused(tmp_path):
     [
         ({"steps": 4, "low": 5}, "low=5: must be at most steps=4"),
         ({"low": 0, "restart": 0.2}, "nothing to restart"),
-        ({"weight": (0.9, 0.1)}, "must not fall"),
+        ({"weight": (0.9, 0.1)}, "must be in ascending order"),
         ({"lift": "nearest"}, "latent"),
         ({"restart": 1.0}, "less than 1"),
     ],

@@ -17,7 +17,7 @@ STAGES = ((4, 5, 6), (0.3, 0.45, 1.0))
     ],
 )
 def test_the_constants_of_the_authors_code(steps, ends, shifts, z):
-    found, c, distance = ntdm.matched(steps, ends, 3.0)
+    found, c, distance = ntdm.match_shifts(steps, ends, 3.0)
     assert found == pytest.approx(shifts, abs=1e-3)
     assert c**-0.5 == pytest.approx(z, abs=1e-3)
     assert distance == pytest.approx(ntdm.distance(steps, ends, found, c, 3.0))
@@ -26,14 +26,14 @@ def test_the_constants_of_the_authors_code(steps, ends, shifts, z):
 @pytest.mark.parametrize("name", ["flux_5x", "flux_7x"])
 def test_the_constants_of_the_papers_table(name):
     printed = PRESETS[name]
-    found, c, _ = ntdm.matched(printed.steps, printed.ends, 3.0)
+    found, c, _ = ntdm.match_shifts(printed.steps, printed.ends, 3.0)
     assert [round(shift, 2) for shift in found] == pytest.approx(printed.shifts, abs=0.0101)
     assert round(c, 4) == printed.c
 
 
 def test_matching_lies_in_a_minimum_over_the_shifts():
     """Over c it need not: on a grid, the distance jumps where a stage's start passes one of its points."""
-    shifts, c, least = ntdm.matched(*STAGES, 3.0)
+    shifts, c, least = ntdm.match_shifts(*STAGES, 3.0)
     for i in range(3):
         for factor in (0.9, 1.1):
             moved = [h * factor if j == i else h for j, h in enumerate(shifts)]

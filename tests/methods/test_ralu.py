@@ -27,7 +27,7 @@ class PlacedFlow:
 
     def __init__(self, grid=GRID, seeds=(0, 1, 2)):
         self.grid, self.generators = grid, [torch.Generator().manual_seed(seed) for seed in seeds]
-        self.calls, self.decoded = [], []
+        self.calls, self.decoded_grids = [], []
 
     def noise(self):
         return torch.stack([torch.randn(self.grid.n, 16, generator=g) for g in self.generators])
@@ -65,7 +65,7 @@ def whole(flow):
 def silent(monkeypatch):
     """No noise when tokens split."""
     monkeypatch.setattr(
-        ralu, "coupled", lambda g, kept, copies, c, *_, **__: torch.zeros(len(g), kept + copies, c)
+        ralu, "coupled_noise", lambda g, kept, copies, c, *_, **__: torch.zeros(len(g), kept + copies, c)
     )
 
 
@@ -274,10 +274,10 @@ def test_ras_in_the_last_stage():
     ("settings", "said"),
     [
         ({"ends": (0.3, 1.0)}, "one end per stage"),
-        ({"ends": (0.45, 0.3, 1.0)}, "must rise"),
-        ({"ends": (0.0, 0.3, 1.0)}, "must rise"),
-        ({"ends": (0.3, 0.45, 0.9)}, "must rise"),
-        ({"ends": (0.3, 1.0, 1.0)}, "must rise"),
+        ({"ends": (0.45, 0.3, 1.0)}, "must ascend"),
+        ({"ends": (0.0, 0.3, 1.0)}, "must ascend"),
+        ({"ends": (0.3, 0.45, 0.9)}, "must ascend"),
+        ({"ends": (0.3, 1.0, 1.0)}, "must ascend"),
         ({"stages": (4, 5)}, "one end per stage"),
         ({"steps": 10, "stages": (2, 3, 5)}, "give one of them"),
         ({"steps": 2}, "at least 3"),
@@ -309,7 +309,7 @@ def test_an_odd_grid_is_refused():
     ("total", "stages"), [(3, (1, 1, 1)), (15, (4, 5, 6)), (30, (8, 10, 12)), (10, (3, 3, 4)), (4, (1, 1, 2))]
 )
 def test_steps_are_shared_out_as_the_preset_does(total, stages):
-    assert RALU(steps=total).outline().steps == stages
+    assert RALU(steps=total).resolved_preset().steps == stages
 
 
 def test_what_is_left_open_is_matched():
@@ -322,7 +322,7 @@ def test_what_is_left_open_is_matched():
         ({"steps": 30, "target": 4.0}, (8, 10, 12), 4.0),
     ):
         chosen = RALU(**settings).schedule(flow)[0]
-        assert (chosen.shifts, chosen.c) == ntdm.matched(steps, (0.3, 0.45, 1.0), target)[:2]
+        assert (chosen.shifts, chosen.c) == ntdm.match_shifts(steps, (0.3, 0.45, 1.0), target)[:2]
     flow.shift = 1.0
     assert RALU(steps=30).schedule(flow)[0] == RALU(steps=30, target=3.0).schedule(flow)[0]
 
@@ -349,10 +349,10 @@ def test_every_preset_runs_on_every_family(pipe, preset):
     x, flow = made(pipe, RALU(preset))
     k = round(6 * PRESETS[preset].ratio)
     stages = zip(PRESETS[preset].steps, (6, 6 + 3 * k, 24), strict=True)
-    ran = [w.k for w in flow.block_runs if w.ends]
+    ran = [w.k for w in flow.block_runs if w.outer]
     assert ran == [size for steps, size in stages for _ in range(steps)]
     assert x.isfinite().all()
-    assert flow.decoded == [Grid(2, 3)]
+    assert flow.decoded_grids == [Grid(2, 3)]
 
 
 def test_one_stage_is_the_baseline_bit_for_bit(pipe):

@@ -6,9 +6,9 @@ from pydantic import ValidationError
 
 from fovea.methods import RAS, Baseline, Caching, Random
 from fovea.methods.caches import TaylorOutput
-from fovea.methods.ras_ablations import Kept, alone
+from fovea.methods.ras_ablations import TokenState, velocity_without_others
 from fovea.models import adapt, generator
-from fovea.models.tokens import take
+from fovea.models.tokens import gather_tokens
 from tests.methods.gaussian import GaussianFlow
 from tests.pipelines import PIPELINES
 
@@ -40,7 +40,7 @@ def test_resets_are_spaced_as_in_the_paper():
 def test_a_falling_ratio_keeps_its_average():
     schedule = RAS(ratio=0.5, fall=1 / 16, every=4, resets=(12, 22))
     sparse = schedule.sparse_steps(30)
-    left_out = [schedule.left_out(4096, 30)[i] for i in sparse]
+    left_out = [schedule.inactive_counts(4096, 30)[i] for i in sparse]
     assert left_out == sorted(left_out)
     assert sum(left_out) / len(sparse) == pytest.approx(2048, rel=1e-3)
 
@@ -136,14 +136,18 @@ def test_without_keys_the_tokens_in_focus_are_a_picture_of_their_own(family):
         flow = model.flow(["a fox", ""], generators=[generator("a fox", 0), generator("", 1)], steps=4)
         x, sigma = flow.noise(), flow.sigmas()[1]
         rows = torch.stack([torch.randperm(flow.grid.n)[:9] for _ in range(2)])
-        picture = alone(flow, x, sigma, rows)
-        others = x.clone().fill_(7.0).scatter(1, rows[..., None].expand(-1, -1, x.shape[-1]), take(x, rows))
-        assert torch.equal(picture, alone(flow, others, sigma, rows))
+        picture = velocity_without_others(flow, x, sigma, rows)
+        others = (
+            x.clone()
+            .fill_(7.0)
+            .scatter(1, rows[..., None].expand(-1, -1, x.shape[-1]), gather_tokens(x, rows))
+        )
+        assert torch.equal(picture, velocity_without_others(flow, others, sigma, rows))
         kv = flow.new_kv()
         flow.velocity(x, sigma, kv=kv)
         assert not torch.allclose(picture, flow.velocity(x, sigma, kv=kv, rows=rows), rtol=1e-2)
         everyone = torch.arange(flow.grid.n).expand(2, -1)
-        whole = alone(flow, x, sigma, everyone)
+        whole = velocity_without_others(flow, x, sigma, everyone)
         torch.testing.assert_close(whole, flow.velocity(x, sigma), rtol=1e-4, atol=1e-5)
 
 
@@ -201,7 +205,7 @@ def test_a_step_that_is_forecast_runs_no_token():
 def test_keys_and_values_are_kept_for_the_next_step_that_is_evaluated():
     """Dense, dense, dense, forecast, sparse, forecast, dense, forecast."""
     ends = [(0, 0), (0, 0), (0, 0), (3, 1), (3, 1), (4, 0), (0, 0), (0, 0)]
-    kept = Kept(RAS(cache=TaylorOutput(2, 1, 2)), GaussianFlow())
+    kept = TokenState(RAS(cache=TaylorOutput(2, 1, 2)), GaussianFlow())
     runs = [kept.runs(i) for i in range(8)]
     assert runs == [True, True, False, True, False, True, False, True]
     follows = [kept.sparse_follows(i, ends) for i in range(8)]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fovea.methods import ntdm
-from fovea.methods.resolution import CHILDREN, coupled, halved, split
+from fovea.methods.resolution import CHILDREN, coupled_noise, halve, split
 from fovea.models.tokens import Grid
 
 
@@ -21,7 +21,7 @@ def test_half_resolution_is_every_second_latent_pixel(grid, channels, p):
     rows, columns = grid
     x = torch.randn(3, rows * columns, channels * p * p)
     whole = x.view(3, rows, columns, channels, p, p)  # token (row, column), of (channel, row, column)
-    half = halved(x, Grid(*grid), p * p).view(3, rows // 2, columns // 2, channels, p, p)
+    half = halve(x, Grid(*grid), p * p).view(3, rows // 2, columns // 2, channels, p, p)
     for i, j in product(range(rows // 2 * p), range(columns // 2 * p)):
         expected = whole[:, 2 * i // p, 2 * j // p, :, 2 * i % p, 2 * j % p]
         assert torch.equal(half[:, i // p, j // p, :, i % p, j % p], expected)
@@ -30,7 +30,7 @@ def test_half_resolution_is_every_second_latent_pixel(grid, channels, p):
 @pytest.mark.parametrize("grid", [(3, 4), (4, 5)])
 def test_an_odd_grid_cannot_be_halved(grid):
     with pytest.raises(ValueError, match=f"{grid[0]} x {grid[1]} tokens cannot be halved"):
-        halved(torch.zeros(1, grid[0] * grid[1], 4), grid, 4)
+        halve(torch.zeros(1, grid[0] * grid[1], 4), grid, 4)
 
 
 def test_a_split_token_stands_in_the_four_corners_of_its_cell():
@@ -64,7 +64,7 @@ def test_splitting_none_or_all():
 @pytest.mark.parametrize("iid", [False, True])
 def test_coupled_noise_is_the_symmetric_root_times_independent_noise(c, iid):
     kept, copies, channels = 5, 8, 7
-    found = coupled(generators(3), kept, copies, channels, c, iid)[0].double()
+    found = coupled_noise(generators(3), kept, copies, channels, c, iid)[0].double()
     z = torch.randn(kept + copies, channels, generator=generators(3)[0]).double()
     values, vectors = torch.linalg.eigh(torch.eye(4).double() - c)
     root = vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
@@ -76,12 +76,12 @@ def test_coupled_noise_is_the_symmetric_root_times_independent_noise(c, iid):
 
 
 def test_each_image_draws_its_own_noise():
-    batch = coupled(generators(1, 2, 3), 4, 8, 5, 0.02)
-    assert torch.equal(batch[1:2], coupled(generators(2), 4, 8, 5, 0.02))
+    batch = coupled_noise(generators(1, 2, 3), 4, 8, 5, 0.02)
+    assert torch.equal(batch[1:2], coupled_noise(generators(2), 4, 8, 5, 0.02))
 
 
 def noise_after(end, c, split_):
-    """Covariance of what is not the image in `refined` tokens, by matrices: a kept token, or four copies of
+    """Covariance of what is not the image in `refine` tokens, by matrices: a kept token, or four copies of
     one. Before, a token is end x1 + (1 - end) n with one n of variance 1."""
     start, scale = ntdm.restart(end, c)
     size = 4 if split_ else 1

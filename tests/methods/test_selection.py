@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fovea.methods import RAS
-from fovea.methods.selection import Missed, dithered, score
+from fovea.methods.selection import TokenHistory, bayer_ranks, score
 from fovea.models.tokens import Grid
 from tests.methods.gaussian import GaussianFlow
 
@@ -19,7 +19,7 @@ class GridFlow(GaussianFlow):
 
 def known():
     """Four tokens; 0 and 2 ran again at step 4, 2 at step 6: velocities go from 0 to the step's number."""
-    missed = Missed()
+    missed = TokenHistory()
     v = lambda step, k: torch.full((1, k, 4), float(step))  # noqa: E731
     missed.update(1, v(1, 4), v(1, 4), v(1, 4), None)
     missed.update(4, v(4, 2), v(1, 2), v(2, 2), torch.tensor([[0, 2]]))
@@ -30,7 +30,7 @@ def known():
 def test_what_is_known_of_a_token_is_from_when_it_last_ran():
     """Norms over four channels are twice the difference."""
     missed = known()
-    assert missed.seen.tolist() == [[4, 1, 6, 1]]
+    assert missed.last_step.tolist() == [[4, 1, 6, 1]]
     assert missed.change.tolist() == [[2 * 3 / 3, 0, 2 * 2 / 2, 0]]
     assert missed.error[0].tolist() == pytest.approx([2 * 2 / 3, 0, 0, 0])
 
@@ -45,7 +45,7 @@ def test_a_rule_is_multiplied_by_a_power_of_the_age(ageing, expected):
 
 def test_neighbours_share_their_errors():
     missed = known()
-    missed.seen = missed.change = torch.zeros(1, 16)
+    missed.last_step = missed.change = torch.zeros(1, 16)
     missed.error = torch.zeros(1, 16)
     missed.error[0, 0] = 4
     found = score("neighbours", 0.0, missed, 1, Grid(4, 4), torch.zeros(1, 16, 4), 2).view(4, 4)
@@ -65,7 +65,7 @@ def test_edges_are_where_the_image_changes():
 
 @pytest.mark.parametrize("grid", [Grid(8, 8), Grid(4, 6), Grid(16, 2)])
 def test_any_first_share_of_a_dithered_grid_lies_evenly(grid):
-    rank = dithered(grid, torch.device("cpu"))
+    rank = bayer_ranks(grid, torch.device("cpu"))
     assert len(rank.unique()) == grid.n
     quarter = rank.argsort()[: grid.n // 4]
     cells = {(int(i) // grid.columns // 2, int(i) % grid.columns // 2) for i in quarter}

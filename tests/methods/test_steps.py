@@ -69,8 +69,8 @@ def test_a_held_schedule_is_that_of_the_models_steps():
     class Flow(GaussianFlow):
         steps = 12
 
-        def sigmas(self, steps, like=None):
-            asked.append((steps, like))
+        def sigmas(self, steps, schedule_steps=None):
+            asked.append((steps, schedule_steps))
             return super().sigmas(steps)
 
     Steps(steps=6)(Flow())

@@ -125,7 +125,7 @@ def test_sizes_are_refused(pipe):
 
 
 def test_prompts_and_generators_go_together(pipe):
-    with adapt(pipe) as model, pytest.raises(ValueError, match="2 prompts need as many generators, not 1"):
+    with adapt(pipe) as model, pytest.raises(ValueError, match="2 prompts need 2 generators, not 1"):
         model.flow(PROMPTS[:2], generators=[generator("a", 0)])
 
 

@@ -242,9 +242,9 @@ def test_offloaded_it_makes_the_same_images(saved):
 
 
 def test_layers_are_offloaded_from_a_gpu_alone(saved):
-    with pytest.raises(MissingWeights, match=r"there is none: model\.offload=none or model"):
+    with pytest.raises(MissingWeights, match=r"has none: use model\.offload=none or model"):
         of(saved, offload="sequential").check()
-    with pytest.raises(ValidationError, match="offload=model goes with it"):
+    with pytest.raises(ValidationError, match="use offload=model"):
         of(saved, offload="sequential", compile="blocks")
 
 
@@ -285,7 +285,7 @@ def test_what_cannot_be_quantised_here_is_refused(saved, monkeypatch):
         MissingWeights, match=r"needs a GPU of compute capability 8\.9, and this is a CPU: fp8 or"
     ):
         of(saved, quantize="fp8_dynamic").check()
-    with pytest.raises(ValidationError, match="offload=model goes with it"):
+    with pytest.raises(ValidationError, match="use offload=model"):
         of(saved, quantize="int8", offload="sequential")
     with pytest.raises(ValidationError, match="'int8_dynamic', 'fp8', 'fp8_dynamic' or 'nf4'"):
         of(saved, quantize="int4")
@@ -338,7 +338,7 @@ def test_a_block_is_compiled_once_for_all_layers(family, layers, monkeypatch):
     sparse = [RAS(ratio=r, steps=2, start=1, resets=()) for r in (0.5, 0.25, 0.125)]
     methods = [Steps(steps=2), *sparse, Steps(steps=2), Caching(TaylorSeer(), steps=4)]
     stock = [generate(pipe, ["a"], method=method, **options)[0] for method in methods]
-    monkeypatch.setattr(Checkpoint, "stored", lambda *_: pipe)
+    monkeypatch.setattr(Checkpoint, "load_pipeline", lambda *_: pipe)
     compiled = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", lambda block: compiled(block, backend="eager"))
     check = of("any/thing", family=family, weights="random", architecture=family, compile="blocks")

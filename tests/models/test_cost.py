@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 from fovea.methods import RALU, RAS, Baseline, Caching
 from fovea.methods.caches.taylorseer import TaylorSeer
 from fovea.models import adapt
-from fovea.models.cost import Costs, FusedAttention, counted
+from fovea.models.cost import Costs, FusedAttention, count_costs
 from fovea.models.gpu import Gpu, Operation
 from fovea.models.pretend import pretend
 from tests.pipelines import PIPELINES, saved
@@ -52,7 +52,7 @@ def test_what_is_counted_again_costs_what_it_costs_to_run(pipelines, name, metho
     with Costs() as one, FusedAttention(one):
         method(ready)
     again = flow(model)
-    with counted(model.transformer, {}) as two:
+    with count_costs(model.transformer, {}) as two:
         method(again)
     assert two.operations == one.operations
     assert two.peak == pytest.approx(one.peak, rel=0.02)  # views that a module gives are tensors here

@@ -33,10 +33,10 @@ def test_what_a_cache_answers_is_not_counted(pipe, flow_of, modules):
     with adapt(pipe) as model:
         flow, kept = flow_of(model, b=2), {}
         x, sigma = flow.noise(), flow.sigmas()[0]
-        e = flow.open(x, sigma)
+        e = flow.prepare(x, sigma)
         v = e.velocity(e.run(e.hidden, modules=modules, record=kept.__setitem__))
         full = flow.flops()
-        e = flow.open(x, sigma)
+        e = flow.prepare(x, sigma)
         found = counted(lambda: e.velocity(e.run(e.hidden, modules=modules, recall=kept.__getitem__)))
         again = e.velocity(e.run(e.hidden, modules=modules, recall=kept.__getitem__))
         assert torch.equal(again, v)

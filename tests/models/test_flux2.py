@@ -66,7 +66,7 @@ def test_latents_of_klein_are_those_of_the_autoencoder():
     own = {"num_inference_steps": 3, "guidance_scale": 2.0, "output_type": "latent"}
     generators = [generator(p, 0) for p in PROMPTS[:2]]
     latents = pipe(prompt=PROMPTS[:2], generator=generators, **own, **SIZE, **TEXT).images
-    assert torch.equal(flow.pipeline.scaled(unpack(x, flow.grid, 2)), latents)
+    assert torch.equal(flow.pipeline.denormalise(unpack(x, flow.grid, 2)), latents)
 
 
 def test_a_distilled_klein_takes_no_guidance():

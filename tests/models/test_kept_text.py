@@ -25,9 +25,9 @@ class Restoring(KV):
         super().__init__()
         self.transformer, self.n = transformer, n
 
-    def remember(self, turn, layer, k, v, slots):
-        before = [t.clone() for t in self.layers.get((turn, layer), ())]
-        found = super().remember(turn, layer, k, v, slots)
+    def update(self, pass_index, layer, k, v, slots):
+        before = [t.clone() for t in self.layers.get((pass_index, layer), ())]
+        found = super().update(pass_index, layer, k, v, slots)
         for old, now in zip(before, found, strict=slots is not None):
             text_rows(now, self.transformer, self.n).copy_(text_rows(old, self.transformer, self.n))
         return found

@@ -116,10 +116,14 @@ def test_a_schedule_can_be_held_while_the_steps_fall(name, pipe):
     """Half as many steps are every other level; without, where the family's depends on their number, not."""
     with adapt(pipe) as model:
         grid = model.grid(96, 144)
-        own, held, whole = model.sigmas(5, grid), model.sigmas(5, grid, like=10), model.sigmas(10, grid)
-        assert torch.equal(model.sigmas(10, grid, like=10), whole)
+        own, held, whole = (
+            model.sigmas(5, grid),
+            model.sigmas(5, grid, schedule_steps=10),
+            model.sigmas(10, grid),
+        )
+        assert torch.equal(model.sigmas(10, grid, schedule_steps=10), whole)
         if name in ("sd3", "sd35", "lumina"):  # spaced to a last level of their own
             assert torch.equal(held, own)
         else:
             torch.testing.assert_close(held, whole[::2], atol=1e-6, rtol=0)
-        assert model.pipeline.by_steps == (not torch.allclose(held, own, atol=1e-4))
+        assert model.pipeline.schedule_depends_on_steps == (not torch.allclose(held, own, atol=1e-4))

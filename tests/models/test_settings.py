@@ -22,17 +22,17 @@ WRONG = [
         {"max_sequence_length": 0},
         "max_sequence_length=0: must be a whole number of at least 1 and at most 512",
     ),
-    ({"seed": None}, "seed=None: must be a whole number; for one each give generators"),
+    ({"seed": None}, "seed=None: must be a whole number; for one seed per prompt pass generators"),
     ({"seed": [0, 1]}, r"seed=\[0, 1\]"),
     ({"seed": 0.5}, "seed=0.5"),
     ({"batch": 0}, "batch=0"),
     ({"output": "pt"}, "output='pt': must be 'pil' or 'latent'"),
     ({"dense": "both"}, "dense='both': must be 'tokens' or 'stock'"),
-    ({"negative": ["a"]}, "2 prompts need one negative or as many, not 1"),
-    ({"generators": []}, "2 prompts need as many generators, not 0"),
-    ({"guidance_scale": 4.0}, "there is no guidance_scale; here it is guidance"),
-    ({"num_images_per_prompt": 2}, "there is no num_images_per_prompt; here it is prompts"),
-    ({"heigth": 64}, "there is no heigth; here it is height"),
+    ({"negative": ["a"]}, "2 prompts need one negative prompt or 2, not 1"),
+    ({"generators": []}, "2 prompts need 2 generators, not 0"),
+    ({"guidance_scale": 4.0}, "unknown setting guidance_scale; did you mean guidance"),
+    ({"num_images_per_prompt": 2}, "unknown setting num_images_per_prompt; did you mean prompts"),
+    ({"heigth": 64}, "unknown setting heigth; did you mean height"),
     ({"negative": [1, 2]}, "negative: must be text, not 1"),
 ]
 
@@ -79,7 +79,7 @@ def test_no_prompts_are_no_images(pipe):
 @pytest.mark.parametrize("method", [RALU(), RAS(steps=5), Baseline(steps=5)])
 def test_steps_beside_a_methods_own_are_refused(method):
     own = 15 if isinstance(method, RALU) else 5
-    with pytest.raises(ValueError, match=f"steps=3: the method takes {own} steps of its own"):
+    with pytest.raises(ValueError, match=f"steps=3: the method is set to {own} steps"):
         generate(made("sd3", torch.float32), ["a"], method=method, **SMALL | {"steps": 3})
 
 

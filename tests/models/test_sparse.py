@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fovea.models import adapt
-from fovea.models.tokens import take
+from fovea.models.tokens import gather_tokens
 from tests.models.conftest import made
 
 
@@ -32,14 +32,14 @@ def test_rows_give_the_dense_velocity(name, dtype, flow_of):
         assert torch.equal(stored, flow.velocity(x, sigmas[0]))
         quarter = rows_of(flow, flow.grid.n // 4, 0)
         some = flow.velocity(x, sigmas[0], kv=kv, rows=quarter)
-        torch.testing.assert_close(some, take(stored, quarter), **close)
+        torch.testing.assert_close(some, gather_tokens(stored, quarter), **close)
         x = x + (sigmas[1] - sigmas[0]) * stored
         dense = flow.velocity(x, sigmas[1])
         every = torch.arange(flow.grid.n).expand(3, -1)
         assert torch.equal(flow.velocity(x, sigmas[1], kv=kv, rows=every), dense)
         shuffled = rows_of(flow, flow.grid.n, 1)
         found = flow.velocity(x, sigmas[1], kv=kv, rows=shuffled)
-        torch.testing.assert_close(found, take(dense, shuffled), **close)
+        torch.testing.assert_close(found, gather_tokens(dense, shuffled), **close)
         assert [w.k for w in flow.block_runs] == [54, 54, 13, 54, 54, 54]
 
 

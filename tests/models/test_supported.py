@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fovea.methods import RAS, Baseline, Steps
 from fovea.models import adapt, generate, generator
-from fovea.models.forward import mixing
+from fovea.models.forward import mixing_layer
 from fovea.models.quantize import quantise
 from tests.models.conftest import PROMPTS, made
 from tests.pipelines import PIPELINES, flux, sd3, sd35, stock_tokens
@@ -398,7 +398,7 @@ def test_layers_that_round_a_token_by_the_others_are_followed_by_the_transformer
     """torch rounds what a layer is given by the largest of it, so that fewer tokens are rounded otherwise."""
     pipe = sd3()
     pipe.transformer = rounded(pipe.transformer)
-    refused(pipe, "is quantised", "(torch's Linear) round a token by the others", "dense='stock'")
+    refused(pipe, "is quantised", "(torch's Linear) round a token depending on the others", "dense='stock'")
     assert torch.equal(ours(pipe, "stock"), own(pipe))
 
 
@@ -444,10 +444,10 @@ def test_an_adapter_on_quantised_weights_is_followed():
 
 def test_layers_that_take_no_tokens_as_they_are_stored_are_not_followed():
     pipe = sd3()
-    assert mixing(pipe.transformer) is None
+    assert mixing_layer(pipe.transformer) is None
     layer = pipe.transformer.proj_out
     layer.weight = nn.Parameter(layer.weight.detach().to(torch.int8), requires_grad=False)
-    assert mixing(pipe.transformer) == "torch's Linear"
+    assert mixing_layer(pipe.transformer) == "torch's Linear"
 
 
 def test_quantised_text_encoders_are_followed():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fovea.models import adapt, generate
-from fovea.models.text_limits import cuts_in_words
+from fovea.models.text_limits import describe_truncation
 from tests.models.conftest import made
 from tests.models.test_sampling import SMALL, euler
 
@@ -16,27 +16,27 @@ LONG = "word " * 60  # the tiny tokenizers have a token for every letter, CLIP's
 def test_each_limit_is_counted(name, pipe):
     prompts = ["a fox", "b" * 100, "word " * 60, "w " * 300]
     with adapt(pipe) as model:
-        counts = model.cut(prompts)
+        counts = model.count_truncated(prompts)
         for limit in counts:
-            reads = [reader for reader in model.pipeline.readers() if reader.limit == limit]
+            reads = [reader for reader in model.pipeline.text_limits() if reader.limit == limit]
             longer = {
                 p
                 for p in prompts
                 for r in reads
-                if len(r.tokenizer(r.written(p), verbose=False)["input_ids"]) > limit
+                if len(r.tokenizer(r.template(p), verbose=False)["input_ids"]) > limit
             }
             assert counts[limit] == len(longer) > 0
-        assert set(counts) == {reader.limit for reader in model.pipeline.readers()}
-        assert model.cut(["a fox"]) == {}
-        assert model.cut([]) == {}
+        assert set(counts) == {reader.limit for reader in model.pipeline.text_limits()}
+        assert model.count_truncated(["a fox"]) == {}
+        assert model.count_truncated([]) == {}
         if name != "lumina":
-            assert 16 in model.cut(prompts, max_sequence_length=16)
+            assert 16 in model.count_truncated(prompts, max_sequence_length=16)
 
 
 def test_a_sentence_says_it():
-    assert cuts_in_words({}, 24) is None
-    assert cuts_in_words({77: 1}, 24) == "1 of 24 prompts is cut at 77 tokens"
-    assert cuts_in_words({77: 3, 256: 1}, 24) == "3 of 24 prompts are cut at 77 tokens, 1 at 256"
+    assert describe_truncation({}, 24) is None
+    assert describe_truncation({77: 1}, 24) == "1 of 24 prompts is cut at 77 tokens"
+    assert describe_truncation({77: 3, 256: 1}, 24) == "3 of 24 prompts are cut at 77 tokens, 1 at 256"
 
 
 @pytest.mark.parametrize("family", ["sd3", "lumina", "flux"])

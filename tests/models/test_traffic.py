@@ -21,7 +21,7 @@ def test_dense_call_costs_no_more_than_the_stock_forward(pipe, flow_of):
     with torch.no_grad(), Costs("cpu") as stock:  # with its own attention processors again
         for half in flow.cond.passes:
             both = x.to(own.dtype).repeat(half.halves, 1, 1)
-            found.append(own.stock(both, sigma, half, encodings))
+            found.append(own.stock_forward(both, sigma, half, encodings))
         expected = own.guide(torch.cat(found) if len(found) > 1 else found[0], flow.cond)
     assert torch.equal(v, expected)
     assert ours.operations.total() <= stock.operations.total()
@@ -33,7 +33,7 @@ def test_tokens_lie_in_rows(pipe, flow_of):
     """Between blocks, too: where the channels of a token lie apart, every block copies them together."""
     with adapt(pipe) as model:
         flow = flow_of(model, b=2)
-        e = flow.open(flow.noise(), flow.sigmas()[0])
+        e = flow.prepare(flow.noise(), flow.sigmas()[0])
         after = e.run(e.hidden, 0, 1)
         assert [state.image.stride(-1) for state in (e.hidden, after)] == [1, 1]
 

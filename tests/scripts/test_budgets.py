@@ -122,4 +122,4 @@ def test_nothing_is_evaluated():
         x = model.noise([generator("", 0)], grid)
         images = idle.decode(x, grid)
         assert torch.equal(images, torch.zeros(1, 3, 64, 96))
-        assert idle.encoded(images).shape == x.shape
+        assert idle.encode_raw(images).shape == x.shape

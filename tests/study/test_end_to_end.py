@@ -12,7 +12,7 @@ import run
 from fovea.methods import RAS
 from fovea.study.commands import run as commands
 from fovea.study.run import execute
-from fovea.study.run.generate import NotFinite, make
+from fovea.study.run.generate import NotFinite, generate_batch
 from fovea.study.store import Store
 
 OUTPUTS = [
@@ -201,7 +201,7 @@ def test_interrupted_says_how_to_go_on(small, tmp_path, capsys, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(execute, "make", stop)
+    monkeypatch.setattr(execute, "generate_batch", stop)
     assert run.main([*small, f"results={tmp_path}"]) == 130
     assert "continue with the same command" in capsys.readouterr().err
 
@@ -233,7 +233,7 @@ def test_nan_is_found_where_it_arises(small, weights):
         adapt(instantiate(made.cells[0].model, "model", "fovea.models").load()) as model,
         pytest.raises(NotFinite, match="1 of 2"),
     ):
-        make(
+        generate_batch(
             model,
             lambda flow, on_step: flow.noise() * torch.tensor([1.0, torch.inf])[:, None, None],
             made.cells[0],

@@ -89,7 +89,7 @@ def held(forward: Callable, index: int, step: Callable[[], int], state: dict, de
             return x[:, : state["text"]], x[:, state["text"] :]
         return text, x
 
-    def put(pair):
+    def scatter_tokens(pair):
         """Text and image as the block gives them."""
         if kind == "Flux2SingleTransformerBlock":
             return torch.cat(pair, 1)
@@ -107,9 +107,9 @@ def held(forward: Callable, index: int, step: Callable[[], int], state: dict, de
         if index == first:
             state["before"] = given
             if not runs:
-                return put(add(given, state["added"]))
+                return scatter_tokens(add(given, state["added"]))
         if first < index < last and not runs:
-            return put(given)
+            return scatter_tokens(given)
         out = forward(*args, **kwargs)
         if index == last - 1 and runs:
             after = out if isinstance(out, tuple) else split(None, out)

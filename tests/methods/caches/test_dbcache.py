@@ -115,7 +115,7 @@ def test_limits_where_every_change_is_small_enough(settings, skipped):
 
 
 def test_no_block_between_is_refused():
-    with pytest.raises(ValueError, match=r"front=2, back=1: leave no block between; the model has 3"):
+    with pytest.raises(ValueError, match=r"front=2, back=1: no block is left in the middle of 3"):
         run("lumina", DBCache(front=2, back=1))
 
 

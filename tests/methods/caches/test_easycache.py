@@ -61,7 +61,7 @@ def test_a_skipped_step_costs_nothing_and_others_in_the_batch_run(family):
     assert any(0 < len(work.images) < 3 for work in found.flow.block_runs)
     for image in range(3):
         ran = STEPS - len(found.skipped(image))
-        assert len(found.flow.of(image)) == ran
+        assert len(found.flow.block_runs_of(image)) == ran
 
 
 class StraightFlow(GaussianFlow):

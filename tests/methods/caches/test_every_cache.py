@@ -106,7 +106,7 @@ def test_an_image_does_not_depend_on_its_batch(family, pipe, made, cache):
         alone = run(family, cache, [prompt], pipe=pipe)
         assert batch.blocks[i] == alone.blocks[0]
         torch.testing.assert_close(batch.x[i], alone.x[0], rtol=1e-5, atol=2e-5)
-        logs = [[w._replace(images=()) for w in r.flow.of(j)] for r, j in ((batch, i), (alone, 0))]
+        logs = [[w._replace(images=()) for w in r.flow.block_runs_of(j)] for r, j in ((batch, i), (alone, 0))]
         assert logs[0] == logs[1]
 
 
@@ -203,7 +203,7 @@ def test_the_smallest_threshold_that_skips_anything_is_known_from_a_run_that_ski
         return run("lumina", type(cache)(**vars(cache) | {"threshold": threshold}), pipe=lumina()).flow
 
     all_ran = flow(1e-9)
-    least = all_ran.least_compared()
+    least = all_ran.min_compared()
     assert least > 1e-9
     assert flow(least * 0.999).flops() == all_ran.flops()
     assert flow(least * 1.001).flops() < all_ran.flops()

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from fovea.methods import RALU
 from fovea.methods.caches import SeaCache
-from fovea.methods.caches.seacache import gain, visible
+from fovea.methods.caches.seacache import gain, wiener_filter
 from fovea.models import adapt
 from fovea.models.tokens import unpack
 from tests.methods.caches.brute import gate
@@ -127,8 +127,8 @@ def test_equals_diffusers_hook(family, threshold, monkeypatch):
 
 def test_the_filter_keeps_the_mean_and_near_the_image_everything():
     picture = torch.randn(2, 3, 8, 6, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(visible(picture, torch.tensor(0.0), 2.0), picture, rtol=0, atol=1e-5)
-    noisy = visible(picture, torch.tensor(1.0), 2.0)  # the lowest frequency alone is left
+    torch.testing.assert_close(wiener_filter(picture, torch.tensor(0.0), 2.0), picture, rtol=0, atol=1e-5)
+    noisy = wiener_filter(picture, torch.tensor(1.0), 2.0)  # the lowest frequency alone is left
     torch.testing.assert_close(noisy, noisy[..., :1, :1].expand_as(noisy), rtol=0, atol=1e-3)
 
 

@@ -69,7 +69,7 @@ def test_a_batch_is_its_images_though_they_decide_differently(family, threshold)
 @pytest.mark.parametrize("change", [0.0, 0.07, 1.3])
 def test_the_polynomial_has_its_highest_power_first(change):
     coefficients = PUBLISHED["flux"]
-    assert TeaCache(0.3, coefficients).rescaled(change) == pytest.approx(np.poly1d(coefficients)(change))
+    assert TeaCache(0.3, coefficients).rescale(change) == pytest.approx(np.poly1d(coefficients)(change))
 
 
 def test_first_and_last_step_always_run():

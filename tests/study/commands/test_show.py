@@ -104,7 +104,7 @@ def test_all_cells_against_one_in_pairs(capsys):
     assert any("better" in line for line in told)
     assert any("not told apart" in line for line in told)
     assert run.main([matrix, "versus=dens"]) == 2
-    assert "versus=dens: no cell of this study; did you mean dense?" in capsys.readouterr().err
+    assert "versus=dens: no cell of this study has this label; did you mean dense?" in capsys.readouterr().err
 
 
 def test_pairs_without_the_scores_of_images_are_refused(tmp_path, capsys):

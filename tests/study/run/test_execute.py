@@ -17,7 +17,7 @@ from fovea.study.plan.plan import make as planned
 from fovea.study.run import execute
 from fovea.study.run.events import Failed, Made, Message, WarmedUp
 from fovea.study.run.execute import Runner, run_shard
-from fovea.study.run.generate import ClockStopped, WrongShape, make
+from fovea.study.run.generate import ClockStopped, WrongShape, generate_batch
 from fovea.study.store import Store
 
 
@@ -120,9 +120,9 @@ def test_a_batch_that_memory_does_not_hold_is_made_in_halves_and_times_nothing(
         calls.append(len(batch))
         if len(batch) > 1:
             raise error
-        return make(model, method, cell, batch)
+        return generate_batch(model, method, cell, batch)
 
-    monkeypatch.setattr(execute, "make", short)
+    monkeypatch.setattr(execute, "generate_batch", short)
     store = Store(tmp_path)
     told = list(execute.run_shard(plan, [cell.id], keys, store))
     assert [event for event in told if isinstance(event, Failed)] == []
@@ -139,7 +139,7 @@ def test_what_no_half_of_a_batch_holds_either_is_a_failure(plan, tmp_path, monke
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(execute, "make", full)
+    monkeypatch.setattr(execute, "generate_batch", full)
     cell = plan.cells[0]
     told = list(execute.run_shard(plan, [cell.id], [s.key for s in plan.samples], Store(tmp_path)))
     assert [event.cell for event in told if isinstance(event, Failed)] == [cell.id]
@@ -181,10 +181,12 @@ def test_weights_are_asked_for_where_they_are_used(plan, tmp_path):
 def test_a_method_that_gives_other_images_than_it_was_asked_for_fails(plan, model, wrong):
     method = Baseline(plan.cells[0].model["steps"])
     with pytest.raises(WrongShape, match="not latents of shape"):
-        make(model, lambda flow, on_step: wrong(method(flow, on_step)), plan.cells[0], plan.samples[:2])
+        generate_batch(
+            model, lambda flow, on_step: wrong(method(flow, on_step)), plan.cells[0], plan.samples[:2]
+        )
 
 
 def test_a_clock_that_stands_still_measures_nothing(plan, model, monkeypatch):
     monkeypatch.setattr("time.perf_counter", lambda: 1.0)
     with pytest.raises(ClockStopped, match="0 s for 2 images"):
-        make(model, RAS(start=2), plan.cells[1], plan.samples[:2])
+        generate_batch(model, RAS(start=2), plan.cells[1], plan.samples[:2])

@@ -137,11 +137,11 @@ def test_a_models_own_settings_count_in_its_memory(small, planned, settings):
 
 
 REFUSED = {
-    ("on=h100",): "plan=true on=h100",
+    ("on=h100",): "add plan=true",
     ("plan=true", "on=h10"): "on=h10: no such on; did you mean h100? allowed: a100_40",
     ("plan=true", "on=h100", "on.compute=2"): "on.compute=2: must be less than or equal to 1",
     ("plan=true", "on=h100", "on.bandwith=2"): "did you mean bandwidth?",
-    ("plan=true", "on=h100,h200"): "every cell has the same on",
+    ("plan=true", "on=h100,h200"): "on must be the same in every cell",
 }
 
 

@@ -183,8 +183,8 @@ def test_each_stage_points_where_its_own_last_state_went(lumina):
         MIXED(flow, on_step=lambda **step: steps.append(step))
     for step, kept in zip(steps, seen.steps, strict=True):
         image = step["before"] - step["sigma"] * step["v"]
-        if step["at"] is not None:
-            image = laid_out(image, layout(step["at"], Grid(4, 6)), Grid(4, 6), flow.pixels)
+        if step["positions"] is not None:
+            image = laid_out(image, layout(step["positions"], Grid(4, 6)), Grid(4, 6), flow.pixels)
         assert kept.image is not None
         torch.testing.assert_close(kept.image, image)
 

@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 @dataclass
-class Notes:
+class StageCallback:
     """Forwards steps to `on_step`, if there is one, counted through all stages, and adds
 
     before: state (b, m, c) at the start of the step.
-    at: positions (b, m, 2) of the tokens on the half-resolution grid (see `resolution.split`); None at full
+    positions: of the tokens on the half-resolution grid, (b, m, 2) (see `resolution.split`); None at full
         resolution.
     density: tokens per cell of the full-resolution `grid`, (b, n): 1/4 at half resolution; None at full.
     regions: scores (b, m) by which the stage's regions were chosen; None if none were.
@@ -25,11 +25,11 @@ class Notes:
     before: Tensor | None = None
     stage: dict[str, Any] = field(default_factory=dict)
 
-    def begin(self, x, at=None, fine=None, regions=None):
+    def begin(self, x, positions=None, fine=None, regions=None):
         """Start a stage at x. fine: (b, n / 4), 1 for cells at full resolution and 0 for cells at half."""
         if self.on_step:
             density = None if fine is None else spread(0.25 + 0.75 * fine, self.grid)
-            self.before, self.stage = x, {"at": at, "density": density, "regions": regions}
+            self.before, self.stage = x, {"positions": positions, "density": density, "regions": regions}
 
     def __call__(self, *, i=None, x, **step):
         """Report a step. The index i is replaced by the count over all stages."""
