@@ -218,7 +218,7 @@ def test_the_separator_is_the_one_that_gives_a_column_of_prompts(tmp_path, separ
             coco((1, 1, "a"), (1, 1, "b")).encode(),
             "annotation 2: the id 1/1 is already that of annotation 1",
         ),
-        ("p.exe", b"a", "no such file"),
+        ("p.exe", b"a", "neither a file"),
     ],
 )
 def test_refused(tmp_path, name, data, message):
@@ -228,5 +228,5 @@ def test_refused(tmp_path, name, data, message):
 
 
 def test_a_name_that_no_file_system_takes_is_no_file():
-    with pytest.raises(Refused, match="no such file"):
+    with pytest.raises(Refused, match="neither a file"):
         read("x" * 5000 + ".txt")
