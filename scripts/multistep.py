@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fovea.methods.bases import total
+from fovea.methods.bases import weighted_sum
 from fovea.methods.tokens import euler_step
 from fovea.models import Flow
 
@@ -32,7 +32,10 @@ def weights(
         step = sigmas[end] - sigmas[node]
         wanted = [(run[end] - here) / step for run, here in zip(states, x, strict=True)]
         rows.append(least_squares([torch.stack([v for (v,) in known]) for known in found], wanted))
-        x = [euler_step(here, *total(rows[-1], known), step) for here, known in zip(x, found, strict=True)]
+        x = [
+            euler_step(here, *weighted_sum(rows[-1], known), step)
+            for here, known in zip(x, found, strict=True)
+        ]
     return rows
 
 

@@ -7,7 +7,7 @@ import torch
 
 from fovea.methods import RALU, RAS, Baseline
 from fovea.models import adapt
-from fovea.models.cost import counted
+from fovea.models.cost import count_costs
 from fovea.models.families import SIZES
 from fovea.models.pretend import pretend
 
@@ -40,7 +40,7 @@ def test_flops(name):
         with adapt(pipe) as model:
             for method in METHODS.values():
                 flow = model.flow(["a fox"], generators=[torch.Generator().manual_seed(0)])
-                with counted(model.transformer, known) as spent:
+                with count_costs(model.transformer, known) as spent:
                     x = method(flow)
                 assert x.device.type == "cuda"
                 assert sum(op.flops * times for op, times in spent.operations.items()) == flow.flops()

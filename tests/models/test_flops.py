@@ -54,7 +54,7 @@ def test_what_a_cache_answers_is_not_counted(pipe, flow_of, modules):
 
 def test_guidance_is_twice_the_work(pipe):
     with adapt(pipe) as model:
-        work = BlockRun(36, 36, 0, 3, (0,), ends=True)
+        work = BlockRun(36, 36, 0, 3, (0,), outer=True)
         once, twice = (model.transformer.flops(work, text=24, guided=guided) for guided in (False, True))
         assert twice == 2 * once
 
