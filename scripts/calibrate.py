@@ -112,7 +112,14 @@ class Recorded:
     def new_kv(self) -> None:
         """No cache: nothing is evaluated."""
 
-    def velocity(self, x: Tensor, sigma: Tensor, kv: None = None, rows: Tensor | None = None) -> Tensor:
+    def velocity(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        kv: None = None,
+        rows: Tensor | None = None,
+        keep_text: bool = False,
+    ) -> Tensor:
         v = self.velocities[int((self.sigmas - sigma).abs().argmin())]
         return v if rows is None else gather_tokens(v, rows)
 
