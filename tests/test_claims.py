@@ -227,6 +227,68 @@ def test_whole_steps_left_out_beside_ras_cost():
     assert f"costs {spread(cost)} dB at a quarter against RAS alone" in RESULTS
 
 
+@cache
+def kept_text(model: str) -> Stored:
+    return Stored(ROOT / "results" / "embedded" / f"kept-text-{model}")
+
+
+def kept_text_pairs(start: str, four: bool, less: str) -> list[Contrast]:
+    """Return the cells whose whole label matches `start`, less the one matching `less`, of both models."""
+    found = []
+    for model in ("flux", "sd3"):
+        subjects = of_study(kept_text(model))
+        (control,) = (s.label for s in subjects if re.fullmatch(less, s.label))
+        versus = against(subjects, subjects, control)
+        found += [c for c in versus if re.fullmatch(start, c.cell) and ("steps=8" in c.cell) == four]
+    return found
+
+
+def test_kept_text_is_not_told_apart_at_equal_tokens():
+    assert "kept text is not told apart from the running one in any score, at half or at a quarter" in RESULTS
+    for less, four in ((r"ras ratio=\S+", False), (r"ras ratio=\S+ steps=8 start=2", True)):
+        ratios = {"flux": (0.197, 0.155), "sd3": (0.127, 0.083)}
+        cells = "|".join(str(pair[four]) for pair in ratios.values())
+        found = kept_text_pairs(rf"ras_kept_text ratio=({cells})( steps=8 start=2)?", four, less)
+        assert {c.score for c in found} >= {PSNR, "ssim", CLIP}
+        assert {c.verdict for c in found} == {"not told apart"}
+
+
+def test_kept_text_buys_image_tokens():
+    half, chosen = r"ras ratio=\S+", r" selection=edges ageing=1"
+    more = r"ras_kept_text ratio=(0.346|0.319)"
+    plain = [c for c in kept_text_pairs(more, False, half) if c.score == PSNR]
+    edges = [c for c in kept_text_pairs(more + chosen, False, half + chosen) if c.score == PSNR]
+    both = [c for c in kept_text_pairs(more + chosen, False, half) if c.score == PSNR]
+    assert {c.verdict for c in plain + edges + both} == {"better"}
+    assert (
+        f"it is {spread(plain, 1)} dB nearer to the dense image, and {spread(edges, 1)} dB where" in RESULTS
+    )
+    assert f"together are {spread(both, 1)} dB nearer than RAS" in RESULTS
+
+
+def test_kept_text_at_a_quarter():
+    quarter, chosen = " steps=8 start=2", " selection=edges ageing=1"
+    more = r"ras_kept_text ratio=(0.302|0.278)" + quarter
+    found = kept_text_pairs(more, True, r"ras ratio=\S+" + quarter)
+    edges = kept_text_pairs(more + chosen, True, r"ras ratio=\S+" + quarter + chosen)
+    most = max(c.by.value for c in found + edges if c.score == PSNR)
+    assert f"they bring at most {most:.1f} dB" in RESULTS
+    (flux, sd3) = (c for c in edges if c.score == CLIP)
+    assert (flux.verdict, sd3.verdict) == ("not told apart", "better")
+    assert f"in prompt score {sd3.by.value:.1f} points on `sd3_tiny`" in RESULTS
+
+
+def test_the_table_of_kept_text():
+    rows = {model: kept_text(model).records for model in ("sd3", "flux")}
+    lines = (ROOT / "docs/results.md").read_text("utf-8").split("kept text -->\n")[1].splitlines()[2:-1]
+    for i, line in zip(range(1, 6), lines, strict=True):
+        for model, cell in zip(("sd3", "flux"), line.split("|")[2:4], strict=True):
+            row = rows[model][i]
+            assert cell.strip().startswith(f"{row['psnr']:.2f}")
+            if "," in cell:
+                assert f"FLOPs {row['flops_ratio']:.2f}x fewer" in cell
+
+
 def test_the_h100_beside_its_forecasts():
     said = (ROOT / "docs" / "papers.md").read_text("utf-8")
     told = said.split("<!-- h100 -->")[1].split("<!-- end h100 -->")[0].strip().splitlines()[2:]
