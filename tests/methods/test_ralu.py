@@ -44,7 +44,7 @@ class PlacedFlow:
         at = grid.positions() if positions is None else positions
         return (at * (self.grid.rows / grid.rows)).expand(len(self.generators), -1, -1)
 
-    def velocity(self, x, sigma, kv=None, rows=None, encodings=None):
+    def velocity(self, x, sigma, kv=None, rows=None, encodings=None, keep_text=False):
         at = self.encodings() if encodings is None else encodings
         self.calls.append(SimpleNamespace(x=x, at=at, sigma=sigma, rows=rows))
         v = (x - at.repeat(1, 1, 8)) / sigma
@@ -196,7 +196,7 @@ class WideFlow(PlacedFlow):
     def noise(self):
         return torch.randn(1, self.grid.n, 40_000, generator=self.generators[0])
 
-    def velocity(self, x, sigma, kv=None, rows=None, encodings=None):
+    def velocity(self, x, sigma, kv=None, rows=None, encodings=None, keep_text=False):
         self.calls.append(SimpleNamespace(x=x))
         return x / sigma
 
