@@ -68,11 +68,11 @@ def describe_gpu(device: torch.device) -> dict[str, Any]:
         **dict.fromkeys(GPU_STATE.values()),
         **(dict(zip(GPU_STATE.values(), state[0], strict=True)) if state else {}),
         "slowed_by": slowed[0][0] if slowed else None,  # bit mask nvmlClocksEventReasons
-        "foreign_processes": foreign(processes, os.getpid()),
+        "foreign_processes": other_processes(processes, os.getpid()),
     }
 
 
-def foreign(processes: list[list[Any]] | None, own: int) -> list[list[Any]] | None:
+def other_processes(processes: list[list[Any]] | None, own: int) -> list[list[Any]] | None:
     """Return other processes on the GPU. In a container, nvidia-smi may hide them or use different pids."""
     return None if processes is None else [p for p in processes if p[0] != own]
 

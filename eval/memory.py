@@ -34,7 +34,7 @@ def reset_resident() -> bool:
     return STATUS.is_file()
 
 
-def highest_resident(since_reset: bool) -> int:
+def peak_resident(since_reset: bool) -> int:
     if since_reset:
         return (
             next(int(line.split()[1]) for line in STATUS.read_text().splitlines() if "VmHWM" in line) * 1024
@@ -53,6 +53,6 @@ def peak(device: torch.device | str) -> Iterator[Callable[[], Memory]]:
 
     def so_far() -> Memory:
         allocator = torch.cuda.max_memory_allocated(device) if on_gpu else None
-        return Memory(allocator, highest_resident(since_reset), not since_reset)
+        return Memory(allocator, peak_resident(since_reset), not since_reset)
 
     yield so_far

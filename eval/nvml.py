@@ -31,7 +31,7 @@ class Card:
     def __init__(self, nvml: Any, handle: Any):
         self.nvml, self.handle = nvml, handle
 
-    def ask(self, name: str, *arguments: Any) -> Any:
+    def query(self, name: str, *arguments: Any) -> Any:
         """Return the result of nvmlDeviceGet`name`, or None on failure."""
         function = getattr(self.nvml, f"nvmlDeviceGet{name}", None)  # old bindings lack new names
         try:
@@ -41,35 +41,35 @@ class Card:
 
     def joules(self) -> float | None:
         """Energy of the whole GPU since its driver was loaded; the counter updates every 20 to 100 ms."""
-        return scaled(self.ask("TotalEnergyConsumption"), 1e-3)
+        return multiply(self.query("TotalEnergyConsumption"), 1e-3)
 
-    def slowed(self) -> list[str] | None:
-        bits = self.ask("CurrentClocksEventReasons")
-        return slowed_by(self.ask("CurrentClocksThrottleReasons") if bits is None else bits)
+    def throttle_reasons(self) -> list[str] | None:
+        bits = self.query("CurrentClocksEventReasons")
+        return slowed_by(self.query("CurrentClocksThrottleReasons") if bits is None else bits)
 
-    def too_hot(self) -> float | None:
+    def thermal_seconds(self) -> float | None:
         """Seconds of thermal throttling since the driver was loaded."""
-        status = self.ask("ViolationStatus", self.nvml.NVML_PERF_POLICY_THERMAL)
+        status = self.query("ViolationStatus", self.nvml.NVML_PERF_POLICY_THERMAL)
         return None if status is None else status.violationTime * 1e-9
 
     def state(self) -> dict[str, Any]:
         return {
-            "clock_sm_mhz": self.ask("ClockInfo", self.nvml.NVML_CLOCK_SM),
-            "clock_memory_mhz": self.ask("ClockInfo", self.nvml.NVML_CLOCK_MEM),
-            "power_w": scaled(self.ask("PowerUsage"), 1e-3),
-            "temperature_c": self.ask("Temperature", self.nvml.NVML_TEMPERATURE_GPU),
+            "clock_sm_mhz": self.query("ClockInfo", self.nvml.NVML_CLOCK_SM),
+            "clock_memory_mhz": self.query("ClockInfo", self.nvml.NVML_CLOCK_MEM),
+            "power_w": multiply(self.query("PowerUsage"), 1e-3),
+            "temperature_c": self.query("Temperature", self.nvml.NVML_TEMPERATURE_GPU),
         }
 
     def processes(self) -> list[int] | None:
-        found = self.ask("ComputeRunningProcesses")
-        return None if found is None else [process.pid for process in found]
+        running = self.query("ComputeRunningProcesses")
+        return None if running is None else [process.pid for process in running]
 
 
-def scaled(x: int | None, by: float) -> float | None:
+def multiply(x: int | None, by: float) -> float | None:
     return None if x is None else x * by
 
 
-def others(pids: list[int] | None, own: int) -> int | None:
+def count_others(pids: list[int] | None, own: int) -> int | None:
     """Return how many processes on the GPU are not ours.
 
     In a container, NVML may report different pids, in which case one of those listed is ours, or none at all,

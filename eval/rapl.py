@@ -26,8 +26,8 @@ def joules(before: Mapping[Path, int], after: Mapping[Path, int]) -> float:
 
     The readings must be less than one counter overflow apart (minutes).
     """
-    return sum((after[p] - before[p]) % _turn(p) for p in before) * 1e-6
+    return sum((after[p] - before[p]) % _range(p) for p in before) * 1e-6
 
 
-def _turn(package: Path) -> int:
+def _range(package: Path) -> int:
     return int((package / "max_energy_range_uj").read_text()) + 1

@@ -1,8 +1,8 @@
 """The cost of an image: seconds, FLOPs and memory. The timed region is the body of `timed` and nothing else.
 
 Text encoding, denoising and decoding are timed in separate calls. Methods under comparison alternate in the
-order of `turn`, so that drift of clocks or load affects them equally and cancels in pairs. The first call is
-a warm-up, recorded separately as the cold start and not counted as a repetition.
+order of `alternating`, so that drift of clocks or load affects them equally and cancels in pairs. The first
+call is a warm-up, recorded separately as the cold start and not counted as a repetition.
 """
 
 import sys
@@ -68,7 +68,7 @@ def by_events(fn: Callable[[], Any], device: torch.device) -> tuple[Any, float]:
 CLOCKS = {"cpu": by_clock, "cuda": by_events}
 
 
-def turn(names: Sequence[T], repetition: int) -> Sequence[T]:
+def alternating(names: Sequence[T], repetition: int) -> Sequence[T]:
     """Return the order of a repetition, alternating in direction: A B C, C B A, A B C, ..."""
     return names if repetition % 2 == 0 else names[::-1]
 

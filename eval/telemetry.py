@@ -41,10 +41,12 @@ def watch(device: torch.device | str) -> Iterator[Callable[[], State]]:
 
 
 def watch_cpu() -> Callable[[], State]:
-    began, energy = (time.perf_counter(), *busy()), Meter()
+    began, energy = (time.perf_counter(), *cpu_seconds()), Meter()
 
     def so_far() -> State:
-        seconds, machine, own = (b - a for a, b in zip(began, (time.perf_counter(), *busy()), strict=True))
+        seconds, machine, own = (
+            b - a for a, b in zip(began, (time.perf_counter(), *cpu_seconds()), strict=True)
+        )
         if seconds <= 0:  # the clock did not advance, so rates are undefined
             return {**energy(), "throttled": None}
         return {
@@ -58,7 +60,7 @@ def watch_cpu() -> Callable[[], State]:
     return so_far
 
 
-def busy() -> tuple[float, float]:
+def cpu_seconds() -> tuple[float, float]:
     """Return CPU seconds used so far by the whole machine, steal time included, and by this process."""
     machine = psutil.cpu_times()
     idle = machine.idle + getattr(machine, "iowait", 0.0) + getattr(machine, "guest", 0.0)
@@ -70,16 +72,16 @@ class Meter:
     """Joules of the processor from construction to the call."""
 
     def __init__(self) -> None:
-        self.before, self.why = _counted()
+        self.before, self.why = _read_counters()
 
     def __call__(self) -> State:
-        after, why = _counted()
+        after, why = _read_counters()
         if self.before is None or after is None:
             return {"joules": None, "joules_unavailable": self.why or why}
         return {"joules": rapl.joules(self.before, after), "joules_unavailable": None}
 
 
-def _counted() -> tuple[Any, str | None]:
+def _read_counters() -> tuple[Any, str | None]:
     try:
         return rapl.counters(), None
     except Unavailable as e:
@@ -88,41 +90,41 @@ def _counted() -> tuple[Any, str | None]:
 
 def watch_card(uuid: str) -> Callable[[], State]:
     try:
-        found = known_card(uuid)
+        gpu = cached_card(uuid)
     except Unavailable as e:
-        return lambda why=str(e): by_smi(uuid) | {"joules": None, "joules_unavailable": why}
-    joules, hot, slowed = found.joules(), found.too_hot(), found.slowed()
+        return lambda why=str(e): state_by_smi(uuid) | {"joules": None, "joules_unavailable": why}
+    joules, thermal_before, throttled_before = gpu.joules(), gpu.thermal_seconds(), gpu.throttle_reasons()
 
     def so_far() -> State:
-        after = found.joules()  # read first: the GPU is idle from here on
-        now = found.slowed()
-        reasons: list[str] | None = None if now is None else sorted({*(slowed or []), *now})
-        heated = hot is not None and (found.too_hot() or 0.0) > hot
+        after = gpu.joules()  # read first: the GPU is idle from here on
+        now = gpu.throttle_reasons()
+        reasons: list[str] | None = None if now is None else sorted({*(throttled_before or []), *now})
+        overheated = thermal_before is not None and (gpu.thermal_seconds() or 0.0) > thermal_before
         missing = "this card has no energy counter" if after is None or joules is None else None
         return {
             "joules": None if after is None or joules is None else after - joules,
             "joules_unavailable": missing,
-            **found.state(),
+            **gpu.state(),
             "slowed_by": reasons,
-            "throttled": throttled(reasons, heated),
-            "other_processes": nvml.others(found.processes(), os.getpid()),
+            "throttled": throttled(reasons, overheated),
+            "other_processes": nvml.count_others(gpu.processes(), os.getpid()),
         }
 
     return so_far
 
 
 @lru_cache(maxsize=8)
-def known_card(uuid: str) -> Card:
+def cached_card(uuid: str) -> Card:
     return card(uuid)
 
 
-def throttled(reasons: list[str] | None, heated: bool = False) -> bool | None:
+def throttled(reasons: list[str] | None, overheated: bool = False) -> bool | None:
     if reasons is None:
-        return heated or None
-    return heated or bool(set(reasons) - nvml.STEADY)
+        return overheated or None
+    return overheated or bool(set(reasons) - nvml.STEADY)
 
 
-def by_smi(uuid: str) -> State:
+def state_by_smi(uuid: str) -> State:
     """Without NVML's bindings: nvidia-smi, one process per query and repetition, without energy."""
     state = query("--query-gpu", list(SMI), uuid)
     active = query("--query-gpu", ["clocks_event_reasons.active"], uuid)
@@ -134,5 +136,5 @@ def by_smi(uuid: str) -> State:
         **dict(zip(SMI.values(), state[0] if state else [None] * len(SMI), strict=True)),
         "slowed_by": reasons,
         "throttled": throttled(reasons),
-        "other_processes": nvml.others(pids, os.getpid()),
+        "other_processes": nvml.count_others(pids, os.getpid()),
     }

@@ -14,7 +14,7 @@ import diffusers
 import torch
 import transformers
 
-from fovea.eval.speed import compile_seconds, graphs, turn
+from fovea.eval.speed import alternating, compile_seconds, graphs
 from fovea.models import Model, adapt, text_limits
 from fovea.study.config.instantiate import instantiate
 from fovea.study.config.prompts import Sample
@@ -119,7 +119,7 @@ class Runner:
             missing = {c: keys & {s.key for s in batch} for c, keys in todo.items()}
             timed = {cell.dense for cell in lacking if missing[cell.id]}
             compared: set[str] = set()  # baselines of cells made in this batch: run even after time_limit
-            for cell in turn(cells, i):
+            for cell in alternating(cells, i):
                 own = missing.get(cell.id, set())
                 if self.out_of_time and cell.id not in compared:
                     continue

@@ -49,5 +49,5 @@ def test_a_silent_or_failing_nvidia_smi_is_none(monkeypatch):
 
 
 def test_own_process_is_not_foreign():
-    assert device.foreign([[7, "python", 100], [8, "game", 900]], own=7) == [[8, "game", 900]]
-    assert device.foreign(None, own=7) is None
+    assert device.other_processes([[7, "python", 100], [8, "game", 900]], own=7) == [[8, "game", 900]]
+    assert device.other_processes(None, own=7) is None

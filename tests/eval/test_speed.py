@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d, scaled_dot_product_attention
 
-from fovea.eval.speed import compile_seconds, count_flops, timed, turn
+from fovea.eval.speed import alternating, compile_seconds, count_flops, timed
 
 
 def test_all_of_the_work_is_timed_and_the_result_given():
@@ -32,8 +32,8 @@ def test_peak_memory_is_of_the_region():
 
 
 def test_turns_go_there_and_back():
-    assert "".join("".join(turn("ABC", i)) for i in range(3)) == "ABCCBAABC"
-    assert list(turn(["dense"], 1)) == ["dense"]
+    assert "".join("".join(alternating("ABC", i)) for i in range(3)) == "ABCCBAABC"
+    assert list(alternating(["dense"], 1)) == ["dense"]
 
 
 def test_compiling_is_timed():

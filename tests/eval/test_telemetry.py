@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from fovea.eval import Unavailable, device, rapl, telemetry
-from fovea.eval.nvml import Card, card, others, slowed_by
+from fovea.eval.nvml import Card, card, count_others, slowed_by
 
 
 class NVMLError(Exception):
@@ -42,7 +42,7 @@ def library(energy=(5_000_000, 5_350_000), bits=0x4, hot=(0, 0), pids=(7,), miss
 
 
 def watched(monkeypatch, made):
-    monkeypatch.setattr(telemetry, "known_card", lambda uuid: Card(made, uuid))
+    monkeypatch.setattr(telemetry, "cached_card", lambda uuid: Card(made, uuid))
     monkeypatch.setattr(telemetry.os, "getpid", lambda: 7)
     return telemetry.watch_card("GPU-1")()
 
@@ -85,16 +85,16 @@ def test_what_a_card_does_not_tell_is_none(monkeypatch):
 def test_reasons_by_their_old_name():
     made = library(missing=["nvmlDeviceGetCurrentClocksEventReasons"])
     made.nvmlDeviceGetCurrentClocksThrottleReasons = lambda _: 0x40
-    assert Card(made, "x").slowed() == ["hardware thermal slowdown"]
+    assert Card(made, "x").throttle_reasons() == ["hardware thermal slowdown"]
     del made.nvmlDeviceGetCurrentClocksEventReasons
-    assert Card(made, "x").slowed() == ["hardware thermal slowdown"]
+    assert Card(made, "x").throttle_reasons() == ["hardware thermal slowdown"]
     assert slowed_by(None) is None
 
 
 def test_others_on_the_card():
-    assert others([7, 8, 9], own=7) == 2
-    assert others([4711], own=7) == 0  # ours, as it is numbered outside of the container
-    assert others([], own=7) is None
+    assert count_others([7, 8, 9], own=7) == 2
+    assert count_others([4711], own=7) == 0  # ours, as it is numbered outside of the container
+    assert count_others([], own=7) is None
 
 
 def test_without_nvml_energy_has_a_reason():
@@ -127,7 +127,7 @@ def test_nvidia_smi_where_there_are_no_bindings(monkeypatch):
     def missing(uuid):
         raise Unavailable("nvidia-ml-py is not installed", "install it")
 
-    monkeypatch.setattr(telemetry, "known_card", missing)
+    monkeypatch.setattr(telemetry, "cached_card", missing)
     state = telemetry.watch_card("GPU-1")()
     assert (state["clock_sm_mhz"], state["power_w"]) == (1980, 689.52)
     assert state["slowed_by"] == ["thermal slowdown"]
@@ -139,7 +139,7 @@ def test_nvidia_smi_where_there_are_no_bindings(monkeypatch):
 
 def test_a_silent_nvidia_smi_tells_nothing(monkeypatch):
     monkeypatch.setattr(telemetry, "query", lambda *_: None)
-    state = telemetry.by_smi("GPU-1")
+    state = telemetry.state_by_smi("GPU-1")
     assert set(state.values()) == {None}
     assert device.number("[N/A]") is device.number("N/A") is None
 
