@@ -321,13 +321,13 @@ def test_a_merge_that_is_stopped_leaves_nothing(halves, tmp_path, capsys, monkey
     assert [contents(half) for half in halves] == before
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_part_that_was_scored_again_is_merged_with_one_that_was_not(halves, tmp_path, capsys):
     assert run.main([f"rescore={halves[0]}"]) == 0
     assert merge(capsys, tmp_path, *halves)[0] == 0
     origin = Stored(tmp_path / "one").provenance
     assert "rescored" not in origin
     assert ["rescored" in source for source in origin["merged"]["sources"]] == [True, False]
+    assert (tmp_path / "one" / "report.html").stat().st_size
 
 
 @pytest.mark.parametrize(
