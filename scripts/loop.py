@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +207,8 @@ def train(
 
     Runs for `steps` or, if given, for `minutes` instead. `stop` ends early, as a kill would. `graphs` runs
     steps as CUDA graphs. `watch(step)` is called at each checkpoint. Writes log.jsonl (step, loss, images,
-    seconds). Returns the averaged weights. Raises ValueError unless minutes > 0.
+    seconds). Returns the averaged weights. Raises ValueError unless minutes > 0, and FloatingPointError once
+    the loss or a weight is not finite; the last checkpoint stays.
     """
     if minutes is not None and minutes <= 0:
         raise ValueError(f"minutes={minutes:g}: more than 0 are needed")
@@ -220,6 +221,7 @@ def train(
     start, saved, before = time.perf_counter(), spent, spent
 
     def keep(step: int) -> None:
+        require_finite(module.state_dict().values(), step)
         save(path, state(module, optims, average) | {"step": step, "images": images, "seconds": spent})
         if watch:
             watch(step)
@@ -236,12 +238,21 @@ def train(
         images += len(next(iter(batch.values())))
         spent = before + time.perf_counter() - start
         if step % 10 == 9 or step == steps - 1:
+            require_finite([value], step + 1)
             _log(folder, step=step + 1, loss=value.item(), images=images, seconds=round(spent, 1))
         if spent - saved > SAVED:
             saved = spent
             keep(step + 1)
     keep(step)
     return average.weights
+
+
+def require_finite(values: Iterable[torch.Tensor], step: int) -> None:
+    """Raise FloatingPointError unless all values are finite."""
+    if not all(x.isfinite().all() for x in values):
+        raise FloatingPointError(
+            f"not finite at step {step}; the last checkpoint is kept. From the first steps on: try --eager"
+        )
 
 
 def state(module: nn.Module, optims: list[torch.optim.Optimizer], average: Average) -> dict:

@@ -73,7 +73,7 @@ def sd3(vae: AutoencoderKL, heads: int = 3, layers: int = 5) -> StableDiffusion3
         qk_norm="rms_norm",
     )
     _zero(transformer, MODULATION)
-    scheduler = FlowMatchEulerDiscreteScheduler(shift=1.5)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=5.0)
     parts = {"text_encoder": first, "text_encoder_2": second, "text_encoder_3": third}
     tokenizers = {"tokenizer": tokenizer, "tokenizer_2": words.clip_tokenizer(), "tokenizer_3": t5}
     return StableDiffusion3Pipeline(
@@ -99,7 +99,7 @@ def flux(vae: AutoencoderKL, heads: int = 3, double: int = 3, single: int = 4) -
         axes_dims_rope=(16, 24, 24),
     )
     _zero(transformer, MODULATION)
-    shifts = {"base_shift": 0.5, "max_shift": 1.15, "base_image_seq_len": 256, "max_image_seq_len": 4096}
+    shifts = {"base_shift": 1.15, "max_shift": 1.15, "base_image_seq_len": 256, "max_image_seq_len": 4096}
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, **shifts)
     pipe = FluxPipeline(scheduler, vae, first, tokenizer, second, t5, transformer)
     pipe.default_sample_size = LATENT

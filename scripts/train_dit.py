@@ -90,6 +90,11 @@ def sigmas(generator: torch.Generator, n: int, shift: float, uniform: float = 0.
     return shift * s / (1 + (shift - 1) * s)
 
 
+def scheduled_shift(config: Any) -> float:
+    """Return the shift that the scheduler samples with, at 256 tokens."""
+    return math.exp(config.base_shift) if config.use_dynamic_shifting else config.shift
+
+
 # ------------------------------------------------------------------------------------------------ saving
 
 
@@ -181,7 +186,7 @@ def load_matching(modules: nn.ModuleDict, family: str, other: DiffusionPipeline)
 def objective(pipe: Any, args: argparse.Namespace) -> tuple[loop.Data, loop.Loss]:
     """Return the data of a step, scenes and noise, and its loss, which never synchronises with the GPU."""
     where, folder = pipe.transformer.device, args.data / f"vae{tiny.CHANNELS[args.family]}"
-    shift = args.shift or (pipe.scheduler.config.shift if args.family != "flux" else math.exp(0.5))
+    shift = args.shift or scheduled_shift(pipe.scheduler.config)
     # on a CPU the fused backward pass is slow
     kernels = [SDPBackend.MATH] if where.type == "cpu" or args.plain else FUSED
 

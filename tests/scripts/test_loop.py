@@ -69,6 +69,28 @@ def test_minutes_end_a_training_at_whatever_step_it_is(tmp_path):
         loop.train(net, data, loss, steps=1, minutes=-0.1, lr=0.0, folder=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("broken", "stop", "seen"), [(5, None, 10), (10, 11, 11)]
+)  # in the loss; in the weights
+def test_weights_that_are_not_finite_end_a_training_and_keep_the_last_checkpoint(
+    tmp_path, broken, stop, seen
+):
+    net = network()
+
+    def data(step: int, part: float) -> loop.Batch:
+        return {"x": torch.full((1, 4), torch.inf if step == broken else 1.0)}
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return (net["last"](net["blocks"].get_submodule("0")(x)) ** 2).mean()
+
+    run = {"steps": 12, "lr": 1e-2, "folder": tmp_path}
+    loop.train(net, data, loss, **run, stop=4)
+    saved = (tmp_path / "state.pt").read_bytes()
+    with pytest.raises(FloatingPointError, match=f"step {seen}; the last checkpoint is kept"):
+        loop.train(net, data, loss, **run, stop=stop)
+    assert (tmp_path / "state.pt").read_bytes() == saved
+
+
 def test_what_has_gone_on_beyond_a_stop_does_not_go_on(tmp_path):
     fit(tmp_path, 9, 5)
     assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 9
