@@ -15,7 +15,6 @@ from fovea.study.stored import Stored
 ROOT = Path(__file__).parents[1]
 MODELS = ("lumina", "flux", "sd3")
 PSNR, CLIP = "psnr", "clip_score[emoji]"
-SCALED = "forecast basis=taylor_scaled order=1 schedule=dp"
 TWICE, FOUR = "interval=3 warmup=5 phase=paper", "interval=4 warmup=1 phase=paper"
 RESULTS, README = (
     " ".join((ROOT / name).read_text("utf-8").split()) for name in ("docs/results.md", "README.md")
@@ -53,96 +52,123 @@ def spread(contrasts: list[Contrast], places: int = 0) -> str:
     return f"{sizes[0]:.{places}f} to {sizes[-1]:.{places}f}"
 
 
-def test_the_fitted_solver_is_nearest():
-    twice, four = found("multistep", PSNR, "10 steps"), found("multistep", PSNR, "5 steps")
-    assert {c.verdict for c in twice + four} == {"better"}
-    assert f"{spread(twice)} dB nearer than ten steps, {spread(four)} dB nearer than five" in RESULTS
-    assert f"(`method=multistep`) {spread(twice)} dB." in README
-    for model in MODELS:
-        rows = [
-            row for row in study(model).records if row["role"] == "method" and row["psnr_gain"] is not None
+def verdicts(contrasts: list[Contrast]) -> dict[str, str]:
+    return dict(zip(MODELS, (c.verdict for c in contrasts), strict=True))
+
+
+def test_what_there_is_to_win_falls_with_the_shift():
+    taylorseer = [pair("sd3", f"taylorseer {TWICE}", PSNR, "10 steps")]
+    for shift in ("3.0", "1.5"):
+        contrasts = controlled(of_study(Stored(ROOT / "results" / "embedded" / f"shift-sd3-{shift}")))
+        taylorseer += [c for c in contrasts if (c.cell, c.control) == ("taylorseer", "10 steps")]
+    assert [c.verdict for c in taylorseer] == ["not told apart", "better", "better"]
+    five, three, less = (f"{c.by.value:.1f}" for c in taylorseer)
+    assert f"is {less}, {three} and {five} dB nearer to the dense image than ten steps" in RESULTS
+    chosen = {
+        model: [
+            pair(model, f"forecast basis={basis}", PSNR, "10 steps")
+            for basis in ("taylor ", "taylor_scaled", "meancache")
         ]
-        half = [row for row in rows if row["flops_ratio"] < 3]
-        assert max(half, key=lambda row: row["psnr"])["label"] == "multistep"
+        for model in MODELS
+    }
+    assert {c.verdict for c in chosen["lumina"]} == {"better"}
+    assert {c.verdict for c in chosen["sd3"]} == {"not told apart"}
+    lumina, flux = spread(chosen["lumina"]), spread(chosen["flux"])
+    assert f"are {lumina} dB nearer than ten steps on `lumina_tiny`, {flux} dB on `flux_tiny`" in RESULTS
 
 
-def test_the_fitted_solvers_nearest_rival():
-    subjects = {model: of_study(study(model)) for model in MODELS}
+def test_the_fitted_solver():
+    four = found("multistep fourfold", PSNR, "5 steps")
+    assert verdicts(four) == {"lumina": "better", "flux": "better", "sd3": "not told apart"}
+    lumina, flux, sd3 = (f"{c.by.value:.1f}" for c in four)
+    assert (
+        f"{lumina} dB nearer than five steps on `lumina_tiny`, {flux} dB on `flux_tiny`, and {sd3} dB"
+        in RESULTS
+    )
+    half = nearest(False)
+    assert {name.split()[0] for name in nearest(True).values()} == {"multistep"}
+    assert half["lumina"] == "multistep"
+    assert {half[model].split()[0] for model in ("flux", "sd3")} == {"easycache"}
+    at_half = pair("lumina", "multistep", PSNR, "10 steps")
+    assert at_half.verdict == "better"
+    assert f"{at_half.by.value:.0f} dB nearer than ten steps. On `flux_tiny`" in RESULTS
 
-    def rival(model, cell, part):
-        label = next(
-            s.label for s in subjects[model] if s.label.startswith(SCALED) and ("full" in s.label) == part
-        )
-        pairs = against(subjects[model], subjects[model], label)
-        return next(c for c in pairs if (c.cell, c.score) == (cell, PSNR))
 
-    twice = [rival(model, "multistep", False) for model in MODELS]
-    assert {c.verdict for c in twice} == {"better"}
-    assert f"is {spread(twice, 1)} dB behind at half the FLOPs on every model" in RESULTS
-    four = {model: rival(model, "multistep fourfold", True) for model in MODELS}
-    assert {model for model, c in four.items() if c.verdict == "better"} == {"lumina"}
-    assert f"and {four['lumina'].by.value:.1f} dB at a quarter on `lumina_tiny`" in RESULTS
+def nearest(four: bool) -> dict[str, str]:
+    """The label nearest to the dense images at half or at a quarter of the FLOPs, by model."""
+    found = {}
+    for model in MODELS:
+        rows = [r for r in study(model).records if r["role"] == "method" and r["psnr_gain"] is not None]
+        found[model] = max((r for r in rows if (r["flops_ratio"] > 3) == four), key=lambda r: r["psnr"])[
+            "label"
+        ]
+    return found
 
 
 def test_the_lead_holds_on_prompts_that_the_solver_was_not_fitted_on():
-    def lead(model: str, cell: str, four: bool) -> float:
+    leads = []
+    for model in ("lumina", "flux"):
         samples = pd.read_parquet(ROOT / f"results/embedded/matrix-{model}/samples.parquet")
         later = samples[samples.label == "dense"].prompt_id.to_numpy()[8:]
         table = samples.pivot(index="prompt_id", columns="label", values="psnr").loc[later]
-        (rival,) = (c for c in table if c.startswith(SCALED) and ("full" in c) == four)
-        pair = table[cell].to_numpy(), table[rival].to_numpy()
-        found = paired_difference(*pair, pool="decibel", worse=None)
-        assert found.low > 0
-        return found.value
-
-    leads = sorted(lead(model, "multistep", False) for model in MODELS)
-    four = lead("lumina", "multistep fourfold", True)
-    assert f"the two leads are {leads[0]:.1f} to {leads[-1]:.1f} dB and {four:.1f} dB" in RESULTS
+        both = table["multistep fourfold"].to_numpy(), table["5 steps"].to_numpy()
+        lead = paired_difference(*both, pool="decibel", worse=None)
+        assert lead.low > 0
+        leads.append(f"{lead.value:.1f}")
+    assert "the first two leads are {} and {} dB".format(*leads) in RESULTS
 
 
-def test_who_is_not_told_apart_from_the_fitted_solver_at_half():
-    close = {}
-    for model in MODELS:
-        subjects = of_study(study(model))
-        versus = [c for c in against(subjects, subjects, "multistep") if c.score == PSNR]
-        assert "better" not in {c.verdict for c in versus}
-        tied = {c.cell.split()[0] for c in versus if c.verdict == "not told apart"}
-        close[model] = tied & {"seacache", "easycache"}
-    assert close == {"lumina": set(), "sd3": {"seacache"}, "flux": {"seacache", "easycache"}}
-    assert "SeaCache on `sd3_tiny`, and SeaCache and EasyCache on `flux_tiny`, are not told apart" in RESULTS
-
-
-def test_forecasts_at_chosen_and_at_even_steps():
-    chosen = [
-        c
-        for basis in ("taylor ", "taylor_scaled", "meancache")
-        for c in found(f"forecast basis={basis}", PSNR, "10 steps")
+def test_easycache_alone_is_better_than_ten_steps_on_every_model():
+    easy = found("easycache", PSNR, "10 steps")
+    assert {c.verdict for c in easy} == {"better"}
+    _, flux, sd3 = (f"{c.by.value:.1f}" for c in easy)
+    assert f"EasyCache is, {flux} and {sd3} dB nearer than ten steps" in RESULTS
+    assert f"EasyCache is {spread(easy)} dB closer than ten steps on all three" in README
+    price = pair("sd3", "easycache", CLIP, "10 steps")
+    assert price.verdict == "worse"
+    assert f"it pays with {-price.by.value:.1f} points" in RESULTS
+    better = [
+        {
+            c.cell.split(" threshold")[0]
+            for c in pairs(m)
+            if (c.score, c.verdict, c.control) == (PSNR, "better", "10 steps")
+        }
+        for m in MODELS
     ]
-    even = [
-        c for cache in ("taylorseer", "taylor_output") for c in found(f"{cache} {TWICE}", PSNR, "10 steps")
-    ]
-    assert {c.verdict for c in chosen + even} == {"better"}
-    assert f"are {spread(chosen)} dB nearer than ten steps on every model" in RESULTS
-    assert f"at well-chosen steps {spread(chosen)} dB" in README
-    assert f"after five full ones {spread(even)} dB" in RESULTS
-    four = [c for cache in ("taylorseer", "taylor_output") for c in found(f"{cache} {FOUR}", PSNR, "5 steps")]
-    assert "even steps gain at most 2 dB" in RESULTS
-    assert max(c.by.value for c in four) < 2
+    assert set.intersection(*better) == {"easycache"}
 
 
-def test_caches_by_threshold_differ():
-    far = [c for cache in ("seacache", "easycache") for c in found(cache, PSNR, "10 steps")]
-    near = [c for cache in ("fbcache", "dbcache") for c in found(cache, PSNR, "10 steps")]
-    assert {c.verdict for c in far + near} == {"better"}
-    assert f"are {spread(far)} dB nearer than ten steps on every model" in RESULTS
-    assert f"first-block cache and DBCache {spread(near)} dB" in RESULTS
+def test_forecasts_at_even_steps():
+    caches = ("taylorseer", "taylor_output")
+    twice = {m: [pair(m, f"{cache} {TWICE}", PSNR, "10 steps") for cache in caches] for m in MODELS}
+    assert {c.verdict for m in ("lumina", "flux") for c in twice[m]} == {"better"}
+    assert {c.verdict for c in twice["sd3"]} == {"not told apart"}
+    assert (
+        f"are {spread(twice['lumina'] + twice['flux'])} dB nearer than ten steps on `lumina_tiny` and"
+        in RESULTS
+    )
+    lost = [pair("sd3", f"{cache} {TWICE}", CLIP, "10 steps") for cache in caches]
+    assert {c.verdict for c in lost} == {"worse"}
+    assert f"lose {spread(lost)} points" in RESULTS
+    four = [c for cache in caches for c in found(f"{cache} {FOUR}", PSNR, "5 steps")]
+    assert {c.verdict for c in four} == {"not told apart"}
+
+
+def test_other_caches():
+    sea = found("seacache", PSNR, "10 steps")
+    assert verdicts(sea) == {"lumina": "better", "flux": "not told apart", "sd3": "not told apart"}
+    assert f"SeaCache is {sea[0].by.value:.0f} dB nearer than ten steps on `lumina_tiny`" in RESULTS
+    near = {m: [pair(m, cache, PSNR, "10 steps") for cache in ("fbcache", "dbcache")] for m in MODELS}
+    assert {c.verdict for m in ("lumina", "flux") for c in near[m]} == {"better"}
+    assert {c.verdict for c in near["sd3"]} == {"not told apart"}
+    assert f"are {spread(near['lumina'] + near['flux'], 1)} dB nearer on `lumina_tiny` and" in RESULTS
     lost = found("fbcache", CLIP, "5 steps")
     assert {c.verdict for c in lost} == {"worse"}
-    assert f"loses {spread(lost)} points" in RESULTS
+    assert f"first-block cache loses {spread(lost)} points" in RESULTS
     steps = ("10 steps", "5 steps")
     assert {c.verdict for s in steps for c in found("delta_dit", PSNR, s)} == {"worse"}
     assert {c.verdict for s in steps for c in found("magcache", PSNR, s)} == {"not told apart"}
-    assert max(abs(c.by.value) for s in steps for c in found("fora", PSNR, s)) < 1
+    assert max(abs(c.by.value) for s in steps for c in found("fora", PSNR, s)) < 1.1
 
 
 def of_ras(why: str, score: str, four: bool, setting: str = "") -> list[Contrast]:
@@ -155,25 +181,35 @@ def of_ras(why: str, score: str, four: bool, setting: str = "") -> list[Contrast
 
 
 def test_ras_by_its_end_and_by_the_last_change():
-    gains = [
-        row["psnr_gain"]
-        for model in MODELS
-        for row in study(model).records
-        if re.fullmatch(r"ras ratio=\S+ high_ratio=0", row["label"])
-    ]
-    assert f"**RAS** is {min(gains):.0f} to {max(gains):.0f} dB nearer than step reduction" in RESULTS
+    def gains(settings: str) -> list[tuple[float, float]]:
+        rows = [
+            row
+            for model in MODELS
+            for row in study(model).records
+            if re.fullmatch(rf"ras ratio=\S+{settings} high_ratio=0", row["label"])
+        ]
+        return [(row["psnr_gain"], row["psnr_gain_low"]) for row in rows]
+
+    (lumina, low), (flux, flux_low), (sd3, sd3_low) = gains("")
+    assert min(low, flux_low) > 0 > sd3_low
+    assert f"**RAS** is {lumina:.1f} and {flux:.1f} dB nearer than step reduction" in RESULTS
+    assert f"RAS is {lumina:.1f}, {flux:.1f} and −{-sd3:.1f} dB closer to the dense images" in README
+    assert max(low for _, low in gains(" steps=8 start=2")) < 0
     ends = of_ras("one end of the ranking or the other", PSNR, False)
     assert {c.verdict for c in ends} == {"worse"}
     assert f"Its highest end is {spread(ends, 1)} dB nearer than the paper's" in RESULTS
     change = of_ras("chosen or random tokens", PSNR, False, "selection=change")
     assert {c.verdict for c in change} == {"better"}
-    assert f"are {spread(change, 1)} dB nearer than random ones on every model" in RESULTS
-    assert (
-        f"RAS is {min(gains):.0f} to {max(gains):.0f} dB closer to the dense images than ten steps" in README
-    )
+    assert f"are {spread(change, 1)} dB nearer than random ones" in RESULTS
     forecast = of_ras("forecast or reused tokens", PSNR, True)
     assert {c.verdict for c in forecast} == {"worse"}
     assert f"(`stale=taylor`) costs {spread(forecast)} dB there" in RESULTS
+    flux_kept, sd3_kept = of_ras("kept or running text", PSNR, False)
+    assert (flux_kept.verdict, sd3_kept.verdict) == ("not told apart", "better")
+    assert (
+        f"it is {sd3_kept.by.value:.1f} dB nearer at half on `sd3_tiny`, {flux_kept.by.value:.1f} dB"
+        in RESULTS
+    )
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -184,7 +220,7 @@ def test_edges_are_not_told_apart_from_random_regions(model):
     assert {c.verdict for c in edges} == {"not told apart"}
 
 
-def test_images_of_half_size_draw_their_prompts_where_five_steps_do_not():
+def test_images_of_half_size_as_images_of_their_prompts():
     def gains(name, model):
         rows = [
             r
@@ -193,17 +229,10 @@ def test_images_of_half_size_draw_their_prompts_where_five_steps_do_not():
         ]
         return rows[0][f"{CLIP}_gain"], rows[0][f"{CLIP}_gain_low"]
 
-    (sd3, low), (flux, flux_low) = gains("ralu steps", "sd3"), gains("ralu steps", "flux")
-    assert min(low, flux_low) > 0 > gains("ralu steps", "lumina")[0]
-    assert f"{sd3:.0f} and {flux:.0f} points of `clip_score[emoji]` above the curve" in RESULTS
-    three = [gains("mrflow", model) for model in ("sd3", "flux", "lumina")]
-    assert min(low for _, low in three) > 0
-    assert (
-        "MrFlow, a small image upscaled, is {:.0f}, {:.0f} and {:.0f} points".format(
-            *(gain for gain, _ in three)
-        )
-        in RESULTS
-    )
+    assert max(low for _, low in (gains("ralu steps", model) for model in MODELS)) < 0
+    lumina, flux, sd3 = (gains("mrflow", model) for model in MODELS)
+    assert min(lumina[1], sd3[1]) > 0 > flux[1]
+    assert f"MrFlow, a small image upscaled, is {sd3[0]:.0f} and {lumina[0]:.0f} points" in RESULTS
 
 
 def test_at_half_no_prompt_score_is_better_than_ten_steps():
