@@ -94,6 +94,27 @@ def test_the_fitted_solver():
     assert f"{at_half.by.value:.0f} dB nearer than ten steps. On `flux_tiny`" in RESULTS
 
 
+def test_who_is_not_told_apart_from_the_fitted_solver():
+    def tied(model: str, control: str, cell: str) -> bool:
+        subjects = of_study(study(model))
+        versus = [c for c in against(subjects, subjects, control) if c.score == PSNR]
+        return any(c.cell.startswith(cell) and c.verdict == "not told apart" for c in versus)
+
+    half = {model: nearest(False)[model] for model in ("flux", "sd3")}
+    assert all(tied(model, "multistep", cell) for model, cell in half.items())
+    four = {model: next(r["label"] for r in study(model).records if is_easycache(r)) for model in half}
+    assert tied("sd3", "multistep fourfold", four["sd3"])
+    assert tied("flux", "multistep fourfold", "forecast basis=taylor_scaled")
+    assert "on neither are the two told apart" in RESULTS
+    assert (
+        "other cells at a quarter are not told apart from it, EasyCache on `sd3_tiny` among them" in RESULTS
+    )
+
+
+def is_easycache(row: dict) -> bool:
+    return row["label"].startswith("easycache") and row["flops_ratio"] > 3
+
+
 def nearest(four: bool) -> dict[str, str]:
     """The label nearest to the dense images at half or at a quarter of the FLOPs, by model."""
     found = {}
