@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +221,7 @@ def train(
     start, saved, before = time.perf_counter(), spent, spent
 
     def keep(step: int) -> None:
-        require_finite(module.state_dict().values(), step)
+        require_finite(all(x.isfinite().all() for x in module.state_dict().values()), step)
         save(path, state(module, optims, average) | {"step": step, "images": images, "seconds": spent})
         if watch:
             watch(step)
@@ -238,8 +238,9 @@ def train(
         images += len(next(iter(batch.values())))
         spent = before + time.perf_counter() - start
         if step % 10 == 9 or step == steps - 1:
-            require_finite([value], step + 1)
-            _log(folder, step=step + 1, loss=value.item(), images=images, seconds=round(spent, 1))
+            logged = value.item()
+            require_finite(math.isfinite(logged), step + 1)
+            _log(folder, step=step + 1, loss=logged, images=images, seconds=round(spent, 1))
         if spent - saved > SAVED:
             saved = spent
             keep(step + 1)
@@ -247,9 +248,9 @@ def train(
     return average.weights
 
 
-def require_finite(values: Iterable[torch.Tensor], step: int) -> None:
-    """Raise FloatingPointError unless all values are finite."""
-    if not all(x.isfinite().all() for x in values):
+def require_finite(finite: bool, step: int) -> None:
+    """Raise FloatingPointError unless the loss or the weights are finite."""
+    if not finite:
         raise FloatingPointError(
             f"not finite at step {step}; the last checkpoint is kept. From the first steps on: try --eager"
         )

@@ -42,8 +42,8 @@ autoencoder() { # CHANNELS COMMAND...: run the command with the settings of this
   esac
 }
 
-density() { # FAMILY: the shift of the noise levels that it is trained on
-  case $1 in sd3 | flux) echo --shift 5 ;; esac
+density() { # FAMILY: the shift of the noise levels that it is trained on, where it is not its scheduler's
+  case $1 in flux) echo --shift 5 ;; esac
 }
 
 start() { # FAMILY: the weights that it starts from

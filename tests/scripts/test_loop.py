@@ -70,11 +70,9 @@ def test_minutes_end_a_training_at_whatever_step_it_is(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("broken", "stop", "seen"), [(5, None, 10), (10, 11, 11)]
-)  # in the loss; in the weights
-def test_weights_that_are_not_finite_end_a_training_and_keep_the_last_checkpoint(
-    tmp_path, broken, stop, seen
-):
+    ("broken", "stop", "seen"), [(5, None, 10), (10, 11, 11)], ids=["the loss", "the weights"]
+)
+def test_what_is_not_finite_ends_a_training_and_keeps_the_last_checkpoint(tmp_path, broken, stop, seen):
     net = network()
 
     def data(step: int, part: float) -> loop.Batch:
