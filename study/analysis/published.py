@@ -93,7 +93,8 @@ class Value:
     """One published value and its measured counterpart, in the printed unit.
 
     low, high: range of values that round to the printed digits.
-    comparable: false for the time or size of a model that stands in for the paper's.
+    stands_in: whether another model stands in for the paper's; agreement would be chance.
+    comparable: false for the time or size of a stand-in.
     why: reason if nothing was measured.
     """
 
@@ -104,6 +105,7 @@ class Value:
     low: float
     high: float
     measured: Interval | None = None
+    stands_in: bool = False
     comparable: bool = True
     why: str | None = None
 
@@ -113,8 +115,9 @@ class Value:
 
     @property
     def inside(self) -> bool | None:
-        """True if the rounding range meets the measured interval; None without one of at least 95 %."""
-        if self.measured is None or not self.comparable or self.measured.level < LEVEL:
+        """True if the rounding range meets the measured interval; None without one of at least 95 %, and for
+        a stand-in."""
+        if self.measured is None or self.stands_in or self.measured.level < LEVEL:
             return None
         return self.measured.low <= self.high and self.low <= self.measured.high
 
@@ -150,7 +153,9 @@ def published(node: Mapping[str, Any], scale: Mapping[str, Any], rows: Sequence[
         for name, column in paper.columns.items():
             value = _value(line, dense.get(line.get("model"), {}), label, name, column)
             if value is not None:
-                value = replace(value, comparable=not (scale["models"] and column.of in SIZES))
+                stands_in = bool(scale["models"])
+                comparable = not (stands_in and column.of in SIZES)
+                value = replace(value, stands_in=stands_in, comparable=comparable)
                 found[label][name] = _with_measured(value, column, row, baseline, note)
     return Results(paper, found, {_label(line, scale): line["note"] for line in lines if line.get("note")})
 

@@ -34,7 +34,7 @@ def results(plan: Plan, rows: Sequence[Row]) -> Results | None:
 
 
 def save(plan: Plan, found: Results, folder: Path) -> Table:
-    """Write published.md, .csv, .tex and .parquet, and published.png and .svg if anything was measured."""
+    """Write published.md, .csv, .tex and .parquet, and published.png and .svg if anything can be compared."""
     table = published_table(plan, found)
     formats.save(table, folder / "published")
     comparison(plan, found, folder)
@@ -132,7 +132,7 @@ def _unmeasured_columns(found: Results) -> dict[str, str]:
 def comparison(plan: Plan, found: Results, folder: Path) -> None:
     """Write published.png and .svg with a panel per column: measured values with intervals, published hollow.
 
-    Without measured values, files of an earlier report are removed.
+    Without comparable values, files of an earlier report are removed.
     """
     panels = _panels(found)
     if not panels:
@@ -163,9 +163,9 @@ def comparison(plan: Plan, found: Results, folder: Path) -> None:
 
 
 def _panels(found: Results) -> dict[str, Mapping[str, Value]]:
-    """Return the measured values by column and row."""
+    """Return the measured values that can be compared with the published ones, by column and row."""
     panels = {
-        name: {r: v[name] for r, v in found.rows.items() if name in v and v[name].measured is not None}
+        name: {r: v[name] for r, v in found.rows.items() if name in v and v[name].difference is not None}
         for name in found.paper.columns
     }
     return {name: values for name, values in panels.items() if values}
