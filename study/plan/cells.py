@@ -235,7 +235,7 @@ def _method(variant: Variant, point: Point, names: Names, settings: Settings, de
         label, role = f"{label} (diagnosis)", "diagnosis"
     nodes, off = (variant.model, _with_defaults(node, made)), is_off(made)
     cell = _cell(label, role, series, *nodes, settings, values, dense.id, off)
-    return replace(cell, another_image=getattr(made, "another_image", False) and not off)
+    return replace(cell, another_image=makes_another_image(made))
 
 
 def _step_reduction(dense: Cell, called: Baseline, sweep: Sweep, settings: Settings) -> Iterator[Cell]:
@@ -292,6 +292,11 @@ def is_off(made: Any) -> bool:
     if off is None:
         return inner is not None and is_off(inner)
     return all(getattr(made, key) == value for key, value in off.items())
+
+
+def makes_another_image(made: Any) -> bool:
+    """True if the method, as set, is not meant to reproduce the dense image."""
+    return getattr(made, "another_image", False) and not is_off(made)
 
 
 def is_diagnosis(made: Any) -> bool:

@@ -15,7 +15,7 @@ from fovea.study.config.prompts import Prompt, Sample, read, samples
 from fovea.study.config.schema import COMMANDS, Settings, Suite, Sweep
 from fovea.study.files import read_json
 from fovea.study.plan import fingerprint
-from fovea.study.plan.cells import GENERATION, Cell, Node, cells, full_model
+from fovea.study.plan.cells import GENERATION, Cell, Node, cells, full_model, makes_another_image
 
 ACTION_KEYS = {"name", "plan", *COMMANDS}  # keys that select an action and do not define the study
 # keys that may differ between the processes of a study
@@ -125,8 +125,11 @@ def planned(folder: Path, record: Mapping[str, Any], config: Node) -> Plan:
 
 
 def cell_of(name: str, record: Mapping[str, Any]) -> Cell:
-    """Return the cell of a record in a study's provenance."""
+    """Return the cell of a record in a study's provenance; `provenance.described` is the inverse."""
     of_cell = {f.name: record[f.name] for f in fields(Cell) if f.name in record}
+    if "another_image" not in of_cell:  # studies made before it was recorded
+        method = instantiate(record["method"], "method", "fovea.methods")
+        of_cell["another_image"] = record["role"] == "sibling" or makes_another_image(method)
     if "series" not in of_cell:  # studies made before the series was recorded
         known = {"dense": "dense", "steps": "step reduction"}
         of_cell["series"] = known.get(record["role"], record["label"].split(" ")[0])

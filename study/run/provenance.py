@@ -5,6 +5,7 @@ import platform
 import shlex
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import distributions
@@ -21,7 +22,8 @@ from fovea.study.plan.plan import Plan
 from fovea.study.records import VERSION, StudyRecord
 from fovea.study.store import Store
 
-CELL_FIELDS = ("label", "role", "series", "axes", "dense", "off", "unlike_card")
+NOT_A_FIELD = ("id", "model", "method", "identity")  # the id is the key; the others are in the identity
+CELL_FIELDS = tuple(f.name for f in fields(Cell) if f.name not in NOT_A_FIELD)
 FIRST = (
     "torch",
     "diffusers",

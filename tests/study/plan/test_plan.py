@@ -13,7 +13,8 @@ from fovea.study.commands.run import foreseen
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.plan import fingerprint
-from fovea.study.plan.plan import make
+from fovea.study.plan.plan import cell_of, make
+from fovea.study.run.provenance import described
 from tests.pipelines import PIPELINES, saved
 
 
@@ -330,6 +331,24 @@ def test_what_makes_another_image_is_told_apart(plan, method, another):
     assert [cell.another_image for cell in plan(*few).cells] == [False, another]
     if method == "selflift":
         assert [cell.another_image for cell in plan(*few, "method.low=0").cells] == [False, False]
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        ("method=ras", "method.selection=oracle"),
+        ("method=ralu", "sweep=none"),
+        ("method=selflift", "method.low=0", "sweep=none"),
+        ("method=mrflow", "sweep=none", "sibling=flux_tiny"),
+    ],
+)
+def test_a_cell_is_the_same_when_read_back_from_the_provenance(plan, chosen):
+    """Also from a study made before it was recorded that likeness does not judge a cell."""
+    for cell in plan("model=lumina_tiny", *chosen).cells:
+        record = json.loads(json.dumps(described(cell)))
+        older = {key: value for key, value in record.items() if key != "another_image"}
+        for known in (record, older):
+            assert json.loads(json.dumps(described(cell_of(cell.id, known)))) == record
 
 
 def test_another_upscaler_in_the_same_file_is_another_cell(plan, tmp_path):
