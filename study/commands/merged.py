@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fovea.study.config.errors import Refused
-from fovea.study.plan.fingerprint import targets_of
+from fovea.study.plan.fingerprint import code_of
 from fovea.study.run.provenance import command_line, drawn, git, now
 from fovea.study.store import Store
 from fovea.study.stored import Record, Stored
@@ -63,7 +63,8 @@ def _of_cell(study: Stored, cell: str, known: Mapping[str, Any]) -> Iterable[Fac
     yield f"weights of {model_name(known)}", str(known["weights"]), name
     for package, version in known["packages"].items():
         yield package, version.partition("+")[0], name  # without the suffix of builds for another device
-    yield f"code of {' with '.join(targets_of(known['method']))}", str(known["code"]), name
+    family, further, classes = code_of(model, known["method"])
+    yield f"code of {' with '.join((*classes, *further))} on {family}", str(known["code"]), name
     size = f"{known['weights']} at {model['height']} x {model['width']}"
     records = Store(study.folder).samples(cell)
     for prompt, seed, noise in zip(*map(records.column, ("prompt", "seed", "noise")), strict=True):
@@ -153,14 +154,14 @@ def side_by_side(values: Sequence[Any]) -> Any:
 
 
 def with_distinct_labels(studies: Sequence[Stored]) -> dict[str, Record]:
-    """Return the records of all cells with distinct labels. If there are several models, their names are put
-    first, as in a sweep of models; labels still equal get the machine, or another trait that differs,
-    appended."""
+    """Return the records of all cells with distinct labels. If there are several models besides siblings,
+    their names are put first, as in a sweep of models; labels still equal get the machine, or another trait
+    that differs, appended."""
     cells: dict[str, Record] = {}
     for study in studies:
         for cell, record in study.provenance["cells"].items():
             cells.setdefault(cell, record)
-    if len({model_name(record) for record in cells.values()}) > 1:
+    if len({model_name(record) for record in cells.values() if record["role"] != "sibling"}) > 1:
         cells = {cell: _of_model(record) for cell, record in cells.items()}
     for trait in TRAITS:
         cells = _add_trait(cells, trait)

@@ -11,7 +11,7 @@ from PIL import Image
 
 import run
 from fovea.study.commands.merge import PART
-from fovea.study.commands.merged import merged, side_by_side
+from fovea.study.commands.merged import check_compatible, merged, side_by_side, with_distinct_labels
 from fovea.study.records import FailureRecord
 from fovea.study.report import report
 from fovea.study.run import execute
@@ -216,7 +216,7 @@ def provenance(change):
 DISAGREEING = {
     "weights, trained or random: trained in": provenance(lambda r: r.update(random_weights=True)),
     "torch: ": provenance(every(packages={"torch": "0.1"})),
-    "code of fovea.methods.Baseline: ": provenance(every(code="0" * 12)),
+    "code of fovea.methods.Baseline on lumina: ": provenance(every(code="0" * 12)),
     "weights of lumina": provenance(every(weights="0" * 12)),
     "metrics (set again by rescore=FOLDER metric=[...]): psnr, ssim in": provenance(
         lambda r: r["config"]["metric"].pop("ssim")
@@ -252,6 +252,24 @@ def test_another_build_of_the_same_package_is_no_other_package(halves, tmp_path,
 
     edit(halves[1] / "provenance.json", build)
     assert merge(capsys, tmp_path, *halves)[0] == 0
+
+
+@pytest.mark.parametrize(("role", "label"), [("dense", "other dense"), ("sibling", "dense @ sd3")])
+def test_models_of_two_families_run_other_code_and_merge(finished, tmp_path, role, label):
+    """As the parts of a paper's table of two models do; a sibling has its model's name already."""
+    other, new = part(finished, tmp_path / "b", ["dense"]), "0" * 12
+
+    def of_another_family(record):
+        ((cell, known),) = record["cells"].items()
+        model = known["model"] | {"family": "sd3", "path": "other"}
+        own = {"code": new, "weights": new, "dense": new, "role": role, "machine": "sd3"}
+        record["cells"] = {new: known | {"model": model} | own}
+        (other / "cells" / cell).rename(other / "cells" / new)
+
+    edit(other / "provenance.json", of_another_family)
+    studies = [Stored(finished), Stored(other)]
+    check_compatible("merge", studies)
+    assert label in {record["label"] for record in with_distinct_labels(studies).values()}
 
 
 def test_another_image_under_the_same_key_is_refused(halves, tmp_path, capsys):
