@@ -127,12 +127,12 @@ def _own(record: Record) -> Record:
 
 
 def _complete(cells: dict[str, Record]) -> dict[str, Record]:
-    """Return the cells in the usual order: baselines first, step reduction last. Raises Refused if a baseline
-    is missing."""
+    """Return the cells in the usual order: baselines, methods, step reduction, siblings. Raises Refused if a
+    baseline is missing."""
     for record in cells.values():
         if record["dense"] not in cells:
             raise Refused(f"merge: the baseline of {record['label']} is in none of these studies")
-    order = {"dense": (0, 0), "method": (1, 0), "diagnosis": (1, 0)}
+    order = {"dense": (0, 0), "method": (1, 0), "diagnosis": (1, 0), "sibling": (3, 0)}
 
     def place(item: tuple[str, Record]) -> tuple[int, int]:
         return order.get(item[1]["role"], (2, -(item[1]["method"].get("steps") or 0)))

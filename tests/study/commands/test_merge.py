@@ -270,6 +270,8 @@ def test_models_of_two_families_run_other_code_and_merge(finished, tmp_path, rol
     studies = [Stored(finished), Stored(other)]
     check_compatible("merge", studies)
     assert label in {record["label"] for record in with_distinct_labels(studies).values()}
+    roles = [record["role"] for record in merged(studies, [])["cells"].values()]
+    assert roles == sorted(roles, key=["dense", "method", "steps", "sibling"].index)
 
 
 def test_another_image_under_the_same_key_is_refused(halves, tmp_path, capsys):
