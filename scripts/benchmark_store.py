@@ -152,7 +152,7 @@ def measured(step: str, plan: Plan, store: Store) -> dict[str, float | int | str
         store.index(cell.id for cell in plan.cells)
         found = len(list(store.folder.glob("cells/*/records.parquet")))
     elif step == "open":
-        keys = {s.key for s in plan.samples}
+        keys = set(plan.keys)
         found = sum(len(keys & store.samples(cell.id).keys()) for cell in plan.cells)
     else:
         table = rows(plan, store)

@@ -52,7 +52,7 @@ def made(plan: Plan, store: Store, worker: Worker, progress: Progress) -> Any:
 
     Local().make(replace(plan, cells=[dense(plan)]), store, worker, progress)
     found = store.samples(dense(plan).id)
-    if len(found.only(s.key for s in plan.samples)) < len(plan.samples):
+    if len(found.only(plan.keys)) < len(plan.samples):
         raise Refused(f"the dense run failed: {found.failures[-1].message}")
     return stored(plan, store, dense(plan))
 

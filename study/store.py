@@ -118,6 +118,12 @@ class Store:
             self._finished[cell] = found
         return self._finished[cell]
 
+    def lacking(self, cells: Iterable[str], keys: Iterable[str]) -> dict[str, set[str]]:
+        """Return which of these samples each cell lacks; cells that lack none are left out."""
+        wanted = set(keys)
+        lacking = {cell: wanted - self.samples(cell).keys() for cell in cells}
+        return {cell: missing for cell, missing in lacking.items() if missing}
+
     def records(self, cell: str) -> Finished:
         """Return everything recorded of a cell, whether or not the images exist."""
         records = self._parsed[cell] = segments.read(self.cell(cell), cell, self._parsed.get(cell))

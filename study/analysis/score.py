@@ -33,8 +33,7 @@ FLOOR = "floor.json"
 def rows(plan: Plan, store: Store) -> list[Row]:
     """Return one row per cell, in the plan's order, from the images stored so far."""
     metrics = build_metrics(plan)
-    keys = [s.key for s in plan.samples]
-    found = with_gain([_row(plan, store, cell, keys, metrics) for cell in plan.cells], plan.settings.cost)
+    found = with_gain([_row(plan, store, cell, metrics) for cell in plan.cells], plan.settings.cost)
     found = with_verdicts(found, plan.config["eval"].get("margin") or {})
     return [
         replace(row, floor={**floor(store, row.cell.id), **fitting_floor(plan, store, row.cell, metrics)})
@@ -77,11 +76,11 @@ def build_metrics(plan: Plan) -> Metrics:
 
 def stored(plan: Plan, store: Store, cell: Cell) -> Samples:
     """Return the images of the plan that a cell has."""
-    return _samples(plan, store, cell.id, store.samples(cell.id).only(s.key for s in plan.samples))
+    return _samples(plan, store, cell.id, store.samples(cell.id).only(plan.keys))
 
 
-def _row(plan: Plan, store: Store, cell: Cell, keys: Sequence[str], metrics: Metrics) -> Row:
-    mine, dense = (store.samples(name).only(keys) for name in (cell.id, cell.dense))
+def _row(plan: Plan, store: Store, cell: Cell, metrics: Metrics) -> Row:
+    mine, dense = (store.samples(name).only(plan.keys) for name in (cell.id, cell.dense))
     memory = [b.memory for b in batches(mine).values() if b.memory is not None]
     return Row(
         cell,
@@ -151,7 +150,7 @@ def _samples(plan: Plan, store: Store, cell: str, records: Finished) -> Samples:
 
 def per_sample(plan: Plan, store: Store, found: Sequence[Row]) -> pa.Table:
     """Return the data behind the table, one row per image and cell."""
-    tables = [_images(store.samples(row.cell.id).only(s.key for s in plan.samples), row) for row in found]
+    tables = [_images(store.samples(row.cell.id).only(plan.keys), row) for row in found]
     return pa.concat_tables(tables, promote_options="default")
 
 

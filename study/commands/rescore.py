@@ -39,8 +39,7 @@ def run(command: Command) -> int:
     with store.at_work() as worker, Progress() as progress:
         for text in [*worker.notes, *unavailable(made), *damaged(made, store, MISSING)]:
             progress.say(text)
-        keys = {s.key for s in made.samples}
-        images = [len(keys & set(store.samples(cell.id))) for cell in made.cells]
+        images = [len(store.samples(cell.id).only(made.keys)) for cell in made.cells]
         chosen, before = (", ".join(m) or "nothing" for m in (made.metrics, stored["config"]["metric"]))
         progress.say(
             f"nothing is generated: scoring {sum(images)} stored images of {len(images)} cells "

@@ -45,7 +45,7 @@ def _make_and_report(plan: Plan, store: Store, arguments: list[str], worker: Wor
             progress.say(note)
 
         def made() -> tuple[Any, dict[str, Any]]:
-            if lacks(plan, store):
+            if store.lacking([cell.id for cell in plan.cells], plan.keys):
                 # written first, in case the run is killed
                 start = store.folder / "runs" / f"{store.session}.json"
                 write_json(start, provenance(plan, arguments, store.session))
@@ -60,11 +60,6 @@ def _make_and_report(plan: Plan, store: Store, arguments: list[str], worker: Wor
 
         tables, summary = retry_on_damage(made, store, progress, "made again")
     return end(plan, store, tables, summary)
-
-
-def lacks(plan: Plan, store: Store) -> bool:
-    keys = {s.key for s in plan.samples}
-    return any(keys - set(store.samples(cell.id)) for cell in plan.cells)
 
 
 def _others(worker: Worker) -> list[str]:
@@ -170,7 +165,7 @@ def preview(plan: Plan) -> int:
     store, n = Store(plan.folder), len(plan.samples)
     store.check()
     missing = damaged(plan, store, "a run makes them again")
-    done = {cell.id: len({s.key for s in plan.samples} & set(store.samples(cell.id))) for cell in plan.cells}
+    done = {cell.id: len(store.samples(cell.id).only(plan.keys)) for cell in plan.cells}
     cost = {cell.id: known_cost(Path(plan.settings.results), cell) for cell in plan.cells}
     lines = [["cell", "id", "done", "s/image", "time left"]]
     for cell in plan.cells:

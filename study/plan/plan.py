@@ -43,6 +43,11 @@ class Plan:
     gpu: Any = None
 
     @property
+    def keys(self) -> list[str]:
+        """The keys of the samples, in order."""
+        return [sample.key for sample in self.samples]
+
+    @property
     def metrics(self) -> dict[str, Node]:
         return self.config["metric"]
 
@@ -50,7 +55,7 @@ class Plan:
     def digest(self) -> str:
         """Equal for all processes that make and report the same study, however they run."""
         shared = {key: value for key, value in self.config.items() if key not in ACTION_KEYS | PROCESS_KEYS}
-        return fingerprint.digest([shared, [c.id for c in self.cells], [s.key for s in self.samples]])
+        return fingerprint.digest([shared, [c.id for c in self.cells], self.keys])
 
     @property
     def folder(self) -> Path:
@@ -236,7 +241,7 @@ class Shard:
 def shards(plan: Plan) -> list[Shard]:
     """Divide a study into shards. Each has an even number of batches: the order of cells alternates, so no
     method is favoured."""
-    keys, size = [s.key for s in plan.samples], plan.settings.batch
+    keys, size = plan.keys, plan.settings.batch
     batches = math.ceil(len(keys) / size)
     block = size * 2 * math.ceil(batches / (2 * MAX_SHARDS))
     parts = [tuple(keys[first : first + block]) for first in range(0, len(keys), block)]

@@ -78,7 +78,7 @@ def maps(plan: Plan, store: Store) -> dict[str, Maps]:
     """
     found = {}
     for cell in plan.cells:
-        shares = store.focus(cell.id, [s.key for s in plan.samples[:MAX_SAMPLES]])
+        shares = store.focus(cell.id, plan.keys[:MAX_SAMPLES])
         differ = {key: had for key, had in shares.items() if np.ptp(had, axis=(1, 2)).any()}
         found |= {cell.id: differ} if differ else {}
     return found
@@ -88,7 +88,7 @@ def focus(plan: Plan, store: Store, found: Mapping[str, Maps], folder: Path) -> 
     """Write focus.png and .svg. Return False, without writing, if every cell ran every token."""
     candidates = [cell for cell in plan.cells if cell.id in found]
     cells = chosen(candidates, store)
-    keys = [s.key for s in plan.samples if all(s.key in found[cell.id] for cell in cells)][:PROMPTS]
+    keys = [key for key in plan.keys if all(key in found[cell.id] for cell in cells)][:PROMPTS]
     if not cells or not keys:
         return False
     image = pixels(store.image(cells[0].id, keys[0]))

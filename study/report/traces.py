@@ -46,10 +46,10 @@ class Traced:
 
 def traced(plan: Plan, store: Store) -> list[Traced]:
     """Return the cells with traces, in the plan's order of cells and images."""
-    keys, found = [s.key for s in plan.samples], []
+    found = []
     for cell in plan.cells:
         traces = read(store, cell.id)
-        own = {key: traces[key] for key in keys if key in traces}
+        own = {key: traces[key] for key in plan.keys if key in traces}
         if own:
             found.append(Traced(cell, own))
     return found

@@ -3,7 +3,7 @@ made, and survive failures."""
 
 import gc
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -31,18 +31,6 @@ from fovea.study.run.writing import BackgroundWriter
 from fovea.study.store import Store
 
 MAX_MESSAGE, MAX_TRACEBACK = 2_000, 20_000  # maximum number of characters stored of a failure
-
-
-def run_shard(plan: Plan, cells: Collection[str], samples: Collection[str], store: Store) -> Iterator[Event]:
-    """Make one shard on its own: see `Runner.run`. All arguments are plain and can be pickled."""
-    with Runner(plan, store) as runner:
-        yield from runner.run(cells, samples)
-
-
-def pending(store: Store, cells: Iterable[Cell], samples: Collection[str]) -> dict[str, set[str]]:
-    """Return the keys that each cell lacks, by cell id; complete cells are omitted."""
-    lacking = {cell.id: set(samples) - store.samples(cell.id).keys() for cell in cells}
-    return {cell: missing for cell, missing in lacking.items() if missing}
 
 
 @dataclass
@@ -103,7 +91,7 @@ class Runner:
         for cell in chosen:
             self.store.describe(CellRecord.of(cell))
         for group in by_loading(chosen):
-            todo = pending(self.store, group, samples)
+            todo = self.store.lacking([cell.id for cell in group], samples)
             if todo:
                 yield from self._make([cell for cell in group if cell.id in todo], todo)
                 self.writing.wait()

@@ -50,7 +50,7 @@ def provenance(plan: Plan, command: Sequence[str], session: str) -> dict[str, An
         "machine": device(plan),
         "threads": threads(),
         "seeds": list(plan.settings.seeds),
-        "prompts": drawn([s.key for s in plan.samples], plan.prompts),
+        "prompts": drawn(plan.keys, plan.prompts),
         "random_weights": plan.random_weights,
         "config": plan.config,
         "cells": {cell.id: described(cell) for cell in plan.cells},

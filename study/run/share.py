@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from fovea.study.plan.plan import Plan, Shard, shards
 from fovea.study.presence import at_work
 from fovea.study.run.events import Event, Joined, Message, Remaining, Started
-from fovea.study.run.execute import Runner, pending
+from fovea.study.run.execute import Runner
 from fovea.study.run.provenance import check_worker, note_worker
 from fovea.study.store import Store
 from fovea.study.workers import Worker
@@ -35,11 +35,8 @@ def share(plan: Plan, store: Store, worker: Worker) -> Iterator[Event]:
         while any(remaining.values()) and not runner.out_of_time:
             worked = False
             for shard in work:
-                if (
-                    not runner.out_of_time
-                    and _is_incomplete(plan, store, runner, shard)
-                    and worker.take(shard.name)
-                ):
+                lacking = store.lacking(set(shard.cells) - runner.failed, shard.samples)
+                if lacking and not runner.out_of_time and worker.take(shard.name):
                     worked = True
                     yield from _make(plan, store, runner, worker, shard)
             if not worked:
@@ -75,16 +72,10 @@ def _make(plan: Plan, store: Store, runner: Runner, worker: Worker, shard: Shard
 def _remaining(plan: Plan, store: Store, runner: Runner, cells: Collection[str]) -> dict[str, int]:
     """Return the number of images that each cell still lacks; 0 for a cell that has failed here."""
     store.refresh(cells)
-    keys, chosen = [s.key for s in plan.samples], [cell for cell in plan.cells if cell.id in cells]
-    lacking = pending(store, chosen, keys)
-    return {c.id: 0 if c.id in runner.failed else len(lacking.get(c.id, ())) for c in chosen}
+    lacking = store.lacking(set(cells) - runner.failed, plan.keys)
+    return {cell: len(lacking.get(cell, ())) for cell in cells}
 
 
 def _count_active(worker: Worker) -> int:
     """Return the number of processes with shards on lease, this one included."""
     return 1 + sum(bool(other.shards) for other in at_work(worker.study) if other.id != worker.id)
-
-
-def _is_incomplete(plan: Plan, store: Store, runner: Runner, shard: Shard) -> bool:
-    chosen = [cell for cell in plan.cells if cell.id in shard.cells and cell.id not in runner.failed]
-    return bool(pending(store, chosen, shard.samples))

@@ -68,20 +68,18 @@ class Slurm:
         return self._executor(plan.folder).submit(Planning(os.getcwd(), arguments)).result()
 
     def make(self, plan: "Plan", store: "Store", worker: "Worker", progress: "Progress") -> None:
-        from fovea.study.run.execute import pending
-
         executor = self._executor(store.folder)
         task = Task(os.getcwd(), plan, store, store.session)
         with executor.batch():
             jobs = [executor.submit(task) for _ in range(self.jobs)]
         progress.tell(Message(f"{len(jobs)} jobs, {jobs[0].job_id} and on; logs: {executor.folder}"))
-        keys, begun = [s.key for s in plan.samples], False
+        cells, begun = [cell.id for cell in plan.cells], False
         try:
             while True:
                 ended = [job for job in jobs if job.done()]
-                store.refresh(cell.id for cell in plan.cells)
-                lacking = pending(store, plan.cells, keys)
-                left = {cell.id: len(lacking.get(cell.id, ())) for cell in plan.cells}
+                store.refresh(cells)
+                lacking = store.lacking(cells, plan.keys)
+                left = {cell: len(lacking.get(cell, ())) for cell in cells}
                 progress.tell(Remaining(left, max(1, len(jobs) - len(ended))) if begun else Started(left))
                 begun = True
                 if len(ended) == len(jobs):

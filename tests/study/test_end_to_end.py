@@ -84,7 +84,7 @@ def test_focus_is_what_ran(finished):
 
 
 def test_again_makes_nothing(small, finished, capsys, monkeypatch):
-    monkeypatch.setattr(execute, "run_shard", None)
+    monkeypatch.setattr(execute.Runner, "run", None)
     before = images(finished), table(finished)
     code, summary, _, _ = go(capsys, *small, f"results={finished.parent}", "name=whole")
     assert (code, summary["done"], summary["failed"]) == (0, 4, 0)

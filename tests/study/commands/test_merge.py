@@ -22,7 +22,7 @@ from tests.study.made_up import edit_records, replace_image
 
 @pytest.fixture(autouse=True)
 def nothing_is_made(finished, monkeypatch):
-    monkeypatch.setattr(execute, "run_shard", None)
+    monkeypatch.setattr(execute.Runner, "run", None)
 
 
 def edit(file, change):

@@ -15,7 +15,7 @@ from fovea.study.run import execute
 @pytest.fixture
 def study(finished, weights, tmp_path, monkeypatch):
     """A finished study, moved; its model and its prompts are gone, and nothing can be made."""
-    monkeypatch.setattr(execute, "run_shard", None)
+    monkeypatch.setattr(execute.Runner, "run", None)
     folder = shutil.copytree(finished, tmp_path / "moved")
     for file in (folder / "provenance.json", *folder.glob("runs/*.json"), *folder.glob("cells/*/cell.json")):
         text = file.read_text("utf-8").replace(str(weights), "/gone/model").replace("hostile.txt", "gone.txt")

@@ -16,7 +16,7 @@ from fovea.study.files import Unwritable
 from fovea.study.plan.plan import make as planned
 from fovea.study.run import execute
 from fovea.study.run.events import Failed, Made, Message, WarmedUp
-from fovea.study.run.execute import Runner, run_shard
+from fovea.study.run.execute import Runner
 from fovea.study.run.generate import ClockStopped, WrongShape, generate_batch
 from fovea.study.store import Store
 
@@ -32,10 +32,15 @@ def model(plan):
         yield found
 
 
+def run(plan, store, cells, samples):
+    with Runner(plan, store) as runner:
+        return list(runner.run(cells, samples))
+
+
 def shard(plan, folder, cells, samples):
     """Everything goes there and back as another process would have it."""
     plan, store, cells, samples = pickle.loads(pickle.dumps((plan, Store(folder), cells, samples)))
-    return [pickle.loads(pickle.dumps(event)) for event in run_shard(plan, cells, samples, store)]
+    return [pickle.loads(pickle.dumps(event)) for event in run(plan, store, cells, samples)]
 
 
 def test_shards_of_two_processes_are_one_study(plan, tmp_path):
@@ -124,7 +129,7 @@ def test_a_batch_that_memory_does_not_hold_is_made_in_halves_and_times_nothing(
 
     monkeypatch.setattr(execute, "generate_batch", short)
     store = Store(tmp_path)
-    told = list(execute.run_shard(plan, [cell.id], keys, store))
+    told = run(plan, store, [cell.id], keys)
     assert [event for event in told if isinstance(event, Failed)] == []
     assert calls == [2, 1, 1, 1, 1]  # the warm-up whole, then halved; three images
     found = store.samples(cell.id)
@@ -141,7 +146,7 @@ def test_what_no_half_of_a_batch_holds_either_is_a_failure(plan, tmp_path, monke
 
     monkeypatch.setattr(execute, "generate_batch", full)
     cell = plan.cells[0]
-    told = list(execute.run_shard(plan, [cell.id], [s.key for s in plan.samples], Store(tmp_path)))
+    told = run(plan, Store(tmp_path), [cell.id], plan.keys)
     assert [event.cell for event in told if isinstance(event, Failed)] == [cell.id]
 
 
