@@ -129,6 +129,11 @@ class Stored:
             found.setdefault(record["cell"], []).append(record)
         return found
 
+    def per_image(self, cell: str, score: str) -> dict[str, float]:
+        """Return a score's values by image, without the images that have none."""
+        images = self.by_cell.get(cell, [])
+        return {image["key"]: image[score] for image in images if image.get(score) is not None}
+
     @cached_property
     def fault(self) -> str:
         """What cannot be read, and the remedy; empty if everything can."""
@@ -164,7 +169,7 @@ class Stored:
             return str(time)
         if starts := sorted((self.folder / "runs").glob("*.json")):
             return datetime.strptime(starts[-1].stem[:15], "%Y%m%dT%H%M%S").isoformat() + "+00:00"
-        committed = _git("log", "-1", "--format=%cI", "--", "provenance.json", within=self.folder)
+        committed = ask_git("log", "-1", "--format=%cI", "--", "provenance.json", within=self.folder)
         return f"{committed} (committed)" if committed else "unknown"
 
     @property
@@ -265,10 +270,11 @@ def _unreadable(file: Path) -> str:
     return "is not whole, or not of a study that this version can read"
 
 
-def _git(*arguments: str, within: Path) -> str:
+def ask_git(*arguments: str, within: Path) -> str | None:
+    """Return what a git command prints; None if it fails."""
     command = ["git", "-C", str(within), *arguments]
     try:
         run = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
-        return ""
-    return run.stdout.strip() if run.returncode == 0 else ""
+        return None
+    return run.stdout.strip() if run.returncode == 0 else None

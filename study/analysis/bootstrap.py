@@ -41,13 +41,13 @@ def cost_replicates(rows: Sequence[Row], kind: Cost) -> Array:
 
 
 @lru_cache(maxsize=256)
-def _median_replicates(shares: tuple[float, ...], seed: int = 1) -> Array:
+def _median_replicates(shares: tuple[float, ...]) -> Array:
     """Return bootstrap replicates of the median, (r,).
 
     The fixed seed gives cells with the same number of batches the same draws. Cached because every score of
     a cell needs the same replicates.
     """
-    x, n, rng = np.array(shares), len(shares), np.random.default_rng(seed)
+    x, n, rng = np.array(shares), len(shares), np.random.default_rng(1)
     chunk = max(1, 10**6 // n)  # replicates held in memory at once
     sizes = [min(chunk, REPLICATES - done) for done in range(0, REPLICATES, chunk)]
     medians = np.concatenate([np.median(x[rng.integers(0, n, (r, n))], axis=1) for r in sizes])

@@ -9,9 +9,9 @@ from scipy.special import stdtrit
 
 from fovea.eval.decisions import holm
 from fovea.eval.facts import Facts
-from fovea.eval.interval import Interval, Worse, median_interval, two_sided
-from fovea.eval.statistics import Pool, paired_difference, pooled
-from fovea.study.analysis.contrasts import how_pooled
+from fovea.eval.interval import Interval, median_interval, two_sided
+from fovea.eval.statistics import Pool, pooled
+from fovea.study.analysis.contrasts import comparable, difference, how_pooled
 from fovea.study.stored import Record, Stored
 
 COSTS = ("seconds", "speedup", "flops", "memory_bytes")
@@ -96,34 +96,28 @@ def _score(a: Stored, b: Stored, x: Record, y: Record, name: str, facts: Facts) 
     change = Change(y["label"], name, x.get(name), y.get(name), facts)
     if change.a is None or change.b is None:
         return replace(change, why=f"unavailable in the {'first' if change.a is None else 'second'}")
-    in_a, in_b = _images(a, x["cell"], name), _images(b, y["cell"], name)
-    shared = [key for key in in_a if key in in_b]
-    same_keys = len(shared) == len(in_a) == len(in_b)
     if facts.biased and x["n"] != y["n"]:
         return replace(change, why=f"of {x['n']} and {y['n']} images: such distances do not compare")
+    in_a, in_b = a.per_image(x["cell"], name), b.per_image(y["cell"], name)
+    shared = comparable(facts, in_a, in_b)
     pool = how_pooled([*in_a.values()], change.a) or how_pooled([*in_b.values()], change.b)
-    if pool and len(shared) > 1 and (same_keys or facts.kind != "distance"):
-        return _paired(a, change, pool, [(key, in_a[key], in_b[key]) for key in shared])
+    if pool and len(shared) > 1:
+        prompts = {r["key"]: r["prompt"] for r in a.by_cell[x["cell"]]}
+        x_values, y_values = ([values[key] for key in shared] for values in (in_a, in_b))
+        return _paired(change, facts, pool, x_values, y_values, [prompts[key] for key in shared])
     return _independent(change, x, y)
 
 
-def _images(study: Stored, cell: str, name: str) -> Values:
-    rows = study.by_cell.get(cell, [])
-    return {r["key"]: r[name] for r in rows if r.get(name) is not None}
-
-
-def _paired(study: Stored, change: Change, pool: Pool, values: Sequence[tuple[str, float, float]]) -> Change:
-    """Compare over the images that both studies have, resampled jointly. values: (key, in a, in b)."""
-    prompts = {r["key"]: r["prompt"] for r in study.samples}
-    keys, x, y = zip(*values, strict=True)
+def _paired(
+    change: Change, facts: Facts, pool: Pool, x: list[float], y: list[float], prompts: list[str]
+) -> Change:
+    """Compare over the images that both studies have, resampled jointly. x, y: their values in a and in b."""
     a, b = float(pooled(x, pool=pool)), float(pooled(y, pool=pool))
-    found = replace(change, a=a, b=b, pairs=len(keys))
+    found = replace(change, a=a, b=b, pairs=len(prompts))
     if np.allclose(x, y, rtol=1e-9):  # differences from summation order only
         return replace(found, by=Interval(0.0, 0.0, 0.0, 0.95, 1.0))
-    worse: Worse | None = None if change.facts and change.facts.kind == "distance" else "either"
     try:
-        by = paired_difference(y, x, pool=pool, groups=[prompts[key] for key in keys], worse=worse)
-        return replace(found, by=by)
+        return replace(found, by=difference(facts, pool, y, x, prompts))
     except ValueError as error:
         return replace(found, why=str(error))
 

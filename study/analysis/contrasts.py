@@ -79,7 +79,7 @@ def of_study(study: Stored) -> list[Subject]:
     found = []
     for record in study.records:
         known, images = study.provenance["cells"][record["cell"]], study.by_cell.get(record["cell"], [])
-        scores = {name: _each(study.facts[name], images, name, record.get(name)) for name in study.scores}
+        scores = {name: _each(study, record, name) for name in study.scores}
         found.append(
             Subject(
                 record["label"],
@@ -94,11 +94,11 @@ def of_study(study: Stored) -> list[Subject]:
     return found
 
 
-def _each(facts: Facts, images: Sequence[Mapping[str, Any]], name: str, figure: float | None) -> Each | None:
+def _each(study: Stored, record: Mapping[str, Any], name: str) -> Each | None:
     """Return the per-image values of a score, or None if they do not pool to the figure of the table."""
-    values = {image["key"]: image[name] for image in images if image.get(name) is not None}
-    pool = how_pooled(list(values.values()), figure)
-    return None if pool is None else Each(facts, pool, values)
+    values = study.per_image(record["cell"], name)
+    pool = how_pooled(list(values.values()), record.get(name))
+    return None if pool is None else Each(study.facts[name], pool, values)
 
 
 def how_pooled(values: Sequence[float], figure: float | None) -> Pool | None:
@@ -271,17 +271,30 @@ def _contrasts(cell: Subject, control: Subject, why: str) -> Iterator[Contrast]:
         b = control.scores.get(name)
         if b is None or a.facts.hidden or a.pool != b.pool:
             continue
-        shared = [key for key in a.values if key in b.values]
-        is_distance = a.facts.kind == "distance"  # per-image shares hold only within the whole set
-        if not shared or (is_distance and not len(shared) == len(a.values) == len(b.values)):
+        shared = comparable(a.facts, a.values, b.values)
+        if not shared:
             continue
         x, y = ([each.values[key] for key in shared] for each in (a, b))
         if not all(math.isfinite(pooled(v, pool=a.pool)) for v in (x, y)):
             continue
-        prompts = [cell.prompts[key] for key in shared]
-        worse: Worse | None = None if is_distance else "either"
-        by = paired_difference(x, y, pool=a.pool, groups=prompts, worse=worse)
+        by = difference(a.facts, a.pool, x, y, [cell.prompts[key] for key in shared])
         yield Contrast(cell.label, control.label, why, name, a.facts, by, len(shared))
+
+
+def comparable(facts: Facts, a: Mapping[str, float], b: Mapping[str, float]) -> list[str]:
+    """Return the images in which two cells can be compared: those that both have. For a distance both must
+    have the same ones, because an image's share of it holds only within its whole set."""
+    shared = [key for key in a if key in b]
+    return [] if facts.kind == "distance" and not len(shared) == len(a) == len(b) else shared
+
+
+def difference(
+    facts: Facts, pool: Pool, x: Sequence[float], y: Sequence[float], prompts: Sequence[str]
+) -> Interval:
+    """Return x - y with its interval over the prompts; see `paired_difference`. Except for distances it is
+    widened for failures that no image shows."""
+    worse: Worse | None = None if facts.kind == "distance" else "either"
+    return paired_difference(x, y, pool=pool, groups=prompts, worse=worse)
 
 
 def of_rows(rows: Sequence[Row], versus: str | None) -> list[Contrast]:

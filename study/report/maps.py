@@ -3,7 +3,7 @@
 focus.png shows which tokens ran, in total and step by step; regions.png which regions RALU refined first.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten, wrap
 
@@ -72,16 +72,18 @@ def sheet(plan: Plan, store: Store, folder: Path) -> None:
 
 
 def maps(plan: Plan, store: Store) -> dict[str, Maps]:
-    """Return, by cell and sample, the share of the model that each token had, (steps, rows, columns).
+    """Return `varying_focus` of each cell, without the cells that have none."""
+    found = {cell.id: varying_focus(store, cell.id, plan.keys[:MAX_SAMPLES]) for cell in plan.cells}
+    return {cell: shares for cell, shares in found.items() if shares}
 
-    Cells in which all tokens are treated alike, such as caches of whole steps, are left out.
+
+def varying_focus(store: Store, cell: str, keys: Iterable[str]) -> Maps:
+    """Return, by sample, the share of the model that each token had, (steps, rows, columns).
+
+    Samples in which all tokens are treated alike, as by caches of whole steps, are left out.
     """
-    found = {}
-    for cell in plan.cells:
-        shares = store.focus(cell.id, plan.keys[:MAX_SAMPLES])
-        differ = {key: had for key, had in shares.items() if np.ptp(had, axis=(1, 2)).any()}
-        found |= {cell.id: differ} if differ else {}
-    return found
+    shares = store.focus(cell, keys)
+    return {key: had for key, had in shares.items() if np.ptp(had, axis=(1, 2)).any()}
 
 
 def focus(plan: Plan, store: Store, found: Mapping[str, Maps], folder: Path) -> bool:

@@ -4,10 +4,10 @@ import base64
 import io
 import math
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -17,6 +17,7 @@ from fovea.study.analysis.row import Row
 from fovea.study.config.prompts import Sample
 from fovea.study.picture import pixels
 from fovea.study.plan.plan import Plan
+from fovea.study.report.maps import varying_focus
 from fovea.study.report.study_table import headline
 from fovea.study.report.table import Table, figure
 from fovea.study.run import trace
@@ -28,10 +29,7 @@ PIXELS = 24_000_000  # in all images: with many cells fewer prompts are shown, s
 SMALL = 128  # images up to this side are stored losslessly
 QUALITY = 85  # of larger ones
 TOP = 99  # percentile at the end of a map's scale, so that outlier tokens do not hide the rest
-KINDS: dict[str, Callable[[Trace], np.ndarray | None]] = {
-    "error": lambda t: t.error,
-    "score": lambda t: t.score,
-}
+KINDS: tuple[Literal["error", "score"], ...] = ("error", "score")  # maps of a trace
 Maps = dict[str, dict[str, list[dict[str, Any] | None]]]  # kind -> cell id -> one per sample
 
 
@@ -156,29 +154,22 @@ def maps(plan: Plan, store: Store, samples: Sequence[Sample]) -> Maps:
     `ran` maps leave out cells in which all tokens are treated alike.
     """
     traced = {cell.id: trace.read(store, cell.id) for cell in plan.cells}
-    found = {"ran": _per_cell(plan, lambda cell: _ran_maps(store, cell, samples))}
-    for kind, of in KINDS.items():
-        tops = [_scale_end(of(t[s.key]) for t in traced.values() if s.key in t) for s in samples]
-
-        def cell_maps(cell: str, of: Callable = of, tops: Sequence[float] = tops) -> list[Any]:
-            own = traced[cell]
-            return [
-                _encoded_map(own[s.key], of, top) if s.key in own and top else None
-                for s, top in zip(samples, tops, strict=True)
-            ]
-
-        found[kind] = _per_cell(plan, cell_maps)
-    return {kind: cells for kind, cells in found.items() if cells}
-
-
-def _per_cell(plan: Plan, of: Callable[[str], list[Any]]) -> dict[str, list[Any]]:
-    every = {cell.id: of(cell.id) for cell in plan.cells}
-    return {cell: each for cell, each in every.items() if any(each)}
+    found = {"ran": {cell.id: _ran_maps(store, cell.id, samples) for cell in plan.cells}}
+    for kind in KINDS:
+        tops = [_scale_end(getattr(t[s.key], kind) for t in traced.values() if s.key in t) for s in samples]
+        scaled = list(zip(samples, tops, strict=True))
+        found[kind] = {
+            cell: [_encoded_map(own[s.key], kind, top) if s.key in own and top else None for s, top in scaled]
+            for cell, own in traced.items()
+        }
+    with_maps = {
+        kind: {cell: each for cell, each in cells.items() if any(each)} for kind, cells in found.items()
+    }
+    return {kind: cells for kind, cells in with_maps.items() if cells}
 
 
 def _ran_maps(store: Store, cell: str, samples: Sequence[Sample]) -> list[dict[str, Any] | None]:
-    found = store.focus(cell, [s.key for s in samples])
-    varying = {key: had for key, had in found.items() if np.ptp(had, axis=(1, 2)).any()}
+    varying = varying_focus(store, cell, [s.key for s in samples])
     return [_encoded_shares(varying[s.key]) if s.key in varying else None for s in samples]
 
 
@@ -202,16 +193,16 @@ def _scale_end(every: Iterable[np.ndarray | None]) -> float:
     return float(np.percentile(joined, TOP)) if joined.size else 0.0
 
 
-def _encoded_map(own: Trace, of: Callable[[Trace], np.ndarray | None], top: float) -> dict[str, Any] | None:
+def _encoded_map(own: Trace, kind: Literal["error", "score"], top: float) -> dict[str, Any] | None:
     """Encode a map of a trace on a scale from 0 to `top`; larger and non-finite values saturate.
 
     curve: one figure per step, from the unscaled values.
     """
-    values = of(own)
+    values: np.ndarray | None = getattr(own, kind)
     if values is None:
         return None
     share = np.nan_to_num(values / top, nan=1.0, posinf=1.0).clip(0, 1)
-    curve = own.continuity() if values is own.score else values.mean(1)
+    curve = own.continuity() if kind == "score" else values.mean(1)
     return _encoded(own.over_image(share)) | {
         "top": top,
         "curve": [round(float(x), 4) if np.isfinite(x) else None for x in curve],

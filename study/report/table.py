@@ -166,10 +166,10 @@ def figure(x: float, like: float | None = None, digits: Digits = FIGURE) -> str:
     return f"{x:.{places}f}".replace("-", "−")
 
 
-def visible(text: str, longest: int = LONGEST) -> str:
+def visible(text: str) -> str:
     """Make an untrusted text safe to print: in one line, cut if very long, without control characters.
 
     Escape sequences and characters that change the direction of writing are replaced.
     """
-    cut = text[:longest].translate(LINE_ENDS).encode("utf-8", "replace").decode()
-    return plain(cut) if len(text) <= longest else f"{plain(cut)} … ({len(text)} characters in all)"
+    cut = text[:LONGEST].translate(LINE_ENDS).encode("utf-8", "replace").decode()
+    return plain(cut) if len(text) <= LONGEST else f"{plain(cut)} … ({len(text)} characters in all)"

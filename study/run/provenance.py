@@ -3,7 +3,6 @@
 import os
 import platform
 import shlex
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from fovea.study.plan.fingerprint import digest, threads
 from fovea.study.plan.plan import Plan
 from fovea.study.records import VERSION, StudyRecord
 from fovea.study.store import Store
+from fovea.study.stored import ask_git
 
 NOT_A_FIELD = ("id", "model", "method", "identity")  # the id is the key; the others are in the identity
 CELL_FIELDS = tuple(f.name for f in fields(Cell) if f.name not in NOT_A_FIELD)
@@ -112,19 +112,15 @@ def git() -> dict[str, Any]:
     """Return the commit, and whether the working tree differs from it; both None outside a checkout, for
     example if the package is installed inside another project. An archive made by scripts/gpu.sh states its
     commit in a file."""
-    if (top := _git("rev-parse", "--show-toplevel")) is None or Path(top).resolve() != ROOT:
+    top = ask_git("rev-parse", "--show-toplevel", within=ROOT)
+    if top is None or Path(top).resolve() != ROOT:
         packed = ROOT / "COMMIT"
         return {"commit": packed.read_text("utf-8").strip() if packed.is_file() else None, "dirty": None}
-    commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit, "dirty": None if status is None else bool(status)}
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        run = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return run.stdout.strip() if run.returncode == 0 else None
+    status = ask_git("status", "--porcelain", "--untracked-files=no", within=ROOT)
+    return {
+        "commit": ask_git("rev-parse", "HEAD", within=ROOT),
+        "dirty": None if status is None else bool(status),
+    }
 
 
 @cache
