@@ -18,7 +18,8 @@ from fovea.eval.speed import graphs, timed
 from fovea.methods import RAS, Baseline
 from fovea.models import adapt, generator
 from fovea.study.config.compose import load, whole
-from fovea.study.plan.cells import GENERATION, full_model
+from fovea.study.plan.cells import GENERATION
+from fovea.study.plan.nodes import full_model
 from fovea.study.run.provenance import git
 
 PROMPT = "a red fox asleep in the snow under a birch"

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from itertools import takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.utils import get_class
 
@@ -22,31 +22,19 @@ from fovea.study.streams import print_summary
 
 Record = dict[str, Any]
 LONG = 120  # characters above which a description is cut to its first sentence
-FOLDERS = {
-    "models": "model",
-    "methods": "method",
-    "caches": "method/cache",
-    "metrics": "metric",
-    "suites": "eval",
-    "prompts": "prompt",
-    "experiments": "experiment",
-    "sweeps": "sweep",
-    "scales": "scale",
-    "gpus": "on",
-}
-KINDS = (*FOLDERS, "studies")
-USE = {
-    "models": "model=NAME",
-    "methods": "method=NAME, method.SETTING=VALUE",
-    "caches": "cache=NAME, method.cache.SETTING=VALUE, with a method that takes one",
-    "metrics": "metric=[NAME,...], metric.NAME.SETTING=VALUE",
-    "suites": "eval=NAME",
-    "prompts": "prompts=NAME",
-    "experiments": "experiment=NAME",
-    "sweeps": "sweep=NAME",
-    "scales": "scale=NAME",
-    "gpus": "plan=true on=NAME, on.SETTING=VALUE: a forecast",
-}
+
+
+class Kind(NamedTuple):
+    """A kind of options.
+
+    group: their folder in conf/.
+    use: how one is chosen on the command line.
+    facts: returns what else there is to tell of each, from their names and the rest of the command line.
+    """
+
+    group: str
+    use: str
+    facts: Callable[[list[str], list[str]], list[Record]] | None = None
 
 
 def run(command: Command) -> int:
@@ -54,17 +42,18 @@ def run(command: Command) -> int:
         from fovea.study.commands.show import list_studies
 
         return list_studies(command)
-    if command.value not in FOLDERS:
-        raise Refused(f"{command.text}: no such list; {nearest(command.value, KINDS)}")
+    if command.value not in KINDS:
+        raise Refused(f"{command.text}: no such list; {nearest(command.value, (*KINDS, 'studies'))}")
     given = command.allow(*(["metric"] if command.value == "metrics" else []))
-    group = FOLDERS[command.value]
-    rows = [{"name": name, "what": head(group, name)} for name in options(group)]
-    if more := MORE.get(command.value):
-        rows = [row | found for row, found in zip(rows, more([r["name"] for r in rows], given), strict=True)]
+    group, use, facts = KINDS[command.value]
+    names = options(group)
+    rows: list[Record] = [{"name": name, "what": head(group, name)} for name in names]
+    if facts:
+        rows = [row | more for row, more in zip(rows, facts(names, given), strict=True)]
     console = terminal(120)
     print_lines([["name", ""], *([row["name"], _text(row)] for row in rows)], console, left=2)
-    print_text(f"use: {USE[command.value]}", console, "dim")
-    print_summary({"list": command.value, "names": [r["name"] for r in rows], "rows": rows})
+    print_text(f"use: {use}", console, "dim")
+    print_summary({"list": command.value, "names": names, "rows": rows})
     return 0
 
 
@@ -89,7 +78,7 @@ def help_text() -> str:
     """Return the text of --help: the groups with their options, the items of lists, the plain keys."""
     lines = [f"  {group + '=':12}{' | '.join(options(group)) or '(none yet)'}" for group in groups()]
     named = [
-        f"list=KIND tells more of each: {', '.join(KINDS)}",
+        f"list=KIND tells more of each: {', '.join((*KINDS, 'studies'))}",
         f"metric=[...], each with its keys as metric.NAME.KEY=VALUE: {', '.join(options('metric'))}",
         f"prompts=, or a file: {', '.join(options('prompt'))}",
     ]
@@ -188,12 +177,19 @@ def _prompts(names: list[str], _: list[str]) -> list[Record]:
     return found
 
 
-MORE: dict[str, Callable[[list[str], list[str]], list[Record]]] = {
-    "models": _models,
-    "methods": _settings("method"),
-    "caches": _settings("method/cache"),
-    "gpus": _settings("on"),
-    "metrics": _metrics,
-    "suites": _suites,
-    "prompts": _prompts,
+KINDS = {
+    "models": Kind("model", "model=NAME", _models),
+    "methods": Kind("method", "method=NAME, method.SETTING=VALUE", _settings("method")),
+    "caches": Kind(
+        "method/cache",
+        "cache=NAME, method.cache.SETTING=VALUE, with a method that takes one",
+        _settings("method/cache"),
+    ),
+    "metrics": Kind("metric", "metric=[NAME,...], metric.NAME.SETTING=VALUE", _metrics),
+    "suites": Kind("eval", "eval=NAME", _suites),
+    "prompts": Kind("prompt", "prompts=NAME", _prompts),
+    "experiments": Kind("experiment", "experiment=NAME"),
+    "sweeps": Kind("sweep", "sweep=NAME"),
+    "scales": Kind("scale", "scale=NAME"),
+    "gpus": Kind("on", "plan=true on=NAME, on.SETTING=VALUE: a forecast", _settings("on")),
 }

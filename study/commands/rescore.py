@@ -22,7 +22,7 @@ from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import instantiate, validated
 from fovea.study.config.schema import Suite
-from fovea.study.plan.cells import Node
+from fovea.study.plan.nodes import Node
 from fovea.study.plan.plan import Plan, labelled, planned
 from fovea.study.run.progress import Progress
 from fovea.study.run.provenance import command_line, git, now, packages

@@ -1,19 +1,29 @@
 """The cells of a study: the dense baselines, every point of the sweep, and the step-reduction curve."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from omegaconf import OmegaConf
 
 from fovea.study.config.compose import Composed, load, resolved, set_key
 from fovea.study.config.errors import Refused
-from fovea.study.config.groups import options
 from fovea.study.config.instantiate import instantiate, with_changes
 from fovea.study.config.overrides import parse
 from fovea.study.config.schema import Settings, Sweep
 from fovea.study.plan import fingerprint
+from fovea.study.plan.nodes import (
+    Node,
+    check_fits,
+    checked,
+    full_model,
+    is_diagnosis,
+    is_off,
+    makes_another_image,
+    unlike,
+    with_defaults,
+)
 from fovea.study.plan.points import Baseline, Names, Point, assignments, points
 
 # model settings that do not require loading the model again
@@ -22,7 +32,6 @@ GENERATION = ("height", "width", "steps", "guidance", "negative", "max_sequence_
 FITTED = {"offload": "none", "compile": "none", "quantize": "none", "attention": "auto"}
 # an interpolation that is resolved from the model's keys alone
 MODEL_REFERENCE = re.compile(r"\$\{(oc\.select:)?model\.[\w.]+(,[^${}]*)?\}")
-Node = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -112,15 +121,6 @@ def unique(cells: Iterable[Cell]) -> list[Cell]:
     return list(found.values())
 
 
-def checked(model: Node, method: Node) -> tuple[Node, Node]:
-    """Return both nodes with all defaults filled in, so that stating a default and omitting it give the same
-    cell. Raises Refused if the method does not fit the model."""
-    known, checkpoint = full_model(model)
-    made = instantiate(method, "method", "fovea.methods")
-    _check_fits(made, checkpoint)
-    return known, _with_defaults(method, made)
-
-
 def _cells(overrides: Sequence[str], sweep: Sweep, settings: Settings) -> Iterator[Cell]:
     all_points = points(sweep)
     _reject_overridden(overrides, all_points)
@@ -177,40 +177,6 @@ def _needs_config(item: tuple[str, Any]) -> bool:
     return "${" in str(value) or "_target_" in key or "_target_" in str(value)
 
 
-def full_model(node: Node) -> tuple[Node, Any]:
-    """Return the full node and its checkpoint. Settings of methods in a model's file (used by conf/method)
-    and the model card's values are removed: they are not settings of the model."""
-    known = {*options("method"), *options("method/cache")}
-    own = {key: v for key, v in node.items() if not (isinstance(v, Mapping) and key in known | {"card"})}
-    checkpoint = instantiate(own, "model", "fovea.models")
-    return _with_defaults(own, checkpoint), checkpoint
-
-
-def _check_fits(made: Any, checkpoint: Any) -> None:
-    """Raise Refused if the method cannot run on the model's token grid, or its cache on the model's
-    blocks."""
-    cache: Any = getattr(made, "cache", None)
-    try:
-        if hasattr(made, "check"):
-            made.check(checkpoint.grid)
-        if hasattr(cache, "check_blocks") and (blocks := checkpoint.blocks) is not None:
-            cache.check_blocks(blocks)
-    except ValueError as error:
-        size = f"model.height={checkpoint.height}, model.width={checkpoint.width}"
-        raise Refused(f"method with {size}: {error}") from None
-
-
-def _with_defaults(node: Node, made: Any) -> Node:
-    """Return the node with every field of its object, nested objects included."""
-    full = {"_target_": node["_target_"]}
-    for f in fields(made):
-        given, value = node.get(f.name), getattr(made, f.name)
-        if isinstance(given, Mapping) and is_dataclass(value):
-            value = _with_defaults(dict(given), value)
-        full[f.name] = value
-    return full
-
-
 def _dense(variant: Variant, called: Baseline, settings: Settings) -> Cell:
     model = variant.model | {"steps": variant.steps}
     node = {"_target_": "fovea.methods.Baseline", "steps": variant.steps}
@@ -219,21 +185,14 @@ def _dense(variant: Variant, called: Baseline, settings: Settings) -> Cell:
     return replace(made, unlike_card=unlike(resolved(variant.config.model).get("card"), made.model))
 
 
-def unlike(card: Node | None, model: Node) -> str:
-    """Return in words how the settings differ from the model card; empty if they do not or there is no
-    card."""
-    others = [key for key, value in (card or {}).items() if model[key] != value]
-    return ", ".join(f"{key} {model[key]:g} for the card's {(card or {})[key]:g}" for key in others)
-
-
 def _method(variant: Variant, point: Point, names: Names, settings: Settings, dense: Cell) -> Cell:
     made, node, values = variant.at(point)
-    _check_fits(made, variant.checkpoint)
+    check_fits(made, variant.checkpoint)
     label, series = names.method(point, variant.composed, values)
     role = "method"
     if is_diagnosis(made):
         label, role = f"{label} (diagnosis)", "diagnosis"
-    nodes, off = (variant.model, _with_defaults(node, made)), is_off(made)
+    nodes, off = (variant.model, with_defaults(node, made)), is_off(made)
     cell = _cell(label, role, series, *nodes, settings, values, dense.id, off)
     return replace(cell, another_image=makes_another_image(made))
 
@@ -284,24 +243,3 @@ def _cell(
     }
     name = fingerprint.digest(parts)
     return Cell(name, label, role, series, model, method, axes, dense or name, off, parts)
-
-
-def is_off(made: Any) -> bool:
-    """True if the settings are those that the class, or its cache's class, declares as `off`."""
-    off, inner = getattr(made, "off", None), getattr(made, "cache", None)
-    if off is None:
-        return inner is not None and is_off(inner)
-    return all(getattr(made, key) == value for key, value in off.items())
-
-
-def makes_another_image(made: Any) -> bool:
-    """True if the method, as set, is not meant to reproduce the dense image."""
-    return getattr(made, "another_image", False) and not is_off(made)
-
-
-def is_diagnosis(made: Any) -> bool:
-    """True if the settings are those that the class, or that of a nested object, declares as `diagnosis`."""
-    named = getattr(made, "diagnosis", None)
-    own = named is not None and all(getattr(made, key) == value for key, value in named.items())
-    inner = [getattr(made, f.name) for f in fields(made)]
-    return own or any(is_diagnosis(value) for value in inner if is_dataclass(value))

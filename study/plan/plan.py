@@ -15,7 +15,8 @@ from fovea.study.config.prompts import Prompt, Sample, read, samples
 from fovea.study.config.schema import COMMANDS, Settings, Suite, Sweep
 from fovea.study.files import read_json
 from fovea.study.plan import fingerprint
-from fovea.study.plan.cells import GENERATION, Cell, Node, cells, full_model, makes_another_image
+from fovea.study.plan.cells import GENERATION, Cell, cells
+from fovea.study.plan.nodes import Node, full_model, makes_another_image
 
 ACTION_KEYS = {"name", "plan", *COMMANDS}  # keys that select an action and do not define the study
 # keys that may differ between the processes of a study

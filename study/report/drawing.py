@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from fovea.study.analysis.row import Cost, Row
 from fovea.study.analysis.speed import batches, contended, throttled
-from fovea.study.report.pareto import Panel, bounds, described, draw, size
+from fovea.study.report.panels import Panel, bounds, described
+from fovea.study.report.pareto import draw, size
 from fovea.study.report.style import (
     COLOURS,
     FAINT,

@@ -9,7 +9,7 @@ from fovea.models import adapt, generator
 from fovea.study.config.compose import load, whole
 from fovea.study.config.groups import options
 from fovea.study.config.instantiate import instantiate
-from fovea.study.plan.cells import checked
+from fovea.study.plan.nodes import checked
 
 MODELS = sorted(path.stem for path in Path("conf/model").glob("*_tiny.yaml"))
 CHOICES = [f"method={name}" for name in options("method")]

@@ -25,19 +25,19 @@ def listed(capsys, *arguments):
     return json.loads(out.splitlines()[-1]), out
 
 
-@pytest.mark.parametrize("kind", [k for k in listing.FOLDERS if k != "metrics"])
+@pytest.mark.parametrize("kind", [k for k in listing.KINDS if k != "metrics"])
 def test_every_file_is_there_with_what_it_is(kind, capsys):
     found, out = listed(capsys, f"list={kind}")
-    files = sorted(file.stem for file in (CONF / listing.FOLDERS[kind]).glob("*.yaml"))
+    files = sorted(file.stem for file in (CONF / listing.KINDS[kind].group).glob("*.yaml"))
     assert found["names"] == files
     assert [row["name"] for row in found["rows"]] == files
     for row in found["rows"]:
         assert row["what"]
         assert not row["what"].startswith("@")
-        first = (CONF / listing.FOLDERS[kind] / f"{row['name']}.yaml").read_text("utf-8")
+        first = (CONF / listing.KINDS[kind].group / f"{row['name']}.yaml").read_text("utf-8")
         assert row["what"].split()[0].rstrip(".") in first
         assert row["name"] in out
-    assert f"use: {listing.USE[kind]}" in out
+    assert f"use: {listing.KINDS[kind].use}" in out
 
 
 def test_models_tell_whether_their_weights_are_here(capsys):

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from fovea.study.report.drawing import drawings
-from fovea.study.report.pareto import described, pareto, series
+from fovea.study.report.panels import described, series
+from fovea.study.report.pareto import pareto
 from tests.study.report.test_table import row
 
 

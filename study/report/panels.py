@@ -1,0 +1,177 @@
+"""What the plots of quality against cost show, as data: panels of one score each, their series and points."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from fovea.eval import Score
+from fovea.eval.front import on_front
+from fovea.eval.interval import Interval
+from fovea.study.analysis.row import Cost, Row, score_interval
+from fovea.study.report.study_table import headline
+from fovea.study.report.style import COLOURS, INK, MUTED
+
+MARKERS = "osD^v"  # the next one each time the colours are used up
+Bounds = tuple[float, float, float]  # value, low, high
+
+
+@dataclass(frozen=True)
+class Point:
+    """One cell in a plot.
+
+    x: cost of dense over that of the cell.
+    y: the score.
+    text: label that distinguishes it within its series, or its own name.
+    sure: probability that it is on the front.
+    """
+
+    cell: str
+    x: Bounds
+    y: Bounds
+    text: str
+    sure: float
+
+
+@dataclass(frozen=True)
+class Series:
+    """Cells drawn alike. joined: they differ in one key only and are joined by a line."""
+
+    name: str
+    role: Literal["dense", "steps", "method", "sibling"]
+    colour: str
+    marker: str
+    joined: bool
+    points: tuple[Point, ...] = ()
+    rows: tuple[Row, ...] = ()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One score against the cost, for the cells of one baseline.
+
+    model: name of the baseline's model if there are several.
+    front: Pareto front of the point estimates, cheapest first.
+    infinite: labels of cells with an infinite score, whose images all equal the dense ones.
+    """
+
+    score: Score
+    cost: Cost
+    model: str
+    series: tuple[Series, ...]
+    front: tuple[Point, ...]
+    infinite: tuple[str, ...]
+
+
+def described(rows: Sequence[Row], cost: Cost) -> list[Panel]:
+    """Return one panel per score and baseline, without empty ones."""
+    known = [row for row in rows if _x(row, cost)]
+    drawn, models = series(known), _baselines(known)
+    panels = [_panel(models[m], drawn, score, m, cost) for score in headline(known) for m in models]
+    return [panel for panel in panels if any(one.points for one in panel.series)]
+
+
+def series(rows: Sequence[Row]) -> list[Series]:
+    """Group rows into the dense runs, step reduction per baseline, the methods, and sibling models.
+
+    Methods that vary the same keys form curves over the swept key; otherwise each method is a set of points.
+    """
+    methods = [row for row in rows if row.cell.role == "method"]
+    same_axes = len({frozenset(row.cell.axes) for row in methods}) <= 1
+    named = _group_by_swept_key(methods) if same_axes else _by_series(methods)
+    dense = tuple(row for row in rows if row.cell.role == "dense")
+    found = [Series("dense", "dense", INK, "D", False, rows=dense)]
+    for name, group in _by_series([row for row in rows if row.cell.role == "steps"]).items():
+        found.append(Series(name, "steps", MUTED, "o", True, rows=tuple(group)))
+    for i, (name, group) in enumerate(named.items()):
+        turn, colour = divmod(i, len(COLOURS))
+        marker = MARKERS[turn % len(MARKERS)]
+        found.append(Series(name, "method", COLOURS[colour], marker, same_axes, rows=tuple(group)))
+    siblings = _by_series([row for row in rows if row.cell.role == "sibling"])
+    for i, (name, group) in enumerate(siblings.items(), len(named)):
+        found.append(Series(name, "sibling", COLOURS[i % len(COLOURS)], "*", False, rows=tuple(group)))
+    return found
+
+
+def _group_by_swept_key(methods: Sequence[Row]) -> dict[str, list[Row]]:
+    """Group methods into curves: cells that differ only in the key with the most values."""
+    values = {
+        key: {str(row.cell.axes.get(key)) for row in methods} for row in methods for key in row.cell.axes
+    }
+    swept = max(values, key=lambda key: len(values[key]), default="")
+    found: dict[str, list[Row]] = {}
+    for row in methods:
+        fixed = [f"{k.split('.')[-1]}={v}" for k, v in row.cell.axes.items() if k not in (swept, "method")]
+        name = " ".join([row.cell.series, *fixed])
+        unit = f" ({swept.split('.')[-1]})" if swept else ""
+        found.setdefault(f"{name}{unit}", []).append(row)
+    return found
+
+
+def _by_series(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.cell.series, []).append(row)
+    return found
+
+
+def _baselines(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Group rows by baseline, keyed by the model's name ("" if there is only one)."""
+    names = {row.cell.id: row.cell.label.removesuffix("dense").strip() for row in rows}
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(names.get(row.cell.dense, ""), []).append(row)
+    return found
+
+
+def _panel(rows: Sequence[Row], drawn: Sequence[Series], score: Score, model: str, cost: Cost) -> Panel:
+    name, sign = score.name, 1 if score.better == "higher" else -1
+    places = {row.cell.id: (x, y) for row in rows if (x := _x(row, cost)) and (y := _y(row, name))}
+    ranked = [row.cell.id for row in rows if not row.failure and row.cell.role != "diagnosis"]
+    ranked = [i for i in ranked if i in places]
+    best = on_front([1 / places[i][0][0] for i in ranked], [sign * places[i][1][0] for i in ranked])
+    front_ids = {i for i, is_best in zip(ranked, best, strict=True) if is_best}
+
+    def point(row: Row, joined: bool) -> Point:
+        at_front = float(row.cell.id in front_ids)
+        sure = row.front.get(name, at_front) if cost == row.cost else at_front
+        return Point(row.cell.id, *places[row.cell.id], _point_label(row, joined, model), sure)
+
+    own = {row.cell.id for row in rows} & places.keys()
+    found = [
+        replace(one, points=tuple(point(row, one.joined) for row in one.rows if row.cell.id in own))
+        for one in drawn
+    ]
+    front = [p for one in found for p in one.points if p.cell in front_ids]
+    infinite = [r.cell.label for r in rows if name in r.scores and math.isinf(r.scores[name].value or 0)]
+    ordered = tuple(sorted(front, key=lambda p: (-p.x[0], sign * p.y[0])))
+    return Panel(score, cost, model, tuple(found), ordered, tuple(infinite))
+
+
+def _point_label(row: Row, joined: bool, model: str) -> str:
+    """Return the swept value for a point of a curve, else the cell's own name if it has one."""
+    if joined:
+        return str(list(row.cell.axes.values())[-1]) if row.cell.axes else ""
+    own = row.cell.role == "method" and not row.cell.label.startswith(row.cell.series)
+    return row.cell.label.removeprefix(model).strip() if own else ""
+
+
+def _x(row: Row, cost: Cost) -> Bounds | None:
+    if cost == "flops":
+        return (row.flops_ratio, row.flops_ratio, row.flops_ratio) if row.flops_ratio else None
+    return bounds(row.speedup) if row.speedup else None
+
+
+def _y(row: Row, name: str) -> Bounds | None:
+    """Return a score with its 95 % interval, of the difference to dense where images are paired."""
+    score = row.scores.get(name)
+    if score is None or score.value is None or not math.isfinite(score.value):
+        return None
+    value, low, high = bounds(score.difference or score_interval(score, row))
+    return score.value, score.value + (low - value), score.value + (high - value)
+
+
+def bounds(interval: Interval) -> Bounds:
+    """Return value and bounds; an unknown bound becomes the value."""
+    low, high = (x if math.isfinite(x) else interval.value for x in (interval.low, interval.high))
+    return interval.value, low, high
