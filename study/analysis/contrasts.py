@@ -9,7 +9,6 @@ at about the same cost, and a sibling model that costs no more.
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, get_args
 
 from fovea.eval.decisions import differs, holm
@@ -52,13 +51,9 @@ class Subject:
     scores: Mapping[str, Each]
     prompts: Mapping[str, str]
 
-    @cached_property
-    def kind(self) -> str:
-        """Class name of the method: RAS for fovea.methods.RAS."""
-        return kind(self.method)
-
 
 def kind(node: Node) -> str:
+    """Return the class name of a method: RAS for fovea.methods.RAS."""
     return str(node["_target_"]).rpartition(".")[2]
 
 
@@ -193,7 +188,7 @@ def natural(subjects: Sequence[Subject]) -> Iterator[tuple[Subject, Subject, str
                 controls = [s for s in others if rule.to(cell.method, s.method)]
                 if control := _nearest(cell, controls):
                     yield cell, control, rule.why
-        if cell.kind in ("Caching", "Multistep", "Steps"):
+        if kind(cell.method) in ("Caching", "Multistep", "Steps"):
             curve = [s for s in subjects if s.dense == cell.dense and s.role == "steps"]
             if control := _nearest(cell, curve):
                 yield cell, control, STEPS

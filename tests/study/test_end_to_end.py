@@ -10,7 +10,6 @@ import torch
 
 import run
 from fovea.methods import RAS
-from fovea.study.commands import run as commands
 from fovea.study.run import execute
 from fovea.study.run.generate import NotFinite, generate_batch
 from fovea.study.store import Store
@@ -110,7 +109,7 @@ def test_a_study_whose_images_are_lost_while_it_runs_does_not_end_well(
 ):
     shutil.copytree(finished, tmp_path / "whole")
     next(tmp_path.glob("whole/cells/*/images/*/*.png")).unlink()
-    monkeypatch.setattr(commands, "lacks", lambda *_: False)  # it was there when the work began
+    monkeypatch.setattr(Store, "lacking", lambda *_: {})  # it was there when the work began
     code, summary, out, _ = go(capsys, *small, f"results={tmp_path}", "name=whole")
     assert (code, summary["failed"], summary["done"]) == (3, 1, 3)
     assert "incomplete: 2 of 3 images are there" in " ".join(out.split())
