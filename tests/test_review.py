@@ -10,14 +10,15 @@ from fovea.study.analysis.contrasts import Contrast, against, of_study
 from fovea.study.stored import Stored
 
 ROOT = Path(__file__).parents[1]
-FOLDER = ROOT / "results" / "experiments" / "ralu_table1_sd3-tiny"
+EXPERIMENTS = ROOT / "results" / "experiments"
+FOLDER = EXPERIMENTS / "ralu_table1_sd3-tiny"
 PSNR, CLIP, FD = "psnr", "clip_score[emoji]", "fd[emoji]"
 PAGE = " ".join((ROOT / "docs" / "review.md").read_text("utf-8").split())
 
 
 @cache
-def versus(control: str) -> dict[tuple[str, str], Contrast]:
-    cells = of_study(Stored(FOLDER))
+def versus(control: str, folder: Path = FOLDER) -> dict[tuple[str, str], Contrast]:
+    cells = of_study(Stored(folder))
     others = [cell for cell in cells if cell.label == control]
     return {(c.cell, c.score): c for c in against(cells, others, control)}
 
@@ -69,7 +70,36 @@ def test_costs_beside_the_printed_ones():
     assert f"{ras[0]} and {ras[1]} for 1.90 and 2.96" in PAGE
 
 
-def test_every_cell_has_a_hundred_images():
-    table = pd.read_parquet(FOLDER / "table.parquet")
-    assert len(table) == 10
-    assert (table["n"] == 100).all()
+def test_on_flux_nothing_is_better_than_fewer_steps():
+    folder = EXPERIMENTS / "ralu_table1_flux-tiny"
+    five, seven = (versus(steps, folder) for steps in ("10 steps", "7 steps"))
+    for found, cells in (
+        (five, ("Δ-DiT", "TaylorSeer 5x", "RALU 5x")),
+        (seven, ("TaylorSeer 7x", "RALU 7x")),
+    ):
+        assert "better" not in {c.verdict for (cell, _), c in found.items() if cell in cells}
+    lost = -five["TaylorSeer 5x", CLIP].by.value, -seven["TaylorSeer 7x", CLIP].by.value
+    assert f"{lost[0]:.1f} points of CLIP score at 5× and {lost[1]:.1f} at 7×" in PAGE
+    for found, cell in ((five, "RALU 5x"), (seven, "RALU 7x")):
+        assert {found[cell, score].verdict for score in (CLIP, FD)} == {"not told apart"}
+    table = pd.read_parquet(folder / "table.parquet").set_index("label")
+    assert {f"{table.flops_ratio[f'TeaCache {times}']:.0f}" for times in ("5x", "7x")} <= {"22", "23"}
+    assert table[CLIP]["TeaCache 5x"] < 20 < table[CLIP]["dense"]
+
+
+def test_ras_table3():
+    table = pd.read_parquet(EXPERIMENTS / "ras_table3-tiny" / "table.parquet").set_index("label")
+    ratios = [
+        f"{table.flops_ratio[f'{name} (tiny) RAS{cell}']:.2f}"
+        for name, cell in (("sd3", "28-50"), ("sd3", "28-12.5"), ("lumina", "30-50"), ("lumina", "30-12.5"))
+    ]
+    assert "are {} and {} on the small SD3, {} and {} on the small Lumina-Next".format(*ratios) in PAGE
+    halves = table.loc[["sd3 (tiny) RAS28-50", "lumina (tiny) RAS30-50"]]
+    first, second = -halves[f"{CLIP}_gain"]
+    assert f"{first:.1f} and {second:.1f} points of CLIP score are lost against steps" in PAGE
+    assert [holm < 0.05 for holm in halves[f"{CLIP}_gain_holm"]] == [True, False]
+
+
+@pytest.mark.parametrize("folder", sorted(EXPERIMENTS.iterdir()), ids=lambda folder: folder.name)
+def test_every_cell_has_a_hundred_images(folder):
+    assert (pd.read_parquet(folder / "table.parquet")["n"] == 100).all()
