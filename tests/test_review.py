@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fovea.study.analysis.contrasts import Contrast, against, of_study
+from fovea.study.analysis.contrasts import Contrast, against, controlled, of_study
 from fovea.study.stored import Stored
 
 ROOT = Path(__file__).parents[1]
@@ -80,9 +80,12 @@ def test_on_flux_nothing_is_better_than_fewer_steps():
         assert "better" not in {c.verdict for (cell, _), c in found.items() if cell in cells}
     lost = -five["TaylorSeer 5x", CLIP].by.value, -seven["TaylorSeer 7x", CLIP].by.value
     assert f"{lost[0]:.1f} points of CLIP score at 5× and {lost[1]:.1f} at 7×" in PAGE
+    natural = {(c.cell, c.score): c.verdict for c in controlled(of_study(Stored(folder)))}
+    table = pd.read_parquet(folder / "table.parquet").set_index("label")
+    assert natural["TaylorSeer 5x", CLIP] == "worse"
+    assert table[f"{CLIP}_gain_holm"]["TaylorSeer 5x"] > 0.05
     for found, cell in ((five, "RALU 5x"), (seven, "RALU 7x")):
         assert {found[cell, score].verdict for score in (CLIP, FD)} == {"not told apart"}
-    table = pd.read_parquet(folder / "table.parquet").set_index("label")
     assert {f"{table.flops_ratio[f'TeaCache {times}']:.0f}" for times in ("5x", "7x")} <= {"22", "23"}
     assert table[CLIP]["TeaCache 5x"] < 20 < table[CLIP]["dense"]
 

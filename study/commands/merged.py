@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fovea.study.config.errors import Refused
-from fovea.study.plan.fingerprint import code_of
+from fovea.study.plan.fingerprint import code_entries
 from fovea.study.run.provenance import command_line, drawn, git, now
 from fovea.study.store import Store
 from fovea.study.stored import Record, Stored
@@ -63,7 +63,7 @@ def _of_cell(study: Stored, cell: str, known: Mapping[str, Any]) -> Iterable[Fac
     yield f"weights of {model_name(known)}", str(known["weights"]), name
     for package, version in known["packages"].items():
         yield package, version.partition("+")[0], name  # without the suffix of builds for another device
-    family, further, classes = code_of(model, known["method"])
+    family, further, classes = code_entries(model, known["method"])
     yield f"code of {' with '.join((*classes, *further))} on {family}", str(known["code"]), name
     size = f"{known['weights']} at {model['height']} x {model['width']}"
     records = Store(study.folder).samples(cell)

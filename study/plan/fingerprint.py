@@ -71,13 +71,13 @@ def _version(name: str) -> str:
 
 def code(model: Mapping[str, Any], method: Mapping[str, Any]) -> str:
     """Return the hash of the source code that affects the numbers of this method on this model."""
-    return _code(*code_of(model, method))
+    return _code(*code_entries(model, method))
 
 
-def code_of(
+def code_entries(
     model: Mapping[str, Any], method: Mapping[str, Any]
 ) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    """Return what that code is found from: the model's family, further modules, and the method's classes."""
+    """Return where that code is entered: the model's family, further modules, and the method's classes."""
     kinds = {RANDOM: model["weights"] == "random", QUANTISED: model.get("quantize", "none") != "none"}
     further = tuple(module for module, used in kinds.items() if used)
     return model["family"], further, tuple(sorted(set(targets_of(method))))

@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -349,6 +350,18 @@ def test_a_cell_is_the_same_when_read_back_from_the_provenance(plan, chosen):
         older = {key: value for key, value in record.items() if key != "another_image"}
         for known in (record, older):
             assert json.loads(json.dumps(described(cell_of(cell.id, known)))) == record
+
+
+@pytest.mark.parametrize(
+    "study", sorted(Path("results").glob("*/*/provenance.json")), ids=lambda f: f.parent.name
+)
+def test_cells_of_committed_studies_are_read_back(study):
+    """Those that draw another image have no likeness in their tables."""
+    made = [cell_of(name, record) for name, record in json.loads(study.read_text("utf-8"))["cells"].items()]
+    table = pd.read_parquet(study.parent / "table.parquet").set_index("label")
+    assert {cell.label for cell in made} == {*table.index}
+    if "psnr" in table:
+        assert table.psnr[[cell.label for cell in made if cell.another_image]].isna().all()
 
 
 def test_another_upscaler_in_the_same_file_is_another_cell(plan, tmp_path):
