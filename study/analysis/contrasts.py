@@ -125,7 +125,12 @@ def _is(node: Node, name: str, **settings: Any) -> bool:
 
 def _same_except(a: Node, b: Node, *keys: str) -> bool:
     """True if two nodes are equal except for these settings."""
-    return kind(a) == kind(b) and all(a.get(k) == b.get(k) for k in {*a, *b} - {*keys})
+    return kind(a) == kind(b) and _share(a, b, *({*a, *b} - {*keys}))
+
+
+def _share(a: Node, b: Node, *keys: str) -> bool:
+    """True if these settings are the same in both."""
+    return all(a.get(key) == b.get(key) for key in keys)
 
 
 def _is_plain(node: Node) -> bool:
@@ -166,14 +171,18 @@ RULES = (
     Rule(
         "composition or the method alone",
         lambda a: kind(a) in ("RAS", "RALU") and not _is_plain(a),
-        lambda a, b: kind(a) == kind(b) and _is_plain(b) and b.get("selection") == a.get("selection"),
+        lambda a, b: kind(a) == kind(b) and _is_plain(b) and _share(a, b, "selection", "text"),
     ),
     Rule(
         "composition or the cache alone",
         lambda a: kind(a) != "Caching" and a.get("cache") is not None,
         lambda a, b: _is(b, "Caching") and kind(b["cache"]) == kind(a["cache"]),
     ),
-    Rule("composition or RAS alone", lambda a: a.get("last") is not None, lambda a, b: _is_plain_ras(b)),
+    Rule(
+        "composition or RAS alone",
+        lambda a: a.get("last") is not None,
+        lambda a, b: _is_plain_ras(b) and _share(a["last"], b, "selection", "text", "stale"),
+    ),
 )
 
 

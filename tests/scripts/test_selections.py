@@ -13,6 +13,7 @@ from scripts import selections
 
 ROOT = Path(__file__).resolve().parents[2]
 STORED = ROOT / "results/embedded"
+MODELS = ("lumina", "sd3", "flux")
 LABELS = {
     "dense": 99.0,
     "ras ratio=0.25 selection=random": 20.0,
@@ -74,32 +75,51 @@ def bold(table):
     }
 
 
-def test_the_committed_table_and_the_sentences_are_of_the_stored_scores():
-    found = selections.differences(STORED, "selections")
+def committed(name):
+    """Differences, table and docs/results.md of the stored studies; the table stands in the page."""
+    found = selections.differences(STORED, name)
     text, page = selections.markdown(found), (ROOT / "docs/results.md").read_text("utf-8")
-    assert text == (STORED / "selections/table.md").read_text()
+    assert text == (STORED / name / "table.md").read_text()
     assert text.strip() in page
-    shares = {}
-    for rule, model in found:
-        shares.setdefault(rule, []).append(selections.share(found, rule, model))
+    return found, text, " ".join(page.split())
 
-    def spread(*rules):
-        of = [share for rule in rules for share in shares[rule]]
-        return f"{min(of) * 100:.0f} to {max(of):.0%}"
 
-    said = " ".join(page.split())
-    assert f"(`selection=edges`) find {spread('selection=edges ageing=1')} of the oracle's gain" in said
-    assert f"(`selection=change`), {spread('selection=change ageing=1')}" in said
-    assert f"deviation finds {spread('high_ratio=0')} at its better end" in said
-    assert f"finds {spread('selection=error ageing=1 stale=taylor')} of a larger gain" in said
-    worse = {model for model in ("lumina", "sd3", "flux") if f"high_ratio=1 {model}" in bold(text)}
-    assert worse == {"lumina", "sd3", "flux"}
+def spread(found, rule):
+    """`least to greatest` share of the oracle's gain over the models."""
+    shares = [selections.share(found, of, model) for of, model in found if of == rule]
+    return f"{min(shares) * 100:.0f} to {max(shares):.0%}"
+
+
+def test_the_committed_table_and_the_sentences_are_of_the_stored_scores():
+    found, text, said = committed("selections")
+    assert f"(`selection=edges`) find {spread(found, 'selection=edges ageing=1')} of the oracle's" in said
+    assert f"(`selection=change`), {spread(found, 'selection=change ageing=1')}" in said
+    assert f"of its neighbours, {spread(found, 'selection=neighbours ageing=1')}" in said
+    assert f"deviation finds {spread(found, 'high_ratio=0')} at its better end" in said
+    assert f"finds {spread(found, 'selection=error ageing=1 stale=taylor')} of a larger gain" in said
+    worse = {model for model in MODELS if f"high_ratio=1 {model}" in bold(text)}
+    assert worse == {*MODELS}
     assert "the paper's is worse than random tokens on every model" in said
     assert all(found["high_ratio=1", model].value < 0 for model in worse)
 
 
+def test_the_sentences_on_ten_steps_are_of_the_stored_scores():
+    found, text, said = committed("selections10")
+    assert f"comes closer there, {spread(found, 'high_ratio=0')} at its highest end" in said
+    assert f"Change times age finds {spread(found, 'selection=change ageing=1')}" in said
+    assert not {f"selection=age {model}" for model in MODELS} & bold(text)
+    edges = {model for model in MODELS if f"selection=edges ageing=1 {model}" in bold(text)}
+    assert edges == {"sd3", "flux"}
+    assert "edges times age are not told apart from random tokens on `lumina_tiny`" in said
+    gain = {model: found["selection=oracle stale=taylor", model].value for model in MODELS}
+    less = {model: found["selection=oracle", model].value for model in MODELS}
+    assert gain["flux"] > less["flux"] + 2
+    assert abs(gain["sd3"] - less["sd3"]) < 0.05
+    assert gain["lumina"] < less["lumina"] - 1
+
+
 def test_the_oracle_is_in_the_tables_as_a_diagnosis_and_unranked():
-    for file in STORED.glob("selections-*/table.parquet"):
+    for file in STORED.glob("selections*-*/table.parquet"):
         rows = pd.read_parquet(file).set_index("label").filter(like="selection=oracle", axis="index")
         assert len(rows) == 2
         assert set(rows.role) == {"diagnosis"}

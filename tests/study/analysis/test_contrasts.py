@@ -63,11 +63,15 @@ def test_a_composition_stands_beside_its_parts_and_a_cache_beside_fewer_steps():
         ("both", "fora"): "composition or the cache alone",
         ("fora", "10 steps"): STEPS,
     }
+    kept = subject("kept text", RAS | {"text": "keep"}, both.cheaper)
+    assert pairs(both, kept, replace(ras, cheaper=1.01 * both.cheaper))["both", "ras"]
     inside, ralu = subject("ralu_ras", RALU | {"last": RAS}), subject("ralu", RALU)
     assert pairs(inside, ralu, ras) == {
         ("ralu_ras", "ralu"): "composition or the method alone",
         ("ralu_ras", "ras"): "composition or RAS alone",
     }
+    by_edges = subject("edges", RAS | {"selection": "edges"})
+    assert ("ralu_ras", "edges") not in pairs(inside, ralu, by_edges)
 
 
 def test_of_several_controls_that_of_the_nearest_cost_if_it_is_near():
