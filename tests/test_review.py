@@ -103,6 +103,79 @@ def test_ras_table3():
     assert [holm < 0.05 for holm in halves[f"{CLIP}_gain_holm"]] == [True, False]
 
 
+@cache
+def table(experiment: str) -> pd.DataFrame:
+    return pd.read_parquet(EXPERIMENTS / f"{experiment}-tiny" / "table.parquet").set_index("label")
+
+
+def told(experiment: str, score: str) -> pd.Series:
+    """The gains that are told apart from zero, by label."""
+    rows = table(experiment)
+    return rows[f"{score}_gain"][rows[f"{score}_gain_holm"] < 0.05]
+
+
+def test_ras_in_few_steps():
+    clip = told("ras_table1", CLIP)
+    assert [*clip.index] == ["lumina (tiny) RAS10-25", "lumina (tiny) RAS6-12.5"]
+    assert f"tokens is {clip.iloc[1]:.1f} points of CLIP score above the line between 5 and 4" in PAGE
+    assert f"at a quarter it is {-clip.iloc[0]:.1f} points below" in PAGE
+    assert not told("ras_table1", FD).filter(like="sd3").size
+
+
+def test_the_grid_of_ras():
+    clip, cheaper = told("ras_lumina_grid", CLIP), table("ras_lumina_grid").flops_ratio
+    assert table("ras_lumina_grid")[f"{CLIP}_gain"].notna().sum() == 24
+    worse, better = clip[clip < 0].index, clip[clip > 0].index
+    assert f"Of 24 settings {len(worse)} have a CLIP score below" in PAGE
+    assert cheaper[worse].max() < 5.5
+    assert f"and {len(better)} above it, all at more than 7×" in PAGE
+    assert cheaper[better].min() > 7
+
+
+def test_ras_by_preference():
+    nearer, clip = (told("ras_preference", score)["RAS15-25"] for score in (PSNR, CLIP))
+    assert f"With 15 steps at a quarter of the tokens, {nearer:.1f} dB nearer" in PAGE
+    assert f"and {-clip:.1f} points of CLIP score below them" in PAGE
+
+
+def test_the_ablations_of_ras():
+    ten, seven, all_steps = (
+        versus(control, EXPERIMENTS / "ras_ablation-tiny")
+        for control in ("RAS10-12.5", "RAS7-25 std", "RAS28-12.5")
+    )
+    lost = [ten["RAS10-12.5 no reset", score] for score in (PSNR, CLIP)]
+    kept = ten["RAS10-12.5 no KV", PSNR], all_steps["RAS28-12.5 no KV", PSNR]
+    assert {c.verdict for c in (*lost, *kept)} == {"worse"}
+    sizes = [-c.by.value for c in (*lost, *kept)]
+    said = "(10 steps) {:.1f} dB and {:.1f} points are lost, as in the paper; without kept keys and values"
+    assert said.format(*sizes[:2]) in PAGE
+    assert "values {:.1f} dB, and {:.1f} dB in 28 steps".format(*sizes[2:]) in PAGE
+    for cell in ("RAS10-12.5 no starvation", "RAS10-12.5 static ratio"):
+        assert {ten[cell, score].verdict for score in (PSNR, CLIP, FD)} == {"not told apart"}
+    random = seven["RAS7-25 random", PSNR]
+    assert random.verdict == "better"
+    assert f"Random tokens are {random.by.value:.1f} dB nearer" in PAGE
+
+
+def test_the_regions_and_jsd_of_ralu():
+    folder = EXPERIMENTS / "ralu_selection-tiny"
+    for times in ("5x", "7x"):
+        found = versus(f"random {times}", folder)
+        rules = (f"{rule} {times}" for rule in ("edges", "latent gradient", "variance"))
+        assert {found[rule, score].verdict for rule in rules for score in (CLIP, FD)} == {"not told apart"}
+    jsd = versus("7 steps", EXPERIMENTS / "ralu_jsd-tiny")
+    assert {c.verdict for (cell, _), c in jsd.items() if cell.startswith("JSD")} == {"not told apart"}
+
+
+def test_ralu_with_caches():
+    clip, all_of_them = told("ralu_table2", CLIP), table("ralu_table2")[f"{CLIP}_gain"]
+    three, two = (-clip[f"flux (tiny) RALU 5x + TaylorSeer {w}"] for w in ("W3", "W2"))
+    assert f"With TaylorSeer it loses {three:.1f} points (W3) and {two:.1f} points (W2)" in PAGE
+    delta = "flux (tiny) RALU 5x + Δ-DiT"
+    assert delta not in clip
+    assert f"with Δ-DiT, {-all_of_them[delta]:.1f} points, not told apart" in PAGE
+
+
 @pytest.mark.parametrize("folder", sorted(EXPERIMENTS.iterdir()), ids=lambda folder: folder.name)
 def test_every_cell_has_a_hundred_images(folder):
     assert (pd.read_parquet(folder / "table.parquet")["n"] == 100).all()
