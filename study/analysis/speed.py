@@ -21,8 +21,9 @@ class Speed:
     throttled: repetitions that were throttled, which are excluded everywhere.
     contended: repetitions during which others used the device.
     apart: repetitions paired with a dense call of another session.
-    first: extra seconds of the cold start over a usual call of as many images, without compilation.
-    first_images: number of images of that call.
+    first: extra seconds of the cold start over a usual call of as many images, without compilation; None if
+        usual calls are of more.
+    first_images: number of images of the cold start; 0 if there was none.
     compiling: seconds of the cold start spent in torch.compile.
     pays_off: images after which the cold start is recovered; None if never or unknown.
     cut: sentence on prompts truncated by the text encoders, if any.
@@ -42,7 +43,7 @@ class Speed:
     contended: int
     apart: int = 0
     first: float | None = None
-    first_images: int = 1
+    first_images: int = 0
     compiling: float | None = None
     pays_off: int | None = None
     cut: str | None = None
@@ -141,7 +142,7 @@ def speed(records: Finished, dense: Finished | None) -> Speed | None:
         contended=sum(map(contended, kept)),
         apart=sum(other_session(*pair) for pair in compared),
         cut=warm_up.cut if warm_up else None,
-        **_cold_start(warm_up, seconds(records), None if dense is None else seconds(dense)),
+        **_cold_start(warm_up, kept, None if dense is None else seconds(dense)),
     )
 
 
@@ -160,9 +161,15 @@ def _joules(kept: Sequence[BatchRecord]) -> tuple[Interval | None, str | None]:
     return None, next((why for b in kept if (why := b.state.get("joules_unavailable"))), "not recorded")
 
 
-def _cold_start(first: WarmUpRecord | None, usual: Interval | None, dense: Interval | None) -> dict[str, Any]:
+def _cold_start(
+    first: WarmUpRecord | None, kept: Sequence[BatchRecord], dense: Interval | None
+) -> dict[str, Any]:
+    """Return the fields of a cold start, compared with usual calls if it is of as many images."""
+    usual = per_image(kept, "seconds")
     if first is None or usual is None:
         return {}
+    if first.size < max(b.size for b in kept):
+        return {"first_images": first.size}
     extra = first.seconds - usual.value * first.size
     return {
         "first": extra - first.compile_seconds,

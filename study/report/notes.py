@@ -104,10 +104,11 @@ def measuring(rows: Sequence[Row]) -> list[str]:
     """Return notes on the timings: warm-up, excluded and disturbed calls, devices, compilation, energy."""
     out = []
     timed = [(row.cell.label, row.speed) for row in rows if row.speed]
-    if any(speed.first is not None for _, speed in timed):
+    if any(speed.first_images for _, speed in timed):
+        full = any(speed.first is not None for _, speed in timed)
         out.append(
-            f"Warm-up: one call of a full batch per cell, its cold start{_traced(rows)} among the "
-            f"repetitions.{_cold(rows)}"
+            f"Warm-up: one call of {'a full batch' if full else 'one image'} per cell, its cold "
+            f"start{_traced(rows)} among the repetitions.{_cold(rows)}"
         )
     out += [f"{text}." for text in sorted({speed.cut for _, speed in timed if speed.cut})]
     out += [

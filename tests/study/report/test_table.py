@@ -179,6 +179,13 @@ def test_a_cold_start_is_told_if_it_takes_a_tenth_more_than_a_usual_call(rows, f
     assert (note in "".join(table.notes)) == told
 
 
+def test_a_cold_start_of_one_image_is_told_as_such(rows):
+    once = Interval(1.0, 1.0, 1.0, 0.0)
+    speed = Speed(once, once, None, None, None, 6, 0, 0, first_images=1)
+    notes = "".join(study_table([replace(row, speed=speed) for row in rows]).notes)
+    assert "Warm-up: one call of one image per cell, its cold start" in notes
+
+
 @pytest.mark.parametrize("name", ["matrix-flux", "matrix-lumina", "matrix-sd3", "ras-lumina_tiny-ratio"])
 def test_committed_tables_read_back_as_they_were_written(name):
     """Every digit of their text is that of the stored numbers."""

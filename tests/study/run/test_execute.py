@@ -140,6 +140,18 @@ def test_a_batch_that_memory_does_not_hold_is_made_in_halves_and_times_nothing(
     assert (spoken.halved, spoken.throttled) == (3, 0)
 
 
+def test_where_costs_are_flops_one_image_is_the_warm_up(small, tmp_path):
+    plan, store = planned([*small, "cost=flops"]), Store(tmp_path)
+    cell = plan.cells[0]
+    run(plan, store, [cell.id], plan.keys)
+    found = store.samples(cell.id)
+    assert found.warm_up is not None
+    assert found.warm_up.size == 1
+    told = speed(found, None)
+    assert told is not None
+    assert (told.first, told.first_images) == (None, 1)  # of one image, where the usual call is of two
+
+
 def test_what_no_half_of_a_batch_holds_either_is_a_failure(plan, tmp_path, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
