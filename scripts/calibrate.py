@@ -36,7 +36,6 @@ from torch import Tensor
 from fovea.methods import RAS
 from fovea.methods.tokens import euler_step
 from fovea.models import Flow, Model, adapt, generator
-from fovea.models.tokens import gather_tokens
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.prompts import Sample
@@ -60,7 +59,6 @@ class Measured(NamedTuple):
 
     changes: relative changes of (input, output), one pair per image and step after the first.
     ratios: MagCache's ratios (steps - 1, b).
-    advantage: (b,), see `lowest_advantage`.
     gram: inner products of the velocities (steps, steps), summed over images.
     levels: noise levels (steps + 1,).
     flows: one per batch.
@@ -69,7 +67,6 @@ class Measured(NamedTuple):
 
     changes: list[tuple[float, float]]
     ratios: Tensor
-    advantage: Tensor
     gram: Tensor
     levels: list[float]
     flows: list[Flow]
@@ -99,37 +96,17 @@ def observe(flow: Flow) -> Measured:
         before = now
     known = torch.stack(ratios) if ratios else torch.empty(0, len(flow.generators))
     flat = torch.stack(velocities).flatten(1).double().cpu()
-    advantage = lowest_advantage(Recorded(flow, velocities), noise, run[-1])
-    return Measured(changes, known, advantage, flat @ flat.T, sigmas.tolist(), [flow], [run])
+    return Measured(changes, known, flat @ flat.T, sigmas.tolist(), [flow], [run])
 
 
-class Recorded:
-    """A flow that replays the velocities of a dense run, (b, n, c) at each step, whatever the state."""
-
-    def __init__(self, flow: Flow, velocities: Sequence[Tensor]):
-        self.pixels, self.sigmas, self.velocities = flow.pixels, flow.sigmas(), velocities
-
-    def new_kv(self) -> None:
-        """No cache: nothing is evaluated."""
-
-    def velocity(
-        self,
-        x: Tensor,
-        sigma: Tensor,
-        kv: None = None,
-        rows: Tensor | None = None,
-        keep_text: bool = False,
-    ) -> Tensor:
-        v = self.velocities[int((self.sigmas - sigma).abs().argmin())]
-        return v if rows is None else gather_tokens(v, rows)
-
-
-def lowest_advantage(flow: Recorded, noise: Tensor, image: Tensor) -> Tensor:
+@torch.no_grad()
+def lowest_advantage(flow: Flow, run: Sequence[Tensor]) -> Tensor:
     """Return how many dB nearer to the dense image RAS is when the lowest of its ranking run than when the
-    highest do: (b, n, c) each -> (b,). NaN if RAS has no sparse step."""
-    if len(flow.velocities) <= RAS().start:
+    highest do. run: the dense run's states (b, n, c). Returns (b,), NaN if RAS has no sparse step."""
+    noise, image = run[0], run[-1]
+    if len(run) - 1 <= RAS().start:
         return torch.full((len(image),), torch.nan)
-    low, high = (RAS(high_ratio=end).sample(flow, noise, flow.sigmas) for end in (1.0, 0.0))
+    low, high = (RAS(high_ratio=end).sample(flow, noise, flow.sigmas()) for end in (1.0, 0.0))
     missed = [(x.float() - image.float()).square().mean((1, 2)) for x in (low, high)]
     return 10 * (missed[1] / missed[0]).log10().cpu()
 
@@ -159,10 +136,10 @@ def measure(model: Model, node: Mapping[str, Any], drawn: Sequence[Sample], batc
         found.append(observe(flow))
         print(f"{first + len(part)} of {len(drawn)} images", file=sys.stderr)
     changes = [pair for s in found for pair in s.changes]
-    ratios, near = torch.cat([s.ratios for s in found], 1), torch.cat([s.advantage for s in found])
+    ratios = torch.cat([s.ratios for s in found], 1)
     gram = torch.stack([s.gram for s in found]).sum(0)
     flows, runs = [flow for s in found for flow in s.flows], [run for s in found for run in s.runs]
-    return Measured(changes, ratios, near, gram, found[0].levels, flows, runs)
+    return Measured(changes, ratios, gram, found[0].levels, flows, runs)
 
 
 def entries(measured: Measured) -> dict[str, Entry]:
@@ -174,7 +151,8 @@ def entries(measured: Measured) -> dict[str, Entry]:
     if len(measured.gram) >= 8:  # there is a quarter of the steps to choose
         nodes = cheapest_steps(measured)
         found |= {"forecast": forecast(measured, nodes), "multistep": solver(measured, nodes)}
-    if end := ras_end(measured.advantage):
+    advantage = torch.cat([*map(lowest_advantage, measured.flows, measured.runs)])
+    if end := ras_end(advantage):
         found["ras"] = end
     return found
 

@@ -15,6 +15,7 @@ from diffusers.hooks.mag_cache import MagCacheConfig
 from fovea.methods import RAS
 from fovea.methods.caches import MagCache, TeaCache
 from fovea.models import adapt, generator
+from fovea.models.tokens import gather_tokens
 from scripts import calibrate
 from tests import pipelines
 from tests.pipelines import PIPELINES
@@ -121,9 +122,10 @@ def test_the_norms_are_per_token():
 
 
 class Drifting:
-    """Recorded velocities whose tokens change the more, the more (end 0) or the less (end 1) they deviate."""
+    """A flow whose tokens change the more, the more (end 0) or the less (end 1) they deviate, whatever the
+    state."""
 
-    pixels, sigmas = 4, torch.linspace(1, 0, 13)
+    pixels = 4
 
     def __init__(self, end):
         generator = torch.Generator().manual_seed(3)
@@ -133,7 +135,15 @@ class Drifting:
             start + drift * i * (spread**4 if end == 0 else spread**-8) / 50 for i in range(12)
         ]
 
-    new_kv, velocity = calibrate.Recorded.new_kv, calibrate.Recorded.velocity
+    def sigmas(self):
+        return torch.linspace(1, 0, 13)
+
+    def new_kv(self):
+        """No cache: nothing is evaluated."""
+
+    def velocity(self, x, sigma, kv=None, rows=None, keep_text=False):
+        v = self.velocities[int((self.sigmas() - sigma).abs().argmin())]
+        return v if rows is None else gather_tokens(v, rows)
 
 
 @pytest.mark.parametrize("end", [0, 1])
@@ -141,11 +151,11 @@ def test_the_end_that_changes_most_is_to_run(end):
     flow: Any = Drifting(end)
     noise = torch.zeros(2, 64, 16)
     image = noise - sum(flow.velocities) / 12
-    found = calibrate.lowest_advantage(flow, noise, image)
+    found = calibrate.lowest_advantage(flow, [noise, *[image] * 12])
     assert (found > 0).tolist() == [end == 1] * 2
     settings: dict[str, Any] = {"ratio": 0.5, "starvation": 0.1}
     low, high = (
-        (RAS(**settings, high_ratio=h).sample(flow, noise, flow.sigmas) - image).square().mean((1, 2))
+        (RAS(**settings, high_ratio=h).sample(flow, noise, flow.sigmas()) - image).square().mean((1, 2))
         for h in (1, 0)
     )
     torch.testing.assert_close(found, 10 * (high / low).log10())
@@ -166,21 +176,21 @@ def test_the_papers_end_stands_where_they_cannot_be_told_apart():
 
 def test_without_a_sparse_step_there_is_no_end():
     flow: Any = Drifting(0)
-    flow.velocities = flow.velocities[:4]
     zeros = torch.zeros(2, 64, 16)
-    assert calibrate.ras_end(calibrate.lowest_advantage(flow, zeros, zeros)) is None
+    assert calibrate.ras_end(calibrate.lowest_advantage(flow, [zeros] * 5)) is None
 
 
 @pytest.mark.parametrize(("model", "end"), [("lumina", 0), ("sd3", 1), ("flux", 0)])
 def test_the_embedded_models_have_their_own_end(model, end):
-    """As measured; `python -m scripts.recalibrate model=NAME_tiny n=8` writes it."""
+    """As measured; `python -m scripts.recalibrate model=NAME_tiny n=8` writes it. That of sd3_tiny is the
+    paper's, with which its studies were made."""
     text = (Path("conf/model") / f"{model}_tiny.yaml").read_text()
     assert yaml.safe_load(text)["ras"]["high_ratio"] == end
     found = re.findall(r"# -(\S+) dB nearer .* lowest run, standard error (\d\.\d)", text)
     worse, error = map(float, found[0])
-    for page in ("docs/results.md", "CHANGELOG.md"):
-        said = " ".join(Path(page).read_text("utf-8").split())
-        assert f"{worse:g} ± {error:g} dB on `{model}_tiny`" in said
+    assert worse > 2 * error
+    said = " ".join(Path("docs/results.md").read_text("utf-8").split())
+    assert f"{worse:g} ± {error:g} dB on `{model}_tiny`" in said
 
 
 @pytest.mark.parametrize(
