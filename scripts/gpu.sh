@@ -3,16 +3,18 @@
 # continues where it stopped; finished parts are skipped. 40 GB of GPU memory are enough.
 #
 #   scripts/gpu.sh                     # all parts
-#   scripts/gpu.sh smoke timing        # some of: short matrix smoke timing compile papers train
+#   scripts/gpu.sh smoke timing        # some of: short tiny smoke timing compile papers train
 #   MODELS=flux scripts/gpu.sh smoke   # only these models
 #   scripts/gpu.sh pack gpu.tar.gz     # archive for another machine: the commit without results and embedded models
-#   scripts/gpu.sh pack gpu.tar.gz tiny  # with the embedded models, for matrix
+#   scripts/gpu.sh pack gpu.tar.gz tiny  # with the embedded models, for tiny
 #   scripts/gpu.sh --dry-run smoke     # without a GPU: the same studies on the embedded models, a few small images
 #
 # short    sweep=short, timed, for when only minutes are available (BUDGET=180 seconds, divided among MODELS); not run
 #          by default
-# matrix   sweep=matrix of all embedded models at once, scored, and their table: 100 prompts in about BUDGET=240 seconds plus
-#          a minute for the scores; not run by default, because it needs assets/*_tiny and assets/clip_emoji
+# tiny     the studies of the embedded models, scored, 100 prompts each: sweep=matrix, selections (in ten steps too) and
+#          kept_text, and the papers' tables at scale=tiny; PROCESSES at once, by default as many as there are cores:
+#          49,600 images in five minutes of one H100 with 16 cores, and the matrices' reports; not run by default, because
+#          it needs assets/*_tiny and assets/clip_emoji; BUDGET=240: after so many seconds, no new batch
 # smoke    every method and cache once, at full size with random weights
 # timing   each method's time beside its forecast, and the fitted losses of this GPU: results/gpu-timing-*/forecast.json
 # compile  dense and sparse steps with compiled blocks: results/gpu-compile-*.json
@@ -93,11 +95,28 @@ methods() { # all methods, comma-separated, except baseline and steps, which eve
   basename -s .yaml -a conf/method/*.yaml | grep -vx -e baseline -e steps -e multistep | paste -sd, -
 }
 
-matrix() { # MODEL: run its matrix, scored
-  local size=(n=100 batch=50)
-  [ -z "$DRY" ] || size=("${SIZE[@]}" n=2 batch=2)
-  part "matrix-$1" "$PYTHON" run.py "name=gpu-matrix-$1" "results=$RESULTS" "model=$1_tiny" sweep=matrix cost=flops traces=0 \
-    "${size[@]}" "time_limit=${BUDGET:-240}"
+tiny_studies() { # print NAME KEY=VALUE... of every study of the embedded models, the longest first
+  local model of name
+  for model in $MODELS; do echo "matrix-$model model=${model}_tiny sweep=matrix traces=0"; done
+  for name in conf/experiment/*.yaml; do echo "$(basename "$name" .yaml) experiment=$(basename "$name" .yaml) scale=tiny"; done
+  for model in $MODELS; do
+    of="model=${model}_tiny traces=0"
+    echo "selections-$model $of sweep=selections metric=[psnr]"
+    echo "selections10-$model $of sweep=selections metric=[psnr] model.steps=10"
+    [ "$model" = lumina ] || echo "kept-text-$model $of sweep=kept_text" # its blocks run no text
+  done
+}
+
+tiny() { # run them in parallel
+  local name settings jobs=() job size=(n=100 batch=50 ${BUDGET:+"time_limit=$BUDGET"})
+  [ -z "$DRY" ] || size=(n=2 batch=2)
+  while read -r name settings; do
+    while [ "$(jobs -rp | wc -l)" -ge "${PROCESSES:-$(nproc)}" ]; do wait -n || true; done
+    # shellcheck disable=SC2086 # settings are words
+    (part "$name" "$PYTHON" run.py "name=gpu-$name" "results=$RESULTS" cost=flops $settings "${size[@]}" && [ -z "$FAILED" ]) &
+    jobs+=($!)
+  done < <(tiny_studies)
+  for job in "${jobs[@]}"; do wait "$job" || FAILED="$FAILED tiny"; done
 }
 
 caches() { # MODEL: all caches, comma-separated, except those whose constants its file lacks
@@ -122,15 +141,12 @@ for wanted in ${*:-smoke timing compile papers train}; do
           "time_limit=$((${BUDGET:-180} / $(wc -w <<<"$MODELS")))"
       done
       ;;
-    matrix)
-      jobs=()
-      for model in $MODELS; do
-        (matrix "$model" && [ -z "$FAILED" ]) &
-        jobs+=($!)
+    tiny)
+      OMP_NUM_THREADS=1 tiny
+      for name in matrix selections selections10; do
+        part "$name" "$PYTHON" -m "scripts.${name%10}" "$RESULTS" "gpu-$name"
+        [ -z "$FAILED" ] || rm -f "$DONE/$name" # the table is incomplete
       done
-      for job in "${jobs[@]}"; do wait "$job" || FAILED="$FAILED matrix"; done
-      part matrix "$PYTHON" -m scripts.matrix "$RESULTS" gpu-matrix
-      [ -z "$FAILED" ] || rm -f "$DONE/matrix" # the table is incomplete
       ;;
     timing)
       for model in $MODELS; do
