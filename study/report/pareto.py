@@ -1,7 +1,7 @@
 """Plots of quality against cost: the drawing that pareto.png and the page share."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Annotation
 
 from fovea.eval import Score
 from fovea.study.analysis.row import Row
@@ -67,6 +68,20 @@ def draw(made: Figure, panels: Sequence[Panel]) -> None:
         frameon=False,
         title=LEGEND_TITLE,
     )
+    made.draw_without_rendering()  # lays the panels out
+    for axis in axes[: len(panels)]:
+        _hide_covering_labels(axis)
+
+
+def _hide_covering_labels(axis: Axes) -> None:
+    """Hide the labels that would cover another one. Those on the front and of step reduction stay first."""
+    kept = []
+    for text in sorted(axis.texts, key=lambda text: -text.get_zorder()):
+        box = text.get_window_extent()
+        if any(box.overlaps(other) for other in kept):
+            text.set_visible(False)
+        else:
+            kept.append(box)
 
 
 def _legend_entry(name: str, one: Series) -> Line2D:
@@ -84,8 +99,9 @@ def _draw_panel(axis: Axes, panel: Panel) -> None:
     axis.grid(color=FAINT, linewidth=0.4)
     axis.set_axisbelow(True)
     _draw_front(axis, panel.front)
+    front = {point.cell for point in panel.front}
     for one in panel.series:
-        _draw_series(axis, one, panel.score)
+        _draw_series(axis, one, panel.score, front)
     axis.margins(0.14, 0.2)
     axis.xaxis.set_major_formatter(lambda x, _: f"{x:g}×")
 
@@ -100,8 +116,8 @@ def _draw_front(axis: Axes, front: Sequence[Point]) -> None:
         line.set_gid("front")
 
 
-def _draw_series(axis: Axes, one: Series, score: Score) -> None:
-    """Draw points with error bars and labels, joined in the order of the sweep."""
+def _draw_series(axis: Axes, one: Series, score: Score, front: Collection[str]) -> None:
+    """Draw points with error bars and labels, joined in the order of the sweep. front: ids of its cells."""
     for p in one.points:
         bars = [[[v - low], [high - v]] for v, low, high in (p.y, p.x)]
         axis.errorbar(p.x[0], p.y[0], *bars, fmt="none", ecolor=one.colour, elinewidth=0.7, alpha=0.6)
@@ -114,21 +130,19 @@ def _draw_series(axis: Axes, one: Series, score: Score) -> None:
         axis.plot(p.x[0], p.y[0], **look, markerfacecolor="white")
         (mark,) = axis.plot(p.x[0], p.y[0], **look, markerfacecolor=to_rgba(one.colour, p.sure))
         mark.set_gid(f"cell-{p.cell}")
-        _label_point(axis, one, p, score)
+        _label_point(axis, one, p, score).set_zorder(4 + (p.cell in front) + (one.role == "steps"))
 
 
-def _label_point(axis: Axes, one: Series, point: Point, score: Score) -> None:
+def _label_point(axis: Axes, one: Series, point: Point, score: Score) -> Annotation:
     """Label a point: on the better side for methods, on the worse side for step reduction."""
-    at, worse = (point.x[0], point.y[0]), one.role == "steps"
+    label, at, worse = drawable(point.text), (point.x[0], point.y[0]), one.role == "steps"
     if not one.joined:
-        axis.annotate(drawable(point.text), at, (4, 3), textcoords="offset points", color=one.colour, size=6)
-        return
+        return axis.annotate(label, at, (4, 3), textcoords="offset points", color=one.colour, size=6)
     y = -9 if worse != (score.better == "lower") else 4
     place, side = ((-4, y), "right") if worse else ((4, y), "left")
-    text = axis.annotate(
-        drawable(point.text), at, place, textcoords="offset points", color=one.colour, size=7, ha=side
-    )
+    text = axis.annotate(label, at, place, textcoords="offset points", color=one.colour, size=7, ha=side)
     text.set_path_effects([withStroke(linewidth=1.6, foreground="white")])
+    return text
 
 
 def _draw_bars(axis: Axes, rows: Sequence[Row]) -> None:

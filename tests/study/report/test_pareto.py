@@ -2,12 +2,15 @@
 
 import re
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 
+from fovea.eval.interval import Interval
 from fovea.study.report.drawing import drawings
 from fovea.study.report.panels import described, series
-from fovea.study.report.pareto import pareto
+from fovea.study.report.pareto import draw, pareto, size
+from fovea.study.report.style import figure
 from tests.study.report.test_table import row
 
 
@@ -82,6 +85,23 @@ def test_a_rival_model_is_drawn_and_may_lead_and_what_is_no_method_does_neither(
     assert [p.cell for p in panel.front] == ["schnell 4 steps"]
     *others, last = panel.series
     assert (last.colour, last.marker) not in {(s.colour, s.marker) for s in others}
+
+
+def test_no_label_covers_another_and_the_front_and_step_reduction_keep_theirs():
+    curves = named(*((f"ras ratio={i} steps={i % 2}", {"method.ratio": i}) for i in range(20)))
+    shifted = [
+        replace(r, speedup=Interval(2 + i / 50, 2, 3, 0.95)) if r.cell.role == "method" else r
+        for i, r in enumerate(curves)
+    ]
+    (panel,) = described([row("dense", "dense", 1.0, [1.0, 1.0, 1.0]), *shifted], "time")
+    with figure(*size([panel])) as made:
+        draw(made, [panel])
+        shown = [text for text in made.axes[0].texts if text.get_visible()]
+        boxes = [text.get_window_extent() for text in shown]
+        assert not [(a, b) for a, b in combinations(boxes, 2) if a.overlaps(b)]
+        names = {text.get_text() for text in shown}
+        assert 3 < len(names) < len(made.axes[0].texts)
+        assert next(point.text for point in panel.front) in names
 
 
 def test_what_is_drawn_is_drawn_as_it_is_written(rows, tmp_path):
