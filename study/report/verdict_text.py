@@ -85,7 +85,8 @@ def _counts(methods: Sequence[Row], names: Sequence[str]) -> list[Markup]:
             parts.append(Markup(sentence).format(up or "none", verb, down or "none", score(methods, name)))
     if not parts:
         return [Markup("By Holm’s correction no setting is shown to differ from step reduction in anything.")]
-    return [Markup("By that test, of {} settings {}.").format(len(methods), joined(parts))]
+    sentence = "Against step reduction, by Holm’s correction, of {} settings {}."
+    return [Markup(sentence).format(len(methods), joined(parts))]
 
 
 def _siblings(rows: Sequence[Row]) -> list[Markup]:
