@@ -6,8 +6,9 @@ Both are computed per image, so no score depends on a batch, and never in uint8,
 import math
 from typing import ClassVar
 
+import cv2
+import numpy as np
 import torch
-import torch.nn.functional as F
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
@@ -73,30 +74,32 @@ def similarity(a: Tensor, b: Tensor) -> float:
     """Return the SSIM of two images (3, H, W) uint8."""
     if torch.equal(a, b):
         return 1.0  # exactly, without rounding
-    # per channel, to halve the memory
-    return float(torch.stack([likeness(x, y) for x, y in zip(a, b, strict=True)]).mean())
+    # per channel, to keep the memory of the moments small
+    channels = zip(a.cpu().numpy(), b.cpu().numpy(), strict=True)
+    return float(np.mean([likeness(x, y).mean() for x, y in channels]))
 
 
-def likeness(a: Tensor, b: Tensor) -> Tensor:
+def likeness(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the SSIM at each position (H, W) of two channels (H, W) uint8."""
     # double: in single precision the variance of a flat bright area is rounding error, and a drawing on white
     # has an SSIM with itself of only 0.9997
-    x, y = a.double(), b.double()
-    mx, my, xx, yy, xy = blurred(torch.stack([x, y, x * x, y * y, x * y])[:, None])[:, 0]
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    mx, my, xx, yy, xy = map(blurred, (x, y, x * x, y * y, x * y))
     luminance = (2 * mx * my + C1) / (mx**2 + my**2 + C1)
     structure = (2 * (xy - mx * my) + C2) / (xx - mx**2 + yy - my**2 + C2)
     return luminance * structure
 
 
-def blurred(maps: Tensor) -> Tensor:
-    """Apply the Gaussian window to (n, 1, H, W), mirrored at the borders.
+def blurred(channel: np.ndarray) -> np.ndarray:
+    """Apply the Gaussian window to (H, W) float64, mirrored at the borders.
 
-    Rows, then columns: equal to torchmetrics' square window, in a tenth of the time.
+    Rows, then columns: equal to torchmetrics' square window. OpenCV takes a hundredth of the time of torch's
+    convolution of doubles on a CPU.
     """
-    at = torch.arange(WINDOW, dtype=maps.dtype, device=maps.device) - WINDOW // 2
-    weights = torch.softmax(-((at / SIGMA) ** 2) / 2, 0)
-    padded = F.pad(maps, (WINDOW // 2,) * 4, mode="reflect")
-    return F.conv2d(F.conv2d(padded, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))
+    at = np.arange(WINDOW) - WINDOW // 2
+    weights = np.exp(-((at / SIGMA) ** 2) / 2)
+    weights /= weights.sum()
+    return cv2.sepFilter2D(channel, cv2.CV_64F, weights, weights, borderType=cv2.BORDER_REFLECT_101)
 
 
 @dataclass(frozen=True, config=CLOSED)
