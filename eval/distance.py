@@ -5,6 +5,7 @@ Subclasses differ in the features, and in what each image contributes.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
@@ -18,6 +19,25 @@ from fovea.eval.features import Features, Known
 from fovea.eval.inception import Inception
 from fovea.eval.reference import Reference, distance_score
 from fovea.eval.samples import PerImage
+
+
+class Identified:
+    """Features (n, d) of images, equal to others if the images are the same. ids: of the images."""
+
+    def __init__(self, features: Features, ids: Sequence[str]):
+        self.features, self.ids = features, tuple(ids)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Identified) and self.ids == other.ids
+
+    def __hash__(self) -> int:
+        return hash(self.ids)
+
+
+@lru_cache(maxsize=4)
+def added(metric: "Distance", known: Known, images: Identified) -> NDArray:
+    """Return each image's contribution (n,). Cached, as every cell needs that of the same dense images."""
+    return metric.adds(known, len(images.ids))(images.features)
 
 
 class Distance:
@@ -63,8 +83,12 @@ class Distance:
         self.require(samples.n)
         encoder, reference = self.source(), self.against()
         known = reference.known(encoder, samples.size)
-        adds = self.adds(known, samples.n)
         mine, dense = self.features_of(samples, encoder)
+
+        def adds(features: Features) -> NDArray:
+            of = samples if features is mine or samples.baseline is None else samples.baseline
+            return added(self, known, Identified(features, of.source.ids))
+
         score = distance_score(self.name, self.facts, adds, mine, dense, samples.prompts)
         said = self.caution(known, score) if dense is None else ""
         return replace(score, note="; ".join(filter(None, [reference.note, said])))

@@ -23,7 +23,7 @@ from torch import Tensor
 from typing_extensions import Protocol, runtime_checkable
 
 from fovea.eval import Unavailable
-from fovea.eval.pictures import folder as pictures_in
+from fovea.eval.caches import unchanged
 from fovea.eval.pictures import read, readable
 
 ROWS = 1024  # rows in memory at once
@@ -92,12 +92,17 @@ def computed(
 
 
 def contents(files: Sequence[Path]) -> list[str]:
-    return sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+    """Return the sorted hashes of the files, which are read again only if one of them has changed."""
+    return _contents(tuple(unchanged(files)))
 
 
-def of_folder(folder: Path, cache: Path | None, source: Source) -> Known:
-    """Return the features of a folder, stored in `cache` under a hash that includes the images' contents."""
-    files = pictures_in(folder).pictures
+@lru_cache(maxsize=4)
+def _contents(files: Sequence[tuple[str, int, int]]) -> list[str]:
+    return sorted(hashlib.sha256(Path(name).read_bytes()).hexdigest() for name, _, _ in files)
+
+
+def of_pictures(files: Sequence[Path], cache: Path | None, source: Source) -> Known:
+    """Return the features of files, stored in `cache` under a hash that includes their contents."""
     if cache is None:
         return computed(source, files)
     key = json.dumps([source.identity, contents(files)], sort_keys=True)
@@ -115,7 +120,7 @@ def check(files: Sequence[Path], cache: Path | None) -> None:
 
     Files that were readable before and have not changed since are skipped; `cache` records them.
     """
-    state = json.dumps([(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
+    state = json.dumps(unchanged(files))
     noted = f"{hashlib.sha256(state.encode()).hexdigest()[:32]}.readable"
     if cache is not None and (cache.expanduser() / noted).is_file():
         return

@@ -88,6 +88,8 @@ def contributions(features: Features, reference: Gaussian) -> Array:
     """
     n, d, k = len(features), *reference.root.shape
     size = n if n <= k else ROWS
+    if n <= size:
+        features = np.asarray(features[:n], np.float64)  # read once
     mean = sum(((x - reference.mean).sum(0) for x in blocks(features, size)), np.zeros(d)) / n
 
     def centred() -> Iterator[Array]:

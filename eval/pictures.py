@@ -43,21 +43,30 @@ def folder(place: Path) -> Folder:
     if not place.is_dir():
         what = f"{place} is a file" if place.is_file() else f"no such folder: {place}"
         raise Unavailable(what, "give a folder of images, or a file by `python -m scripts.reference_stats`")
-    below = sorted(file for file in place.rglob("*") if not _is_left_over(file.relative_to(place)))
-    files = [file for file in below if not file.is_dir() or file.is_symlink()]
-    kinds = READ | OTHERS
-    if dead := [file for file in files if not file.exists() and file.suffix.lower() in kinds]:
-        raise Unavailable(f"{named(map(str, dead))}: a link to nothing", "mend the link or remove it")
-    if unread := [file for file in files if file.suffix.lower() in OTHERS]:
+    files = sorted(_files(place), key=lambda file: file.split(os.sep))
+    kind = {file: os.path.splitext(file)[1].lower() for file in files}
+    there = {file for file in files if os.path.isfile(file)}
+    others = [file for file in files if kind[file] in READ | OTHERS and file not in there]
+    if dead := [file for file in others if not os.path.exists(file)]:
+        raise Unavailable(f"{named(dead)}: a link to nothing", "mend the link or remove it")
+    if unread := [file for file in files if kind[file] in OTHERS]:
         allowed = ", ".join(sorted(kind.removeprefix(".") for kind in READ))
-        raise Unavailable(f"{named(map(str, unread))}: read are {allowed} only", CONVERT)
-    pictures = [file for file in files if file.suffix.lower() in READ and file.is_file()]
+        raise Unavailable(f"{named(unread)}: read are {allowed} only", CONVERT)
+    pictures = [file for file in files if kind[file] in READ and file in there]
     known = set(pictures)
-    return Folder(tuple(pictures), tuple(file for file in files if file not in known))
+    return Folder(tuple(map(Path, pictures)), tuple(Path(file) for file in files if file not in known))
 
 
-def _is_left_over(inside: Path) -> bool:
-    return any(part.startswith(".") or part.lower() in LEFTOVERS for part in inside.parts)
+def _files(place: Path) -> Iterator[str]:
+    """Yield the files below a folder, and the links to folders, which are not followed."""
+    for root, folders, files in os.walk(place):
+        folders[:] = [name for name in folders if not _is_left_over(name)]
+        names = [*files, *(name for name in folders if os.path.islink(os.path.join(root, name)))]
+        yield from (os.path.join(root, name) for name in names if not _is_left_over(name))
+
+
+def _is_left_over(name: str) -> bool:
+    return name.startswith(".") or name.lower() in LEFTOVERS
 
 
 def named(names: Iterable[str]) -> str:

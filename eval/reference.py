@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from fovea.eval import Score, Unavailable
 from fovea.eval.caches import CACHE
 from fovea.eval.facts import Facts
-from fovea.eval.features import AGAIN, Features, Known, Source, check, header, of_file, of_folder
+from fovea.eval.features import AGAIN, Features, Known, Source, check, header, of_file, of_pictures
 from fovea.eval.pictures import Folder, folder
 from fovea.eval.statistics import paired_difference, pooled, standard_error
 from fovea.eval.weights import located
@@ -43,9 +43,8 @@ class Reference:
         """Raise Unavailable if the reference is missing or does not match, as far as known without images."""
         place = self.place()
         if place.suffix != ".safetensors":
-            found = self.folder()
-            self.counted(len(found.pictures))
-            return check(found.pictures, self.cache)
+            self.pictures()
+            return
         made_from = header(place)
         for key, value in load().identity.items():
             if json.dumps(made_from.get(key)) != json.dumps(value):
@@ -58,9 +57,12 @@ class Reference:
 
         judged: height and width of the images to be judged.
         """
-        self.check(lambda: source)
         place = self.place()
-        known = of_file(place) if place.suffix == ".safetensors" else of_folder(place, self.cache, source)
+        if place.suffix == ".safetensors":
+            self.check(lambda: source)
+            known = of_file(place)
+        else:
+            known = of_pictures(self.pictures(), self.cache, source)
         size, ours = known.made_from["resolution"], list(judged)
         if self.size == "same" and size != ours:
             theirs = "of several sizes" if size is None else "{} x {}".format(*size)
@@ -77,6 +79,13 @@ class Reference:
         if place.suffix == ".npz":
             raise Unavailable(*of_npz(place))
         return folder(place)
+
+    def pictures(self) -> Sequence[Path]:
+        """Return the images of the folder. Raises Unavailable if one is unreadable or the count is wrong."""
+        found = self.folder().pictures
+        self.counted(len(found))
+        check(found, self.cache)
+        return found
 
     @property
     def note(self) -> str:

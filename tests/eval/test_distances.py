@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from fovea.eval import Samples
 from fovea.eval.dinov2 import DINOv2Distance
+from fovea.eval.distance import added
 from fovea.eval.encoder import Encoder, Parts
 from fovea.eval.fid import FID
 from fovea.eval.fid_inf import FIDInfinity
@@ -164,3 +165,22 @@ def test_names_tell_every_score_apart():
 def test_configs_are_closed_and_ranged(cls, arguments):
     with pytest.raises(ValidationError, match=next(iter(arguments))):
         cls(**arguments)
+
+
+def test_what_the_dense_images_add_is_computed_once(reference, samples, tmp_path, monkeypatch):
+    metric = FID(reference=dataclasses.replace(reference, cache=tmp_path))
+    cells = [samples, dataclasses.replace(samples, images=samples.images.flip(3))]
+    alone = []
+    for cell in cells:
+        added.cache_clear()
+        alone.append(metric(cell))
+    added.cache_clear()
+    asked = []
+
+    def adds(self, known, n, plain=FID.adds):
+        asked.append(n)
+        return plain(self, known, n)
+
+    monkeypatch.setattr(FID, "adds", adds)
+    assert [metric(cell) for cell in cells] == alone
+    assert len(asked) == 3

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from fovea.eval import Unavailable
 from fovea.eval.encoder import Encoder, Parts
 from fovea.eval.facts import Facts
-from fovea.eval.features import computed, header, save
+from fovea.eval.features import computed, contents, header, save
 from fovea.eval.pictures import folder as pictures_in
 from fovea.eval.reference import Reference, distance_score
 
@@ -74,6 +74,16 @@ def test_a_folder_is_known_by_its_contents(folder, tmp_path):
     assert not torch.equal(reference.known(extractor(), JUDGED).features["colour"], before.features["colour"])
     assert reference.known(extractor(resize="other"), JUDGED).made_from["resize"] == "other"
     assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 3
+
+
+def test_files_are_read_again_only_if_one_has_changed(folder, monkeypatch):
+    files = sorted(folder.glob("*.png"))
+    before = contents(files)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(folder), "read_bytes", lambda file: pytest.fail(f"{file} is read again"))
+        assert contents(files) == before
+    files[0].write_bytes(files[1].read_bytes())
+    assert contents(files) != before
 
 
 @pytest.mark.parametrize(
