@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fovea.eval import Better
 from fovea.eval.interval import Interval, studentised
-from fovea.eval.statistics import REPLICATES, Groups, Resampled
+from fovea.eval.statistics import REPLICATES, Pool, Resampled
 from fovea.study.analysis.row import Cost, Row
 
 Array = NDArray[np.float64]
@@ -30,13 +30,14 @@ def cost_replicates(rows: Sequence[Row], kind: Cost) -> Array:
     Time: the median over the batches that all cells share, with batches resampled. FLOPs: the mean over
     images, with prompts resampled. With fewer than two shared units the costs are not resampled.
     """
-    units = [unit for unit in rows[0].relative if all(unit in row.relative for row in rows)]
+    units = tuple(rows[0].relative)
+    if any(tuple(row.relative) != units for row in rows):
+        units = tuple(unit for unit in units if all(unit in row.relative for row in rows))
     if len(units) < 2:
         return np.broadcast_to(costs(rows), (REPLICATES, len(rows)))
-    shares = [tuple(row.relative[unit] for unit in units) for row in rows]
+    shares = tuple(tuple(map(row.relative.__getitem__, units)) for row in rows)
     if kind == "flops":
-        same = tuple(units) == rows[0].keys
-        return Resampled(np.array(shares).T, groups=prompt_groups(rows[0]) if same else None).drawn
+        return _resampled(shares, "mean", rows[0].prompts if units == rows[0].keys else ()).drawn
     return np.stack([_median_replicates(own) for own in shares], 1)
 
 
@@ -72,7 +73,13 @@ def resampled(rows: Sequence[Row], name: str) -> Resampled | None:
         return None
     if not values[0] or any(len(x) != len(values[0]) for x in values):
         return None
-    return Resampled(np.array(values).T, scores[0].pool, prompt_groups(first))
+    return _resampled(tuple(values), scores[0].pool, first.prompts)
+
+
+@lru_cache(maxsize=16)
+def _resampled(values: tuple[tuple[float, ...], ...], pool: Pool, prompts: tuple[str, ...]) -> Resampled:
+    """Resample values by cell. Cached: scores share their costs, and series the cells that they are among."""
+    return Resampled(np.array(values).T, pool, prompts or None)
 
 
 def interval(figure: Figure, rows: Sequence[Row], name: str) -> Interval | None:
@@ -112,11 +119,6 @@ def _slope(figure: Figure, cost: Array, quality: Array) -> Array:
     step = 1e-4 * (float(np.ptp(quality)) or 1.0)
     nudged = quality + step * np.eye(quality.shape[1])
     return (figure(cost.repeat(len(nudged), 0), nudged) - figure(cost, quality)) / step
-
-
-def prompt_groups(row: Row) -> Groups:
-    """Return the prompt of each image, the unit of resampling."""
-    return row.prompts or None
 
 
 def prompt_count(row: Row, name: str) -> int:

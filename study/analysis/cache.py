@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -118,4 +118,7 @@ class StoredImages:
 
 def cache_key(what: PerImage) -> str:
     """Return as text what a cached value depends on: the quantity, its code, torch and the device type."""
-    return json.dumps({"what": signature(what), **computed_by(what.module)}, sort_keys=True)
+    return json.dumps({"what": signature(what), **_computed_by(what.module)}, sort_keys=True)
+
+
+_computed_by = cache(computed_by)  # torch's version takes milliseconds to look up

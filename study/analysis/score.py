@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from fovea.eval import Samples, Score
 from fovea.eval.facts import Facts
+from fovea.eval.samples import PerImage
 from fovea.eval.selftest import needed, promised, scored, trusted
 from fovea.study.analysis.cache import StoredImages
 from fovea.study.analysis.gain import with_gain
@@ -26,6 +27,7 @@ from fovea.study.records import Finished
 from fovea.study.store import Store
 
 Metrics = Mapping[str, Callable[[Samples], list[Score]]]
+Wanted = Sequence[PerImage]
 Floor = Mapping[str, Mapping[str, Score]]  # change -> score by name
 FLOOR = "floor.json"
 
@@ -33,7 +35,8 @@ FLOOR = "floor.json"
 def rows(plan: Plan, store: Store) -> list[Row]:
     """Return one row per cell, in the plan's order, from the images stored so far."""
     metrics = build_metrics(plan)
-    found = with_gain([_row(plan, store, cell, metrics) for cell in plan.cells], plan.settings.cost)
+    wanted = [] if plan.random_weights else needed(metrics.values())
+    found = with_gain([_row(plan, store, cell, metrics, wanted) for cell in plan.cells], plan.settings.cost)
     found = with_verdicts(found, plan.config["eval"].get("margin") or {})
     return [
         replace(row, floor={**floor(store, row.cell.id), **fitting_floor(plan, store, row.cell, metrics)})
@@ -79,7 +82,7 @@ def stored(plan: Plan, store: Store, cell: Cell) -> Samples:
     return _samples(plan, store, cell.id, store.samples(cell.id).only(plan.keys))
 
 
-def _row(plan: Plan, store: Store, cell: Cell, metrics: Metrics) -> Row:
+def _row(plan: Plan, store: Store, cell: Cell, metrics: Metrics, wanted: Wanted) -> Row:
     mine, dense = (store.samples(name).only(plan.keys) for name in (cell.id, cell.dense))
     memory = [b.memory for b in batches(mine).values() if b.memory is not None]
     return Row(
@@ -92,7 +95,7 @@ def _row(plan: Plan, store: Store, cell: Cell, metrics: Metrics) -> Row:
         counted=mine.flops.counted / mine.flops.closed if mine.flops and mine.flops.closed else None,
         flops_ratio=flops_ratio(dense, mine),
         memory=max(memory, default=None),
-        scores=_scores(plan, store, cell, mine, dense, metrics) if mine else {},
+        scores=_scores(plan, store, cell, mine, dense, metrics, wanted) if mine else {},
         failure=_unfinished(mine, len(plan.samples)) or no_op(cell, dense, mine),
         keys=tuple(mine),
         prompts=tuple(mine.column("prompt")),
@@ -111,23 +114,16 @@ def _unfinished(mine: Finished, planned: int) -> str | None:
 
 
 def _scores(
-    plan: Plan,
-    store: Store,
-    cell: Cell,
-    mine: Finished,
-    dense: Finished,
-    metrics: Metrics,
+    plan: Plan, store: Store, cell: Cell, mine: Finished, dense: Finished, metrics: Metrics, wanted: Wanted
 ) -> dict[str, Score]:
     if not metrics:
         return {}
     samples = _samples(plan, store, cell.id, mine)
     if cell.id != cell.dense and set(mine) <= set(dense):
         samples = samples.against(_samples(plan, store, cell.dense, dense))
-    if not samples.random_weights:
-        wanted = needed(metrics.values())
-        if samples.baseline:
-            samples.baseline.compute([what for what in wanted if not what.paired])
-        samples.compute(wanted)
+    if samples.baseline:
+        samples.baseline.compute([what for what in wanted if not what.paired])
+    samples.compute(wanted)
     found = [(name, score) for name, metric in metrics.items() for score in scored(metric, samples)]
     if cell.another_image:
         found = [(name, another(score, cell)) for name, score in found]
