@@ -6,15 +6,20 @@ focus.png shows which tokens ran, in total and step by step; regions.png which r
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten, wrap
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import SubFigure
+from matplotlib.transforms import IdentityTransform
+from PIL import Image
 
 from fovea.study.picture import pixels
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan
 from fovea.study.report.style import (
+    DPI,
     INK,
     TITLE,
     drawable,
@@ -40,6 +45,7 @@ CELLS, IMAGES = 3, 4  # of regions.png, at most
 HEAT = colormaps["viridis"]
 Maps = dict[str, np.ndarray]  # key of a sample -> (steps, rows, columns)
 SHEET_PROMPTS = 8  # prompts of the contact sheet, at most
+TILE, GAP, MARGIN = 200, 17, 236  # pixels of the contact sheet: width of an image, between two, for prompts
 
 
 def sheet(plan: Plan, store: Store, folder: Path) -> None:
@@ -48,26 +54,30 @@ def sheet(plan: Plan, store: Store, folder: Path) -> None:
     samples = plan.samples[:SHEET_PROMPTS]
     if not cells:
         return
-    file = next(store.image(cells[0].id, key) for key in store.samples(cells[0].id))
-    shape = pixels(file).shape
-    tall = shape[0] / shape[1]
-    with figure(1.05 * len(cells) + 1.5, 1.06 * tall * len(samples) + 0.5, plan.random_weights) as made:
-        axes = made.subplots(
-            len(samples), len(cells), squeeze=False, gridspec_kw={"wspace": 0.02, "hspace": 0.02}
-        )
-        for line, sample in zip(axes, samples, strict=True):
-            for axis, cell in zip(line, cells, strict=True):
-                axis.set_axis_off()
-                path = store.finished(cell.id, sample.key)
-                axis.imshow(pixels(path) if path else np.full((8, 8, 3), 245, np.uint8))
+    height, width, _ = pixels(store.image(cells[0].id, next(iter(store.samples(cells[0].id))))).shape
+    size = TILE, round(TILE * height / width)  # pixels, as are all places here, from the lower left
+    down = size[1] + GAP
+    with figure(1, 1, plan.random_weights) as made:  # hundreds of axes would take minutes to lay out
+        made.set_layout_engine("none")
+        look: dict[str, Any] = {"transform": IdentityTransform(), "color": INK}
+        labels = [drawable(cell.label) for cell in cells]
+        texts = [label.replace(" ", "\n") if "=" in label else label for label in labels]
+        names = [made.text(0, down * len(samples), text, size=7.5, ha="center", **look) for text in texts]
+        boxes = [name.get_window_extent(FigureCanvasAgg(made).get_renderer()) for name in names]
+        across = max(TILE, *(round(box.width) for box in boxes)) + GAP
+        for i, sample in enumerate(reversed(samples)):
             text = "\n".join(wrap(shorten(drawable(sample.prompt.text), 90), 22))
-            line[0].annotate(
-                text, (-0.08, 0.5), xycoords="axes fraction", ha="right", va="center", size=6.5, color=INK
-            )
-        for axis, cell in zip(axes[0], cells, strict=True):
-            label = drawable(cell.label)
-            title = label.replace(" ", "\n") if "=" in label else label
-            axis.set_title(title, size=7.5, loc="center", color=INK)
+            made.text(MARGIN - GAP, down * i + size[1] / 2, text, size=6.5, ha="right", va="center", **look)
+            for j, cell in enumerate(cells):
+                path = store.finished(cell.id, sample.key)
+                image = Image.fromarray(pixels(path) if path else np.full((1, 1, 3), 245, np.uint8))
+                tile = np.asarray(image.resize(size, Image.Resampling.LANCZOS))
+                made.figimage(tile, MARGIN + across * j, down * i)
+        for j, name in enumerate(names):
+            name.set_x(MARGIN + across * j + TILE / 2)
+        top = round(max(box.y1 for box in boxes)) + GAP
+        top += plan.random_weights * (40 + top // 40)  # for the warning
+        made.set_size_inches((MARGIN + across * len(cells)) / DPI, top / DPI)
         save(made, folder / "grid", "png")
 
 

@@ -26,8 +26,8 @@ from fovea.study.store import Store
 
 PROMPTS, SIDE = 8, 512  # largest number of prompts, and of pixels to a side
 PIXELS = 24_000_000  # in all images: with many cells fewer prompts are shown, so that the page opens quickly
-SMALL = 128  # images up to this side are stored losslessly
-QUALITY = 85  # of larger ones
+SMALL = 128  # images up to this side are included as stored
+QUALITY = 85  # of larger ones, as WebP
 TOP = 99  # percentile at the end of a map's scale, so that outlier tokens do not hide the rest
 KINDS: tuple[Literal["error", "score"], ...] = ("error", "score")  # maps of a trace
 Maps = dict[str, dict[str, list[dict[str, Any] | None]]]  # kind -> cell id -> one per sample
@@ -108,15 +108,16 @@ def pictures(plan: Plan, store: Store, samples: Sequence[Sample]) -> dict[str, l
     found: dict[str, list[str | None]] = {}
     for cell in plan.cells:
         files = [store.finished(cell.id, s.key) for s in samples]
-        found[cell.id] = [webp(file) if file else None for file in files]
+        found[cell.id] = [data_uri(file) if file else None for file in files]
     return found
 
 
-def webp(path: Path) -> str:
-    small = Image.fromarray(pixels(path))
-    small = small.resize(_fitted(small.size), Image.Resampling.LANCZOS)
+def data_uri(path: Path) -> str:
+    image = Image.fromarray(pixels(path))
+    if max(image.size) <= SMALL:
+        return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
     stream = io.BytesIO()
-    small.save(stream, "WEBP", lossless=max(small.size) <= SMALL, quality=QUALITY, method=4)
+    image.resize(_fitted(image.size), Image.Resampling.LANCZOS).save(stream, "WEBP", quality=QUALITY)
     return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
@@ -100,7 +101,7 @@ def _draw_panel(axis: Axes, panel: Panel) -> None:
     axis.set_axisbelow(True)
     _draw_front(axis, panel.front)
     front = {point.cell for point in panel.front}
-    for one in panel.series:
+    for one in filter(lambda one: one.points, panel.series):
         _draw_series(axis, one, panel.score, front)
     axis.margins(0.14, 0.2)
     axis.xaxis.set_major_formatter(lambda x, _: f"{x:g}×")
@@ -118,13 +119,13 @@ def _draw_front(axis: Axes, front: Sequence[Point]) -> None:
 
 def _draw_series(axis: Axes, one: Series, score: Score, front: Collection[str]) -> None:
     """Draw points with error bars and labels, joined in the order of the sweep. front: ids of its cells."""
-    for p in one.points:
-        bars = [[[v - low], [high - v]] for v, low, high in (p.y, p.x)]
-        axis.errorbar(p.x[0], p.y[0], *bars, fmt="none", ecolor=one.colour, elinewidth=0.7, alpha=0.6)
-        if one.role == "dense":
-            axis.axhline(p.y[0], color=INK, linewidth=0.7, linestyle=DASHED)
+    (x, left, right), (y, low, high) = np.array([(p.x, p.y) for p in one.points]).transpose(1, 2, 0)
+    bars = [y - low, high - y], [x - left, right - x]
+    axis.errorbar(x, y, *bars, fmt="none", ecolor=one.colour, elinewidth=0.7, alpha=0.6)
+    for value in y if one.role == "dense" else ():
+        axis.axhline(value, color=INK, linewidth=0.7, linestyle=DASHED)
     if one.joined:
-        axis.plot([p.x[0] for p in one.points], [p.y[0] for p in one.points], "-", color=one.colour)
+        axis.plot(x, y, "-", color=one.colour)
     for p in one.points:
         look = {"marker": one.marker, "color": one.colour, "markersize": 4.2, "zorder": 3}
         axis.plot(p.x[0], p.y[0], **look, markerfacecolor="white")

@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.typing import ColorType
+from PIL import Image
 
 from fovea.study.files import write
 from fovea.study.picture import pixels
@@ -85,9 +86,10 @@ def rendered(figure: Figure, kind: Kind) -> bytes:
     if kind == "svg":
         FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None})
     else:
-        FigureCanvasAgg(figure).print_png(
-            stream, metadata={"Software": None}, pil_kwargs={"compress_level": 4}
-        )
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        opaque = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")  # half the time to encode
+        opaque.save(stream, "PNG", compress_level=4, dpi=(figure.dpi, figure.dpi))
     return stream.getvalue()
 
 

@@ -13,8 +13,10 @@ from scipy.stats import spearmanr
 
 import run
 from fovea.study.commands import rescore
+from fovea.study.picture import pixels
 from fovea.study.plan.cells import Cell
 from fovea.study.records import FlopsRecord
+from fovea.study.report.maps import GAP, MARGIN, TILE, sheet
 from fovea.study.report.report import draw_maps
 from fovea.study.report.style import enlarged, faded, spaced, spread
 from fovea.study.report.traces import Traced, chosen, records, traced
@@ -145,6 +147,21 @@ class Flops:
         kind, number = cell.rsplit(maxsplit=1)
         flops = 10**6 if kind == "dense" else round(10**6 / float(number))
         return SimpleNamespace(flops=FlopsRecord(cell=cell, images=1, counted=flops, closed=flops))
+
+
+def test_the_contact_sheet_has_every_image_in_its_place_and_grey_for_a_missing_one(opened, tmp_path):
+    plan, store = opened
+    store.distrust(store.image(plan.cells[1].id, plan.keys[0]))
+    sheet(plan, store, tmp_path)
+    shown, tall = drawn(tmp_path / "grid.png"), round(TILE * 64 / 96)
+    across = round((shown.shape[1] - MARGIN) / len(plan.cells))
+    for i, key in enumerate(reversed(plan.keys)):
+        for j, cell in enumerate(plan.cells):
+            bottom, left = shown.shape[0] - i * (tall + GAP), MARGIN + j * across
+            file = store.finished(cell.id, key)
+            image = Image.fromarray(pixels(file) if file else np.full((1, 1, 3), 245, np.uint8))
+            expected = np.asarray(image.resize((TILE, tall), Image.Resampling.LANCZOS))
+            assert np.array_equal(shown[bottom - tall : bottom, left : left + TILE], expected)
 
 
 def cells(**kinds):
