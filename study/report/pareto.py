@@ -69,7 +69,8 @@ def draw(made: Figure, panels: Sequence[Panel]) -> None:
         frameon=False,
         title=LEGEND_TITLE,
     )
-    made.draw_without_rendering()  # lays the panels out
+    if engine := made.get_layout_engine():
+        engine.execute(made)
     for axis in axes[: len(panels)]:
         _hide_covering_labels(axis)
 
