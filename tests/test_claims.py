@@ -472,6 +472,22 @@ def test_what_the_embedded_models_draw_is_what_their_cards_say():
     assert {drawn for _, drawn in found[2]} == {"76%"}
 
 
+def test_the_default_study_with_100_prompts():
+    table = pd.read_parquet(ROOT / "results/embedded/ras-lumina_tiny-ratio-100/table.parquet")
+    table = table.set_index("label")
+    assert (table.n == 100).all()
+    row = table.loc["ras ratio=0.25"]
+    gain = "{:.1f} dB [{:.1f}, {:.1f}]".format(*(row[f"psnr_gain{end}"] for end in ("", "_low", "_high")))
+    assert f"at {row.speedup:.2f} times the speed RAS is {gain} nearer than step" in RESULTS
+    assert f"and {row.ssim_gain:.2f} in SSIM, both after" in RESULTS
+    assert max(row.psnr_gain_holm, row.ssim_gain_holm) < 0.05
+    low, high = row[f"{CLIP}_gain_low"], row[f"{CLIP}_gain_high"]
+    assert f"lies between −{-low:.1f} and +{high:.1f} points" in RESULTS
+    differ = table.index[table[f"{CLIP}_to_dense_holm"] < 0.05]
+    assert [*differ] == ["5 steps"]
+    assert f"by −{table[CLIP]['dense'] - table[CLIP]['5 steps']:.1f} points" in RESULTS
+
+
 def test_how_steady_the_ranking_is_and_how_far_ras_departs_is_what_the_traces_say():
     traces = pd.read_parquet(ROOT / "results/embedded/ras-lumina_tiny-ratio/traces.parquet")
     mean = traces.groupby(["label", "step"])[["rank_correlation", "error_mean"]].mean()
