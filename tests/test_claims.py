@@ -246,6 +246,19 @@ def test_ras_against_fewer_steps():
     assert not [row for row in quarter if row["psnr_gain"] > 0 and row["psnr_gain_holm"] < 0.05]
 
 
+def test_what_the_best_tokens_would_win():
+    def oracle(model: str, control: str) -> dict[bool, str]:
+        """Verdicts on PSNR at half (False) and at a quarter (True) of the FLOPs."""
+        subjects = of_study(study(model))
+        versus = [c for c in against(subjects, subjects, control) if c.score == PSNR]
+        return {"steps=8" in c.cell: c.verdict for c in versus if "selection=oracle" in c.cell}
+
+    assert "the oracle's tokens are not told apart from five steps" in RESULTS
+    assert {oracle(model, "5 steps")[True] for model in MODELS} == {"not told apart"}
+    assert "do not come as near as `multistep` on `lumina_tiny`" in RESULTS
+    assert oracle("lumina", "multistep")[False] == "worse"
+
+
 def test_which_tokens_ras_runs():
     ends = of_ras("one end of the ranking or the other", PSNR, False)
     assert {c.verdict for c in ends} == {"worse"}
@@ -262,7 +275,7 @@ def test_which_tokens_ras_runs():
         assert said.format(spread(found, 1)) in RESULTS
     forecast = of_ras("forecast or reused tokens", PSNR, True)
     assert {c.verdict for c in forecast} == {"worse"}
-    assert f"(`stale=taylor`) costs {spread(forecast)} dB there" in RESULTS
+    assert f"(`stale=taylor`) costs {spread(forecast)} dB at a quarter" in RESULTS
 
 
 @pytest.mark.parametrize("model", MODELS)
