@@ -5,7 +5,7 @@ Subclasses differ in the features, and in what each image contributes.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ class Identified:
     def __init__(self, features: Features, ids: Sequence[str]):
         self.features, self.ids = features, tuple(ids)
 
+    def __len__(self) -> int:
+        return len(self.ids)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Identified) and self.ids == other.ids
 
@@ -37,7 +40,7 @@ class Identified:
 @lru_cache(maxsize=4)
 def added(metric: "Distance", known: Known, images: Identified) -> NDArray:
     """Return each image's contribution (n,). Cached, as every cell needs that of the same dense images."""
-    return metric.adds(known, len(images.ids))(images.features)
+    return metric.adds(known, len(images))(images.features)
 
 
 class Distance:
@@ -83,12 +86,11 @@ class Distance:
         self.require(samples.n)
         encoder, reference = self.source(), self.against()
         known = reference.known(encoder, samples.size)
-        mine, dense = self.features_of(samples, encoder)
-
-        def adds(features: Features) -> NDArray:
-            of = samples if features is mine or samples.baseline is None else samples.baseline
-            return added(self, known, Identified(features, of.source.ids))
-
+        features, others = self.features_of(samples, encoder)
+        mine, dense = Identified(features, samples.source.ids), None
+        if samples.baseline is not None and others is not None:
+            dense = Identified(others, samples.baseline.source.ids)
+        adds = partial(added, self, known)
         score = distance_score(self.name, self.facts, adds, mine, dense, samples.prompts)
         said = self.caution(known, score) if dense is None else ""
         return replace(score, note="; ".join(filter(None, [reference.note, said])))

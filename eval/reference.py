@@ -4,9 +4,9 @@ A reference whose network, weights, resize mode, count or resolution does not ma
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,12 @@ from pydantic.dataclasses import dataclass
 from fovea.eval import Score, Unavailable
 from fovea.eval.caches import CACHE
 from fovea.eval.facts import Facts
-from fovea.eval.features import AGAIN, Features, Known, Source, check, header, of_file, of_pictures
+from fovea.eval.features import AGAIN, Known, Source, check, header, of_file, of_pictures
 from fovea.eval.pictures import Folder, folder
 from fovea.eval.statistics import paired_difference, pooled, standard_error
 from fovea.eval.weights import located
+
+Images = TypeVar("Images", bound=Sized)
 
 STATISTICS = ({"mu", "sigma"}, {"mu", "sigma", "mu_s", "sigma_s"})  # of pytorch-fid and clean-fid; of ADM
 
@@ -126,12 +128,12 @@ def of_npz(file: Path) -> tuple[str, str]:
 def distance_score(
     name: str,
     facts: Facts,
-    adds: Callable[[Features], NDArray[np.float64]],
-    mine: Features,
-    dense: Features | None,
+    adds: Callable[[Images], NDArray[np.float64]],
+    mine: Images,
+    dense: Images | None,
     prompts: Sequence[str],
 ) -> Score:
-    """Return the distance of features (n, d) to a reference as a score.
+    """Return the distance of images, given as whatever `adds` takes, to a reference as a score.
 
     The value is the mean of the images' contributions, with its standard error and the paired difference to
     the dense images. Draws are prompts. prompts: prompt of each image. Raises Unavailable if n < 2.

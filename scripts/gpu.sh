@@ -98,7 +98,7 @@ methods() { # all methods, comma-separated, except baseline and steps, which eve
 tiny_studies() { # print NAME KEY=VALUE... of every study of the embedded models, the longest first
   local model of name
   for model in $MODELS; do echo "matrix-$model model=${model}_tiny sweep=matrix traces=0"; done
-  for name in conf/experiment/*.yaml; do echo "$(basename "$name" .yaml) experiment=$(basename "$name" .yaml) scale=tiny"; done
+  for name in $(basename -s .yaml -a conf/experiment/*.yaml); do echo "$name experiment=$name scale=tiny"; done
   for model in $MODELS; do
     of="model=${model}_tiny traces=0"
     echo "selections-$model $of sweep=selections metric=[psnr]"

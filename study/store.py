@@ -100,7 +100,7 @@ class Store:
         return self.folder / "cells" / cell
 
     def image(self, cell: str, key: str) -> Path:
-        return self.cell(cell) / "images" / key[:2] / f"{key}.png"
+        return self.cell(cell) / _image_file(key)
 
     def finished(self, cell: str, key: str) -> Path | None:
         """Return an image's file if the image counts."""
@@ -147,10 +147,10 @@ class Store:
         changed since they were recorded are read again."""
         found = []
         for cell in cells:
-            records, place = self.samples(cell), str(self.cell(cell) / "images")
+            records, place = self.samples(cell), str(self.cell(cell))
             facts = zip(records, *map(records.column, ("bytes", "modified", "sha256")), strict=True)
             for key, size, modified, digest in facts:
-                file = f"{place}/{key[:2]}/{key}.png"  # making a Path takes longer than looking at the file
+                file = f"{place}/{_image_file(key)}"  # making a Path takes longer than looking at the file
                 if not _matches(file, size, modified, digest):
                     found.append(Path(file))
         for file in found:
@@ -245,6 +245,11 @@ def _modified(file: Path) -> int:
         return file.stat().st_mtime_ns
     except OSError:
         return 0
+
+
+def _image_file(key: str) -> str:
+    """Return the place of an image within its cell's folder."""
+    return f"images/{key[:2]}/{key}.png"
 
 
 def _matches(file: str, size: int, modified: int, digest: str) -> bool:

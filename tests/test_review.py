@@ -60,6 +60,7 @@ def test_what_is_not_told_apart():
 
 
 def test_costs_beside_the_printed_ones():
+    assert len(pd.read_parquet(FOLDER / "table.parquet")) == 10
     table = pd.read_csv(FOLDER / "published.csv").set_index("cell")["speed_measured"]
     ralu, taylorseer, ras = (
         [f"{table[f'{name} {times}']:.2f}" for times in ("2x", "3x")]

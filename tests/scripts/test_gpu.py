@@ -71,9 +71,17 @@ def test_the_studies_of_the_embedded_models_are_complete_and_scored(tmp_path):
     assert Counter(plan.name for plan in plans) == Counter(tables | both | {"gpu-kept-text-sd3"})
     for plan in plans:
         assert (len(plan.samples), plan.settings.batch, plan.settings.cost) == (100, 50, "flops")
-        assert "psnr" in plan.metrics
+        wanted = {"psnr"} if "selections" in plan.name else {"psnr", "fd_emoji", "clip_score_emoji"}
+        assert wanted <= plan.metrics.keys()
         assert not plan.random_weights
+        assert not plan.unavailable
     assert not commands(tmp_path, "tiny", models="sd3 lumina")  # all is done
+
+
+def test_a_budget_ends_the_studies_of_the_embedded_models(tmp_path, monkeypatch):
+    monkeypatch.setenv("BUDGET", "240")
+    *studies, _, _, _ = commands(tmp_path, "tiny")
+    assert all("time_limit=240" in words for words in studies)
 
 
 def test_a_study_that_fails_leaves_the_tables_to_be_made_again(tmp_path):
