@@ -180,12 +180,11 @@ def test_without_a_sparse_step_there_is_no_end():
     assert calibrate.ras_end(calibrate.lowest_advantage(flow, [zeros] * 5)) is None
 
 
-@pytest.mark.parametrize(("model", "end"), [("lumina", 0), ("sd3", 1), ("flux", 0)])
-def test_the_embedded_models_have_their_own_end(model, end):
-    """As measured; `python -m scripts.recalibrate model=NAME_tiny n=8` writes it. That of sd3_tiny is the
-    paper's, with which its studies were made."""
+@pytest.mark.parametrize("model", ["lumina", "sd3", "flux"])
+def test_the_embedded_models_have_the_end_found_on_them(model):
+    """As measured; `python -m scripts.recalibrate model=NAME_tiny n=8` writes it."""
     text = (Path("conf/model") / f"{model}_tiny.yaml").read_text()
-    assert yaml.safe_load(text)["ras"]["high_ratio"] == end
+    assert yaml.safe_load(text)["ras"]["high_ratio"] == 0
     found = re.findall(r"# -(\S+) dB nearer .* lowest run, standard error (\d\.\d)", text)
     worse, error = map(float, found[0])
     assert worse > 2 * error
