@@ -88,11 +88,15 @@ class Variant:
         if self.made is not None and not any(map(_needs_config, point.method.items())):
             keys = {key.removeprefix("method."): value for key, value in point.method.items()}
             return with_changes(self.made, keys, "method") if keys else self.made, self.method, point.values
-        config = self.config.copy()
-        for key, value in point.method.items():
-            set_key(config, key, value)
-        node = resolved(config.method)
-        filled = {key: _plain(OmegaConf.select(config, key)) for key in point.method}
+        config, own = self.config, self.config.method
+        config.method = own.copy()
+        try:
+            for key, value in point.method.items():
+                set_key(config, key, value)
+            node = resolved(config.method)
+            filled = {key: _plain(OmegaConf.select(config, key)) for key in point.method}
+        finally:
+            config.method = own
         return instantiate(node, "method", "fovea.methods"), node, point.values | filled
 
 
@@ -157,7 +161,6 @@ def _reject_overridden(overrides: Sequence[str], all_points: Sequence[Point]) ->
 def _variant(overrides: Sequence[str], point: Point) -> Variant:
     composed = load(overrides, point.files)
     config = composed.config  # a copy that may be changed
-    del config["sweep"]  # may be long, and the config is copied for each point
     steps = resolved(config.model)["steps"]
     for key, value in point.model.items():
         set_key(config, key, value)
