@@ -28,6 +28,8 @@ MODEL = {
     "magcache": {"ratios": [1.0, 0.99, 1.01, 0.98]},
     "teacache": {"coefficients": [1.0, 0.0]},
     "ralu": {"preset": "flux_7x"},
+    "jit": {"steps": STEPS},
+    "mrflow": {"steps": STEPS, "low": 5},
     "multistep": {
         "of": STEPS,
         "twofold": {"nodes": [0, 2, 4], "weights": [[1.0], [-0.5, 1.5], [0.1, -0.6, 1.5]]},
