@@ -382,6 +382,9 @@ def test_kept_text_at_a_quarter():
     (flux, sd3) = (c for c in edges if c.score == CLIP)
     assert (flux.verdict, sd3.verdict) == ("better", "better")
     assert f"{flux.by.value:.1f} and {sd3.by.value:.1f} points of prompt score on `flux_tiny` and" in RESULTS
+    (flux, sd3) = (c for c in found if c.score == CLIP)
+    assert (flux.verdict, sd3.verdict) == ("not told apart", "better")
+    assert f"with RAS's own tokens {sd3.by.value:.1f} points on `sd3_tiny`, not told apart on" in RESULTS
 
 
 def test_the_table_of_kept_text():
