@@ -31,7 +31,7 @@ class DINOv2Distance(Frechet):
 
     def check(self) -> None:
         self.backbone.file()
-        self.reference.check(self.source)
+        self.reference.check(self.source, self.features)
 
     def source(self) -> Encoder:
         return self.backbone.load()

@@ -57,7 +57,7 @@ class Distance:
 
     def check(self) -> None:
         self.source()
-        self.against().check(self.source)
+        self.against().check(self.source, self.features)
 
     def source(self) -> Encoder:
         """Return the network. Raises Unavailable without its weights."""

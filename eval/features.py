@@ -108,7 +108,8 @@ def of_pictures(files: Sequence[Path], cache: Path | None, source: Source) -> Kn
     key = json.dumps([source.identity, contents(files)], sort_keys=True)
     kept = cache.expanduser() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
     if kept.is_file():
-        return of_file(kept)
+        with suppress(Unavailable):  # damaged: computed and stored again
+            return of_file(kept)
     found = computed(source, files)
     with suppress(OSError):  # without a writable folder they are recomputed each time
         save(found, kept)
@@ -141,19 +142,31 @@ def save(known: Known, file: Path) -> None:
 
 @lru_cache(maxsize=4)
 def of_file(file: Path) -> Known:
-    """Load a file of features. Raises Unavailable if it is not one."""
+    """Load a file of features. Raises Unavailable if it is not one, or if one is infinite or NaN."""
     made_from = header(file)
-    return Known(load_file(file), made_from)
+    known = Known(load_file(file), made_from)
+    for name, features in known.features.items():
+        if not bool(features.isfinite().all()):
+            raise Unavailable(f"{file}: {name} holds NaN or infinite numbers", AGAIN)
+    return known
 
 
 def header(file: Path) -> dict[str, Any]:
     """Return the provenance of a file of features. Raises Unavailable if it, or the row count, is wrong."""
     try:
         with safe_open(file, "pt") as opened:
-            made_from = json.loads(opened.metadata()["made_from"])
-            rows = {opened.get_slice(key).get_shape()[0] for key in opened.keys()}  # noqa: SIM118
+            made_from = dict(json.loads(opened.metadata()["made_from"]))
+            rows = {_rows(opened.get_slice(key).get_shape()) for key in opened.keys()}  # noqa: SIM118
     except Exception as e:  # no file, not safetensors, no header or invalid JSON
         raise Unavailable(f"{file} is not a file of reference features ({e})", AGAIN) from e
     if rows != {made_from.get("count")}:
         raise Unavailable(f"{file} says count={made_from.get('count')} and has {sorted(rows)} rows", AGAIN)
+    if "resolution" not in made_from:
+        raise Unavailable(f"{file} does not say the resolution of its images", AGAIN)
     return made_from
+
+
+def _rows(shape: Sequence[int]) -> int:
+    if len(shape) != 2:
+        raise ValueError(f"of shape {tuple(shape)}, not one row per image")
+    return shape[0]

@@ -177,7 +177,7 @@ class FrechetDistance(Frechet):
 
     def check(self) -> None:
         self.backbone.weights()
-        self.against().check(self.source)
+        self.against().check(self.source, self.features)
 
     def source(self) -> Encoder:
         return self.backbone.load()

@@ -58,11 +58,17 @@ def folder(place: Path) -> Folder:
 
 
 def _files(place: Path) -> Iterator[str]:
-    """Yield the files below a folder, and the links to folders, which are not followed."""
-    for root, folders, files in os.walk(place):
+    """Yield the files below a folder, and the links to folders, which are not followed. Raises Unavailable
+    for a folder that cannot be listed."""
+    for root, folders, files in os.walk(place, onerror=_unlisted):
         folders[:] = [name for name in folders if not _is_left_over(name)]
         names = [*files, *(name for name in folders if os.path.islink(os.path.join(root, name)))]
         yield from (os.path.join(root, name) for name in names if not _is_left_over(name))
+
+
+def _unlisted(error: OSError) -> None:
+    reason = f"{error.filename} cannot be listed ({error.strerror})"
+    raise Unavailable(reason, "make it readable, or take it out of the folder") from error
 
 
 def _is_left_over(name: str) -> bool:
@@ -85,7 +91,9 @@ def picture(file: Path) -> Image.Image:
             if frames > 1 and opened.format != "MPO":
                 raise ValueError(f"it holds {frames} pictures")
             return _rgb(ImageOps.exif_transpose(opened))
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except (
+        Exception
+    ) as error:  # Pillow raises many kinds for damaged files, such as TypeError and struct.error
         raise Unavailable(f"{file} cannot be read ({_reason(error)})", CONVERT) from error
 
 

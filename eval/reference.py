@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from fovea.eval import Score, Unavailable
 from fovea.eval.caches import CACHE
 from fovea.eval.facts import Facts
-from fovea.eval.features import AGAIN, Known, Source, check, header, of_file, of_pictures
+from fovea.eval.features import AGAIN, Known, Source, check, of_file, of_pictures
 from fovea.eval.pictures import Folder, folder
 from fovea.eval.statistics import paired_difference, pooled, standard_error
 from fovea.eval.weights import located
@@ -41,13 +41,18 @@ class Reference:
     size: Literal["same", "any"] = "same"
     cache: Path | None = CACHE
 
-    def check(self, load: Callable[[], Source]) -> None:
-        """Raise Unavailable if the reference is missing or does not match, as far as known without images."""
+    def check(self, load: Callable[[], Source], features: str | None = None) -> None:
+        """Raise Unavailable if the reference is missing or does not match, as far as known without images.
+
+        features: name of the features that a file must hold.
+        """
         place = self.place()
         if place.suffix != ".safetensors":
             self.pictures()
             return
-        made_from = header(place)
+        made_from, names = (known := of_file(place)).made_from, sorted(known.features)
+        if features is not None and features not in names:
+            raise Unavailable(f"{place.name} holds {', '.join(names)}, not {features}", AGAIN)
         for key, value in load().identity.items():
             if json.dumps(made_from.get(key)) != json.dumps(value):
                 reason = f"{place.name} was made with {key}={made_from.get(key)}, not {value}"

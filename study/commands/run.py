@@ -145,7 +145,7 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]
 
 def _too_few(plan: Plan) -> list[str]:
     made, wanted = len(plan.samples), plan.settings.n * len(plan.settings.seeds)
-    few = f"{made} images per cell, not {wanted}: {plan.settings.prompts} has no more prompts"
+    few = f"{made} images per cell, not {wanted}: {plan.settings.prompts} has no more different prompts"
     return [few] if made < wanted else []
 
 
@@ -179,7 +179,7 @@ def preview(plan: Plan) -> int:
     console = terminal(120)
     print_lines(lines, console, left=2)
     print_text(_sentence(plan, known, len(unknown)), console)
-    before = [*map(str, at_work), *_needs(plan), *foreseen(plan)]
+    before = [*map(str, at_work), *_needs(plan), *foreseen(plan), *_too_few(plan)]
     for note in [*before, *unavailable(plan), *other_report(plan), *missing]:
         print_text(note, console)
     found = _summary(plan, done, known, unknown) | {"workers": [asdict(one) for one in at_work]}

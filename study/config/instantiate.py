@@ -175,6 +175,9 @@ def _reason(fault: Any, name: str, kind: Any, node: Node, where: str) -> str:
         return "is missing"
     if fault["type"] == "value_error":
         return str(fault["ctx"]["error"])
+    if fault["type"] == "dataclass_type" and isinstance(inner := node.get(name), Mapping):
+        given = str(inner.get("_target_")).rpartition(".")[2]
+        return f"must be a {fault['ctx']['class_name']}, not a {given}"
     message = fault["msg"]
     for theirs, ours in WORDS.items():
         message = message.replace(theirs, ours)

@@ -36,6 +36,7 @@ PLAIN = re.compile(r"[\w/\-+.$%*@?|: ]*", re.ASCII)  # text that Hydra accepts w
 TEXTS = ("name", "prompts", "results")
 ONE_LIST = {
     "seeds": "give the seeds as one list, seeds=[0,1]",
+    "sibling": "give several as one list, sibling=[a,b]",
     "eval": "give the metrics as one list, metric=[psnr,ssim]",
     "metric": "give the metrics as one list, metric=[psnr,ssim]; for a variant, add a file to conf/metric",
     "sweep": "write a list in brackets, sweep.curve=[0.5,0.25]",
@@ -73,7 +74,7 @@ def parse(overrides: tuple[str, ...]) -> Overrides:
         if override.is_sweep_override() or override.key_or_group.startswith(GRID):
             found.axes[key] = _values(override)
         elif key in groups():
-            found.groups[key] = _metric_names(override) if key == "metric" else override.value()
+            found.groups[key] = _metric_names(override) if key == "metric" else _name(override)
             check_options(key, found.groups[key])
         else:
             found.keys[key] = override
@@ -217,6 +218,18 @@ def _metric_names(override: Override) -> list[str]:
     if twice := [name for name in names if names.count(name) > 1]:
         raise Refused(f"{quoted(override)}: {twice[0]} is listed twice; leave one out")
     return names
+
+
+def _name(override: Override) -> Any:
+    """Return the file chosen of a group. Raises Refused for a list: a group that can differ between cells is
+    given several with commas."""
+    key, value = key_of(override), override.value()
+    if not isinstance(value, list):
+        return value
+    several = f"; for several, {key}={','.join(map(str, value))}" if len(value) > 1 else ""
+    raise Refused(
+        f"{quoted(override)}: takes one name{several if key in VARYING_GROUPS else ''}, without brackets"
+    )
 
 
 def check_options(group: str, given: Any) -> None:

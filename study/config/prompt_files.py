@@ -11,6 +11,7 @@ import csv
 import hashlib
 import io
 import json
+import string
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 from fovea.study.config.errors import as_text
 
 COLUMNS = ("prompt", "prompts")
+BLANK = f"{string.whitespace}\ufeff"  # files that were joined have the later ones' byte-order marks inside
 SEPARATORS = (",", ";", "\t", "|")
 MARKS = {  # byte-order marks, longer ones first because a shorter one is a prefix of another
     b"\xff\xfe\x00\x00": "UTF-32",
@@ -88,6 +90,8 @@ def _table(header: Sequence[str], rows: Iterator[tuple[int, list[str]]], separat
         raise InvalidFile(f"line 1: one column `prompt` and at most one `id`, not {', '.join(header)}")
     name = header.index("id") if "id" in header else None
     for i, (line, fields) in enumerate(rows, 1):
+        if [field.strip(BLANK).lower() for field in fields] == header:
+            raise InvalidFile(f"line {line} is the header again: take it out")
         if len(fields) != len(header):
             raise InvalidFile(
                 f"line {line} has {len(fields)} fields, the header {len(header)}; a prompt that holds "
@@ -190,7 +194,7 @@ def _reject_duplicate_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 LAYOUTS: Mapping[str, Callable[[str], Iterable[Row]]] = {
     ".txt": lines,
-    ".csv": table,
+    ".csv": lambda text: table(text, skipinitialspace=True),  # 1, "a cat" is a quoted field, too
     ".tsv": lambda text: table(text, "\t", quoting=csv.QUOTE_NONE),
     ".jsonl": objects,
     ".json": captions,

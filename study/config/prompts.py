@@ -4,7 +4,7 @@ only data: no file name, command or markup is made from one."""
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from os.path import expanduser
+from os.path import exists, expanduser, isdir
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -130,6 +130,9 @@ def _files(source: str) -> list[Path]:
         if place.suffix.lower() in LAYOUTS and _is_file(place):
             return [place]
     kinds = ", ".join(LAYOUTS)
+    if source and exists(file):
+        what = "a folder" if isdir(file) else f"a {file.suffix or 'file without an ending'}"
+        raise Refused(f"prompts={as_text(source)}: is {what}; prompts are read from {kinds}")
     raise Refused(
         f"prompts={as_text(source)}: neither a file ({kinds}) nor a prompt set; {nearest(source, sets)}"
     )
@@ -156,7 +159,7 @@ def _rows(source: str, file: Path, data: bytes) -> list[Row]:
     """Return the non-empty prompts of a file. Raises Refused if two have the same id, which would be
     ambiguous in records."""
     try:
-        rows = [row._replace(text=row.text.strip()) for row in LAYOUTS[file.suffix.lower()](decode(data))]
+        rows = [row._replace(text=_trimmed(row.text)) for row in LAYOUTS[file.suffix.lower()](decode(data))]
         named: dict[str, Row] = {}
         for row in rows:
             _check_text(row)
@@ -168,6 +171,13 @@ def _rows(source: str, file: Path, data: bytes) -> list[Row]:
     except InvalidFile as error:
         raise Refused(f"prompts={source}: {file.name} {error}") from None
     return [row for row in rows if row.text]
+
+
+def _trimmed(text: str) -> str:
+    """Remove blanks and invisible marks of zero width at both ends."""
+    while (shorter := text.strip().strip("\ufeff\u200b")) != text:
+        text = shorter
+    return text
 
 
 def _check_text(row: Row) -> None:

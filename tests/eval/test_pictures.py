@@ -168,6 +168,28 @@ def test_files_are_looked_at_once_and_again_when_they_change(place, tmp_path, mo
         check(files, cache)
 
 
+def test_damage_that_pillow_reports_in_odd_ways_is_named(place):
+    Image.new("I;16", (16, 16)).save(place / "t.tif")
+    data = (place / "t.tif").read_bytes()
+    (place / "t.tif").write_bytes(data.replace(b"\x00\x01", b"\x00\x09"))  # no width
+    with pytest.raises(Unavailable, match=r"t\.tif cannot be read"):
+        readable(folder(place).pictures)
+
+
+def test_a_folder_that_cannot_be_listed_is_named(place, monkeypatch):
+    (place / "below").mkdir()
+    scandir = os.scandir
+
+    def denied(path):
+        if str(path).endswith("below"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(Unavailable, match=r"below cannot be listed \(Permission denied\)"):
+        folder(place)
+
+
 def test_names_in_a_sentence():
     assert [named("abcdefg"[:n]) for n in (0, 1, 2, 3, 4)] == [
         "",

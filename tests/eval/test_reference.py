@@ -1,5 +1,6 @@
 """Reference features: kept with what they were made from, and refused where they do not fit."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from fovea.eval import Unavailable
 from fovea.eval.encoder import Encoder, Parts
 from fovea.eval.facts import Facts
-from fovea.eval.features import computed, contents, header, save
+from fovea.eval.features import computed, contents, header, of_file, save
 from fovea.eval.pictures import folder as pictures_in
 from fovea.eval.reference import Reference, distance_score
 
@@ -137,6 +138,34 @@ def test_what_is_no_reference_is_refused_with_the_way_out(tmp_path, file):
     ):
         with pytest.raises(Unavailable, match=says):
             Reference(path).check(extractor)
+
+
+def test_features_that_cannot_be_compared_are_refused_before_any_image(tmp_path, file):
+    given = {"colour": torch.rand(5, 3)}
+    wrong = {
+        "nan": ({"colour": given["colour"] * float("nan")}, {}, "colour holds NaN or infinite"),
+        "named": ({"other": given["colour"]}, {}, r"named\.safetensors holds other, not colour"),
+        "flat": ({"colour": torch.rand(5)}, {}, r"of shape \(5,\), not one row per image"),
+        "unsized": (given, {"resolution"}, "does not say the resolution"),
+    }
+    made_from = header(file)
+    for name, (tensors, left_out, says) in wrong.items():
+        kept = {key: value for key, value in made_from.items() if key not in left_out}
+        save_file(tensors, path := tmp_path / f"{name}.safetensors", {"made_from": json.dumps(kept)})
+        with pytest.raises(Unavailable, match=says):
+            Reference(path).check(extractor, "colour")
+    save_file(given, path := tmp_path / "list.safetensors", {"made_from": "[1]"})
+    with pytest.raises(Unavailable, match="not a file of reference features"):
+        Reference(path).check(extractor)
+
+
+def test_damaged_features_of_the_cache_are_computed_again(folder, tmp_path):
+    reference = Reference(folder, cache=tmp_path / "cache")
+    before = reference.known(extractor(), JUDGED).features["colour"]
+    (kept,) = (tmp_path / "cache").glob("*.safetensors")
+    kept.write_bytes(kept.read_bytes()[:-8])
+    of_file.cache_clear()
+    assert torch.equal(reference.known(extractor(), JUDGED).features["colour"], before)
 
 
 def test_features_do_not_depend_on_batch_or_order(folder):

@@ -103,6 +103,12 @@ def test_plan_prints_and_makes_nothing(small, finished, tmp_path, capsys):
     assert summary["seconds_left"] > 0
 
 
+def test_plan_says_when_the_set_has_fewer_prompts(small, tmp_path, capsys):
+    _, _, out, _ = go(capsys, *of(99, small), f"results={tmp_path}", "plan=true")
+    assert "images per cell, not 99:" in out
+    assert "has no more different prompts" in out
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_a_study_whose_images_are_lost_while_it_runs_does_not_end_well(
     small, finished, tmp_path, capsys, monkeypatch

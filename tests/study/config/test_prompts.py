@@ -151,6 +151,16 @@ def test_line_ends_are_of_three_systems_and_other_separators_are_characters(tmp_
     assert [(p.id, p.text) for p in found] == [(str(r["id"]), r["prompt"]) for r in records]
 
 
+def test_quotes_after_a_blank_are_quotes(tmp_path):
+    (tmp_path / "p.csv").write_text('id, prompt\n1, "a cat, a dog"\n2, a "red" fox\n3, "a cow"\n')
+    assert texts(tmp_path / "p.csv") == ["a cat, a dog", 'a "red" fox', "a cow"]
+
+
+def test_joined_files_have_no_mark_in_a_prompt(tmp_path):
+    (tmp_path / "p.txt").write_text("\ufeffa fox\n\ufeff a cow\n\u200b\n", "utf-8")
+    assert texts(tmp_path / "p.txt") == ["a fox", "a cow"]
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_a_byte_order_mark_says_the_encoding(tmp_path, encoding):
     (tmp_path / "p.txt").write_bytes("ein Füchslein 🦊\nx".encode(encoding))
@@ -218,13 +228,20 @@ def test_the_separator_is_the_one_that_gives_a_column_of_prompts(tmp_path, separ
             coco((1, 1, "a"), (1, 1, "b")).encode(),
             "annotation 2: the id 1/1 is already that of annotation 1",
         ),
-        ("p.exe", b"a", "neither a file"),
+        ("p.csv", b"prompt,id\na,1\n\xef\xbb\xbfPrompt,id\nb,2\n", "line 3 is the header again"),
+        ("p.exe", b"a", "is a .exe; prompts are read from .txt"),
+        ("p", b"a", "is a file without an ending; prompts are read from .txt"),
     ],
 )
 def test_refused(tmp_path, name, data, message):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(Refused, match=message):
         read(str(tmp_path / name))
+
+
+def test_a_folder_is_named_as_one(tmp_path):
+    with pytest.raises(Refused, match="is a folder; prompts are read from"):
+        read(str(tmp_path))
 
 
 def test_a_name_that_no_file_system_takes_is_no_file():
