@@ -102,13 +102,27 @@ class Checkpoint:
                 near = max(side, round(size / side) * side)
                 raise ValueError(f"{name}={size} is not a multiple of {side} pixels; the nearest is {near}")
 
+        guides = FAMILIES[self.family].pipeline.guides
+        if self.negative.strip() and not guides(self.guidance, *self.configs):
+            raise ValueError(
+                f"negative={self.negative}: has no effect at guidance={self.guidance:g}, where this model "
+                "evaluates only the prompt; leave it out"
+            )
+
+    @property
+    def configs(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Configs of the transformer and the pipeline; empty if they are not on this machine."""
+        if self.weights == "random":
+            parts = SIZES[str(self.architecture)].architecture
+            return parts["transformer"][1], parts["pipeline"][1]
+        if (folder := self.folder) is None:
+            return {}, {}
+        return read(folder / "transformer" / "config.json"), read(folder / "model_index.json")
+
     @property
     def blocks(self) -> int | None:
         """Number of transformer blocks; None if the config is not on this machine."""
-        if self.weights == "random":
-            config = SIZES[str(self.architecture)].architecture["transformer"][1]
-        else:
-            config = read(self.folder / "transformer" / "config.json") if self.folder else {}
+        config = self.configs[0]
         layers = config.get("num_layers", config.get("n_layers"))
         return None if layers is None else layers + config.get("num_single_layers", 0)
 

@@ -71,7 +71,7 @@ class Flow:
     def sigmas(
         self, steps: int | None = None, grid: Grid | None = None, schedule_steps: int | None = None
     ) -> Float[Tensor, " steps_and_1"]:
-        """Return the pipeline's own noise levels, from 1 to 0. like: see `Pipeline.sigmas`."""
+        """Return the pipeline's own noise levels, from 1 to 0; see `Pipeline.sigmas`."""
         return self.pipeline.sigmas(self.steps if steps is None else steps, grid or self.grid, schedule_steps)
 
     def encodings(

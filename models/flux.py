@@ -169,6 +169,10 @@ class FluxPipeline(Pipeline):
 
     encode_options = ("max_sequence_length", "true_cfg_scale")
 
+    @classmethod
+    def guides(cls, guidance, transformer, pipeline):
+        return guidance > 1 and not transformer.get("guidance_embeds", False)
+
     @torch.no_grad()
     def encode(
         self, prompts, negative=None, guidance=None, *, true_cfg_scale=None, max_sequence_length=None

@@ -141,6 +141,10 @@ class Flux2Pipeline(Pipeline):
 
     schedule_depends_on_steps = True
 
+    @classmethod
+    def guides(cls, guidance, transformer, pipeline):
+        return False
+
     @torch.no_grad()
     def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
         forward_kwargs = self.encode_kwargs(prompts, max_sequence_length)

@@ -16,10 +16,14 @@ class KleinPipeline(Flux2Pipeline):
     whatever the scale.
     """
 
+    @classmethod
+    def guides(cls, guidance, transformer, pipeline):
+        return guidance > 1 and not pipeline.get("is_distilled", False)
+
     @torch.no_grad()
     def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
         guidance = self.default("guidance_scale") if guidance is None else guidance
-        guided = guidance > 1 and not self.pipe.config.is_distilled
+        guided = self.guides(guidance, {}, self.pipe.config)
         negative = negative or ""
         negative = [negative] * len(prompts) if isinstance(negative, str) else [*negative]
         sides = [[*prompts], negative] if guided else [[*prompts]]

@@ -3,7 +3,7 @@
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, ClassVar
 
@@ -59,6 +59,14 @@ class Pipeline(ABC):
         """Return the text encoders' token limits that some prompts exceed, with the number of those."""
         return count_truncated(self.text_limits(max_sequence_length), prompts)
 
+    @classmethod
+    def guides(cls, guidance: float, transformer: Mapping[str, Any], pipeline: Mapping[str, Any]) -> bool:
+        """Whether `encode` adds the negative prompt at this guidance scale, given without other options.
+
+        transformer, pipeline: their configs.
+        """
+        return guidance > 1
+
     def stock_difference(self, guidance: float | None) -> str | None:
         """Describe how this guidance differs from the pipeline's own call; None if it does not."""
         return None
@@ -94,9 +102,9 @@ class Pipeline(ABC):
     ) -> Float[Tensor, " steps_and_1"]:
         """Return the pipeline's noise levels from 1 to 0, float32. The pipeline's scheduler is not modified.
 
-        like: keep the schedule of this number of steps, if it depends on the number: its shift (FLUX.2) and
-            the stretch to its last level (Qwen-Image). With half as many steps the levels are then every
-            other one.
+        schedule_steps: keep the schedule of this number of steps, if it depends on the number: its shift
+            (FLUX.2) and the stretch to its last level (Qwen-Image). With half as many steps the levels are
+            then every other one.
         """
         scheduler, given = deepcopy(self.pipe.scheduler), self.schedule(steps, grid)
         schedule_steps = steps if schedule_steps is None else schedule_steps

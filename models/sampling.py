@@ -16,6 +16,8 @@ from fovea.models.text_limits import describe_truncation
 
 log = logging.getLogger(__name__)
 
+UNGUIDED = "without classifier-free guidance, as with these settings, only the prompt is evaluated"
+
 
 def generator(prompt: str, seed: int) -> torch.Generator:
     """Return the generator of one image. It depends on prompt and seed, not on the batch or order."""
@@ -61,6 +63,8 @@ def generate(
     where the pipeline's own call is unguided. The same holds for Qwen-Image, whose `true_cfg_scale` is
     `guidance` here.
 
+    Without classifier-free guidance `negative` has no effect, as in the pipeline; a warning says so.
+
     The number of prompts that exceed a text encoder's limit is logged once. Raises ValueError or TypeError
     before any work for invalid settings, a method with a different number of steps, or an unsupported
     pipeline (see `adapt`).
@@ -68,6 +72,7 @@ def generate(
     prompts = as_texts("prompts", prompts)
     negative = negative_prompts(negative, len(prompts))
     whole_number("batch", batch)
+    check_calls(method, on_step)
     if output not in ("pil", "latent"):
         raise ValueError(f"output={output!r}: must be 'pil' or 'latent'")
     check_steps(method, steps)
@@ -86,10 +91,21 @@ def generate(
             part = slice(first, first + batch)
             given = {"generators": generators[part], "negative": negative[part]}
             flow = model.flow(prompts[part], **given, **settings)
+            if first == 0 and any(map(str.strip, negative)) and not flow.cond.guided:
+                warnings.warn(f"negative has no effect: {UNGUIDED}", stacklevel=2)
             x = method(flow, on_step=on_step)
             results += list(x) if output == "latent" else images(pipe, flow, x)
             pipe.maybe_free_model_hooks()  # the next batch starts with the text encoders
     return results
+
+
+def check_calls(method: Any, on_step: Any) -> None:
+    """Raise TypeError unless the method can be called with a flow, and `on_step` with keywords."""
+    if isinstance(method, type):
+        raise TypeError(f"method={method.__name__}: is a class; give one of its objects, {method.__name__}()")
+    for name, value in (("method", method), ("on_step", on_step)):
+        if not callable(value) and not (name == "on_step" and value is None):
+            raise TypeError(f"{name}={value!r}: must be callable")
 
 
 def check_steps(method: Callable[..., Tensor], steps: int | None) -> None:
@@ -104,10 +120,15 @@ def check_steps(method: Callable[..., Tensor], steps: int | None) -> None:
 def generators_of(
     prompts: Sequence[str], seed: int, given: Sequence[torch.Generator] | None
 ) -> Sequence[torch.Generator]:
-    """Return one generator per prompt. ValueError if a different number is given."""
+    """Return one generator per prompt. ValueError if a different number is given, TypeError for others."""
     if given is None:
         seed = check_seed(seed)
         return [generator(prompt, seed) for prompt in prompts]
+    given = [given] if isinstance(given, torch.Generator) else [*given]
+    if wrong := [one for one in given if not isinstance(one, torch.Generator)]:
+        raise TypeError(
+            f"generators: must be torch.Generator, not {wrong[0]!r}; for seeds, generator(prompt, seed)"
+        )
     if len(given) != len(prompts):
         raise ValueError(f"{len(prompts)} prompts need {len(prompts)} generators, not {len(given)}")
     return given

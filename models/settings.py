@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -46,10 +46,14 @@ def check_scale(name: str, value: Any) -> None:
 
 def as_texts(name: str, values: Any) -> list[str]:
     """Return the values as a list; TypeError unless they are strings."""
+    if not isinstance(values, Iterable):
+        raise TypeError(f"{name}: must be text, not {values!r}")
     values = [values] if isinstance(values, str) else [*values]
     wrong = next((value for value in values if not isinstance(value, str)), None)
     if wrong is not None or None in values:
         raise TypeError(f"{name}: must be text, not {wrong!r}")
+    if half := next((value for value in values if any("\ud800" <= char <= "\udfff" for char in value)), None):
+        raise ValueError(f"{name}: {half!r} holds half of a surrogate pair, which is no character")
     return values
 
 

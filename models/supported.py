@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from diffusers.models.attention_dispatch import AttentionBackendName
 from diffusers.models.attention_dispatch import _AttentionBackendRegistry as Backends
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
@@ -131,10 +132,16 @@ def set_attention_kernel(dit: nn.Module, kernel: str) -> None:
 
 
 def placement_problems(pipe: Any) -> list[str]:
-    """Check device placement. accelerate's offloading is supported: see `ensure_on_device`."""
+    """Check device placement and autocast. accelerate's offloading is supported: see `ensure_on_device`."""
     found = []
     if len(set((getattr(pipe, "hf_device_map", None) or {}).values())) > 1:
         found.append("its components are spread over devices: pipe.reset_device_map()")
+    kind = pipe.transformer.device.type
+    if kind in ("cpu", "cuda") and torch.is_autocast_enabled(kind):
+        found.append(
+            "torch.autocast is on, which rounds its parts otherwise when they run one by one: leave "
+            "autocast, and load the pipeline with the dtype that you want"
+        )
     if any("group_offloading" in name for name in hooks(pipe.transformer)):
         found.append("its transformer is offloaded by groups: use pipe.enable_model_cpu_offload()")
     return found

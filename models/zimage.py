@@ -231,6 +231,10 @@ class ZImagePipeline(Pipeline):
 
     encode_options = ("max_sequence_length", "cfg_normalization", "cfg_truncation")
 
+    @classmethod
+    def guides(cls, guidance, transformer, pipeline):
+        return guidance > 0
+
     @torch.no_grad()
     def encode(
         self,

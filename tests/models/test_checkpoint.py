@@ -353,3 +353,18 @@ def test_a_block_is_compiled_once_for_all_layers(family, layers, monkeypatch):
     assert 0 < new[0] < 10
     assert 0 < new[1] < 20
     assert new[2:] == [0] * 4
+
+
+@pytest.mark.parametrize(
+    ("family", "guidance", "used"),
+    [("flux", 4.0, False), ("sd3", 1.0, False), ("sd3", 1.5, True), ("zimage", 0.5, True)],
+)
+def test_a_negative_prompt_that_no_evaluation_has_is_refused(tmp_path, family, guidance, used):
+    PIPELINES[family]().save_pretrained(tmp_path)
+    given = {"family": family, "path": str(tmp_path), "guidance": guidance}
+    assert Checkpoint(**given, negative=" ").negative == " "
+    if used:
+        assert Checkpoint(**given, negative="blurry").negative == "blurry"
+    else:
+        with pytest.raises(ValidationError, match="negative=blurry: has no effect at guidance="):
+            Checkpoint(**given, negative="blurry")

@@ -1,11 +1,13 @@
 """Settings of images: each wrong one is refused before any work, with its value and what is allowed."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 
 from fovea.methods import RALU, RAS, Baseline
-from fovea.models import generate, generator
+from fovea.models import adapt, generate, generator
 from tests.models.conftest import PROMPTS, made
 from tests.models.test_sampling import SMALL, euler
 
@@ -34,6 +36,15 @@ WRONG = [
     ({"num_images_per_prompt": 2}, "unknown setting num_images_per_prompt; did you mean prompts"),
     ({"heigth": 64}, "unknown setting heigth; did you mean height"),
     ({"negative": [1, 2]}, "negative: must be text, not 1"),
+    ({"negative": "\ud800"}, "negative: '.ud800' holds half of a surrogate pair"),
+    (
+        {"generators": [3, 4]},
+        r"generators: must be torch.Generator, not 3; for seeds, generator\(prompt, seed\)",
+    ),
+    ({"generators": torch.Generator()}, "2 prompts need 2 generators, not 1"),
+    ({"method": Baseline}, r"method=Baseline: is a class; give one of its objects, Baseline\(\)"),
+    ({"method": None}, "method=None: must be callable"),
+    ({"on_step": 3}, "on_step=3: must be callable"),
 ]
 
 
@@ -42,7 +53,7 @@ def test_wrong_settings_are_refused(options, message, monkeypatch):
     pipe = made("sd3", torch.float32)
     monkeypatch.setattr(pipe, "encode_prompt", lambda *_, **__: pytest.fail("worked before refusing"))
     with pytest.raises((TypeError, ValueError), match=message):
-        generate(pipe, PROMPTS[:2], method=euler, **SMALL | options)
+        generate(pipe, PROMPTS[:2], **{"method": euler} | SMALL | options)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +74,22 @@ def test_wrong_settings_are_refused_before_prompts_are_counted(family, options, 
 def test_prompts_must_be_text():
     with pytest.raises(TypeError, match="prompts: must be text, not None"):
         generate(made("sd3", torch.float32), ["a", None], method=euler, **SMALL)
+    with pytest.raises(TypeError, match="prompts: must be text, not None"):
+        generate(made("sd3", torch.float32), None, method=euler, **SMALL)
+
+
+@pytest.mark.parametrize("guidance", [0.0, 0.5, 1.0, 1.5, 4.0])
+def test_a_negative_without_guidance_is_told(name, pipe, guidance):
+    """Also by the configs alone, which a plan has before anything is loaded."""
+    with adapt(pipe) as model:
+        flow = model.flow(["a"], generators=[generator("a", 0)], guidance=guidance, **SMALL)
+        configs = pipe.transformer.config, pipe.config
+        assert model.pipeline.guides(guidance, *configs) == flow.cond.guided
+    for negative, told in (("blurry", not flow.cond.guided), (" ", False)):
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            generate(pipe, ["a"], method=euler, guidance=guidance, negative=negative, **SMALL)
+        assert any("negative has no effect" in str(one.message) for one in found) == told
 
 
 def test_whole_numbers_of_numpy_are_whole(pipe):

@@ -464,6 +464,14 @@ def test_group_offloading_is_refused():
     refused(pipe, "offloaded by groups", "enable_model_cpu_offload")
 
 
+def test_autocast_is_refused():
+    """Parts that run one by one are rounded otherwise than in the transformer's forward."""
+    pipe = sd3()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        refused(pipe, "torch.autocast is on", "load the pipeline with the dtype")
+    assert torch.equal(ours(pipe), own(pipe))
+
+
 def test_one_transformer_serves_one_at_a_time():
     """In this thread and in another: the second is refused, the first goes on undisturbed."""
     pipe = sd3()
