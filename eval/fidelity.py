@@ -47,9 +47,6 @@ class PSNR(Compared):
         ),
     }
 
-    def check(self) -> None:
-        """No weights are needed."""
-
     def compute(self, batch: Batch) -> dict[str, Tensor]:
         pairs = zip(batch.images, batch.dense, strict=True)
         # as floats: a tensor per pair would fragment the heap and keep the temporaries' memory in use
@@ -119,9 +116,6 @@ class SSIM(Compared):
         high=1,
         flat=(2 * FLAT[0] * FLAT[1] + C1) / (FLAT[0] ** 2 + FLAT[1] ** 2 + C1),
     )
-
-    def check(self) -> None:
-        """No weights are needed."""
 
     def figures(self, batch: Batch) -> tuple[float, ...]:
         height, width = batch.samples.size

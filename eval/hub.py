@@ -38,7 +38,7 @@ def single(given: str | Path, repository: str, places: Sequence[Path], key: str)
     looked = ", ".join([str(given), f"the hub's cache of {repository}", *(str(p / name) for p in places)])
     raise Unavailable(
         f"no {name}: looked at {looked}",
-        f"fetch it once, `hf download {repository} {name}`, or give `{key}=FILE`",
+        f"fetch it once, `hf download {repository} {name}`, or give `metric.NAME.{key}=FILE`",
     )
 
 
@@ -54,7 +54,7 @@ def folder(model: str, needed: Sequence[str], key: str) -> Path:
     if place is not None and any(any(place.glob(pattern)) for pattern in needed):
         return place
     where = f"{place} has no {' or '.join(needed)}" if place else "neither a folder nor in the hub's cache"
-    remedy = f"fetch it once, `hf download {model}`, or give `{key}=FOLDER`"
+    remedy = f"fetch it once, `hf download {model}`, or give `metric.NAME.{key}=FOLDER`"
     raise Unavailable(f"no {model} on this machine: {where}", remedy)
 
 

@@ -38,6 +38,9 @@ class Single:
     def module(self) -> str:
         return type(self).__module__
 
+    def check(self) -> None:
+        """No weights are needed; metrics with weights override this."""
+
     def needs(self) -> Sequence[PerImage]:
         return [self]
 

@@ -52,6 +52,7 @@ def load(
     named = first | given.groups | dict(chosen or {})
     if "eval" in named:
         named = {"metric": suite(named["eval"])} | named
+    _check_metric_files(named.get("metric") or [])
     config, picked = _compose(named)
     files = config.get("metric") or {}
     config.metric = {name: (known or {}).get(name, node) for name, node in files.items()}
@@ -59,6 +60,15 @@ def load(
         _apply(config, key, override)
     config.sweep.grid = _grid(config, given)
     return Composed(config, picked)
+
+
+def _check_metric_files(names: Sequence[str]) -> None:
+    """Raise Refused if a file of conf/metric does not say that its place is `metric.NAME`."""
+    for name in names:
+        expected = f"# @package metric.{name}"
+        with (CONF / "metric" / f"{name}.yaml").open(encoding="utf-8") as file:
+            if file.readline().rstrip() != expected:
+                raise Refused(f"conf/metric/{name}.yaml: its first line must be {expected}")
 
 
 def whole(composed: Composed) -> dict[str, Any]:
@@ -216,7 +226,11 @@ def _check_key(config: DictConfig, key: str, value: Any) -> None:
     if leaf in node or (parents and not node) or "_target_" in node:
         return
     inner = [] if parents else [*groups(), *(f"eval.{name}" for name in keys(node.get("eval")))]
-    raise Refused(f"{key}={as_text(value)}: unknown key; {nearest(leaf, {*keys(node), *inner})}")
+    allowed = nearest(leaf, {*keys(node), *inner})
+    deeper = [] if parents else [f"{g}.{leaf}" for g in ("model", "method") if leaf in keys(node.get(g))]
+    if deeper:  # rather than a key that is spelt alike
+        allowed = f"did you mean {' or '.join(deeper)}? {allowed[allowed.index('allowed: ') :]}"
+    raise Refused(f"{key}={as_text(value)}: unknown key; {allowed}")
 
 
 def keys(node: Any) -> list[str]:

@@ -1,17 +1,26 @@
 """Launchers: where cells run. A launcher is open while a study runs. It plans the study where it will run,
-since a cell's identity includes the machine, and starts any number of processes that join and take shards."""
+since a cell's identity includes the machine, and starts any number of processes that join and take shards.
 
-from collections.abc import Iterator
+A launcher is a dataclass with the three methods of `Local`. Each process that it starts consumes the events
+of `share.join(plan, store, session)` (all three can be pickled; session: `store.session`), and `watch` shows
+their progress."""
+
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pydantic.dataclasses import dataclass
+
+from fovea.study.run.events import Remaining, Started
 
 if TYPE_CHECKING:
     from fovea.study.plan.plan import Plan
     from fovea.study.run.progress import Progress
     from fovea.study.store import Store
     from fovea.study.workers import Worker
+
+PAUSE = 2.0  # seconds between looks at a study that other processes work on
 
 
 @dataclass(frozen=True)
@@ -34,3 +43,29 @@ class Local:
 
         for event in share(plan, store, worker):
             progress.tell(event)
+
+
+def watch(
+    plan: "Plan",
+    store: "Store",
+    worker: "Worker",
+    progress: "Progress",
+    running: Callable[[], int],
+    pause: float = PAUSE,
+) -> None:
+    """Show the progress of a study until none of the processes that a launcher started runs any more.
+
+    running: returns how many of them run.
+    pause: seconds between two looks.
+    """
+    cells, begun, alive = [cell.id for cell in plan.cells], False, 1
+    while alive:
+        alive = running()
+        store.refresh(cells)
+        lacking = store.lacking(cells, plan.keys)
+        images = {cell: len(lacking.get(cell, ())) for cell in cells}
+        progress.tell(Remaining(images, max(1, alive)) if begun else Started(images))
+        begun = True
+        if alive:
+            worker.check()
+            time.sleep(pause)

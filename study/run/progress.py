@@ -84,15 +84,21 @@ class Progress:
 
     def _show(self, label: str, since: float = 0.0) -> None:
         """Update the bar; without one, print a line if the last one, or `since`, is long ago."""
-        done, left = self.total - sum(self.left.values()), f"{clock(self.seconds_left())} left"
+        done, seconds = self.total - sum(self.left.values()), self.seconds_left()
+        left = "time left unknown" if seconds is None else f"{clock(seconds)} left"
         if self.bar:
             self.bar.update(self.task, completed=done, description=plain(label), left=left)
         elif done == self.total or time.monotonic() - (self.spoken or since) > EVERY:
             self.spoken = time.monotonic()
             self.say(f"{time.strftime('%H:%M:%S')}  {done}/{self.total} images  {left}  ({label})")
 
-    def seconds_left(self) -> float:
-        known = list(self.cost.values()) or [0.0]
+    def seconds_left(self) -> float | None:
+        """Return the time left, by the times of images that this process knows; without any (all are made by
+        others), by how many were made since the start. None if nothing was made yet."""
+        known, left = list(self.cost.values()), sum(self.left.values())
+        if not known:
+            made = self.total - left
+            return left * (time.monotonic() - self.begun) / made if made else None
         typical = sum(known) / len(known)
         alone = sum(images * self.cost.get(cell, typical) for cell, images in self.left.items())
         return alone / self.workers

@@ -1,7 +1,6 @@
 """Run a study as jobs of a Slurm cluster, through submitit: each job joins like any other process."""
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass as plain_dataclass
@@ -13,7 +12,8 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from fovea.study.config.groups import ROOT
-from fovea.study.run.events import Message, Remaining, Started
+from fovea.study.run.events import Message
+from fovea.study.run.launchers import watch
 
 if TYPE_CHECKING:
     from fovea.study.plan.plan import Plan
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from fovea.study.store import Store
     from fovea.study.workers import Worker
 
-PAUSE = 2.0  # seconds between checks of the jobs
 REQUEUED = 10_000  # maximum number of times that a job out of time is queued again
 
 
@@ -73,19 +72,8 @@ class Slurm:
         with executor.batch():
             jobs = [executor.submit(task) for _ in range(self.jobs)]
         progress.tell(Message(f"{len(jobs)} jobs, {jobs[0].job_id} and on; logs: {executor.folder}"))
-        cells, begun = [cell.id for cell in plan.cells], False
         try:
-            while True:
-                ended = [job for job in jobs if job.done()]
-                store.refresh(cells)
-                lacking = store.lacking(cells, plan.keys)
-                left = {cell: len(lacking.get(cell, ())) for cell in cells}
-                progress.tell(Remaining(left, max(1, len(jobs) - len(ended))) if begun else Started(left))
-                begun = True
-                if len(ended) == len(jobs):
-                    break
-                worker.check()
-                time.sleep(PAUSE)
+            watch(plan, store, worker, progress, lambda: sum(not job.done() for job in jobs))
         except BaseException:
             for job in jobs:
                 job.cancel(check=False)

@@ -37,6 +37,8 @@ REFUSED = {
     "metod=ras": "metod=ras: unknown key; did you mean method?",
     "n=0": "n=0: must be greater than or equal to 1",
     "n=two": "n=two: must be a valid integer",
+    "steps=3": "steps=3: unknown key; did you mean model.steps or method.steps? allowed: batch",
+    "ratio=0.5": "ratio=0.5: unknown key; did you mean method.ratio?",
     "+m=2": "m=2: unknown key; allowed: batch",
     "seeds=[]": "seeds=[]: list should have at least 1 item, not 0",
     "seeds=[1,1]": "seeds=[1, 1]: a seed is listed twice; leave one out",

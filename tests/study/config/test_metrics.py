@@ -1,5 +1,7 @@
 """Metrics by name: suites, lists, single keys; a file of conf/metric is all that a new one takes here."""
 
+import shutil
+
 import pytest
 
 from fovea.study.config.compose import load, whole
@@ -73,3 +75,14 @@ def test_a_remedy_names_the_whole_key():
     assert remedied("fid", "give `metric.NAME.inception.weights=FILE`, or `hf download x`") == (
         "give `metric.fid.inception.weights=FILE`, or `hf download x`"
     )
+
+
+@pytest.mark.parametrize("head", ["", "# The mean absolute error\n", "# @package metric.psnr\n"])
+def test_a_file_that_does_not_say_its_place_is_refused(head, tmp_path, monkeypatch):
+    """Without the line, Hydra lays its keys beside the metrics; with another's name, over that metric."""
+    shutil.copytree(CONF, tmp_path / "conf")
+    (tmp_path / "conf/metric/mine.yaml").write_text(f"{head}_target_: fovea.eval.fidelity.SSIM\n")
+    for module in ("compose", "groups"):
+        monkeypatch.setattr(f"fovea.study.config.{module}.CONF", tmp_path / "conf")
+    with pytest.raises(Refused, match=r"mine\.yaml: its first line must be # @package metric\.mine"):
+        load(["metric=[psnr,mine]"])

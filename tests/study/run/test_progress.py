@@ -4,7 +4,7 @@ import os
 
 import run
 from fovea.study.files import read_json, write_json
-from fovea.study.run.events import Started, WarmedUp
+from fovea.study.run.events import Remaining, Started, WarmedUp
 from fovea.study.run.progress import Progress, active_workers, seconds_left
 from fovea.study.store import Store
 from tests.study.commands.test_show import EMBEDDED
@@ -58,3 +58,18 @@ def test_a_log_hears_of_warm_ups_too(capsys, monkeypatch):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert lines[1].endswith("0/12 images  24 s left  (warm-up of 2 of 3 cells)")
+
+
+def test_the_time_left_of_images_that_others_make(capsys, monkeypatch):
+    """A launcher's process makes none itself: before the first is made, the time is unknown."""
+    now = [100.0]
+    monkeypatch.setattr("fovea.study.run.progress.time.monotonic", lambda: now[0])
+    progress = Progress()
+    progress.tell(Started({"a": 4, "b": 4}))
+    assert progress.seconds_left() is None
+    for at, left in ((120.0, 3), (160.0, 0)):
+        now[0] = at
+        progress.tell(Remaining({"a": left}, 2))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1].endswith("1/8 images  2 min 20 s left  (others)")
+    assert lines[2].endswith("4/8 images  1 min 00 s left  (others)")
