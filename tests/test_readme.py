@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 from textwrap import dedent
 from types import ModuleType
@@ -10,8 +11,9 @@ from types import ModuleType
 import pytest
 import torch
 
+from fovea.eval import contract
 from fovea.eval.speed import count_flops
-from fovea.methods import Baseline
+from fovea.methods import Baseline, Caching
 from fovea.models import adapt, generator
 from fovea.study.commands.command import command as asked
 from fovea.study.config.compose import load
@@ -57,6 +59,38 @@ def test_the_method_that_is_written_out_runs_and_switches_off():
     some, less = made(mine.Mine(6, ratio=0.5))
     assert less < all_of_it
     assert not torch.equal(dense, some)
+
+
+def written_out(page: str, start: str) -> dict:
+    """What the code on a page defines that begins, but for imports, with this line."""
+    blocks = re.findall(r"^ *```python\n(.*?)^ *```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    (code,) = (dedent(block) for block in blocks if start in block)
+    module = ModuleType("written_out")
+    exec(code, vars(module))  # of this repository's own page
+    return vars(module)
+
+
+def test_the_cache_that_is_written_out_reuses_every_kth_velocity():
+    mine = written_out("docs/methods.md", "class Mine(Cache)")["Mine"]
+    pipe = PIPELINES["lumina"]()
+
+    def made(method) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        velocities = []
+        with adapt(pipe) as model:
+            flow = model.flow(["a fox"], generators=[generator("a fox", 0)], height=64, width=96)
+            return method(flow, lambda v, **_: velocities.append(v)), velocities
+
+    assert torch.equal(made(Caching(mine(every=None), 6))[0], made(Baseline(6))[0])
+    _, v = made(Caching(mine(every=3), 6))
+    assert [torch.equal(a, b) for a, b in pairwise(v)] == [False, True, False, False, True]
+
+
+def test_the_metric_that_is_written_out_is_one():
+    metric = written_out("docs/metrics.md", "class MAE(Compared)")["MAE"]()
+    contract.check(metric)
+    a, b = contract.pictures()
+    (score,) = metric(contract.samples(a, b))
+    assert score.value == pytest.approx((a.double() - b.double()).abs().mean().item())
 
 
 def test_the_default_study_was_made_by_the_default_command():

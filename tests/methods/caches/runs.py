@@ -48,6 +48,44 @@ THRESHOLDS = {  # where a family's random weights change more from step to step
     ("flux2_klein", "dbcache"): 0.99,
 }
 
+# modules of each family by regular expressions, as diffusers' hooks take them
+ATTENTIONS = {
+    "sd3": [r"transformer_blocks\.\d+\.attn"],
+    "sd35": [r"transformer_blocks\.\d+\.attn2?"],
+    "lumina": [r"layers\.\d+\.attn[12]"],
+    "flux": [r"(single_)?transformer_blocks\.\d+\.attn"],
+    "qwen": [r"transformer_blocks\.\d+\.attn"],
+    "flux2_klein": [r"(single_)?transformer_blocks\.\d+\.attn"],
+    "zimage": [r"layers\.\d+\.attention"],
+}
+MODULES = {  # attentions and MLPs (those that share a projection, by it), and what need not run without them
+    "sd3": ([r"transformer_blocks\.\d+\.(attn|ff|ff_context)"], None),
+    "sd35": ([r"transformer_blocks\.\d+\.(attn2?|ff|ff_context)"], None),
+    "lumina": ([r"layers\.\d+\.(attn2\.to_out\.0|feed_forward)"], [r"layers\.\d+\.attn[12]"]),
+    "flux": (
+        [
+            r"transformer_blocks\.\d+\.(attn|ff|ff_context)",
+            r"single_transformer_blocks\.\d+\.proj_out",
+        ],
+        [r"single_transformer_blocks\.\d+\.(attn|proj_mlp)"],
+    ),
+    "qwen": ([r"transformer_blocks\.\d+\.(attn|img_mlp|txt_mlp)"], None),
+    "flux2_klein": (
+        [r"transformer_blocks\.\d+\.(attn|ff|ff_context)", r"single_transformer_blocks\.\d+\.attn"],
+        None,
+    ),
+    "zimage": ([r"layers\.\d+\.(attention|feed_forward)"], None),
+}
+OUTPUT = {  # SD3's last block, whose text is None, stays: the hooks cannot stand in for it
+    "sd3": ([r"proj_out"], [r"transformer_blocks\.[01]"]),
+    "sd35": ([r"proj_out"], [r"transformer_blocks\.[01]"]),
+    "lumina": ([r"norm_out"], [r"layers\.\d+"]),
+    "flux": ([r"proj_out"], [r"(single_)?transformer_blocks\.\d+"]),
+    "qwen": ([r"proj_out"], [r"transformer_blocks\.\d+"]),
+    "flux2_klein": ([r"proj_out"], [r"(single_)?transformer_blocks\.\d+"]),
+    "zimage": ([r"all_final_layer\.2-1"], [r"layers\.\d+"]),
+}
+
 
 def cache_of(family: str, name: str) -> Cache:
     threshold = THRESHOLDS.get((family, name))

@@ -16,45 +16,9 @@ from diffusers.models.transformers.lumina_nextdit2d import LuminaNextDiTBlock
 from diffusers.models.transformers.transformer_z_image import ZImageTransformerBlock
 
 from fovea.methods.caches import FBCache, MagCache, TaylorOutput, TaylorSeer
-from tests.methods.caches.runs import PROMPTS, RATIOS, STEPS, run, stock
+from tests.methods.caches.runs import ATTENTIONS, MODULES, OUTPUT, PROMPTS, RATIOS, STEPS, run, stock
 from tests.pipelines import PIPELINES
 
-ATTENTIONS = {
-    "sd3": [r"transformer_blocks\.\d+\.attn"],
-    "sd35": [r"transformer_blocks\.\d+\.attn2?"],
-    "lumina": [r"layers\.\d+\.attn[12]"],
-    "flux": [r"(single_)?transformer_blocks\.\d+\.attn"],
-    "qwen": [r"transformer_blocks\.\d+\.attn"],
-    "flux2_klein": [r"(single_)?transformer_blocks\.\d+\.attn"],
-    "zimage": [r"layers\.\d+\.attention"],
-}
-MODULES = {  # what is forecast, and what need not run then
-    "sd3": ([r"transformer_blocks\.\d+\.(attn|ff|ff_context)"], None),
-    "sd35": ([r"transformer_blocks\.\d+\.(attn2?|ff|ff_context)"], None),
-    "lumina": ([r"layers\.\d+\.(attn2\.to_out\.0|feed_forward)"], [r"layers\.\d+\.attn[12]"]),
-    "flux": (
-        [
-            r"transformer_blocks\.\d+\.(attn|ff|ff_context)",
-            r"single_transformer_blocks\.\d+\.proj_out",
-        ],
-        [r"single_transformer_blocks\.\d+\.(attn|proj_mlp)"],
-    ),
-    "qwen": ([r"transformer_blocks\.\d+\.(attn|img_mlp|txt_mlp)"], None),
-    "flux2_klein": (
-        [r"transformer_blocks\.\d+\.(attn|ff|ff_context)", r"single_transformer_blocks\.\d+\.attn"],
-        None,
-    ),
-    "zimage": ([r"layers\.\d+\.(attention|feed_forward)"], None),
-}
-OUTPUT = {  # SD3's last block, whose text is None, stays: the hooks cannot stand in for it
-    "sd3": ([r"proj_out"], [r"transformer_blocks\.[01]"]),
-    "sd35": ([r"proj_out"], [r"transformer_blocks\.[01]"]),
-    "lumina": ([r"norm_out"], [r"layers\.\d+"]),
-    "flux": ([r"proj_out"], [r"(single_)?transformer_blocks\.\d+"]),
-    "qwen": ([r"proj_out"], [r"transformer_blocks\.\d+"]),
-    "flux2_klein": ([r"proj_out"], [r"(single_)?transformer_blocks\.\d+"]),
-    "zimage": ([r"all_final_layer\.2-1"], [r"layers\.\d+"]),
-}
 SERIES = [(5, 1, 3), (4, 2, 3), (3, 2, 2), (2, 0, 1), (3, 1, 1)]  # interval, order, warm-up
 
 

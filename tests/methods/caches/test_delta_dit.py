@@ -8,21 +8,20 @@ from tests.methods.caches.brute import hold_blocks
 from tests.methods.caches.runs import STEPS, run, stock
 from tests.pipelines import PIPELINES
 
-BLOCKS = {"sd3": 3, "sd35": 3, "lumina": 3, "flux": 4, "qwen": 3, "flux2_klein": 4, "zimage": 3}
 SETTINGS = [(2, 0.75, 0.5), (3, 0.34, 0.5), (3, 0.5, 0.3), (4, 1.0, 0.6), (5, 0.01, 0.0)]
 
 
-def stretch(family, i, interval, share, boundary):
-    """The blocks that step i holds or renews: decided by the last step at which all run."""
+def stretch(blocks, i, interval, share, boundary):
+    """The blocks, of so many, that step i holds or renews: decided by the last step at which all run."""
     anchor = i - i % interval
-    held = max(1, round(share * BLOCKS[family]))
-    return (BLOCKS[family] - held, BLOCKS[family]) if anchor < boundary * STEPS else (0, held)
+    held = max(1, round(share * blocks))
+    return (blocks - held, blocks) if anchor < boundary * STEPS else (0, held)
 
 
 @pytest.mark.parametrize(("interval", "share", "boundary"), SETTINGS)
 def test_equals_brute_force_over_the_stock_blocks(family, interval, share, boundary):
     def decide(i, _):
-        return *stretch(family, i, interval, share, boundary), i % interval == 0
+        return *stretch(len(blocks), i, interval, share, boundary), i % interval == 0
 
     pipe = PIPELINES[family]()
     with adapt(pipe) as model:
@@ -31,8 +30,8 @@ def test_equals_brute_force_over_the_stock_blocks(family, interval, share, bound
     found = run(family, DeltaDiT(interval, share, boundary))
     assert torch.equal(found.x[0], stock(pipe, family))
     for i, ran in enumerate(found.blocks[0]):
-        first, last = stretch(family, i, interval, share, boundary)
-        assert ran == BLOCKS[family] - (last - first if i % interval else 0)
+        first, last = stretch(len(blocks), i, interval, share, boundary)
+        assert ran == len(blocks) - (last - first if i % interval else 0)
 
 
 def test_the_last_blocks_are_held_first():
