@@ -248,6 +248,11 @@ def test_ras_against_fewer_steps():
     ]
     assert len(quarter) == 24
     assert not [row for row in quarter if row["psnr_gain"] > 0 and row["psnr_gain_holm"] < 0.05]
+    (text,) = (row for row in quarter if row[f"{CLIP}_gain"] > 0 and row[f"{CLIP}_gain_holm"] < 0.05)
+    assert text["label"] == "ras_kept_text ratio=0.302 steps=8 start=2"  # of sd3
+    value, *ends = (f"{text[f'{CLIP}_gain{end}']:.1f}" for end in ("", "_low", "_high"))
+    said = f"kept text is above step reduction there on `sd3_tiny`, by {value} points [{', '.join(ends)}]"
+    assert said in RESULTS
 
 
 def test_what_the_best_tokens_would_win():
@@ -314,18 +319,29 @@ def test_at_half_no_prompt_score_is_better_than_ten_steps():
     assert "better" not in {c.verdict for c in found}
 
 
-def test_whole_steps_left_out_beside_ras_cost():
-    cost = [
-        c
-        for m in MODELS
-        for c in pairs(m)
-        if c.cell.startswith("ras_caching")
-        and "start=2" in c.cell
-        and c.score == PSNR
-        and c.why == "composition or the method alone"
-    ]
-    assert {c.verdict for c in cost} == {"worse"}
-    assert f"costs {spread(cost)} dB at a quarter against RAS alone" in RESULTS
+def test_compositions_beside_their_parts():
+    """Of RAS, RALU and caches at half (False) and at a quarter (True) of the FLOPs."""
+    alone: dict[bool, list[Contrast]] = {False: [], True: []}
+    verdicts: dict[tuple[str, str, str], set[str]] = {}
+    for model in MODELS:
+        for c in pairs(model):
+            if c.why.startswith("composition"):
+                verdicts.setdefault((model, c.cell, c.score), set()).add(c.verdict)
+            if c.cell.startswith("ras_caching") and c.why == "composition or the method alone":
+                alone["start=2" in c.cell] += [c] if c.score == PSNR else []
+    assert {c.verdict for c in alone[True]} == {"worse"}
+    assert f"costs {spread(alone[True])} dB at a quarter against RAS alone" in RESULTS
+    lumina, flux, sd3 = alone[False]
+    assert [c.verdict for c in alone[False]] == ["worse", "worse", "better"]
+    assert f"at half {-lumina.by.value:.1f} and {-flux.by.value:.1f} dB on `lumina_tiny` and" in RESULTS
+    versus = {c.why: c.by.value for c in pairs("sd3") if (c.cell, c.score) == (sd3.cell, CLIP)}
+    assert (
+        f"it is {sd3.by.value:.1f} dB and {versus['composition or the method alone']:.1f} points of prompt "
+        f"score better than RAS alone and {versus['composition or the cache alone']:.1f} points better than"
+    ) in RESULTS
+    assert {key for key, found in verdicts.items() if found == {"better"}} == {
+        ("sd3", sd3.cell, score) for score in (CLIP, "ssim")
+    }
 
 
 @cache

@@ -21,6 +21,7 @@ from fovea.study.stored import Stored
 
 Node = Mapping[str, Any]
 MAX_COST_GAP = 0.25  # largest relative difference in cost of a method and its control
+TOKENS = ("selection", "high_ratio", "text")  # settings that say which tokens run
 VERSUS = "versus"
 STEPS = "a cache, a solver or fewer steps"
 SIBLING = "a method or a sibling of its model that costs no more"
@@ -171,7 +172,7 @@ RULES = (
     Rule(
         "composition or the method alone",
         lambda a: kind(a) in ("RAS", "RALU") and not _is_plain(a),
-        lambda a, b: kind(a) == kind(b) and _is_plain(b) and _share(a, b, "selection", "text"),
+        lambda a, b: kind(a) == kind(b) and _is_plain(b) and _share(a, b, *TOKENS),
     ),
     Rule(
         "composition or the cache alone",
@@ -181,7 +182,7 @@ RULES = (
     Rule(
         "composition or RAS alone",
         lambda a: a.get("last") is not None,
-        lambda a, b: _is_plain_ras(b) and _share(a["last"], b, "selection", "text", "stale"),
+        lambda a, b: _is_plain_ras(b) and _share(a["last"], b, *TOKENS, "stale"),
     ),
 )
 

@@ -71,7 +71,10 @@ def test_a_composition_stands_beside_its_parts_and_a_cache_beside_fewer_steps():
         ("ralu_ras", "ras"): "composition or RAS alone",
     }
     by_edges = subject("edges", RAS | {"selection": "edges"})
-    assert ("ralu_ras", "edges") not in pairs(inside, ralu, by_edges)
+    other_end = subject("other end", RAS | {"high_ratio": 0.0})
+    for other in (by_edges, other_end):
+        assert ("ralu_ras", other.label) not in pairs(inside, ralu, other)
+    assert ("both", "other end") not in pairs(both, other_end)
 
 
 def test_of_several_controls_that_of_the_nearest_cost_if_it_is_near():
