@@ -91,9 +91,7 @@ def picture(file: Path) -> Image.Image:
             if frames > 1 and opened.format != "MPO":
                 raise ValueError(f"it holds {frames} pictures")
             return _rgb(ImageOps.exif_transpose(opened))
-    except (
-        Exception
-    ) as error:  # Pillow raises many kinds for damaged files, such as TypeError and struct.error
+    except Exception as error:  # of a damaged file Pillow raises many kinds, TypeError and struct.error too
         raise Unavailable(f"{file} cannot be read ({_reason(error)})", CONVERT) from error
 
 
