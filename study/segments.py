@@ -115,7 +115,7 @@ def _read_new(file: Path, cell: str, records: ParsedRecords) -> Iterator[Record 
         for text in stream:
             if text.endswith(b"\n"):
                 records.read[file.name] = records.read.get(file.name, 0) + len(text)
-                record = parsed(text[:-1], cell)
+                record = parsed(text.rstrip(b"\r\n"), cell)  # copied as text, lines may end otherwise
                 records.broken += record is None
                 yield record
 

@@ -9,9 +9,9 @@ from difflib import get_close_matches
 from functools import cached_property
 from os.path import expanduser, isdir
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from fovea.study.config.errors import Refused
@@ -52,10 +52,19 @@ class Sample(TypedDict):
     seed: int
 
 
+class Config(TypedDict):
+    """The keys of the config that commands on stored studies read; there are more."""
+
+    metric: dict[str, dict[str, Any]]
+    eval: dict[str, Any]
+    n: int
+    cost: str
+
+
 class Provenance(TypedDict):
-    config: dict[str, Any]
-    cells: dict[str, Cell]
-    samples: dict[str, Sample]
+    config: Config
+    cells: Annotated[dict[str, Cell], Field(min_length=1)]
+    samples: Annotated[dict[str, Sample], Field(min_length=1)]
     seeds: list[int]
     prompts: dict[str, Any]
     random_weights: bool

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from os.path import expanduser
 from pathlib import Path
 from secrets import token_hex
@@ -16,7 +17,7 @@ from time import time
 
 from fovea.study.commands.command import Command
 from fovea.study.commands.merged import check_compatible, merged
-from fovea.study.commands.run import MISSING, damaged, end, retry_on_damage, unavailable
+from fovea.study.commands.run import MISSING, damaged, end, no_images, retry_on_damage, unavailable
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import validated
@@ -54,11 +55,12 @@ def run(command: Command) -> int:
         for note in unavailable(plan):
             progress.say(note)
         progress.say(f"nothing is generated: {len(plan.cells)} cells of {len(studies)} studies")
+        stores = [Store(study.folder) for study in studies]
         store = Store(part)
         with store.at_work():
-            gather(studies, part, record)
-            for note in damaged(plan, store, MISSING):
+            for note in chain.from_iterable(damaged(plan, source, MISSING) for source in stores):
                 progress.say(note)
+            gather(studies, stores, part, record)
             tables, summary = retry_on_damage(lambda: report(plan, store, record), store, progress, MISSING)
         _publish(part, folder)
     sources = [str(study.folder) for study in studies]
@@ -104,18 +106,18 @@ def _studies(command: Command, results: str) -> list[Stored]:
     for study in found:
         Store(study.folder).check()
         if not any(Store(study.folder).samples(cell) for cell in study.provenance["cells"]):
-            raise Refused(
-                f"{command.text}: the images of {study.folder} are not here, only what was written of them; "
-                "compare=[A,B] needs none"
-            )
+            raise Refused(f"{command.text}: {no_images(Store(study.folder))}; compare=[A,B] needs no images")
     return found
 
 
-def gather(studies: Sequence[Stored], folder: Path, record: Record) -> None:
-    """Collect all cells in one folder, with a provenance record that a rescore can start from."""
-    for study in studies:
+def gather(studies: Sequence[Stored], stores: Sequence[Store], folder: Path, record: Record) -> None:
+    """Collect all cells in one folder, with a provenance record that a rescore can start from.
+
+    stores: of the studies; images known to be damaged are left out.
+    """
+    for study, store in zip(studies, stores, strict=True):
         for cell in study.provenance["cells"]:
-            _add(Store(study.folder), Store(folder), cell, record["cells"][cell])
+            _add(store, Store(folder), cell, record["cells"][cell])
     write_json(folder / "runs" / f"{Store(folder).session}.json", record)
 
 

@@ -51,7 +51,7 @@ def _facts(study: Stored) -> Iterable[Fact]:
     yield "weights, trained or random", "random" if study.random_weights else "trained", name
     yield "cost (set again by rescore=FOLDER cost=...)", str(config["cost"]), name
     yield "margins (set again by rescore=FOLDER)", _text(config["eval"].get("margin")), name
-    yield "metrics (set again by rescore=FOLDER metric=[...])", ", ".join(config["metric"]), name
+    yield "metrics (set again by rescore=FOLDER metric=[...])", ", ".join(config["metric"]) or "none", name
     for metric, node in config["metric"].items():
         yield f"settings of {metric} (set again by rescore=FOLDER metric.{metric}...)", _text(node), name
     for cell, known in study.provenance["cells"].items():

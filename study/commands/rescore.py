@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fovea.study.commands.command import Command
-from fovea.study.commands.run import MISSING, damaged, end, retry_on_damage, unavailable
+from fovea.study.commands.run import MISSING, damaged, end, no_images, retry_on_damage, unavailable
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import instantiate, validated
@@ -61,7 +61,7 @@ def plan(study: Path, arguments: Sequence[str]) -> tuple[Plan, dict[str, Any]]:
     store = Store(study)
     store.check()
     if not any(store.samples(cell.id) for cell in made.cells):
-        raise Refused(f"rescore={study}: its images are not here, only what was written of them")
+        raise Refused(f"rescore={study}: {no_images(store)}")
     return made, stored
 
 

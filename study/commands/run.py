@@ -81,6 +81,15 @@ def damaged(plan: Plan, store: Store, then: str) -> list[str]:
     return [f"{note}; {then}" for note in (*images[:1], *records[:1])]
 
 
+def no_images(store: Store) -> str:
+    """Return why a study has no finished image: they are elsewhere, or without readable records."""
+    if any(store.folder.glob("cells/*/images/*/*.png")):
+        return (
+            f"no image of {store.folder} has a record that can be read; a run of the study makes them again"
+        )
+    return f"the images of {store.folder} are not here, only what was written of them"
+
+
 def _and_more(found: Collection[Any]) -> str:
     return f" and {len(found) - 1} more" if len(found) > 1 else ""
 

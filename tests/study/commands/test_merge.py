@@ -400,3 +400,22 @@ def test_refused(finished, halves, tmp_path, capsys):
     assert run.main([f"merge=[{lone},{other}]", "name=x", f"results={tmp_path}"]) == 2
     assert "the baseline of 3 steps is in none of these studies" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_an_image_that_is_not_the_recorded_one_is_named_and_taken_from_the_other_study(
+    halves, tmp_path, capsys, damaged
+):
+    """The study that is whole is not blamed for the difference."""
+    cell, known = next(iter(Stored(halves[damaged]).provenance["cells"].items()))
+    assert known["label"] == "dense"
+    file = next((halves[damaged] / "cells" / cell / "images").glob("*/*.png"))
+    whole = file.read_bytes()
+    file.unlink()
+    Image.new("RGB", Image.open(io.BytesIO(whole)).size).save(file)
+    code, err, _ = merge(capsys, tmp_path, *halves)
+    assert code == 0
+    assert f"{file}: not readable, or not the image that was recorded" in " ".join(err.split())
+    merged_file = tmp_path / "one" / file.relative_to(halves[damaged])
+    assert merged_file.read_bytes() == whole

@@ -10,6 +10,7 @@ import run
 from fovea.study.commands import rescore
 from fovea.study.config.errors import Refused
 from fovea.study.run import execute
+from fovea.study.store import Store
 
 
 @pytest.fixture
@@ -109,4 +110,20 @@ def test_a_folder_that_is_no_study_is_refused_and_left_alone(study, tmp_path, ca
     assert not list((tmp_path / "empty").iterdir())
     shutil.rmtree(study / "cells")
     assert run.main([f"rescore={study}"]) == 2
-    assert "its images are not here" in capsys.readouterr().err
+    assert f"the images of {study} are not here" in capsys.readouterr().err
+
+
+def test_images_without_records_are_told_from_images_that_are_elsewhere(study, capsys):
+    for file in study.glob("cells/*/records/*.jsonl"):
+        file.write_bytes(file.read_bytes()[:100])
+    assert run.main([f"rescore={study}"]) == 2
+    assert f"no image of {study} has a record that can be read" in capsys.readouterr().err
+
+
+def test_records_copied_as_text_are_the_same_records(study):
+    before = rescore.plan(study, [])[0]
+    for file in study.glob("cells/*/records/*.jsonl"):
+        file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    store = Store(study)
+    assert all(len(store.samples(cell.id)) == len(before.samples) for cell in before.cells)
+    assert not any(store.broken([cell.id for cell in before.cells]).values())

@@ -213,6 +213,28 @@ def test_one_broken_study_is_named_and_the_others_are_listed(study, name, conten
         assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record.update(cells={}),
+        lambda record: record.update(samples={}),
+        lambda record: record["config"].update(metric=None),
+        lambda record: record["config"].update(n="two"),
+        lambda record: record["config"].pop("cost"),
+    ],
+)
+def test_an_edited_provenance_is_no_provenance(study, change, capsys):
+    good = shutil.copytree(study, study.parent / "good")
+    record = json.loads((study / "provenance.json").read_text("utf-8"))
+    change(record)
+    (study / "provenance.json").write_text(json.dumps(record), "utf-8")
+    shutil.rmtree(study / "runs")
+    for argument in (f"show={study}", f"rescore={study}", f"compare=[{good},{study}]"):
+        assert run.main([argument]) == 2
+        assert "provenance.json is not whole, or not of a study" in capsys.readouterr().err
+    assert run.main([f"merge=[{good},{study}]", "name=new", f"results={study.parent}"]) == 2
+
+
 def test_a_table_of_something_else_is_named(study, capsys):
     pd.DataFrame({"a": [1]}).to_parquet(study / "table.parquet")
     assert run.main([f"show={study}"]) == 2
