@@ -102,6 +102,10 @@ class Store:
     def image(self, cell: str, key: str) -> Path:
         return self.cell(cell) / _image_file(key)
 
+    def holds_images(self) -> bool:
+        """True if any image is on disk, whether or not it counts."""
+        return any(self.folder.glob(f"cells/*/{_image_file('*')}"))
+
     def finished(self, cell: str, key: str) -> Path | None:
         """Return an image's file if the image counts."""
         return self.image(cell, key) if key in self.samples(cell) else None

@@ -327,8 +327,9 @@ def test_compositions_beside_their_parts():
         for c in pairs(model):
             if c.why.startswith("composition"):
                 verdicts.setdefault((model, c.cell, c.score), set()).add(c.verdict)
-            if c.cell.startswith("ras_caching") and c.why == "composition or the method alone":
-                alone["start=2" in c.cell] += [c] if c.score == PSNR else []
+            ras = c.cell.startswith("ras_caching") and c.score == PSNR
+            if ras and c.why == "composition or the method alone":
+                alone["start=2" in c.cell].append(c)
     assert {c.verdict for c in alone[True]} == {"worse"}
     assert f"costs {spread(alone[True])} dB at a quarter against RAS alone" in RESULTS
     lumina, flux, sd3 = alone[False]

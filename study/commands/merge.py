@@ -43,6 +43,7 @@ def run(command: Command) -> int:
         raise Refused(f"{command.text}: the new study needs a name: name=NEW")
     validated(Settings, {"prompts": "", "name": name})
     studies = _studies(command, results)
+    stores = [_store(command, study) for study in studies]
     if (folder := Path(expanduser(results)) / name).exists():
         raise Refused(f"name={name}: {folder} is there already; give another name")
     check_compatible(command.text, studies)
@@ -55,7 +56,6 @@ def run(command: Command) -> int:
         for note in unavailable(plan):
             progress.say(note)
         progress.say(f"nothing is generated: {len(plan.cells)} cells of {len(studies)} studies")
-        stores = [Store(study.folder) for study in studies]
         store = Store(part)
         with store.at_work():
             for note in chain.from_iterable(damaged(plan, source, MISSING) for source in stores):
@@ -103,11 +103,16 @@ def _studies(command: Command, results: str) -> list[Stored]:
     found = [find(command.text, value, results) for value in command.folders()]
     if len({study.folder.resolve() for study in found}) < max(2, len(found)):
         raise Refused(f"{command.text}: give two or more different studies, merge=[results/A,results/B]")
-    for study in found:
-        Store(study.folder).check()
-        if not any(Store(study.folder).samples(cell) for cell in study.provenance["cells"]):
-            raise Refused(f"{command.text}: {no_images(Store(study.folder))}; compare=[A,B] needs no images")
     return found
+
+
+def _store(command: Command, study: Stored) -> Store:
+    """Return the store of a study. Raises Refused if it has no image that counts."""
+    store = Store(study.folder)
+    store.check()
+    if not any(store.samples(cell) for cell in study.provenance["cells"]):
+        raise Refused(f"{command.text}: {no_images(store)}; compare=[A,B] needs no images")
+    return store
 
 
 def gather(studies: Sequence[Stored], stores: Sequence[Store], folder: Path, record: Record) -> None:

@@ -83,7 +83,7 @@ def damaged(plan: Plan, store: Store, then: str) -> list[str]:
 
 def no_images(store: Store) -> str:
     """Return why a study has no finished image: they are elsewhere, or without readable records."""
-    if any(store.folder.glob("cells/*/images/*/*.png")):
+    if store.holds_images():
         return (
             f"no image of {store.folder} has a record that can be read; a run of the study makes them again"
         )

@@ -226,11 +226,8 @@ def _check_key(config: DictConfig, key: str, value: Any) -> None:
     if leaf in node or (parents and not node) or "_target_" in node:
         return
     inner = [] if parents else [*groups(), *(f"eval.{name}" for name in keys(node.get("eval")))]
-    allowed = nearest(leaf, {*keys(node), *inner})
     deeper = [] if parents else [f"{g}.{leaf}" for g in ("model", "method") if leaf in keys(node.get(g))]
-    if deeper:  # rather than a key that is spelt alike
-        allowed = f"did you mean {' or '.join(deeper)}? {allowed[allowed.index('allowed: ') :]}"
-    raise Refused(f"{key}={as_text(value)}: unknown key; {allowed}")
+    raise Refused(f"{key}={as_text(value)}: unknown key; {nearest(leaf, {*keys(node), *inner}, deeper)}")
 
 
 def keys(node: Any) -> list[str]:

@@ -2,7 +2,7 @@
 spelling."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -19,12 +19,13 @@ class Refused(ValueError):
         super().__init__("\n".join(map(_abridged, message.split("\n"))))
 
 
-def nearest(word: object, allowed: Iterable[str]) -> str:
-    """Return the allowed words after the one closest in spelling: "did you mean ratio? allowed: ratio,
-    start"."""
+def nearest(word: object, allowed: Iterable[str], meant: Sequence[str] = ()) -> str:
+    """Return the allowed words after the one closest in spelling, or after those that are known to be meant:
+    "did you mean ratio? allowed: ratio, start"."""
     allowed = sorted(allowed)
     close = get_close_matches(str(word).lower(), [a.lower() for a in allowed], n=1, cutoff=0.5)
-    hint = next((f"did you mean {a}? " for a in allowed if close and a.lower() == close[0]), "")
+    meant = meant or [a for a in allowed if [a.lower()] == close][:1]
+    hint = f"did you mean {' or '.join(meant)}? " if meant else ""
     return f"{hint}allowed: {', '.join(allowed) or 'nothing'}"
 
 

@@ -11,7 +11,6 @@ import csv
 import hashlib
 import io
 import json
-import string
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,7 +18,6 @@ from typing import Any, NamedTuple
 from fovea.study.config.errors import as_text
 
 COLUMNS = ("prompt", "prompts")
-BLANK = f"{string.whitespace}\ufeff"  # files that were joined have the later ones' byte-order marks inside
 SEPARATORS = (",", ";", "\t", "|")
 MARKS = {  # byte-order marks, longer ones first because a shorter one is a prefix of another
     b"\xff\xfe\x00\x00": "UTF-32",
@@ -90,7 +88,7 @@ def _table(header: Sequence[str], rows: Iterator[tuple[int, list[str]]], separat
         raise InvalidFile(f"line 1: one column `prompt` and at most one `id`, not {', '.join(header)}")
     name = header.index("id") if "id" in header else None
     for i, (line, fields) in enumerate(rows, 1):
-        if [field.strip(BLANK).lower() for field in fields] == header:
+        if [trimmed(field).lower() for field in fields] == header:
             raise InvalidFile(f"line {line} is the header again: take it out")
         if len(fields) != len(header):
             raise InvalidFile(
@@ -100,6 +98,14 @@ def _table(header: Sequence[str], rows: Iterator[tuple[int, list[str]]], separat
         yield Row(
             (fields[name].strip() if name is not None else "") or str(i), fields[columns[0]], f"line {line}"
         )
+
+
+def trimmed(text: str) -> str:
+    """Remove blanks and invisible marks of zero width at both ends. Files that were joined have the later
+    ones' byte-order marks inside."""
+    while (shorter := text.strip().strip("\ufeff\u200b")) != text:
+        text = shorter
+    return text
 
 
 def _records(text: str, **dialect: Any) -> Iterator[tuple[int, list[str]]]:

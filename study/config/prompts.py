@@ -14,7 +14,7 @@ from pydantic import dataclasses as pydantic
 from fovea.study.config.errors import Refused, as_text, nearest
 from fovea.study.config.groups import CONF, ROOT
 from fovea.study.config.instantiate import instantiate
-from fovea.study.config.prompt_files import LAYOUTS, InvalidFile, Row, decode
+from fovea.study.config.prompt_files import LAYOUTS, InvalidFile, Row, decode, trimmed
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _rows(source: str, file: Path, data: bytes) -> list[Row]:
     """Return the non-empty prompts of a file. Raises Refused if two have the same id, which would be
     ambiguous in records."""
     try:
-        rows = [row._replace(text=_trimmed(row.text)) for row in LAYOUTS[file.suffix.lower()](decode(data))]
+        rows = [row._replace(text=trimmed(row.text)) for row in LAYOUTS[file.suffix.lower()](decode(data))]
         named: dict[str, Row] = {}
         for row in rows:
             _check_text(row)
@@ -171,13 +171,6 @@ def _rows(source: str, file: Path, data: bytes) -> list[Row]:
     except InvalidFile as error:
         raise Refused(f"prompts={source}: {file.name} {error}") from None
     return [row for row in rows if row.text]
-
-
-def _trimmed(text: str) -> str:
-    """Remove blanks and invisible marks of zero width at both ends."""
-    while (shorter := text.strip().strip("\ufeff\u200b")) != text:
-        text = shorter
-    return text
 
 
 def _check_text(row: Row) -> None:
