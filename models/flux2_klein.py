@@ -23,7 +23,7 @@ class KleinPipeline(Flux2Pipeline):
     @torch.no_grad()
     def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
         guidance = self.default("guidance_scale") if guidance is None else guidance
-        guided = self.guides(guidance, {}, self.pipe.config)
+        guided = self.guided(guidance)
         negative = negative or ""
         negative = [negative] * len(prompts) if isinstance(negative, str) else [*negative]
         sides = [[*prompts], negative] if guided else [[*prompts]]

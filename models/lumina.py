@@ -202,7 +202,7 @@ class LuminaPipeline(Pipeline):
         from diffusers.utils.import_utils import is_bs4_available, is_ftfy_available
 
         guidance = self.default("guidance_scale") if guidance is None else guidance
-        guided = guidance > 1
+        guided = self.guided(guidance)
         prompt_embeds, mask, negative_embeds, negative_mask = self.pipe.encode_prompt(
             [*prompts],
             guided,

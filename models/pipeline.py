@@ -67,6 +67,10 @@ class Pipeline(ABC):
         """
         return guidance > 1
 
+    def guided(self, guidance: float) -> bool:
+        """As `guides`, of this pipeline."""
+        return self.guides(guidance, self.transformer.dit.config, self.pipe.config)
+
     def stock_difference(self, guidance: float | None) -> str | None:
         """Describe how this guidance differs from the pipeline's own call; None if it does not."""
         return None

@@ -177,7 +177,7 @@ class QwenPipeline(Pipeline):
     def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
         guidance = self.default("true_cfg_scale") if guidance is None else guidance
         cond = self.encode_half([*prompts], guidance, max_sequence_length)
-        if guidance <= 1:
+        if not self.guided(guidance):
             return cond
         negative = negative or ""
         negative = [negative] * len(prompts) if isinstance(negative, str) else [*negative]

@@ -135,7 +135,7 @@ class SD3Pipeline(Pipeline):
     @torch.no_grad()
     def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
         guidance = self.default("guidance_scale") if guidance is None else guidance
-        guided = guidance > 1
+        guided = self.guided(guidance)
         prompt_embeds, negative_embeds, pooled, negative_pooled = self.pipe.encode_prompt(
             [*prompts],
             None,

@@ -254,17 +254,16 @@ class ZImagePipeline(Pipeline):
                 "has both halves: only 1 is followed, the pipeline's own, which guides to the end"
             )
         guidance = self.default("guidance_scale") if guidance is None else guidance
+        guided = self.guided(guidance)
         negative = negative or ""
         negative = [negative] * len(prompts) if isinstance(negative, str) else [*negative]
         prompt_embeds, negative_embeds = self.pipe.encode_prompt(
             [*prompts],
-            do_classifier_free_guidance=guidance > 0,
+            do_classifier_free_guidance=guided,
             negative_prompt=negative,
             max_sequence_length=self.limit(max_sequence_length),
         )
-        cond = self.transformer.condition(
-            {"cap_feats": [*prompt_embeds, *negative_embeds]}, guidance > 0, guidance
-        )
+        cond = self.transformer.condition({"cap_feats": [*prompt_embeds, *negative_embeds]}, guided, guidance)
         return replace(cond, norm_limit=ratio or math.inf)
 
     def limit(self, max_sequence_length: int | None) -> int:
