@@ -1,6 +1,7 @@
 """Measure how memory and time of scoring grow with the number of images: psnr, ssim, fid, clip_score.
 
     python -m scripts.benchmark_scoring                             10,000 images of 1024 px per cell: hours
+    python -m scripts.benchmark_scoring --folder F                  continued in F if it was stopped: 35 GB
     python -m scripts.benchmark_scoring --images 100 400            how memory grows
     python -m scripts.benchmark_scoring --images 100 --side 256 --metrics psnr fid
 
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -141,16 +142,17 @@ def main(words: Sequence[str] | None = None) -> list[dict[str, Any]]:
     )
     parser.add_argument("--side", type=int, default=1024, help="side of an image, in pixels")
     parser.add_argument("--metrics", nargs="+", default=METRICS, help="files of conf/metric")
-    parser.add_argument("--in", dest="folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help="where images and scores are kept; otherwise, deleted")
+    parser.add_argument("--in", dest="inside", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(words)
-    if args.folder:
-        print(json.dumps(score(args.folder, args.images[0], args.side, args.metrics)))
+    if args.inside:
+        print(json.dumps(score(args.inside, args.images[0], args.side, args.metrics)))
         return []
     found = []
     for n in args.images:
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place)
-            (folder / "reference").mkdir()
+        with nullcontext(args.folder) if args.folder else tempfile.TemporaryDirectory() as place:
+            folder = Path(place) / f"{n}x{args.side}"
+            (folder / "reference").mkdir(parents=True, exist_ok=True)
             for i in range(KINDS):
                 Image.fromarray(synthetic(args.side, 100 + i)).save(folder / "reference" / f"{i}.png")
             first, again = (score_in_process(folder, n, args.side, args.metrics) for _ in range(2))
