@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,11 +28,41 @@ class Record(BaseModel):
 Kind = TypeVar("Kind", bound=Record)
 
 
-class StudyRecord(BaseModel):
-    """One start of a study or of one of its workers, runs/SESSION.json: what a reviewer needs to repeat
-    it."""
+class DescribedCell(TypedDict):
+    """A cell in a study's record."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    label: str
+    role: str
+    series: str
+    dense: str
+    axes: dict[str, Any]
+    model: dict[str, Any]
+    method: dict[str, Any]
+    batch: int
+    weights: str
+    packages: dict[str, str]
+    code: str
+    machine: str
+
+
+class DescribedSample(TypedDict):
+    id: str
+    prompt: str
+    seed: int
+
+
+class DescribedConfig(TypedDict):
+    """The keys of the config that commands on stored studies read."""
+
+    metric: dict[str, dict[str, Any]]
+    eval: dict[str, Any]
+    n: int
+    cost: str
+
+
+class StudyRecord(BaseModel):
+    """What a reviewer needs to repeat a study: provenance.json, and runs/SESSION.json for one start of it or
+    of one of its workers. There may be more keys at every level."""
 
     version: int
     session: str
@@ -42,9 +73,9 @@ class StudyRecord(BaseModel):
     seeds: list[int]
     prompts: dict[str, Any]
     random_weights: bool
-    config: dict[str, Any]
-    cells: dict[str, dict[str, Any]]
-    samples: dict[str, dict[str, Any]]
+    config: DescribedConfig
+    cells: Annotated[dict[str, DescribedCell], Field(min_length=1)]
+    samples: Annotated[dict[str, DescribedSample], Field(min_length=1)]
 
 
 class CellRecord(Record):

@@ -86,12 +86,11 @@ class Store:
                 raise Refused(
                     f"{self.folder}: {place} is {what}, where a folder must be; another results=..."
                 )
-        for cell in self.folder.glob("cells/*"):
-            version = _layout_version(cell)
-            if version is not None and version != VERSION:
-                made = "an older" if version < VERSION else "a newer"
+        for cell in self.folder.glob("cells/*/cell.json"):
+            version = (read_json(cell) or {}).get("version", VERSION)
+            if version != VERSION:
                 raise Refused(
-                    f"{self.folder}: its records are of {made} version of Fovea ({version}; this one reads "
+                    f"{self.folder}: its records are of another version of Fovea ({version}; this one reads "
                     f"{VERSION}): give this run another name=..., or go on with the version that made it; "
                     f"show={self.folder} shows its table"
                 )
@@ -271,11 +270,3 @@ def _matches(file: str, size: int, modified: int, digest: str) -> bool:
     with suppress(OSError):  # a copy with another time: skip hashing it next time
         os.utime(file, ns=(int(modified), int(modified)))
     return True
-
-
-def _layout_version(cell: Path) -> int | None:
-    """Return the version of a cell's records; None if there are none or it cannot be read."""
-    if any((cell / "samples").glob("*.json")):
-        return 0
-    version = (read_json(cell / "cell.json") or {}).get("version")
-    return version if isinstance(version, int) else None

@@ -1,22 +1,20 @@
 """A stored study, read from its records and tables without its images."""
 
 import math
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from difflib import get_close_matches
 from functools import cached_property
 from os.path import expanduser, isdir
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
-from typing_extensions import TypedDict
+from pydantic import ValidationError
 
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import instantiate
 from fovea.study.files import read_json
+from fovea.study.records import StudyRecord
 from fovea.study.store import Store
 
 if TYPE_CHECKING:
@@ -28,49 +26,6 @@ COLUMNS = {  # required of each table
     "samples.parquet": {"cell", "key", "label", "prompt", "noise", "batch", "batch_size", "seconds"},
     "traces.parquet": {"label", "step"},
 }
-
-
-class Cell(TypedDict):
-    """The cell fields that every study's provenance has; there may be more."""
-
-    label: str
-    role: str
-    dense: str
-    axes: dict[str, Any]
-    model: dict[str, Any]
-    method: dict[str, Any]
-    batch: int
-    weights: str
-    packages: dict[str, str]
-    code: str
-    machine: str
-
-
-class Sample(TypedDict):
-    id: str
-    prompt: str
-    seed: int
-
-
-class Config(TypedDict):
-    """The keys of the config that commands on stored studies read; there are more."""
-
-    metric: dict[str, dict[str, Any]]
-    eval: dict[str, Any]
-    n: int
-    cost: str
-
-
-class Provenance(TypedDict):
-    config: Config
-    cells: Annotated[dict[str, Cell], Field(min_length=1)]
-    samples: Annotated[dict[str, Sample], Field(min_length=1)]
-    seeds: list[int]
-    prompts: dict[str, Any]
-    random_weights: bool
-
-
-KNOWN = TypeAdapter(Provenance)
 
 
 @dataclass(frozen=True)
@@ -119,16 +74,14 @@ class Stored:
 
     @cached_property
     def facts(self) -> "dict[str, Facts]":
-        """The facts of each score by name; for studies written before these were stored, as today's metrics
-        define them."""
+        """The facts of each score by name, as reported or, before the first report, as the metrics define
+        them."""
         from fovea.eval.facts import Facts
 
         if stored := self.provenance.get("scores"):
             return {name: Facts(**known) for name, known in stored.items()}
         nodes = self.provenance["config"]["metric"].items()
-        scores = [
-            instantiate(_qualified(node), f"metric.{name}", "fovea.eval").scores for name, node in nodes
-        ]
+        scores = [instantiate(node, f"metric.{name}", "fovea.eval").scores for name, node in nodes]
         return {name: facts for given in scores for name, facts in given.items()}
 
     @cached_property
@@ -171,15 +124,10 @@ class Stored:
         wanted, cells, store = set(self.provenance["samples"]), self.provenance["cells"], Store(self.folder)
         return sum(wanted <= set(store.samples(cell)) for cell in cells), len(cells)
 
-    @cached_property
+    @property
     def made(self) -> str:
-        """The recorded time; for older studies, when they were last started or committed."""
-        if time := self.provenance.get("time"):
-            return str(time)
-        if starts := sorted((self.folder / "runs").glob("*.json")):
-            return datetime.strptime(starts[-1].stem[:15], "%Y%m%dT%H%M%S").isoformat() + "+00:00"
-        committed = ask_git("log", "-1", "--format=%cI", "--", "provenance.json", within=self.folder)
-        return f"{committed} (committed)" if committed else "unknown"
+        """The recorded time."""
+        return self.provenance["time"]
 
     @property
     def commit(self) -> str:
@@ -236,17 +184,10 @@ def _provenance(file: Path) -> Record:
     """Return the provenance; empty if the file is missing, incomplete or something else."""
     record = read_json(file) or {}
     try:
-        KNOWN.validate_python(record)
+        StudyRecord.model_validate(record)
     except ValidationError:
         return {}
     return record
-
-
-def _qualified(node: Record) -> Record:
-    """Prefix class names with `fovea.`, which older studies lack."""
-    inner = {key: _qualified(value) if isinstance(value, dict) else value for key, value in node.items()}
-    target = node.get("_target_")
-    return inner | ({"_target_": f"fovea.{target.removeprefix('fovea.')}"} if target else {})
 
 
 def _rows(file: Path) -> list[Record]:
@@ -277,13 +218,3 @@ def _unreadable(file: Path) -> str:
     if file.suffix == ".parquet":
         return f"is cut off or no Parquet file: rescore={file.parent} makes it again"
     return "is not whole, or not of a study that this version can read"
-
-
-def ask_git(*arguments: str, within: Path) -> str | None:
-    """Return what a git command prints; None if it fails."""
-    command = ["git", "-C", str(within), *arguments]
-    try:
-        run = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return run.stdout.strip() if run.returncode == 0 else None

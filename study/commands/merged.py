@@ -172,8 +172,8 @@ def _of_model(record: Record) -> Record:
     name = model_name(record)
     if "model" in record["axes"]:  # the name is there already
         return record
-    series = {"series": f"{name} {record['series']}"} if "series" in record else {}
-    return record | series | {"label": f"{name} {record['label']}", "axes": {"model": name} | record["axes"]}
+    named = {key: f"{name} {record[key]}" for key in ("label", "series")}
+    return record | named | {"axes": {"model": name} | record["axes"]}
 
 
 def _add_trait(cells: dict[str, Record], trait: Trait) -> dict[str, Record]:
@@ -183,11 +183,11 @@ def _add_trait(cells: dict[str, Record], trait: Trait) -> dict[str, Record]:
     for record in cells.values():
         values.setdefault(record["label"], []).append(trait(record))
     repeated = {label for label, found in values.items() if len(found) > 1 and len(set(found)) > 1}
-    series = {record.get("series") for record in cells.values() if record["label"] in repeated}
+    series = {record["series"] for record in cells.values() if record["label"] in repeated}
     found = {}
     for cell, record in cells.items():
         mark = f" @ {trait(record)}"
         label = {"label": record["label"] + mark} if record["label"] in repeated else {}
-        of = {"series": record["series"] + mark} if record.get("series") in series - {None} else {}
+        of = {"series": record["series"] + mark} if record["series"] in series else {}
         found[cell] = record | label | of
     return found

@@ -136,9 +136,6 @@ def cell_of(name: str, record: Mapping[str, Any]) -> Cell:
     if "another_image" not in of_cell:  # studies made before it was recorded
         method = instantiate(record["method"], "method", "fovea.methods")
         of_cell["another_image"] = record["role"] == "sibling" or makes_another_image(method)
-    if "series" not in of_cell:  # studies made before the series was recorded
-        known = {"dense": "dense", "steps": "step reduction"}
-        of_cell["series"] = known.get(record["role"], record["label"].split(" ")[0])
     rest = {key: value for key, value in record.items() if key in ("model", "method") or key not in of_cell}
     return Cell(id=name, identity=rest, **of_cell)
 

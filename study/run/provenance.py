@@ -3,6 +3,7 @@
 import os
 import platform
 import shlex
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -10,6 +11,8 @@ from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
+
+from pydantic_core import to_jsonable_python
 
 from fovea.study.config.errors import Refused, as_text
 from fovea.study.config.groups import ROOT
@@ -20,7 +23,6 @@ from fovea.study.plan.fingerprint import digest, threads
 from fovea.study.plan.plan import Plan
 from fovea.study.records import VERSION, StudyRecord
 from fovea.study.store import Store
-from fovea.study.stored import ask_git
 
 NOT_A_FIELD = ("id", "model", "method", "identity")  # the id is the key; the others are in the identity
 CELL_FIELDS = tuple(f.name for f in fields(Cell) if f.name not in NOT_A_FIELD)
@@ -58,7 +60,8 @@ def provenance(plan: Plan, command: Sequence[str], session: str) -> dict[str, An
             s.key: {"id": s.prompt.id, "prompt": s.prompt.text, "seed": s.seed} for s in plan.samples
         },
     }
-    return StudyRecord.model_validate(record).model_dump(mode="json")
+    StudyRecord.model_validate(record)
+    return to_jsonable_python(record)
 
 
 def check_worker(plan: Plan) -> None:
@@ -112,15 +115,25 @@ def git() -> dict[str, Any]:
     """Return the commit, and whether the working tree differs from it; both None outside a checkout, for
     example if the package is installed inside another project. An archive made by scripts/gpu.sh states its
     commit in a file."""
-    top = ask_git("rev-parse", "--show-toplevel", within=ROOT)
+    top = _ask_git("rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != ROOT:
         packed = ROOT / "COMMIT"
         return {"commit": packed.read_text("utf-8").strip() if packed.is_file() else None, "dirty": None}
-    status = ask_git("status", "--porcelain", "--untracked-files=no", within=ROOT)
+    status = _ask_git("status", "--porcelain", "--untracked-files=no")
     return {
-        "commit": ask_git("rev-parse", "HEAD", within=ROOT),
+        "commit": _ask_git("rev-parse", "HEAD"),
         "dirty": None if status is None else bool(status),
     }
+
+
+def _ask_git(*arguments: str) -> str | None:
+    """Return what a git command prints here; None if it fails."""
+    command = ["git", "-C", str(ROOT), *arguments]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return run.stdout.strip() if run.returncode == 0 else None
 
 
 @cache

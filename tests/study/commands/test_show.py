@@ -15,7 +15,7 @@ from fovea.study.commands.show import tables
 from fovea.study.report import terminal
 from fovea.study.report.formats import save
 from fovea.study.report.table import Column, Entry, Table
-from fovea.study.stored import Stored, studies
+from fovea.study.stored import Stored
 
 ROOT = Path(__file__).resolve().parents[3]
 EMBEDDED = ROOT / "results" / "embedded" / "ras-lumina_tiny-ratio"
@@ -169,17 +169,6 @@ def test_all_studies_are_listed(study, argument, capsys):
 
 def test_a_folder_of_studies_is_listed(study, capsys):
     assert shown(capsys, f"show={study.parent}")[1]["names"] == [str(study)]
-
-
-def test_older_studies_say_when_they_were_started_or_committed(study):
-    record = json.loads((study / "provenance.json").read_text("utf-8"))
-    del record["time"]
-    (study / "provenance.json").write_text(json.dumps(record), "utf-8")
-    start = sorted((study / "runs").glob("*.json"))[-1].stem
-    assert Stored(study).made.replace("-", "").replace(":", "").startswith(start[:15])
-    shutil.rmtree(study / "runs")
-    assert Stored(study).made == "unknown"
-    assert all(found.made for found in studies(ROOT / "results"))
 
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n"
