@@ -70,7 +70,7 @@ def page(
         others=others,
         data=data,
         json=escaped(data),
-        failures=failures(plan, store, rows),
+        failures=failures(store, rows),
         origins=origins(plan, origin),
         files=_files_by_name(store.folder),
         drawings=(plots := drawings(rows)),

@@ -19,17 +19,18 @@ def facts(plan: Plan, rows: Sequence[Row], origin: Mapping[str, Any]) -> list[tu
     """Return the study's models, methods, images and device, as (name, text). origin: its provenance."""
     methods = [row.cell for row in rows if row.cell.role == "method"]
     dense = {row.cell.id: row.cell.label for row in rows}
-    names = list({_method_name(cell, dense.get(cell.dense, "")): None for cell in methods})
+    models = dict.fromkeys(_model_description(row.cell.model) for row in rows)
+    names = dict.fromkeys(_method_name(cell, dense.get(cell.dense, "")) for cell in methods)
     method = ", ".join(names) if len(names) <= 4 else f"{len(names)} methods"
-    plural = "s" if len(methods) != 1 else ""
-    models = list({_model_description(row.cell.model): None for row in rows})
-    seeds = origin.get("seeds") or plan.settings.seeds
-    images = f"{len(plan.samples)} per cell"
-    if len(seeds) > 1:
-        images += f", {len(seeds)} seeds"
+    method = f"{method or 'none'}, {len(methods)} setting{'' if len(methods) == 1 else 's'}"
+    if off := sum(cell.off for cell in methods):
+        method += f", {off} of them switched off"
+    images, seeds = f"{len(plan.samples)} per cell", len(origin["seeds"])
+    if seeds > 1:
+        images += f", {seeds} seeds"
     return [
         ("Model", "; ".join(models)),
-        ("Method", f"{method or 'none'}, {len(methods)} setting{plural}{_off_note(methods)}"),
+        ("Method", method),
         ("Images", f"{images}, prompts of {_prompt_set(plan)}"),
         ("Device", device(origin)),
     ]
@@ -40,34 +41,28 @@ def _method_name(cell: Cell, dense: str) -> str:
     return cell.series.removeprefix(dense.removesuffix("dense")).strip()
 
 
-def _off_note(cells: Sequence[Cell]) -> str:
-    off = sum(cell.off for cell in cells)
-    return f", {off} of them switched off" if off else ""
-
-
 def _model_description(node: Mapping[str, Any]) -> str:
-    name = Path(str(node.get("path"))).name or str(node.get("family", ""))
-    weights = ", random weights" if node.get("weights") == "random" else ""
-    size = f"{node.get('width')} × {node.get('height')}"
-    steps = f", {node['steps']} steps" if node.get("steps") else ""
-    guidance = f", guidance {node['guidance']:g}" if node.get("guidance") else ""
+    weights = ", random weights" if node["weights"] == "random" else ""
+    guidance = f", guidance {node['guidance']:g}" if node["guidance"] else ""
     fitted = "".join(f", {key} {node[key]}" for key, plain in FITTED.items() if node.get(key, plain) != plain)
-    return f"{name}{weights}, {size}{steps}{guidance}, {node.get('dtype', '')}".rstrip(", ") + fitted
+    size, name = f"{node['width']} × {node['height']}", Path(node["path"]).name
+    return f"{name}{weights}, {size}, {node['steps']} steps{guidance}, {node['dtype']}{fitted}"
 
 
 def _prompt_set(plan: Plan) -> str:
-    source = plan.prompts.get("source") if isinstance(plan.prompts, Mapping) else None
-    return Path(str(source or plan.settings.prompts)).name
+    return Path(plan.prompts["source"]).name
 
 
 def device(origin: Mapping[str, Any]) -> str:
-    machine = origin.get("machine") or {}
-    memory = machine.get("gpu_memory_bytes")
-    if machine.get("gpu"):
-        return f"{machine['gpu']}{f', {memory / 2**30:.0f} GiB' if memory else ''}"
-    threads = origin.get("threads") or machine.get("threads_torch")
-    cores = f", {threads} thread{'s' * (threads > 1)}" if threads else ""
-    return f"{machine.get('cpu') or 'not recorded'}{cores}"
+    """Return the GPU and its memory, or the CPU and the number of threads.
+
+    Where merged studies differ, the provenance has texts like `2 / 4` instead of numbers.
+    """
+    machine, threads = origin["machine"], origin["threads"]
+    if gpu := machine.get("gpu"):
+        memory = machine.get("gpu_memory_bytes")
+        return f"{gpu}, {memory / 2**30:.0f} GiB" if isinstance(memory, int) else gpu
+    return f"{machine.get('cpu') or 'not recorded'}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 @dataclass(frozen=True)
@@ -95,31 +90,28 @@ class Origins:
 
 
 def origins(plan: Plan, origin: Mapping[str, Any]) -> Origins:
-    prompts = origin.get("prompts") or {}
-    count = prompts.get("n", len(plan.samples))
+    command, prompts = origin["command"], origin["prompts"]
     facts = [
         ("Commit", _commit(origin)),
         ("Device", device(origin)),
-        ("Python", str(origin.get("python") or "not recorded")),
-        ("System", str(origin.get("system") or "not recorded")),
-        ("Seeds", ", ".join(map(str, origin.get("seeds") or plan.settings.seeds))),
-        ("Prompts", f"{count} of {_prompt_set(plan)}, drawn {prompts.get('drawn', '–')}"),
+        ("Python", origin["python"]),
+        ("System", origin["system"]),
+        ("Seeds", ", ".join(map(str, origin["seeds"]))),
+        ("Prompts", f"{prompts['n']} of {_prompt_set(plan)}, drawn {prompts['drawn']}"),
         ("Batch", str(plan.settings.batch)),
     ]
-    command = str(origin.get("command") or "not recorded")
-    rescore = origin.get("rescored") or {}
-    rescored = [("Command", str(rescore.get("command", ""))), ("Commit", _commit(rescore))] if rescore else []
-    packages = [(str(k), str(v)) for k, v in (origin.get("packages") or {}).items()]
+    rescore = origin.get("rescored")
+    rescored = [("Command", rescore["command"]), ("Commit", _commit(rescore))] if rescore else []
+    packages = list(origin["packages"].items())
     lines = [("Command", command), *facts, *((f"Rescored, {k.lower()}", v) for k, v in rescored)]
     lines.append(("Packages", ", ".join(f"{k} {v}" for k, v in packages[:SHOWN_PACKAGES])))
     return Origins(command, facts, packages, rescored, "\n".join(f"{k}: {v}" for k, v in lines))
 
 
 def _commit(origin: Mapping[str, Any]) -> str:
-    commit, dirty = origin.get("commit"), origin.get("dirty")
-    if not commit:
+    if not origin["commit"]:
         return "not recorded: made outside a checkout"
-    return f"{commit}{', with changes that are not committed' if dirty else ', clean'}"
+    return f"{origin['commit']}, {'with changes that are not committed' if origin['dirty'] else 'clean'}"
 
 
 @dataclass(frozen=True)
@@ -139,25 +131,17 @@ class Failure:
     overcome: bool
 
 
-def failures(plan: Plan, store: Store, rows: Sequence[Row]) -> list[Failure]:
+def failures(store: Store, rows: Sequence[Row]) -> list[Failure]:
     """Return all recorded failures in the order of the table, and those found in the rows, such as no-ops."""
     found = []
     for row in rows:
-        noted = store.samples(row.cell.id).failures
-        made, complete = f"{row.n} of {row.planned}", row.n == row.planned
-        found += [
-            Failure(
-                row.cell.label,
-                visible(f"{f.type}: {f.message}"),
-                _traceback(f.traceback),
-                f.time,
-                made,
-                complete,
-            )
-            for f in noted
-        ]
-        if row.failure and (complete or not noted):
-            found.append(Failure(row.cell.label, visible(row.failure), "", "", made, False))
+        label, made, complete = row.cell.label, f"{row.n} of {row.planned}", row.n == row.planned
+        recorded = store.samples(row.cell.id).failures
+        for one in recorded:
+            message = visible(f"{one.type}: {one.message}")
+            found.append(Failure(label, message, _traceback(one.traceback), one.time, made, complete))
+        if row.failure and (complete or not recorded):
+            found.append(Failure(label, visible(row.failure), "", "", made, False))
     return found
 
 

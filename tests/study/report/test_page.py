@@ -11,10 +11,12 @@ import pytest
 
 from fovea.study.analysis.score import rows
 from fovea.study.commands import rescore
+from fovea.study.commands.merged import side_by_side
 from fovea.study.picture import pixels
 from fovea.study.records import FailureRecord
 from fovea.study.report.page import page as write_page
 from fovea.study.report.page_data import data_uri
+from fovea.study.report.page_facts import device
 from fovea.study.report.study_table import study_table
 from fovea.study.report.table import Column, Entry, Table
 from fovea.study.store import Store
@@ -524,3 +526,18 @@ def test_it_is_one_file_and_says_where_it_is_from(finished):
     assert (origin["commit"] or "made outside a checkout") in text
     for link in re.findall(r'<a href="([^"#]+)"', text):
         assert (finished / link).is_file()
+
+
+@pytest.mark.parametrize(
+    ("machines", "threads", "says"),
+    [
+        ([{"cpu": "EPYC"}] * 2, [2, 2], "EPYC, 2 threads"),
+        ([{"cpu": "EPYC"}] * 2, [1, 1], "EPYC, 1 thread"),
+        ([{"cpu": "EPYC"}, {"cpu": "Xeon"}], [2, 4], "EPYC / Xeon, 2 / 4 threads"),
+        ([{"gpu": "H100", "gpu_memory_bytes": 80 * 2**30}] * 2, [1, 1], "H100, 80 GiB"),
+        ([{"gpu": "A100", "gpu_memory_bytes": 40 * 2**30}] * 2, [1, 2], "A100, 40 GiB"),
+        ([{"gpu": f"{n} GB", "gpu_memory_bytes": n * 2**30} for n in (40, 80)], [1, 1], "40 GB / 80 GB"),
+    ],
+)
+def test_the_devices_of_merged_studies_stand_side_by_side(machines, threads, says):
+    assert device({"machine": side_by_side(machines), "threads": side_by_side(threads)}) == says
