@@ -26,6 +26,7 @@ from fovea.study.report.style import (
     enlarged,
     faded,
     figure,
+    image_grid,
     picture,
     row_name,
     save,
@@ -122,10 +123,7 @@ def focus(plan: Plan, store: Store, found: Mapping[str, Maps], folder: Path) -> 
 def _totals(
     panel: SubFigure, store: Store, cells: Sequence[Cell], found: Mapping[str, Maps], keys: Sequence[str]
 ) -> None:
-    all_axes = panel.subplots(len(keys), max(len(cells) + 1, MIN_COLUMNS), squeeze=False)
-    for axis in all_axes.flat:
-        axis.set_axis_off()
-    axes = all_axes[:, : len(cells) + 1]
+    axes = image_grid(panel, len(keys), max(len(cells) + 1, MIN_COLUMNS))[:, : len(cells) + 1]
     for line, key in zip(axes, keys, strict=True):
         picture(line[0], store, cells[0].dense, key)
         for axis, cell in zip(line[1:], cells, strict=True):
@@ -146,11 +144,9 @@ def _steps(
     ran = [found[cell.id][key] for cell in cells]
     # steps in which any token ran, without those that a cache answered
     steps = [spread(np.flatnonzero(had.any((1, 2))), STEPS) for had in ran]
-    axes = panel.subplots(len(cells), max(map(len, steps)), squeeze=False)
+    axes = image_grid(panel, len(cells), max(map(len, steps)))
     for line, cell, had, own in zip(axes, cells, ran, steps, strict=True):
         image = pixels(store.image(cell.id, key)) / 255
-        for axis in line:
-            axis.set_axis_off()
         for axis, step in zip(line, own, strict=False):
             axis.imshow(faded(image, had[step]))
             small_title(axis, f"{step + 1}")
@@ -166,16 +162,14 @@ def regions(plan: Plan, store: Store, traces: Sequence[Traced], folder: Path) ->
         return False
     keys = list(shown[0].traces)[:IMAGES]
     rows, columns = shown[0].traces[keys[0]].grid
-    wide = min(WIDTH / (3 * len(shown) + 1), 1.4)
-    with figure(
-        wide * (3 * len(shown) + 1), wide * rows / columns * len(keys) + 0.95, plan.random_weights
-    ) as made:
+    across = 3 * len(shown) + 1  # images in a line
+    wide = min(WIDTH / across, 1.4)
+    high = wide * rows / columns
+    with figure(wide * across, high * len(keys) + 0.95, plan.random_weights) as made:
         made.suptitle(f"Regions that were refined first{selection_note(shown, candidates)}", **TITLE)
-        axes = made.subplots(len(keys), 3 * len(shown) + 1, squeeze=False)
+        axes = image_grid(made, len(keys), across)
         for line, key in zip(axes, keys, strict=True):
             picture(line[0], store, cells[0].dense, key)
-            for axis in line:
-                axis.set_axis_off()
             for i, one in enumerate(shown):
                 _region_images(line[3 * i + 1 : 3 * i + 4], store, one, key)
         for axis, name in zip(axes[0], ["dense image", *_region_titles(shown)], strict=True):

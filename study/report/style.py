@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.typing import ColorType
 from PIL import Image
 
@@ -103,9 +103,16 @@ def drawable(text: str) -> str:
     return "".join(c if c.isprintable() and ord(c) < 0x2E80 else "▯" for c in text)
 
 
+def image_grid(panel: FigureBase, rows: int, columns: int) -> np.ndarray:
+    """Return axes for images, without frames and ticks, (rows, columns)."""
+    axes = panel.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    return axes
+
+
 def picture(axis: Axes, store: Store, cell: str, key: str) -> None:
     """Show an image of the store, if there is one."""
-    axis.set_axis_off()
     if path := store.finished(cell, key):
         axis.imshow(pixels(path))
 

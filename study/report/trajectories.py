@@ -23,6 +23,7 @@ from fovea.study.report.style import (
     TITLE,
     End,
     figure,
+    image_grid,
     name_ends,
     picture,
     row_name,
@@ -117,11 +118,9 @@ def _draw_departures(panel: SubFigure, shown: Sequence[Traced]) -> None:
 
 
 def _draw_error_maps(panel: SubFigure, store: Store, shown: Sequence[Traced], key: str) -> None:
-    axes = panel.subplots(len(shown), STEPS + 1, squeeze=False)
+    axes = image_grid(panel, len(shown), STEPS + 1)
     low, high = limits([one.traces[key] for one in shown])
     for line, one in zip(axes, shown, strict=True):
-        for axis in line:
-            axis.set_axis_off()
         picture(line[0], store, one.cell.id, key)
         row_name(line[0], one.cell.label)
         trace = one.traces[key]
@@ -183,14 +182,13 @@ def _ranks_tokens(one: Traced) -> bool:
 def _draw_scores(
     panel: SubFigure, store: Store, dense: Traced, keys: Sequence[str], steps: Sequence[int]
 ) -> None:
-    axes = panel.subplots(len(keys), len(steps) + 1, squeeze=False)
+    axes = image_grid(panel, len(keys), len(steps) + 1)
     for line, key in zip(axes, keys, strict=True):
         picture(line[0], store, dense.cell.id, key)
         trace = dense.traces[key]
         for axis, scores in zip(line[1:], trace.over_image(trace.score)[steps], strict=True):
             low, high = np.quantile(scores, [0.02, 0.98])
             axis.imshow(scores, cmap="viridis", vmin=low, vmax=high)
-            axis.set_axis_off()
     for axis, step in zip(axes[0][1:], steps, strict=True):
         small_title(axis, f"step {step + 1}\nσ {dense.sigma[step]:.2f}")
 
