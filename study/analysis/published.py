@@ -98,15 +98,13 @@ class Value:
     why: reason if nothing was measured.
     """
 
-    cell: str
-    column: str
     text: str
     published: float
     low: float
     high: float
-    measured: Interval | None = None
     stands_in: bool = False
     comparable: bool = True
+    measured: Interval | None = None
     why: str | None = None
 
     @property
@@ -142,22 +140,22 @@ def published(node: Mapping[str, Any], scale: Mapping[str, Any], rows: Sequence[
     scale: `scale` of the study's config, which names the models that stand in for the paper's.
     """
     paper: Paper = instantiate(node, "paper", "fovea.study")
-    by_label, lines = {row.cell.label: row for row in rows}, paper.lines()
-    by_id = {row.cell.id: row for row in rows}
+    lines, stands_in = paper.lines(), bool(scale["models"])
+    by_label, by_id = {row.cell.label: row for row in rows}, {row.cell.id: row for row in rows}
     dense = {line.get("model"): line for line in lines if line["cell"] == "dense"}
     found: dict[str, dict[str, Value]] = {}
     for line in lines:
         label, note = _label(line, scale), line.get("note") or ""
-        found[label], row = {}, by_label.get(label)
+        row, found[label] = by_label.get(label), {}
         baseline = row and by_id.get(row.cell.dense)
         for name, column in paper.columns.items():
-            value = _value(line, dense.get(line.get("model"), {}), label, name, column)
+            value = _value(line, dense.get(line.get("model"), {}), name, column)
             if value is not None:
-                stands_in = bool(scale["models"])
                 comparable = not (stands_in and column.of in SIZES)
                 value = replace(value, stands_in=stands_in, comparable=comparable)
                 found[label][name] = _with_measured(value, column, row, baseline, note)
-    return Results(paper, found, {_label(line, scale): line["note"] for line in lines if line.get("note")})
+    notes = {_label(line, scale): line["note"] for line in lines if line.get("note")}
+    return Results(paper, found, notes)
 
 
 def _label(line: Mapping[str, str], scale: Mapping[str, Any]) -> str:
@@ -166,22 +164,20 @@ def _label(line: Mapping[str, str], scale: Mapping[str, Any]) -> str:
     return f"{model} {line['cell']}".strip()
 
 
-def _value(
-    line: Mapping[str, str], dense: Mapping[str, str], label: str, name: str, column: Column
-) -> Value | None:
+def _value(line: Mapping[str, str], dense: Mapping[str, str], name: str, column: Column) -> Value | None:
     """Return the published value of a line, or None if nothing is printed there."""
-    text = line.get(column.over_dense or name) or ""
+    text = line.get(column.over_dense or name)
     if not text:
         return None
     bounds = rounded(text)
     if column.over_dense is None:
-        return Value(label, name, text, sum(bounds) / 2, *bounds)
+        return Value(text, sum(bounds) / 2, *bounds)
     if not dense.get(column.over_dense):
         return None
     dense_bounds = rounded(dense[column.over_dense])
     quotients = [1.0] if line is dense else [a / b for a, b in product(bounds, dense_bounds)]
     middle = sum(bounds) / sum(dense_bounds)
-    return Value(label, name, f"{middle:.2f}", middle, min(quotients), max(quotients))
+    return Value(f"{middle:.2f}", middle, min(quotients), max(quotients))
 
 
 def _with_measured(value: Value, column: Column, row: Row | None, dense: Row | None, note: str) -> Value:

@@ -44,7 +44,7 @@ def run(command: Command) -> int:
     if not pairs:
         raise Refused(f"{command.text}: they have no cell in common: {'; '.join(', '.join(r) for r in rest)}")
     from fovea.study.analysis.change import changes  # slow import: after the checks
-    from fovea.study.report.comparisons import as_text, change_table, origin_table
+    from fovea.study.report.comparisons import change_table, origin_table, text_or_dash
 
     differences, found = find_differences(a, b, pairs), changes(a, b, pairs)
     images = {q["label"]: count_identical(a, b, (p, q)) for p, q in pairs}
@@ -58,7 +58,7 @@ def run(command: Command) -> int:
     if name:
         parts = [*map(literal, heads), *map(markdown, filter(None, tables))]
         write(Path(results) / name / "compare.md", "\n\n".join(parts))
-    differs = {key: [as_text(value) for value in both] for key, both in differences.items()}
+    differs = {key: [text_or_dash(value) for value in both] for key, both in differences.items()}
     print_summary(_summary(a, b, rest, images, differs, found))
     return 0
 

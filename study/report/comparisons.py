@@ -7,9 +7,9 @@ from typing import Any
 
 from fovea.study.analysis.change import Change
 from fovea.study.analysis.contrasts import VERSUS, Contrast
-from fovea.study.report.notes import unseen_failures
-from fovea.study.report.study_table import RANDOM, star
-from fovea.study.report.table import NOTHING, Column, Entry, Table, bounded, figure
+from fovea.study.report.notes import RANDOM, unseen_failures
+from fovea.study.report.study_table import star
+from fovea.study.report.table import COUNT, NOTHING, Column, Entry, Table, bounded, figure
 
 TITLE = "Cells against each other, in pairs"
 P = ((math.inf, 4),)  # digits of p-values
@@ -22,7 +22,7 @@ COLUMNS = (
     Column("p", "p", digits=P, brief=False, best="ascending"),
     Column("p_holm", "corrected", digits=P, brief=False, best="ascending"),
     Column("verdict", "verdict", left=True),
-    Column("n", "n", digits=((math.inf, 0),), brief=False),
+    Column("n", "n", digits=COUNT, brief=False),
 )
 MAX_LINES = 24  # lines of pairs on a terminal
 NOTE = (
@@ -55,8 +55,8 @@ def contrast_table(found: Sequence[Contrast], random_weights: bool) -> Table | N
     """Return the table of contrasts, or None without contrasts."""
     if not found:
         return None
-    natural = [] if found[0].why == VERSUS else [CONTROLS]
-    notes = [NOTE, *natural, *unseen_failures(min(c.n for c in found))]
+    controls = [] if found[0].why == VERSUS else [CONTROLS]
+    notes = [NOTE, *controls, *unseen_failures(min(c.n for c in found))]
     return Table(COLUMNS, [_row(c) for c in found], notes, TITLE, RANDOM if random_weights else "")
 
 
@@ -129,12 +129,12 @@ def _formatted(x: float, change: Change) -> str:
 def origin_table(differences: Mapping[str, tuple[Any, Any]]) -> Table | None:
     """Return the differences in provenance of two studies (first, second), or None if there are none."""
     columns = [Column(key, key, left=True) for key in ("differs in", "first", "second")]
-    rows = [
-        {"differs in": Entry(key), "first": Entry(text=as_text(a)), "second": Entry(text=as_text(b))}
-        for key, (a, b) in differences.items()
-    ]
+    rows = []
+    for key, values in differences.items():
+        first, second = (Entry(text=text_or_dash(value)) for value in values)
+        rows.append({"differs in": Entry(key), "first": first, "second": second})
     return Table(columns, rows) if rows else None
 
 
-def as_text(value: Any) -> str:
+def text_or_dash(value: Any) -> str:
     return NOTHING if value is None else str(value)

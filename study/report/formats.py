@@ -48,19 +48,18 @@ MARKUP = re.compile(  # Markdown syntax: emphasis, table columns, links
 )
 
 
-def save(table: Table, path: Path) -> None:
-    """Write .md, .tex, .csv and .parquet. path: without suffix."""
+def save(table: Table | None, path: Path) -> None:
+    """Write .md, .tex, .csv and .parquet. Without a table, remove those of an earlier report.
+
+    path: without suffix.
+    """
+    if table is None:
+        remove(path, ".md", ".tex", ".csv", ".parquet")
+        return
     write(path.with_suffix(".md"), markdown(table))
     write(path.with_suffix(".tex"), latex(table))
     write(path.with_suffix(".csv"), csv(table.records()))
     write(path.with_suffix(".parquet"), stored(table))
-
-
-def replace_all(table: Table | None, path: Path) -> None:
-    """Write a table like `save`; without one, remove the files of an earlier report."""
-    if table is not None:
-        return save(table, path)
-    remove(path, ".md", ".tex", ".csv", ".parquet")
 
 
 def markdown(table: Table) -> str:

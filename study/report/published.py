@@ -27,14 +27,15 @@ PUBLISHED_MARKER: dict[str, Any] = {
 }
 
 
-def results(plan: Plan, rows: Sequence[Row]) -> Results | None:
-    """Return the comparison with a paper's table, or None if the study reproduces none."""
+def save(plan: Plan, rows: Sequence[Row], folder: Path) -> Table | None:
+    """Write published.md, .csv, .tex and .parquet, and published.png and .svg if anything can be compared.
+
+    Return the table, or None, without writing, if the study reproduces no paper's table.
+    """
     node = plan.config.get("paper")
-    return published(node, plan.config["scale"], rows) if node else None
-
-
-def save(plan: Plan, found: Results, folder: Path) -> Table:
-    """Write published.md, .csv, .tex and .parquet, and published.png and .svg if anything can be compared."""
+    if not node:
+        return None
+    found = published(node, plan.config["scale"], rows)
     table = published_table(plan, found)
     formats.save(table, folder / "published")
     comparison(plan, found, folder)

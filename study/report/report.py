@@ -1,6 +1,6 @@
 """Write all outputs of a study: tables, plots, maps, contact sheet, page and provenance."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +42,15 @@ def report(plan: Plan, store: Store, origin: dict[str, Any]) -> tuple[list[Table
     keys, noise = (samples[name].to_pylist() for name in ("key", "noise"))
     origin = origin | {"noise": dict(zip(keys, noise, strict=True)), "scores": scores}
     write_json(folder / "provenance.json", origin)  # with table.parquet, all that later commands read
-    paper_results = published.results(plan, found)
-    paper_table = published.save(plan, paper_results, folder) if paper_results else None
+    paper_table = published.save(plan, found, folder)
     pairs = contrast_table(of_rows(found, plan.settings.versus), plan.random_weights)
-    formats.replace_all(pairs, folder / "contrasts")
+    formats.save(pairs, folder / "contrasts")
     pareto(found, folder, plan.random_weights)
     draw_maps(plan, store, folder)
     sheet(plan, store, folder)
     page(plan, store, found, table, origin, paper_table, pairs)
-    tables = [table, *([in_short(pairs)] if pairs else []), *([paper_table] if paper_table else [])]
-    return tables, summary(plan, found, table, folder, origin)
+    tables = [table, pairs and in_short(pairs), paper_table]
+    return list(filter(None, tables)), summary(found, table, folder, origin)
 
 
 def draw_maps(plan: Plan, store: Store, folder: Path) -> None:
@@ -74,16 +73,14 @@ def draw_maps(plan: Plan, store: Store, folder: Path) -> None:
             remove(folder / name, Path(name).suffix, ".svg")
 
 
-def summary(
-    plan: Plan, found: Sequence[Row], table: Table, folder: Path, origin: dict[str, Any]
-) -> dict[str, Any]:
+def summary(found: Sequence[Row], table: Table, folder: Path, origin: Mapping[str, Any]) -> dict[str, Any]:
     """Return the study's folder, counts of finished and failed cells, and a brief table, as JSON data."""
     return {
         "study": str(folder),
         "cells": len(found),
         "done": sum(row.n == row.planned for row in found),
         "failed": sum(row.failure is not None for row in found),
-        "random_weights": plan.random_weights,
+        "random_weights": origin["random_weights"],
         "rows": [brief(line, row.scores) for line, row in zip(table.records(), found, strict=True)],
         "provenance": digest({key: origin[key] for key in STUDY}),
     }

@@ -53,25 +53,18 @@ def _split_heading(name: str) -> str:
     return f"{first}\n{second}" if second[:1].isalnum() else name
 
 
-def print_lines(
-    lines: Lines,
-    console: Console,
-    left: int = 1,
-    styles: Sequence[str] = (),
-    whole: int = 1,
-) -> None:
-    """Print aligned columns.
+def print_lines(lines: Lines, console: Console, left: int = 1, styles: Sequence[str] = ()) -> None:
+    """Print aligned columns, of which the first is never wrapped.
 
     lines: the header, then the body.
     left: number of left-aligned columns; the rest is right-aligned.
     styles: rich style of each body line.
-    whole: number of leading columns that are never wrapped.
     """
     head, *body = lines
     grid = Grid(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for i, name in enumerate(head):
         justify = "left" if i < left else "right"
-        grid.add_column(_text(name, console), justify=justify, no_wrap=i < whole, overflow="fold")
+        grid.add_column(_text(name, console), justify=justify, no_wrap=i == 0, overflow="fold")
     for line, style in zip(body, styles or [""] * len(body), strict=True):
         grid.add_row(*(_text(text, console) for text in line), style=style)
     console.print(grid)

@@ -301,4 +301,4 @@ def test_the_name_says_experiment_and_scale():
 
 def test_a_value_is_read_only():
     with pytest.raises(AttributeError):
-        Value("a", "x", "1", 1.0, 0.5, 1.5).low = 0
+        Value("1", 1.0, 0.5, 1.5).low = 0
