@@ -1,0 +1,175 @@
+"""GenEval: whether the objects that a prompt names are in the image (Ghosh et al. 2023, arXiv:2310.11513)."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fovea.eval import Samples, Score, Unavailable, mask2former, quality
+from fovea.eval.backbone import Backbone
+from fovea.eval.encoder import TextEncoder, as_picture
+from fovea.eval.facts import Facts
+from fovea.eval.geneval_tasks import KINDS, TASKS, Colours, Seen, correct, tasks
+from fovea.eval.network import Device
+from fovea.eval.per_image import Single
+from fovea.eval.samples import Batch
+from fovea.eval.statistics import paired_difference, standard_error
+from fovea.eval.weights import digest, located
+
+SURE, SURE_TO_COUNT = 0.3, 0.9  # least score of a detected object, and where objects are counted
+MOST = 16  # objects of a class
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
+TEMPLATES = (
+    *("a photo of a {colour} {kind}", "a photo of a {colour}-colored {kind}"),
+    "a photo of a {colour} object",
+)
+GREY = "#999"  # behind an object whose colour is asked for
+
+
+def objects(found: mask2former.Instances, least: float) -> dict[str, list[Seen]]:
+    """Return the objects with scores above `least` by class, the surest first."""
+    by_kind: dict[str, list[Seen]] = {}
+    for kind, score, box, mask in zip(*found, strict=True):
+        group = by_kind.setdefault(KINDS[kind], [])
+        if score > least and len(group) < MOST:
+            group.append(Seen(box.numpy(), mask.numpy()))
+    return by_kind
+
+
+def colours_in(image: Image.Image, encoder: TextEncoder) -> Colours:
+    """Return a function that names the colours of objects in the image by CLIP, on grey and cut out."""
+    blank = Image.new("RGB", image.size, GREY)
+
+    def cut_out(one: Seen) -> Image.Image:
+        left, top, right, bottom = one.box.tolist()
+        return Image.composite(image, blank, Image.fromarray(one.mask)).crop((left, top, right, bottom))
+
+    def colours(group: Sequence[Seen], kind: str) -> list[str]:
+        features = normalize(encoder.pictures(map(cut_out, group))["features"])
+        return [COLOURS[i] for i in (features @ _named(encoder, kind).T).argmax(1)]
+
+    return colours
+
+
+@lru_cache(maxsize=len(KINDS))
+def _named(encoder: TextEncoder, kind: str) -> Tensor:
+    """Return the text features (colours, d) of a class's colours, each the mean over TEMPLATES."""
+    texts = [text.format(colour=colour, kind=kind) for colour in COLOURS for text in TEMPLATES]
+    features = normalize(encoder.texts(texts)).unflatten(0, (len(COLOURS), len(TEMPLATES)))
+    return normalize(features.mean(1))
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class GenEval(Single):
+    """Share of images with all that their prompt asks for, averaged over GenEval's six tasks.
+
+    The overall score `geneval` needs images of all prompts in `metadata`; those of its tasks,
+    `geneval[counting]` and so on, of those prompts only.
+
+    model: Mask2Former with Swin-S in transformers' layout. The authors use mmdet's weights of the same
+        network: compare scores of one detector only.
+    backbone: CLIP model that names colours.
+    metadata: the file of prompts=geneval, which says what each prompt asks for.
+    difference: to the dense images of the same keys, by paired bootstrap.
+    """
+
+    model: str = "facebook/mask2former-swin-small-coco-instance"
+    backbone: Backbone = Backbone("ViT-L-14-quickgelu", "openai", "ViT-L-14/openai")
+    metadata: Path = Path("data/prompts/evaluation_metadata.jsonl")
+    device: Device = "auto"
+    seed: int = 0
+
+    facts: ClassVar[Facts] = Facts("GenEval", "higher", "text", low=0, high=1)
+    name: ClassVar[str] = "geneval"
+
+    @property
+    def scores(self) -> dict[str, Facts]:
+        hidden = Facts("GenEval", "higher", "text", low=0, high=1, hidden=True)
+        return {self.name: self.facts, **{f"{self.name}[{tag}]": hidden for tag in TASKS}}
+
+    def file(self) -> Path:
+        """Return where `metadata` is, which may be a subfolder. Raises Unavailable."""
+        there = located(self.metadata)
+        found = [file for file in (there, *sorted(there.parent.glob(f"*/{there.name}"))) if file.is_file()]
+        if not found:
+            fetch = "fetch prompts/evaluation_metadata.jsonl of https://github.com/djghosh13/geneval"
+            raise Unavailable(f"no {self.metadata}", f"{fetch}, or give `metric.NAME.metadata=FILE`")
+        return found[0]
+
+    def check(self) -> None:
+        tasks(self.file())
+        mask2former.weights(self.model, "model")
+        self.backbone.weights()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        detector, encoder = self.detector(), self.backbone.load()
+        return {
+            "detector": detector.identity,
+            "colours": encoder.identity,
+            "tasks": digest(self.file()),
+        }
+
+    def detector(self) -> mask2former.Detector:
+        return mask2former.load(self.model, "model", self.device)
+
+    def figures(self, batch: Batch) -> list[float]:
+        """Return 1 for each correct image, else 0."""
+        every, detector, encoder = tasks(self.file()), self.detector(), self.backbone.load()
+        right = []
+        for prompt, image in zip(batch.prompts, batch.images, strict=True):
+            task = every[prompt]
+            seen = objects(detector(image, SURE), SURE_TO_COUNT if task.tag == "counting" else SURE)
+            right.append(float(correct(task, seen, colours_in(as_picture(image), encoder))))
+        return right
+
+    @quality
+    def __call__(self, samples: Samples) -> list[Score]:
+        every = tasks(self.file())
+        if other := [prompt for prompt in samples.prompts if prompt not in every]:
+            reason = f"{len(other)} of {samples.n} prompts are not GenEval's, such as {other[0]!r}"
+            raise Unavailable(reason, "prompts=geneval n=553 seeds=[0,1,2,3]")
+        each = np.array(self.each(samples))
+        dense = None if samples.baseline is None else np.array(self.each(samples.baseline))
+        prompts = np.array(samples.prompts)
+        tags = np.array([every[prompt].tag for prompt in samples.prompts])
+        per_task = Counter(task.tag for task in every.values())
+        weights = np.array([len(every) / (len(per_task) * per_task[tag]) for tag in tags])
+        if missing := len(every) - len({*samples.prompts}):
+            reason = f"it is over all {len(every)} prompts, and {missing} have no image"
+            overall = self._unavailable(self.name, samples.n, reason, f"n={len(every)}")
+        else:
+            weighted = None if dense is None else dense * weights
+            overall = self._score(self.name, each * weights, weighted, prompts)
+            overall = replace(overall, per_image=tuple((each * weights).tolist()))
+        found = [overall]
+        for tag in TASKS:
+            of, name = tags == tag, f"{self.name}[{tag}]"
+            if of.any():
+                found.append(self._score(name, each[of], None if dense is None else dense[of], prompts[of]))
+            else:
+                reason = "there are no images of its prompts"
+                found.append(self._unavailable(name, samples.n, reason, f"n={len(every)}"))
+        return found
+
+    def _score(self, name: str, each: NDArray, dense: NDArray | None, prompts: NDArray) -> Score:
+        difference = (
+            None
+            if dense is None
+            else paired_difference(each, dense, seed=self.seed, groups=prompts, worse="low")
+        )
+        se = standard_error(each, groups=prompts)
+        return Score(name, self.scores[name], float(each.mean()), se, len(each), difference=difference)
+
+    def _unavailable(self, name: str, n: int, reason: str, remedy: str) -> Score:
+        return Score(name, self.scores[name], None, None, n, unavailable=reason, remedy=remedy)
