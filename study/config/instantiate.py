@@ -6,7 +6,7 @@ Only dataclasses of this package are instantiated: a config is data and cannot n
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -57,6 +57,26 @@ def validated(kind: type[Kind], node: Node, where: str = "") -> Kind:
         raise Refused(_explain(error, kind, node, where)) from None
     _reject_coerced(made, node, where)
     return made
+
+
+def with_changes(made: Any, changes: Node, where: str) -> Any:
+    """Return a copy of the object with some fields replaced and validated. changes: by key; `cache.interval`
+    is a field of the object in the field `cache`."""
+    new: dict[str, Any] = {}
+    for key, value in changes.items():
+        name, dot, rest = key.partition(".")
+        if dot:
+            inner = new.get(name, getattr(made, name, None))
+            if not is_dataclass(inner):
+                raise Refused(f"{where}.{key}={as_text(value)}: {where}.{name} has no settings")
+            value = with_changes(inner, {rest: value}, f"{where}.{name}")
+        new[name] = value
+    try:
+        found = replace(made, **new)
+    except ValidationError as error:
+        raise Refused(_explain(error, type(made), new, where)) from None
+    _reject_coerced(found, new, where)
+    return found
 
 
 def obstacle(made: Any) -> str | None:

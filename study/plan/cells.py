@@ -1,5 +1,6 @@
 """The cells of a study: the dense baselines, every point of the sweep, and the step-reduction curve."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -8,7 +9,7 @@ from omegaconf import OmegaConf
 
 from fovea.study.config.compose import Composed, load, resolved, set_key
 from fovea.study.config.errors import Refused
-from fovea.study.config.instantiate import instantiate
+from fovea.study.config.instantiate import instantiate, with_changes
 from fovea.study.config.overrides import parse
 from fovea.study.config.schema import Settings, Sweep
 from fovea.study.plan import fingerprint
@@ -29,6 +30,8 @@ from fovea.study.plan.points import Baseline, Names, Point, assignments, points
 GENERATION = ("height", "width", "steps", "guidance", "negative", "max_sequence_length")
 # settings of how the model is fitted into memory and run, with their defaults
 FITTED = {"offload": "none", "compile": "none", "quantize": "none", "attention": "auto"}
+# an interpolation that is resolved from the model's keys alone
+MODEL_REFERENCE = re.compile(r"\$\{(oc\.select:)?model\.[\w.]+(,[^${}]*)?\}")
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ class Variant:
     """The files and model settings shared by several points, validated once.
 
     steps: of the dense run.
-    fault: why the method is invalid before a point sets its keys; empty if it is valid.
+    made: the method before a point sets its keys; None if it needs them.
+    fault: why the method cannot be made without them.
     """
 
     composed: Composed
@@ -74,11 +78,16 @@ class Variant:
     steps: int
     checkpoint: Any
     model: Node
-    fault: str
+    method: Node
+    made: Any
+    fault: str = ""
 
     def at(self, point: Point) -> tuple[Any, Node, dict[str, Any]]:
         """Return the method at a point, its node, and the values of the point's keys with every ${...}
         resolved."""
+        if self.made is not None and not any(map(_needs_config, point.method.items())):
+            keys = {key.removeprefix("method."): value for key, value in point.method.items()}
+            return with_changes(self.made, keys, "method") if keys else self.made, self.method, point.values
         config, own = self.config, self.config.method
         config.method = own.copy()
         try:
@@ -156,12 +165,19 @@ def _variant(overrides: Sequence[str], point: Point) -> Variant:
     for key, value in point.model.items():
         set_key(config, key, value)
     model, checkpoint = full_model(resolved(config.model))
-    fault = ""
-    try:
-        instantiate(resolved(config.method), "method", "fovea.methods")
-    except Refused as error:  # a point may still supply what is missing
-        fault = str(error)
-    return Variant(composed, config, steps, checkpoint, model, fault)
+    method, made = resolved(config.method), None
+    if not MODEL_REFERENCE.sub("", OmegaConf.to_yaml(config.method)).count("${"):
+        try:
+            made = instantiate(method, "method", "fovea.methods")
+        except Refused as error:  # a point may still supply what is missing
+            return Variant(composed, config, steps, checkpoint, model, method, None, str(error))
+    return Variant(composed, config, steps, checkpoint, model, method, made)
+
+
+def _needs_config(item: tuple[str, Any]) -> bool:
+    """True if a value can only be resolved within the config, or is a node."""
+    key, value = item
+    return "${" in str(value) or "_target_" in key or "_target_" in str(value)
 
 
 def _dense(variant: Variant, called: Baseline, settings: Settings) -> Cell:
