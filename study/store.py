@@ -86,8 +86,9 @@ class Store:
                 raise Refused(
                     f"{self.folder}: {place} is {what}, where a folder must be; another results=..."
                 )
-        for cell in self.folder.glob("cells/*/cell.json"):
-            version = (read_json(cell) or {}).get("version", VERSION)
+        for cell in self.folder.glob("cells/*"):
+            first = any((cell / "samples").glob("*.json"))  # a file per image, without a version
+            version = 0 if first else (read_json(cell / "cell.json") or {}).get("version", VERSION)
             if version != VERSION:
                 raise Refused(
                     f"{self.folder}: its records are of another version of Fovea ({version}; this one reads "

@@ -275,9 +275,12 @@ def test_where_no_study_can_be_is_refused(tmp_path):
         raise AssertionError("at work in a file")
 
 
-def test_records_of_another_version_are_refused_by_name(tmp_path):
-    write_json(tmp_path / "cells" / "c" / "cell.json", {"version": VERSION + 1})
-    with pytest.raises(Refused, match=rf"another version .* \({VERSION + 1};"), Store(tmp_path).at_work():
+@pytest.mark.parametrize(
+    ("file", "version"), [("cell.json", VERSION + 1), ("cell.json", 0), (f"samples/{KEY}.json", 0)]
+)
+def test_records_of_another_version_are_refused_by_name(tmp_path, file, version):
+    write_json(tmp_path / "cells" / "c" / file, {"version": version})
+    with pytest.raises(Refused, match=rf"another version .* \({version};"), Store(tmp_path).at_work():
         raise AssertionError("another version is read")
 
 
