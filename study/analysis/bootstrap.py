@@ -30,9 +30,7 @@ def cost_replicates(rows: Sequence[Row], kind: Cost) -> Array:
     Time: the median over the batches that all cells share, with batches resampled. FLOPs: the mean over
     images, with prompts resampled. With fewer than two shared units the costs are not resampled.
     """
-    units = tuple(rows[0].relative)
-    if any(tuple(row.relative) != units for row in rows):
-        units = tuple(unit for unit in units if all(unit in row.relative for row in rows))
+    units = tuple(unit for unit in rows[0].relative if all(unit in row.relative for row in rows))
     if len(units) < 2:
         return np.broadcast_to(costs(rows), (REPLICATES, len(rows)))
     shares = tuple(tuple(map(row.relative.__getitem__, units)) for row in rows)

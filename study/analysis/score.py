@@ -126,11 +126,11 @@ def _scores(
     samples.compute(wanted)
     found = [(name, score) for name, metric in metrics.items() for score in scored(metric, samples)]
     if cell.another_image:
-        found = [(name, another(score, cell)) for name, score in found]
+        found = [(name, without_likeness(score, cell)) for name, score in found]
     return {s.name: replace(s, remedy=s.remedy and remedied(name, s.remedy)) for name, s in found}
 
 
-def another(score: Score, cell: Cell) -> Score:
+def without_likeness(score: Score, cell: Cell) -> Score:
     """Mark a likeness score unavailable for a cell whose images are not meant to equal the dense ones."""
     if score.facts.kind != "likeness":
         return score

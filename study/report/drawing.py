@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from fovea.study.analysis.row import Cost, Row
 from fovea.study.analysis.speed import batches, contended, throttled
-from fovea.study.report.panels import Panel, bounds, described
+from fovea.study.report.panels import Panel, bounds, panels_of
 from fovea.study.report.pareto import draw, size
 from fovea.study.report.style import (
     COLOURS,
@@ -59,12 +59,11 @@ class Drawing:
 
 def drawings(rows: Sequence[Row]) -> list[Drawing]:
     """Plot every score against time and against FLOPs, the study's own cost first."""
-    first: Cost = rows[0].cost if rows else "time"
-    costs: list[Cost] = [first, "flops" if first == "time" else "time"]
+    costs: list[Cost] = ["time", "flops"] if rows[0].cost == "time" else ["flops", "time"]
     found: list[Drawing] = []
     for cost in costs:
         by_score: dict[str, list[Panel]] = {}
-        for panel in described(rows, cost):
+        for panel in panels_of(rows, cost):
             by_score.setdefault(panel.score.name, []).append(panel)
         for name, panels in by_score.items():
             svg = drawing(panels, f"d{len(found)}-")

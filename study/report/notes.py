@@ -5,15 +5,24 @@ from collections.abc import Sequence
 from fovea.eval import Score
 from fovea.eval.interval import SHOWN
 from fovea.study.analysis.row import Row
+from fovea.study.analysis.speed import Speed
 from fovea.study.plan.cells import Cell
 from fovea.study.report.table import visible
 
+Timed = Sequence[tuple[str, Speed]]  # label of a cell, its timings
 RANDOM = "RANDOM WEIGHTS: the speed is valid, the images are noise"
 MISS_PROBABILITY = 1 / 7  # probability that n images show no failure
 RARE_RATE = 0.01  # rates of failure below this are not mentioned
 WIDENED = (
     "Intervals of scores reach as far as one more would move them, on the side of the longer tail; those of "
     "differences in decibels and of distances do not, nor does p."
+)
+HALVED = (
+    "out of memory at a full batch; {} calls were of half a batch, for the images alone: their times count "
+    "nowhere."
+)
+COMPILED = (
+    "{} of {} repetitions met shapes that torch.compile had not seen; their times have the compiling in them."
 )
 UNLIKE_CARD = "§"  # marks a baseline with other settings than its model card's
 STARS = (
@@ -72,11 +81,16 @@ def score_notes(rows: Sequence[Row], shown: Sequence[Score]) -> list[str]:
     out = []
     for name in (score.name for score in shown):
         given = [r.scores[name] for r in rows if name in r.scores and r.cell.role != "dense"]
-        reasons = {": ".join(filter(None, (s.unavailable, s.remedy))) for s in given if s.unavailable}
+        reasons = {why_unavailable(score) for score in given} - {""}
         out += [f"{name} unavailable: {reason}" for reason in sorted(reasons)]
         notes = {row.scores[name].note for row in rows if name in row.scores} - {""}
         out += [f"{name}: {note}." for note in sorted(notes)]
     return out
+
+
+def why_unavailable(score: Score) -> str:
+    """Return why a score has no value, and the remedy; empty if it has one."""
+    return ": ".join(filter(None, (score.unavailable, score.remedy))) if score.unavailable else ""
 
 
 def unseen_failures(n: int) -> list[str]:
@@ -94,58 +108,39 @@ def unseen_failures(n: int) -> list[str]:
     return [note if n > SHOWN else f"{note} {WIDENED}"]
 
 
-def _traced(rows: Sequence[Row]) -> str:
-    if all(row.counted is None for row in rows):  # traces=0
-        return "; it is not"
-    return ", and up to four images to count FLOPs and trace them; neither is"
-
-
 def measuring(rows: Sequence[Row]) -> list[str]:
     """Return notes on the timings: warm-up, excluded and disturbed calls, devices, compilation, energy."""
-    out = []
     timed = [(row.cell.label, row.speed) for row in rows if row.speed]
-    if any(speed.first_images for _, speed in timed):
-        full = any(speed.first is not None for _, speed in timed)
-        out.append(
-            f"Warm-up: one call of {'a full batch' if full else 'one image'} per cell, its cold "
-            f"start{_traced(rows)} among the repetitions.{_cold(rows)}"
-        )
-    out += [f"{text}." for text in sorted({speed.cut for _, speed in timed if speed.cut})]
-    out += [
-        f"{label}: {speed.throttled} of {speed.repetitions} repetitions throttled by heat or hardware, left "
-        "out."
-        for label, speed in timed
-        if speed.throttled
-    ]
-    out += [
-        f"{label}: out of memory at a full batch; {speed.halved} calls were of half a batch, "
-        "for the images alone: their times count nowhere."
-        for label, speed in timed
-        if speed.halved
-    ]
-    devices = sorted({device for _, speed in timed for device in speed.devices})
-    if len(devices) > 1:
-        out.append(
-            f"Made on {len(devices)} kinds of device, {'; '.join(devices)}: s/image is over all of them, a "
-            "speedup of times on the same one."
-        )
-    if shared := sum(speed.contended for _, speed in timed):
-        total = sum(speed.repetitions for _, speed in timed)
-        out.append(f"The device was shared with others' work in {shared} of {total} repetitions.")
-    if any(row.apart for row in rows):
-        counts = ", ".join(f"{row.cell.label} {row.apart}" for row in rows if row.apart)
-        out.append(
-            "‡ timed calls that were compared with calls of the dense run made at another time, between "
-            f"which clocks and load may have changed: {counts}."
-        )
-    out += [
-        f"{label}: {speed.compiling_calls} of {speed.repetitions} repetitions met shapes that torch.compile "
-        "had not seen; their times have the compiling in them."
-        for label, speed in timed
-        if speed.compiling_calls
-    ]
+    cut = sorted({speed.cut for _, speed in timed if speed.cut})
     reasons = {speed.joules_unavailable for _, speed in timed} - {None}
-    return out + [f"energy unavailable: {reason}" for reason in sorted(map(str, reasons))]
+    return [
+        *_warm_up(rows),
+        *(f"{text}." for text in cut),
+        *_calls(timed, "throttled", "{} of {} repetitions throttled by heat or hardware, left out."),
+        *_calls(timed, "halved", HALVED),
+        *_devices(timed),
+        *_apart(rows),
+        *_calls(timed, "compiling_calls", COMPILED),
+        *(f"energy unavailable: {reason}" for reason in sorted(map(str, reasons))),
+    ]
+
+
+def _calls(timed: Timed, kind: str, says: str) -> list[str]:
+    """Return a note per cell that has such calls. says: with their number and that of all repetitions."""
+    counts = [(label, getattr(speed, kind), speed.repetitions) for label, speed in timed]
+    return [f"{label}: {says.format(n, of)}" for label, n, of in counts if n]
+
+
+def _warm_up(rows: Sequence[Row]) -> list[str]:
+    speeds = [row.speed for row in rows if row.speed]
+    if not any(speed.first_images for speed in speeds):
+        return []
+    call = "a full batch" if any(speed.first is not None for speed in speeds) else "one image"
+    traced = any(row.counted is not None for row in rows)  # not with traces=0
+    those = ", and up to four images to count FLOPs and trace them; neither is" if traced else "; it is not"
+    return [
+        f"Warm-up: one call of {call} per cell, its cold start{those} among the repetitions.{_cold(rows)}"
+    ]
 
 
 def _cold(rows: Sequence[Row]) -> str:
@@ -162,6 +157,29 @@ def _cold(rows: Sequence[Row]) -> str:
             compiled = f" ({graphs})" if speed.compiling else ""
             sentences.append(f"{row.cell.label} {extra:.2g} s{compiled}, {after}")
     return f" First calls took longer by: {'; '.join(sentences)}." if sentences else ""
+
+
+def _devices(timed: Timed) -> list[str]:
+    """Return notes on several kinds of device, and on a device shared with others."""
+    out, devices = [], sorted({device for _, speed in timed for device in speed.devices})
+    if len(devices) > 1:
+        out.append(
+            f"Made on {len(devices)} kinds of device, {'; '.join(devices)}: s/image is over all of them, a "
+            "speedup of times on the same one."
+        )
+    if shared := sum(speed.contended for _, speed in timed):
+        total = sum(speed.repetitions for _, speed in timed)
+        out.append(f"The device was shared with others' work in {shared} of {total} repetitions.")
+    return out
+
+
+def _apart(rows: Sequence[Row]) -> list[str]:
+    counts = ", ".join(f"{row.cell.label} {row.apart}" for row in rows if row.apart)
+    note = (
+        "‡ timed calls that were compared with calls of the dense run made at another time, between "
+        f"which clocks and load may have changed: {counts}."
+    )
+    return [note] if counts else []
 
 
 def floors(rows: Sequence[Row]) -> list[str]:

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from fovea.study.analysis.row import Row
 from fovea.study.files import write
 from fovea.study.plan.plan import Plan
 from fovea.study.report.drawing import drawings, timings
-from fovea.study.report.page_data import collected
+from fovea.study.report.page_data import collected, data_uri
 from fovea.study.report.page_facts import facts, failures, origins
 from fovea.study.report.table import Entry, Table
 from fovea.study.report.verdict_text import cautions, verdict
@@ -28,10 +28,8 @@ from fovea.study.store import Store
 
 HERE = Path(__file__).parent / "page"
 STYLES = ("page.css", "table.css", "controls.css", "plot.css", "images.css", "narrow.css")
-SCRIPTS = (  # each may use the ones before it
-    *("page.js", "table.js", "plot.js"),
-    *("pixels.js", "images.js", "maps.js", "copy.js"),
-)
+# each may use the ones before it
+SCRIPTS = ("page.js", "table.js", "plot.js", "pixels.js", "images.js", "maps.js", "copy.js")
 # in this order, before the figures
 FIRST_LISTED = ("table", "contrasts", "published", "samples", "hypervolume", "traces", "provenance")
 SUFFIXES = (".csv", ".tex", ".md", ".parquet", ".json", ".svg", ".png")
@@ -53,10 +51,8 @@ def page(
     published: table of a paper's results next to the measured ones.
     contrasts: table of paired comparisons of cells.
     """
-    style, script = (
-        "\n".join((HERE / name).read_text("utf-8") for name in names) for names in (STYLES, SCRIPTS)
-    )
-    data = collected(plan, store, rows, table)
+    style, script = _joined(STYLES), _joined(SCRIPTS)
+    data, plots = collected(plan, store, rows, table), drawings(rows)
     sections = ("contrasts", "Pairs", contrasts), ("published", "Published", published)
     others = [(anchor, name, shown) for anchor, name, shown in sections if shown]
     text = _template().render(
@@ -73,14 +69,18 @@ def page(
         failures=failures(store, rows),
         origins=origins(plan, origin),
         files=_files_by_name(store.folder),
-        drawings=(plots := drawings(rows)),
+        drawings=plots,
         timings=timings(rows, store),
-        figure="" if plots else _png_data_uri(store.folder / "pareto.png"),
+        figure="" if plots else data_uri("png", (store.folder / "pareto.png").read_bytes()),
         policy=policy(style, script),
         style=Markup(style),
         script=Markup(script),
     )
     write(store.folder / "report.html", text)
+
+
+def _joined(names: Iterable[str]) -> str:
+    return "\n".join((HERE / name).read_text("utf-8") for name in names)
 
 
 def groups(table: Table) -> list[tuple[str, int]]:
@@ -131,9 +131,3 @@ def _files_by_name(folder: Path) -> dict[str, list[str]]:
         for file in sorted(folder.glob(f"[!.]*{suffix}")):
             found.setdefault(file.stem, []).append(suffix)
     return {name: suffixes for name, suffixes in found.items() if suffixes}
-
-
-def _png_data_uri(path: Path) -> str:
-    if not path.is_file():
-        return ""
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -89,7 +89,7 @@ def _cell(row: Row, line: Sequence[str], samples: Sequence[Sample]) -> dict[str,
 
 
 def _per_sample(row: Row, score: Score, samples: Sequence[Sample]) -> list[str | None]:
-    own = dict(zip(row.keys, score.per_image or (), strict=False))
+    own = dict(zip(row.keys, score.per_image, strict=True)) if score.per_image else {}
     return [figure(own[s.key]) if s.key in own else None for s in samples]
 
 
@@ -108,17 +108,21 @@ def pictures(plan: Plan, store: Store, samples: Sequence[Sample]) -> dict[str, l
     found: dict[str, list[str | None]] = {}
     for cell in plan.cells:
         files = [store.finished(cell.id, s.key) for s in samples]
-        found[cell.id] = [data_uri(file) if file else None for file in files]
+        found[cell.id] = [embedded(file) if file else None for file in files]
     return found
 
 
-def data_uri(path: Path) -> str:
+def embedded(path: Path) -> str:
     image = Image.fromarray(pixels(path))
     if max(image.size) <= SMALL:
-        return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+        return data_uri("png", path.read_bytes())
     stream = io.BytesIO()
     image.resize(_fitted(image.size), Image.Resampling.LANCZOS).save(stream, "WEBP", quality=QUALITY)
-    return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return data_uri("webp", stream.getvalue())
+
+
+def data_uri(kind: Literal["png", "webp"], image: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
 def scope(plan: Plan, store: Store, samples: Sequence[Sample]) -> dict[str, Any]:

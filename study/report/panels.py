@@ -63,7 +63,7 @@ class Panel:
     infinite: tuple[str, ...]
 
 
-def described(rows: Sequence[Row], cost: Cost) -> list[Panel]:
+def panels_of(rows: Sequence[Row], cost: Cost) -> list[Panel]:
     """Return one panel per score and baseline, without empty ones."""
     known = [row for row in rows if _x(row, cost)]
     drawn, models = series(known), _baselines(known)

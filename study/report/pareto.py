@@ -15,7 +15,7 @@ from matplotlib.text import Annotation
 
 from fovea.eval import Score
 from fovea.study.analysis.row import Row
-from fovea.study.report.panels import Panel, Point, Series, bounds, described
+from fovea.study.report.panels import Panel, Point, Series, bounds, panels_of
 from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, bar_colour, drawable, figure, save
 
 WIDTH, HEIGHT = 3.5, 2.7  # inches, of one panel
@@ -29,7 +29,7 @@ LEGEND_TITLE = (
 def pareto(rows: Sequence[Row], folder: Path, random_weights: bool) -> None:
     """Write pareto.png and .svg: one panel per score and baseline, or bars of speedup without any score."""
     timed = [row for row in rows if row.speedup is not None]
-    panels = described(timed, rows[0].cost if rows else "time")
+    panels = panels_of(timed, rows[0].cost)
     if panels:
         with figure(*size(panels), random_weights) as made:
             draw(made, panels)

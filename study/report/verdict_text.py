@@ -12,6 +12,7 @@ from fovea.eval.decisions import differs
 from fovea.study.analysis.contrasts import SIBLING, of_rows
 from fovea.study.analysis.row import Row
 from fovea.study.plan.plan import Plan
+from fovea.study.report.notes import why_unavailable
 from fovea.study.report.study_table import headline
 from fovea.study.report.table import Column, bounded, visible
 
@@ -232,8 +233,8 @@ def _unavailable(rows: Sequence[Row]) -> list[Markup]:
     shown, found = {s.name for s in headline(rows)}, {}
     for row in rows:
         for s in row.scores.values():
-            if s.unavailable and s.name in shown and row.cell.role != "dense":
-                why = ": ".join(filter(None, (s.unavailable, s.remedy)))
+            why = why_unavailable(s)
+            if why and s.name in shown and row.cell.role != "dense":
                 found.setdefault(visible(why).rstrip("."), {})[s.name] = None
     sentence = "{} {} unavailable: {}."
     return [

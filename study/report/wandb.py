@@ -4,7 +4,7 @@ import logging
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from statistics import mean
 from typing import Annotated, Any, Literal
@@ -164,12 +164,16 @@ def pictures(study: Stored) -> dict[str, Any]:
     """Return plots and maps of the report by their path without .png."""
     import wandb
 
-    found = {}
+    plots = {place: file for place, file in _report_files(study) if file.suffix == ".png"}
+    return {place.removesuffix(".png"): wandb.Image(str(file)) for place, file in plots.items()}
+
+
+def _report_files(study: Stored) -> Iterator[tuple[str, Path]]:
+    """Yield the files of the report with their path in the study's folder."""
     for file in sorted(study.folder.rglob("*")):
         place = file.relative_to(study.folder)
-        if file.suffix == ".png" and place.parts[0] not in EXCLUDED_FOLDERS:
-            found[str(place).removesuffix(".png")] = wandb.Image(str(file))
-    return found
+        if place.parts[0] not in EXCLUDED_FOLDERS and file.is_file() and not file.name.startswith("."):
+            yield str(place), file
 
 
 def images(study: Stored, shown: int) -> dict[str, list[Any]]:
@@ -217,8 +221,6 @@ def files(study: Stored) -> Any:
 
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", study.name)
     artifact = wandb.Artifact(name, "study", metadata={"commit": study.provenance.get("commit")})
-    for file in sorted(study.folder.rglob("*")):
-        place = file.relative_to(study.folder)
-        if file.is_file() and place.parts[0] not in EXCLUDED_FOLDERS and not file.name.startswith("."):
-            artifact.add_file(str(file), str(place))
+    for place, file in _report_files(study):
+        artifact.add_file(str(file), place)
     return artifact

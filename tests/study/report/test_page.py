@@ -15,7 +15,7 @@ from fovea.study.commands.merged import side_by_side
 from fovea.study.picture import pixels
 from fovea.study.records import FailureRecord
 from fovea.study.report.page import page as write_page
-from fovea.study.report.page_data import data_uri
+from fovea.study.report.page_data import embedded
 from fovea.study.report.page_facts import device
 from fovea.study.report.study_table import study_table
 from fovea.study.report.table import Column, Entry, Table
@@ -511,11 +511,11 @@ def test_images_are_embedded_without_loss_while_small(finished, tmp_path):
     from PIL import Image
 
     stored = next(finished.glob("cells/*/images/*/*.png"))
-    with Image.open(io.BytesIO(base64.b64decode(data_uri(stored).split(",")[1]))) as image:
+    with Image.open(io.BytesIO(base64.b64decode(embedded(stored).split(",")[1]))) as image:
         assert np.array_equal(np.asarray(image), pixels(stored))
     big = tmp_path / "big.png"
     Image.effect_noise((1024, 768), 40).save(big)
-    with Image.open(io.BytesIO(base64.b64decode(data_uri(big).split(",")[1]))) as image:
+    with Image.open(io.BytesIO(base64.b64decode(embedded(big).split(",")[1]))) as image:
         assert image.size == (512, 384)
 
 

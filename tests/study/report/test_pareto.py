@@ -8,7 +8,7 @@ import pytest
 
 from fovea.eval.interval import Interval
 from fovea.study.report.drawing import drawings
-from fovea.study.report.panels import described, series
+from fovea.study.report.panels import panels_of, series
 from fovea.study.report.pareto import draw, pareto, size
 from fovea.study.report.style import figure
 from tests.study.report.test_table import row
@@ -66,21 +66,21 @@ def rows():
 
 
 def test_the_front_is_of_the_point_estimates_the_cheapest_first(rows):
-    (panel,) = described(rows, "time")
+    (panel,) = panels_of(rows, "time")
     assert [(p.cell, p.x[0], p.y[0]) for p in panel.front] == [
         ("3 steps", 3.0, 0.5),
         ("ras $x^2$ a", 2.0, pytest.approx(0.9)),
         ("dense", 1.0, 1.0),
     ]
     failed = replace(rows[1], failure="no-op")
-    (panel,) = described([rows[0], failed, *rows[2:]], "time")
+    (panel,) = panels_of([rows[0], failed, *rows[2:]], "time")
     assert [p.cell for p in panel.front] == ["3 steps", "4 steps", "dense"]
 
 
 def test_a_rival_model_is_drawn_and_may_lead_and_what_is_no_method_does_neither(rows):
     rival = row("schnell 4 steps", "sibling", 3.5, [0.9, 1.0, 1.1])
     oracle = row("ras oracle", "diagnosis", 4.0, [1.0, 1.0, 1.0])
-    (panel,) = described([*rows, rival, oracle], "time")
+    (panel,) = panels_of([*rows, rival, oracle], "time")
     assert [(s.name, s.role) for s in panel.series][-1] == ("schnell", "sibling")
     assert [p.cell for p in panel.front] == ["schnell 4 steps"]
     *others, last = panel.series
@@ -93,7 +93,7 @@ def test_no_label_covers_another_and_the_front_and_step_reduction_keep_theirs():
         replace(r, speedup=Interval(2 + i / 50, 2, 3, 0.95)) if r.cell.role == "method" else r
         for i, r in enumerate(curves)
     ]
-    (panel,) = described([row("dense", "dense", 1.0, [1.0, 1.0, 1.0]), *shifted], "time")
+    (panel,) = panels_of([row("dense", "dense", 1.0, [1.0, 1.0, 1.0]), *shifted], "time")
     with figure(*size([panel])) as made:
         draw(made, [panel])
         shown = [text for text in made.axes[0].texts if text.get_visible()]

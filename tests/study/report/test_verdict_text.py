@@ -13,7 +13,7 @@ from fovea.eval.fidelity import PSNR
 from fovea.eval.interval import Interval
 from fovea.study.analysis.contrasts import of_rows
 from fovea.study.analysis.row import Row
-from fovea.study.analysis.score import another
+from fovea.study.analysis.score import without_likeness
 from fovea.study.plan.cells import Cell
 from fovea.study.report.page import groups
 from fovea.study.report.study_table import study_table
@@ -146,7 +146,7 @@ def rivalling(label, role, fast, scores) -> Row:
     made = row(label, role, fast)
     known = {"clip_score": Score("clip_score", FACTS["clip_score"], 20.0, 1.0, 8, tuple(scores))}
     likeness = Score("psnr", FACTS["psnr"], 30.0, 1.0, 8, tuple(range(8)))
-    known |= {"psnr": another(likeness, made.cell) if role == "sibling" else likeness}
+    known |= {"psnr": without_likeness(likeness, made.cell) if role == "sibling" else likeness}
     return replace(made, scores=known, keys=keys, prompts=keys)
 
 
