@@ -124,6 +124,18 @@ class Stored:
         wanted, cells, store = set(self.provenance["samples"]), self.provenance["cells"], Store(self.folder)
         return sum(wanted <= set(store.samples(cell)) for cell in cells), len(cells)
 
+    def summary(self) -> Record:
+        """Return the folder, the counts of finished and failed cells, and a brief table, as JSON data."""
+        done, planned = self.done
+        return {
+            "study": str(self.folder),
+            "cells": planned,
+            "done": done,
+            "failed": sum(record.get("failure") is not None for record in self.records),
+            "random_weights": self.random_weights,
+            "rows": [brief(record, self.scores) for record in self.records],
+        }
+
     @property
     def made(self) -> str:
         """The recorded time."""

@@ -10,7 +10,7 @@ from fovea.eval import Score
 from fovea.eval.decisions import Verdict, holm, verdict
 from fovea.eval.front import hypervolume, membership
 from fovea.eval.interval import Interval
-from fovea.study.analysis.bootstrap import Array, cost_replicates, interval, resampled, sign
+from fovea.study.analysis.bootstrap import Array, Figure, cost_replicates, interval, resampled, sign
 from fovea.study.analysis.row import Row, score_interval
 
 Margins = Mapping[str, float]
@@ -146,13 +146,14 @@ def _volume(
     def over_step_reduction(cost: Array, quality: Array) -> Array:
         return np.asarray(area(cost, quality) - area(cost, quality, curve))
 
-    found = {"hypervolume": interval(area, group, name)}
+    figures: dict[str, Figure] = {"hypervolume": area}
     if curve and own != curve:
-        found["over_step_reduction"] = interval(over_step_reduction, group, name)
+        figures["over_step_reduction"] = over_step_reduction
     record: dict[str, object] = {}
-    for key, value in found.items():
-        record |= {} if value is None else _bounds(key, value)
-    return {"score": name, "cells": label} | record if record else {}
+    for key, figure in figures.items():
+        if (value := interval(figure, group, name)) is not None:
+            record |= _bounds(key, value)
+    return {"score": name, "cells": label, **record} if record else {}
 
 
 def _bounds(name: str, interval: Interval) -> dict[str, float | None]:

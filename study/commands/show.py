@@ -12,7 +12,7 @@ from fovea.study.report import formats, terminal
 from fovea.study.report.table import COUNT, Column, Table
 from fovea.study.run.progress import active_workers, clock, seconds_left, seconds_per_image
 from fovea.study.store import Store
-from fovea.study.stored import Stored, brief, find, studies, unreadable
+from fovea.study.stored import Stored, find, studies, unreadable
 from fovea.study.streams import print_summary
 
 
@@ -28,7 +28,7 @@ def run(command: Command) -> int:
     versus = command.option("versus")
     _print(study, _against(study, versus) if versus else None)
     logger(study.folder)
-    print_summary(summary(study))
+    print_summary(study.summary() | {"made": study.made, "commit": study.provenance.get("commit")})
     return 0
 
 
@@ -73,21 +73,6 @@ def _row(study: Stored) -> dict[str, Any]:
         "cells": planned,
         "commit": study.provenance.get("commit"),
         "random_weights": study.random_weights,
-    }
-
-
-def summary(study: Stored) -> dict[str, Any]:
-    """Return the same JSON summary as when the study is run."""
-    done, planned = study.done
-    return {
-        "study": str(study.folder),
-        "cells": planned,
-        "done": done,
-        "failed": sum(record.get("failure") is not None for record in study.records),
-        "random_weights": study.random_weights,
-        "rows": [brief(record, study.scores) for record in study.records],
-        "made": study.made,
-        "commit": study.provenance.get("commit"),
     }
 
 

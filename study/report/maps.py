@@ -34,7 +34,7 @@ from fovea.study.report.style import (
     spread,
     wrapped,
 )
-from fovea.study.report.traces import Traced, chosen, selection_note
+from fovea.study.report.traces import Traced, chosen, chosen_traced, selection_note
 from fovea.study.run.trace import Trace
 from fovea.study.store import Store
 
@@ -44,7 +44,7 @@ MIN_COLUMNS = 5  # columns of focus.png at least, so that a few images are not s
 WIDTH, NAMES = 9.5, 1.25  # inches: of a figure, and of the cell names next to their steps
 CELLS, IMAGES = 3, 4  # of regions.png, at most
 HEAT = colormaps["viridis"]
-Maps = dict[str, np.ndarray]  # key of a sample -> (steps, rows, columns)
+Shares = dict[str, np.ndarray]  # key of a sample -> (steps, rows, columns)
 SHEET_PROMPTS = 8  # prompts of the contact sheet, at most
 TILE, GAP, MARGIN = 200, 17, 236  # pixels of the contact sheet: width of an image, between two, for prompts
 
@@ -82,13 +82,13 @@ def sheet(plan: Plan, store: Store, folder: Path) -> None:
         save(made, folder / "grid", "png")
 
 
-def maps(plan: Plan, store: Store) -> dict[str, Maps]:
-    """Return `varying_focus` of each cell, without the cells that have none."""
-    found = {cell.id: varying_focus(store, cell.id, plan.keys[:MAX_SAMPLES]) for cell in plan.cells}
+def token_shares(plan: Plan, store: Store) -> dict[str, Shares]:
+    """Return `varying_shares` of each cell, without the cells that have none."""
+    found = {cell.id: varying_shares(store, cell.id, plan.keys[:MAX_SAMPLES]) for cell in plan.cells}
     return {cell: shares for cell, shares in found.items() if shares}
 
 
-def varying_focus(store: Store, cell: str, keys: Iterable[str]) -> Maps:
+def varying_shares(store: Store, cell: str, keys: Iterable[str]) -> Shares:
     """Return, by sample, the share of the model that each token had, (steps, rows, columns).
 
     Samples in which all tokens are treated alike, as by caches of whole steps, are left out.
@@ -97,7 +97,7 @@ def varying_focus(store: Store, cell: str, keys: Iterable[str]) -> Maps:
     return {key: had for key, had in shares.items() if np.ptp(had, axis=(1, 2)).any()}
 
 
-def focus(plan: Plan, store: Store, found: Mapping[str, Maps], folder: Path) -> bool:
+def focus(plan: Plan, store: Store, found: Mapping[str, Shares], folder: Path) -> bool:
     """Write focus.png and .svg. Return False, without writing, if every cell ran every token."""
     candidates = [cell for cell in plan.cells if cell.id in found]
     cells = chosen(candidates, store)
@@ -121,7 +121,7 @@ def focus(plan: Plan, store: Store, found: Mapping[str, Maps], folder: Path) -> 
 
 
 def _totals(
-    panel: SubFigure, store: Store, cells: Sequence[Cell], found: Mapping[str, Maps], keys: Sequence[str]
+    panel: SubFigure, store: Store, cells: Sequence[Cell], found: Mapping[str, Shares], keys: Sequence[str]
 ) -> None:
     axes = image_grid(panel, len(keys), max(len(cells) + 1, MIN_COLUMNS))[:, : len(cells) + 1]
     for line, key in zip(axes, keys, strict=True):
@@ -139,7 +139,7 @@ def _totals(
 
 
 def _steps(
-    panel: SubFigure, store: Store, cells: Sequence[Cell], found: Mapping[str, Maps], key: str
+    panel: SubFigure, store: Store, cells: Sequence[Cell], found: Mapping[str, Shares], key: str
 ) -> None:
     ran = [found[cell.id][key] for cell in cells]
     # steps in which any token ran, without those that a cache answered
@@ -156,8 +156,7 @@ def _steps(
 def regions(plan: Plan, store: Store, traces: Sequence[Traced], folder: Path) -> bool:
     """Write regions.png and .svg. Return False, without writing, if no method chose regions."""
     candidates = [one for one in traces if all(t.regions is not None for t in one.traces.values())]
-    cells = chosen([one.cell for one in candidates], store, CELLS)
-    shown = [one for one in candidates if one.cell in cells]
+    shown = chosen_traced(candidates, store, CELLS)
     if not shown:
         return False
     keys = list(shown[0].traces)[:IMAGES]
@@ -169,7 +168,7 @@ def regions(plan: Plan, store: Store, traces: Sequence[Traced], folder: Path) ->
         made.suptitle(f"Regions that were refined first{selection_note(shown, candidates)}", **TITLE)
         axes = image_grid(made, len(keys), across)
         for line, key in zip(axes, keys, strict=True):
-            picture(line[0], store, cells[0].dense, key)
+            picture(line[0], store, shown[0].cell.dense, key)
             for i, one in enumerate(shown):
                 _region_images(line[3 * i + 1 : 3 * i + 4], store, one, key)
         for axis, name in zip(axes[0], ["dense image", *_region_titles(shown)], strict=True):

@@ -17,7 +17,7 @@ from fovea.study.analysis.row import Row
 from fovea.study.config.prompts import Sample
 from fovea.study.picture import pixels
 from fovea.study.plan.plan import Plan
-from fovea.study.report.maps import varying_focus
+from fovea.study.report.maps import varying_shares
 from fovea.study.report.study_table import headline
 from fovea.study.report.table import Table, figure
 from fovea.study.run import trace
@@ -30,12 +30,12 @@ SMALL = 128  # images up to this side are included as stored
 QUALITY = 85  # of larger ones, as WebP
 TOP = 99  # percentile at the end of a map's scale, so that outlier tokens do not hide the rest
 KINDS: tuple[Literal["error", "score"], ...] = ("error", "score")  # maps of a trace
-Maps = dict[str, dict[str, list[dict[str, Any] | None]]]  # kind -> cell id -> one per sample
+EncodedMaps = dict[str, dict[str, list[dict[str, Any] | None]]]  # kind -> cell id -> one per sample
 
 
 def collected(plan: Plan, store: Store, rows: Sequence[Row], table: Table) -> dict[str, Any]:
     """Return all data of the page."""
-    samples = shown(plan, store)
+    samples = shown_samples(plan, store)
     head, *body = table.lines()
     return {
         "cost": plan.settings.cost,
@@ -43,9 +43,9 @@ def collected(plan: Plan, store: Store, rows: Sequence[Row], table: Table) -> di
         "about": {score.name: _columns_about(score, table) for score in headline(rows)},
         "cells": [_cell(row, line, samples) for row, line in zip(rows, body, strict=True)],
         "samples": [{"prompt": s.prompt.text, "seed": s.seed} for s in samples],
-        "images": pictures(plan, store, samples),
+        "images": embedded_images(plan, store, samples),
         "scope": scope(plan, store, samples),
-        "maps": maps(plan, store, samples),
+        "maps": encoded_maps(plan, store, samples),
         "best": best(rows),
     }
 
@@ -93,7 +93,7 @@ def _per_sample(row: Row, score: Score, samples: Sequence[Sample]) -> list[str |
     return [figure(own[s.key]) if s.key in own else None for s in samples]
 
 
-def shown(plan: Plan, store: Store) -> list[Sample]:
+def shown_samples(plan: Plan, store: Store) -> list[Sample]:
     """Return the samples to show: the first ones that any cell has an image of."""
     available = (s for s in plan.samples if any(store.finished(cell.id, s.key) for cell in plan.cells))
     samples = list(islice(available, PROMPTS))
@@ -103,7 +103,7 @@ def shown(plan: Plan, store: Store) -> list[Sample]:
     return samples[: max(1, PIXELS // (width * height * len(plan.cells)))]
 
 
-def pictures(plan: Plan, store: Store, samples: Sequence[Sample]) -> dict[str, list[str | None]]:
+def embedded_images(plan: Plan, store: Store, samples: Sequence[Sample]) -> dict[str, list[str | None]]:
     """Return one data URI per sample by cell id, None for missing images."""
     found: dict[str, list[str | None]] = {}
     for cell in plan.cells:
@@ -153,7 +153,7 @@ def _fitted(size: tuple[int, int]) -> tuple[int, int]:
     return round(size[0] * scale), round(size[1] * scale)
 
 
-def maps(plan: Plan, store: Store, samples: Sequence[Sample]) -> Maps:
+def encoded_maps(plan: Plan, store: Store, samples: Sequence[Sample]) -> EncodedMaps:
     """Return maps by kind, cell and sample; kinds and cells without any map are left out.
 
     `ran` maps leave out cells in which all tokens are treated alike.
@@ -174,7 +174,7 @@ def maps(plan: Plan, store: Store, samples: Sequence[Sample]) -> Maps:
 
 
 def _ran_maps(store: Store, cell: str, samples: Sequence[Sample]) -> list[dict[str, Any] | None]:
-    varying = varying_focus(store, cell, [s.key for s in samples])
+    varying = varying_shares(store, cell, [s.key for s in samples])
     return [_encoded_shares(varying[s.key]) if s.key in varying else None for s in samples]
 
 

@@ -1,11 +1,9 @@
 """Write all outputs of a study: tables, plots, maps, contact sheet, page and provenance."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fovea.study.analysis.contrasts import of_rows
-from fovea.study.analysis.row import Row
 from fovea.study.analysis.score import per_sample, rows
 from fovea.study.analysis.verdict import volumes
 from fovea.study.files import remove, write, write_json
@@ -13,16 +11,16 @@ from fovea.study.plan.fingerprint import digest
 from fovea.study.plan.plan import Plan
 from fovea.study.report import formats, published
 from fovea.study.report.comparisons import contrast_table, in_short
-from fovea.study.report.maps import focus, maps, regions, sheet
+from fovea.study.report.maps import focus, regions, sheet, token_shares
 from fovea.study.report.page import page
 from fovea.study.report.pareto import pareto
 from fovea.study.report.study_table import study_table
 from fovea.study.report.table import Table
 from fovea.study.report.traces import table as trace_table
 from fovea.study.report.traces import traced
-from fovea.study.report.trajectories import continuity, departure
+from fovea.study.report.trajectories import departure, score_maps
 from fovea.study.store import Store
-from fovea.study.stored import brief
+from fovea.study.stored import Stored
 
 # what the provenance hash in the summary covers
 STUDY = ("commit", "dirty", "packages", "config", "cells", "seeds", "prompts", "random_weights")
@@ -50,7 +48,8 @@ def report(plan: Plan, store: Store, origin: dict[str, Any]) -> tuple[list[Table
     sheet(plan, store, folder)
     page(plan, store, found, table, origin, paper_table, pairs)
     tables = [table, pairs and in_short(pairs), paper_table]
-    return list(filter(None, tables)), summary(found, table, folder, origin)
+    hashed = digest({key: origin[key] for key in STUDY})
+    return list(filter(None, tables)), Stored(folder).summary() | {"provenance": hashed}
 
 
 def draw_maps(plan: Plan, store: Store, folder: Path) -> None:
@@ -58,10 +57,10 @@ def draw_maps(plan: Plan, store: Store, folder: Path) -> None:
 
     Files of an earlier report that this one does not write are removed.
     """
-    found, traces = maps(plan, store), traced(plan, store)
+    found, traces = token_shares(plan, store), traced(plan, store)
     written = {
         "focus.png": focus(plan, store, found, folder),
-        "scores.png": continuity(plan, store, traces, folder),
+        "scores.png": score_maps(plan, store, traces, folder),
         "departure.png": departure(plan, store, traces, folder),
         "regions.png": regions(plan, store, traces, folder),
         "traces.parquet": bool(traces),
@@ -71,16 +70,3 @@ def draw_maps(plan: Plan, store: Store, folder: Path) -> None:
     for name, is_written in written.items():
         if not is_written:
             remove(folder / name, Path(name).suffix, ".svg")
-
-
-def summary(found: Sequence[Row], table: Table, folder: Path, origin: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the study's folder, counts of finished and failed cells, and a brief table, as JSON data."""
-    return {
-        "study": str(folder),
-        "cells": len(found),
-        "done": sum(row.n == row.planned for row in found),
-        "failed": sum(row.failure is not None for row in found),
-        "random_weights": origin["random_weights"],
-        "rows": [brief(line, row.scores) for line, row in zip(table.records(), found, strict=True)],
-        "provenance": digest({key: origin[key] for key in STUDY}),
-    }

@@ -71,6 +71,12 @@ def chosen(cells: Sequence[Cell], store: Store, most: int = MAX_CELLS) -> list[C
     return [cell for cell in cells if cell.id in first]
 
 
+def chosen_traced(found: Sequence[Traced], store: Store, most: int = MAX_CELLS) -> list[Traced]:
+    """Select traced cells as `chosen` does."""
+    cells = chosen([one.cell for one in found], store, most)
+    return [one for one in found if one.cell in cells]
+
+
 def interleaved(lists: Any) -> list[Any]:
     """Interleave lists: the first of each, the second of each, ..."""
     return [one for turn in zip_longest(*lists) for one in turn if one is not None]

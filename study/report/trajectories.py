@@ -32,7 +32,7 @@ from fovea.study.report.style import (
     small_title,
     spread,
 )
-from fovea.study.report.traces import Traced, chosen, selection_note
+from fovea.study.report.traces import Traced, chosen_traced, selection_note
 from fovea.study.run.trace import Trace
 from fovea.study.store import Store
 
@@ -51,7 +51,7 @@ Rank correlation (Spearman) of each step's scores with those of the step before;
 range for dense. Tokens left out keep velocity and score: only the dense line shows how steady a ranking is"""
 
 
-def look(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+def line_styles(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
     """Return line styles by cell id.
 
     Each series has its own colour and dashes, step reduction is grey. The settings of a series fade from the
@@ -73,12 +73,11 @@ def look(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
 def departure(plan: Plan, store: Store, traces: Sequence[Traced], folder: Path) -> bool:
     """Write departure.png and .svg. Return False, without writing, if no departure is known."""
     candidates = [one for one in traces if one.cell.role != "dense" and one.departure().any()]
-    cells = chosen([one.cell for one in candidates], store)
-    shown = [one for one in candidates if one.cell in cells]
+    shown = chosen_traced(candidates, store)
     if not shown:
         return False
     key = next(iter(shown[0].traces))
-    mapped = [one for one in shown if one.cell in chosen(cells, store, MAX_MAP_CELLS) and key in one.traces]
+    mapped = [one for one in chosen_traced(shown, store, MAX_MAP_CELLS) if key in one.traces]
     rows, columns = shown[0].traces[key].grid
     below = ((WIDTH - NAMES - 0.6) / (STEPS + 1) * rows / columns + 0.13) * len(mapped) + 0.45
     with figure(WIDTH, LINES + 0.75 + below, plan.random_weights) as made:
@@ -92,7 +91,7 @@ def departure(plan: Plan, store: Store, traces: Sequence[Traced], folder: Path) 
     return True
 
 
-class Plain(LogFormatter):
+class PlainLogLabels(LogFormatter):
     """Labels of a log axis in plain digits; matplotlib's own need math text, which the style disables."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
@@ -100,17 +99,18 @@ class Plain(LogFormatter):
 
 
 def _draw_departures(panel: SubFigure, shown: Sequence[Traced]) -> None:
-    axis, looks, ends = panel.subplots(), look([one.cell for one in shown]), []
+    axis, styles, ends = panel.subplots(), line_styles([one.cell for one in shown]), []
     for one in shown:
+        style = styles[one.cell.id]
         error = one.departure().mean(0)
         error = np.where(error > 0, np.maximum(error, SMALLEST), np.nan)  # no line where there is no error
         sigma = np.array([*one.sigma, 0])
         rises = np.flatnonzero(np.diff(sigma) > 0) + 1  # break the line where RALU returns to more noise
-        axis.plot(np.insert(sigma, rises, np.nan), np.insert(error, rises, np.nan), **looks[one.cell.id])
-        ends.append(End(0.0, float(error[-1]), one.cell.label, looks[one.cell.id]["color"]))
+        axis.plot(np.insert(sigma, rises, np.nan), np.insert(error, rises, np.nan), **style)
+        ends.append(End(0.0, float(error[-1]), one.cell.label, style["color"]))
     axis.set_yscale("log")
     axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter(Plain())
+    axis.yaxis.set_minor_formatter(PlainLogLabels())
     axis.set_ylabel("relative error")
     set_sigma_axis(axis)
     axis.set_ylim(*axis.get_ylim())
@@ -148,7 +148,7 @@ def limits(traces: Sequence[Trace]) -> tuple[float, float]:
     return low, max(high, 2 * low)
 
 
-def continuity(plan: Plan, store: Store, traces: Sequence[Traced], folder: Path) -> bool:
+def score_maps(plan: Plan, store: Store, traces: Sequence[Traced], folder: Path) -> bool:
     """Write scores.png and .svg. Return False, without writing, if no dense trace has two steps."""
     dense = next((one for one in traces if one.cell.role == "dense" and len(one.sigma) > 1), None)
     if dense is None:
@@ -194,20 +194,19 @@ def _draw_scores(
 
 
 def _draw_rank_correlations(panel: SubFigure, store: Store, dense: Traced, others: Sequence[Traced]) -> None:
-    cells = [one.cell for one in others]
-    drawn = chosen(cells, store)
-    panel.suptitle(RANKS.format(len(dense.traces)) + selection_note(drawn, cells), **TITLE)
-    axis, looks = panel.subplots(), look(drawn)
+    drawn = chosen_traced(others, store)
+    panel.suptitle(RANKS.format(len(dense.traces)) + selection_note(drawn, others), **TITLE)
+    axis, styles = panel.subplots(), line_styles([one.cell for one in drawn])
     values = dense.continuity()[:, 1:]
     axis.fill_between(dense.sigma[1:], values.min(0), values.max(0), color=INK, alpha=0.13, linewidth=0)
     axis.axhline(0, color=MUTED, linewidth=0.7, linestyle=(0, (4, 3)))
     axis.annotate("a random ranking: 0", (0.5, 0), va="bottom", ha="center", color=MUTED, size=7)
-    looks[dense.cell.id] = {"color": INK, "linewidth": 2.2}
+    styles[dense.cell.id] = {"color": INK, "linewidth": 2.2}
     ends = []
-    for one in [*(one for one in others if one.cell in drawn), dense]:
-        mean = one.continuity().mean(0)
-        axis.plot(one.sigma, mean, **looks[one.cell.id])
-        ends.append(End(float(one.sigma[-1]), float(mean[-1]), one.cell.label, looks[one.cell.id]["color"]))
+    for one in [*drawn, dense]:
+        mean, style = one.continuity().mean(0), styles[one.cell.id]
+        axis.plot(one.sigma, mean, **style)
+        ends.append(End(float(one.sigma[-1]), float(mean[-1]), one.cell.label, style["color"]))
     axis.set_ylim(min(-0.05, values.min() - 0.02), 1.02)
     set_sigma_axis(axis)
     axis.set_ylabel("rank correlation")

@@ -20,7 +20,7 @@ from fovea.study.report.maps import GAP, MARGIN, TILE, sheet
 from fovea.study.report.report import draw_maps
 from fovea.study.report.style import enlarged, faded, spaced, spread
 from fovea.study.report.traces import Traced, chosen, records, traced
-from fovea.study.report.trajectories import continuity, departure, limits, look
+from fovea.study.report.trajectories import departure, limits, line_styles, score_maps
 from fovea.study.run.trace import Trace
 from fovea.study.store import Store
 
@@ -133,7 +133,7 @@ def test_a_method_whose_baseline_failed_departs_from_nothing(opened, tmp_path):
     bare = {key: Trace(t.grid, t.sigma, t.had, t.score) for key, t in known[1].traces.items()}
     assert Traced(known[1].cell, bare).departure().shape == (0, 7)
     assert not departure(plan, store, [known[0], Traced(known[1].cell, bare)], tmp_path)
-    assert continuity(plan, store, [known[0], Traced(known[1].cell, bare)], tmp_path)
+    assert score_maps(plan, store, [known[0], Traced(known[1].cell, bare)], tmp_path)
     assert all(np.isnan(row["error_mean"]) for row in records([Traced(known[1].cell, bare)], False))
 
 
@@ -206,7 +206,7 @@ def test_of_many_each_method_is_drawn_by_what_is_nearest_to_twofold():
 
 def test_each_series_looks_its_own_way_and_settings_pale():
     every = cells(A={f"s{i}": [2] for i in range(7)}, B={"ras": [2, 4]})
-    found = list(look(every).values())
+    found = list(line_styles(every).values())
     assert len({(str(one["color"]), str(one["linestyle"])) for one in found}) == 9
     assert sum(found[-1]["color"]) > sum(found[-2]["color"])
 
