@@ -25,8 +25,8 @@
 
   function change(chosen) {
     Object.assign(view, chosen);
-    for (const { dataset, ...one } of drawings.map((d) => ({ dataset: d.dataset, drawing: d }))) {
-      one.drawing.hidden = dataset.score !== view.score || dataset.cost !== view.cost;
+    for (const drawing of drawings) {
+      drawing.hidden = drawing.dataset.score !== view.score || drawing.dataset.cost !== view.cost;
     }
     if (!points().some(({ dataset }) => dataset.cell === view.cell)) view.cell = points()[0]?.dataset.cell;
     for (const point of points()) {
