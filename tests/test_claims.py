@@ -214,7 +214,7 @@ def of_ras(why: str, score: str, four: bool, setting: str = "") -> list[Contrast
         c
         for model in MODELS
         for c in pairs(model)
-        if c.why == why and c.score == score and ("steps=8" in c.cell) == four and setting in c.cell
+        if c.question == why and c.score == score and ("steps=8" in c.cell) == four and setting in c.cell
     ]
 
 
@@ -290,7 +290,7 @@ def test_which_tokens_ras_runs():
 @pytest.mark.parametrize("model", MODELS)
 def test_edges_are_not_told_apart_from_random_regions(model):
     assert "edges are not told apart from random regions anywhere" in RESULTS
-    edges = [c for c in pairs(model) if c.why == "chosen or random regions"]
+    edges = [c for c in pairs(model) if c.question == "chosen or random regions"]
     assert len({c.cell for c in edges}) == 2
     assert {c.verdict for c in edges} == {"not told apart"}
 
@@ -325,17 +325,17 @@ def test_compositions_beside_their_parts():
     verdicts: dict[tuple[str, str, str], set[str]] = {}
     for model in MODELS:
         for c in pairs(model):
-            if c.why.startswith("composition"):
+            if c.question.startswith("composition"):
                 verdicts.setdefault((model, c.cell, c.score), set()).add(c.verdict)
             ras = c.cell.startswith("ras_caching") and c.score == PSNR
-            if ras and c.why == "composition or the method alone":
+            if ras and c.question == "composition or the method alone":
                 alone["start=2" in c.cell].append(c)
     assert {c.verdict for c in alone[True]} == {"worse"}
     assert f"costs {spread(alone[True])} dB at a quarter against RAS alone" in RESULTS
     lumina, flux, sd3 = alone[False]
     assert [c.verdict for c in alone[False]] == ["worse", "worse", "better"]
     assert f"at half {-lumina.by.value:.1f} and {-flux.by.value:.1f} dB on `lumina_tiny` and" in RESULTS
-    versus = {c.why: c.by.value for c in pairs("sd3") if (c.cell, c.score) == (sd3.cell, CLIP)}
+    versus = {c.question: c.by.value for c in pairs("sd3") if (c.cell, c.score) == (sd3.cell, CLIP)}
     assert (
         f"it is {sd3.by.value:.1f} dB and {versus['composition or the method alone']:.1f} points of prompt "
         f"score better than RAS alone and {versus['composition or the cache alone']:.1f} points better than"

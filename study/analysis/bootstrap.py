@@ -16,12 +16,12 @@ from fovea.eval.statistics import REPLICATES, Pool, Resampled
 from fovea.study.analysis.row import Cost, Row
 
 Array = NDArray[np.float64]
-Figure = Callable[[Array, Array], Array]  # (costs, qualities), both (r, k) -> (r,)
+Statistic = Callable[[Array, Array], Array]  # (costs, qualities), both (r, k) -> (r,)
 
 
 def costs(rows: Sequence[Row]) -> Array:
     """Return the cost of each cell relative to the dense run, (k,)."""
-    return np.array([1 / row.cheaper for row in rows])
+    return np.array([1 / row.cost_ratio for row in rows])
 
 
 def cost_replicates(rows: Sequence[Row], kind: Cost) -> Array:
@@ -80,8 +80,8 @@ def _resampled(values: tuple[tuple[float, ...], ...], pool: Pool, prompts: tuple
     return Resampled(np.array(values).T, pool, prompts or None)
 
 
-def interval(figure: Figure, rows: Sequence[Row], name: str) -> Interval | None:
-    """Return a studentised bootstrap interval of `figure`, a function of costs and signed qualities.
+def interval(statistic: Statistic, rows: Sequence[Row], name: str) -> Interval | None:
+    """Return a studentised bootstrap interval of `statistic`, a function of costs and signed qualities.
 
     The standard error of a replicate combines that of its prompts at the measured costs with that of the
     costs at the measured qualities. The interval has no bounds (level 0) if the cells have different images
@@ -90,18 +90,18 @@ def interval(figure: Figure, rows: Sequence[Row], name: str) -> Interval | None:
     cost, quality, replicates = costs(rows)[None], qualities(rows, name)[None], resampled(rows, name)
     if not np.isfinite(quality).all():
         return None
-    value, direction = float(figure(cost, quality)[0]), sign(rows[0].scores[name].better)
-    slope = direction * _slope(figure, cost, quality)
+    value, direction = float(statistic(cost, quality)[0]), sign(rows[0].scores[name].better)
+    slope = direction * _slope(statistic, cost, quality)
     by_prompt = None if replicates is None else replicates.error(slope)
     if replicates is None or by_prompt is None:
         return Interval(value, math.nan, math.nan, 0.0)
     drawn_costs = cost_replicates(rows, rows[0].cost)
-    by_cost = float(figure(drawn_costs, quality.repeat(len(drawn_costs), 0)).std())
+    by_cost = float(statistic(drawn_costs, quality.repeat(len(drawn_costs), 0)).std())
     error, ratios = math.hypot(by_prompt, by_cost), np.array([])
     if replicates.resampling and error:
         with np.errstate(divide="ignore", invalid="ignore"):
-            figures = figure(drawn_costs, direction * replicates.drawn)
-            ratios = (figures - value) / np.hypot(replicates.errors(slope), by_cost)
+            drawn = statistic(drawn_costs, direction * replicates.drawn)
+            ratios = (drawn - value) / np.hypot(replicates.errors(slope), by_cost)
     is_mean = replicates.pool == "mean" and rows[0].scores[name].facts.kind != "distance"
     if not is_mean or not by_prompt:  # only a mean of images is widened for failures that no image shows
         return studentised(value, error, ratios, replicates.prompts)
@@ -109,14 +109,14 @@ def interval(figure: Figure, rows: Sequence[Row], name: str) -> Interval | None:
     return studentised(value, error, ratios, replicates.prompts, worse="either", **failing)
 
 
-def _slope(figure: Figure, cost: Array, quality: Array) -> Array:
-    """Return the derivative of the figure by the quality of each cell, (k,), by finite differences.
+def _slope(statistic: Statistic, cost: Array, quality: Array) -> Array:
+    """Return the derivative of the statistic by the quality of each cell, (k,), by finite differences.
 
     cost, quality: (1, k).
     """
     step = 1e-4 * (float(np.ptp(quality)) or 1.0)
     nudged = quality + step * np.eye(quality.shape[1])
-    return (figure(cost.repeat(len(nudged), 0), nudged) - figure(cost, quality)) / step
+    return (statistic(cost.repeat(len(nudged), 0), nudged) - statistic(cost, quality)) / step
 
 
 def prompt_count(row: Row, name: str) -> int:

@@ -40,7 +40,7 @@ class Each:
 class Subject:
     """A cell as it enters a comparison.
 
-    cheaper: cost of dense over that of the cell, 0 if unknown.
+    cost_ratio: cost of dense over that of the cell, 0 if unknown.
     prompts: prompt of each image by key.
     """
 
@@ -48,7 +48,7 @@ class Subject:
     role: str
     dense: str
     method: Node
-    cheaper: float
+    cost_ratio: float
     scores: Mapping[str, Each]
     prompts: Mapping[str, str]
 
@@ -66,7 +66,7 @@ def of_row(row: Row) -> Subject:
     }
     prompts = dict(zip(row.keys, row.prompts, strict=True))
     cell = row.cell
-    return Subject(cell.label, cell.role, cell.dense, cell.method, row.cheaper, scores, prompts)
+    return Subject(cell.label, cell.role, cell.dense, cell.method, row.cost_ratio, scores, prompts)
 
 
 def of_study(study: Stored) -> list[Subject]:
@@ -109,12 +109,12 @@ def how_pooled(values: Sequence[float], figure: float | None) -> Pool | None:
 class Rule:
     """A kind of natural pair.
 
-    why: the question that the pair answers.
+    question: what the pair answers.
     of: true for a method (its config node) that has such a control.
     to: true if the second method is the control of the first.
     """
 
-    why: str
+    question: str
     of: Callable[[Node], bool]
     to: Callable[[Node, Node], bool]
 
@@ -190,20 +190,20 @@ RULES = (
 def natural(subjects: Sequence[Subject]) -> Iterator[tuple[Subject, Subject, str]]:
     """Yield (cell, control, question) for every method; of several controls, the one of the nearest cost."""
     for cell in subjects:
-        if cell.role != "method" or not cell.cheaper:
+        if cell.role != "method" or not cell.cost_ratio:
             continue
         others = [s for s in subjects if s.dense == cell.dense and s is not cell and s.role == "method"]
         for rule in RULES:
             if rule.of(cell.method):
                 controls = [s for s in others if rule.to(cell.method, s.method)]
                 if control := _nearest(cell, controls):
-                    yield cell, control, rule.why
+                    yield cell, control, rule.question
         if kind(cell.method) in ("Caching", "Multistep", "Steps"):
             curve = [s for s in subjects if s.dense == cell.dense and s.role == "steps"]
             if control := _nearest(cell, curve):
                 yield cell, control, STEPS
         for rival in subjects:
-            if (rival.role, rival.dense) == ("sibling", cell.dense) and rival.cheaper >= cell.cheaper:
+            if (rival.role, rival.dense) == ("sibling", cell.dense) and rival.cost_ratio >= cell.cost_ratio:
                 yield cell, rival, SIBLING
 
 
@@ -212,9 +212,9 @@ def _nearest(cell: Subject, controls: Sequence[Subject]) -> Subject | None:
 
     def distance(control: Subject) -> tuple[float, int]:
         differing = sum(cell.method.get(k) != v for k, v in control.method.items())
-        return round(abs(math.log(control.cheaper / cell.cheaper)), 3), differing
+        return round(abs(math.log(control.cost_ratio / cell.cost_ratio)), 3), differing
 
-    near = [c for c in controls if c.cheaper and distance(c)[0] <= math.log(1 + MAX_COST_GAP)]
+    near = [c for c in controls if c.cost_ratio and distance(c)[0] <= math.log(1 + MAX_COST_GAP)]
     return min(near, key=distance, default=None)
 
 
@@ -222,7 +222,7 @@ def _nearest(cell: Subject, controls: Sequence[Subject]) -> Subject | None:
 class Contrast:
     """Difference of a cell and its control in one score, over the images that both have.
 
-    why: the question that the pair answers, or `VERSUS`.
+    question: what the pair answers, or `VERSUS`.
     by: cell - control.
     n: number of shared images.
     holm: p-value after Holm's correction for all contrasts of the same question.
@@ -230,7 +230,7 @@ class Contrast:
 
     cell: str
     control: str
-    why: str
+    question: str
     score: str
     facts: Facts
     by: Interval
@@ -264,14 +264,16 @@ def against(subjects: Iterable[Subject], others: Sequence[Subject], label: str) 
 
 def _with_holm(pairs: Iterable[tuple[Subject, Subject, str]]) -> list[Contrast]:
     """Compute the contrasts, with Holm's correction over all pairs and scores of each question."""
-    found = [c for cell, control, why in pairs for c in _contrasts(cell, control, why)]
+    found = [c for cell, control, question in pairs for c in _contrasts(cell, control, question)]
     adjusted: dict[int, float] = {}
-    for why in dict.fromkeys(c.why for c in found):
-        adjusted |= holm({i: c.by.p for i, c in enumerate(found) if c.why == why and c.by.p is not None})
+    for question in dict.fromkeys(c.question for c in found):
+        adjusted |= holm(
+            {i: c.by.p for i, c in enumerate(found) if c.question == question and c.by.p is not None}
+        )
     return [replace(c, holm=adjusted.get(i, 1.0)) for i, c in enumerate(found)]
 
 
-def _contrasts(cell: Subject, control: Subject, why: str) -> Iterator[Contrast]:
+def _contrasts(cell: Subject, control: Subject, question: str) -> Iterator[Contrast]:
     for name, a in cell.scores.items():
         b = control.scores.get(name)
         if b is None or a.facts.hidden or a.pool != b.pool:
@@ -283,7 +285,7 @@ def _contrasts(cell: Subject, control: Subject, why: str) -> Iterator[Contrast]:
         if not all(math.isfinite(pooled(v, pool=a.pool)) for v in (x, y)):
             continue
         by = difference(a.facts, a.pool, x, y, [cell.prompts[key] for key in shared])
-        yield Contrast(cell.label, control.label, why, name, a.facts, by, len(shared))
+        yield Contrast(cell.label, control.label, question, name, a.facts, by, len(shared))
 
 
 def comparable(facts: Facts, a: Mapping[str, float], b: Mapping[str, float]) -> list[str]:

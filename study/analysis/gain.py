@@ -32,11 +32,11 @@ def _curve(row: Row, rows: Sequence[Row]) -> list[Row]:
     Scores of other prompts are not comparable, nor are biased scores of another number of images.
     """
     curve = [r for r in rows if r.cell.dense == row.cell.dense and r.cell.role in CURVE]
-    return [r for r in curve if r.cheaper and r.keys == row.keys]
+    return [r for r in curve if r.cost_ratio and r.keys == row.keys]
 
 
 def _add_gain(row: Row, curve: Sequence[Row]) -> Row:
-    if not row.cheaper:
+    if not row.cost_ratio:
         return row
     found = {
         name: gain(row, [r for r in curve if _is_finite(r, name)], name)
@@ -55,15 +55,15 @@ def gain(row: Row, curve: Sequence[Row], name: str) -> Interval | None:
     """Return the gain of a row over the curve; None outside the cost range of the curve or without score."""
     if len(curve) < 2 or not _is_finite(row, name):
         return None
-    curve = sorted(curve, key=lambda r: r.cheaper, reverse=True)
+    curve = sorted(curve, key=lambda r: r.cost_ratio, reverse=True)
     cost, quality = costs([row, *curve]), qualities([row, *curve], name)
     if not cost[1] <= cost[0] <= cost[-1]:
         return None
-    found = interval(_gain_figure, [row, *curve], name)
+    found = interval(_gain_statistic, [row, *curve], name)
     return None if found is None else _widened(found, bend(cost, quality), prompt_count(row, name))
 
 
-def _gain_figure(cost: Array, quality: Array) -> Array:
+def _gain_statistic(cost: Array, quality: Array) -> Array:
     """Return the quality of the first of k cells minus that of the line through the others, (r,)."""
     return quality[:, 0] - line(cost[:, 0], cost[:, 1:], quality[:, 1:])
 

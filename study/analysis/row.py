@@ -64,7 +64,7 @@ class Row:
     floor: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
 
     @property
-    def cheaper(self) -> float:
+    def cost_ratio(self) -> float:
         """Cost of the dense run over that of this cell; 0 if unknown."""
         if self.cost == "flops":
             return self.flops_ratio or 0.0

@@ -10,7 +10,7 @@ from fovea.eval import Score
 from fovea.eval.decisions import Verdict, holm, verdict
 from fovea.eval.front import hypervolume, membership
 from fovea.eval.interval import Interval
-from fovea.study.analysis.bootstrap import Array, Figure, cost_replicates, interval, resampled, sign
+from fovea.study.analysis.bootstrap import Array, Statistic, cost_replicates, interval, resampled, sign
 from fovea.study.analysis.row import Row, score_interval
 
 Margins = Mapping[str, float]
@@ -95,7 +95,7 @@ def _ranked_groups(rows: Sequence[Row], name: str) -> list[list[Row]]:
     groups: dict[str, list[Row]] = {}
     for row in rows:
         score = row.scores.get(name)
-        if row.cell.role != "diagnosis" and row.cheaper and score is not None and score.value is not None:
+        if row.cell.role != "diagnosis" and row.cost_ratio and score is not None and score.value is not None:
             groups.setdefault(row.cell.dense, []).append(row)
     return [group for group in groups.values() if len(group) > 1]
 
@@ -146,12 +146,12 @@ def _volume(
     def over_step_reduction(cost: Array, quality: Array) -> Array:
         return np.asarray(area(cost, quality) - area(cost, quality, curve))
 
-    figures: dict[str, Figure] = {"hypervolume": area}
+    statistics: dict[str, Statistic] = {"hypervolume": area}
     if curve and own != curve:
-        figures["over_step_reduction"] = over_step_reduction
+        statistics["over_step_reduction"] = over_step_reduction
     record: dict[str, object] = {}
-    for key, figure in figures.items():
-        if (value := interval(figure, group, name)) is not None:
+    for key, statistic in statistics.items():
+        if (value := interval(statistic, group, name)) is not None:
             record |= _bounds(key, value)
     return {"score": name, "cells": label, **record} if record else {}
 

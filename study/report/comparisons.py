@@ -9,7 +9,7 @@ from fovea.study.analysis.change import Change
 from fovea.study.analysis.contrasts import VERSUS, Contrast
 from fovea.study.report.notes import RANDOM, unseen_failures
 from fovea.study.report.study_table import star
-from fovea.study.report.table import COUNT, NOTHING, Column, Entry, Table, bounded, figure
+from fovea.study.report.table import COUNT, NOTHING, Column, Entry, Table, bounded, formatted
 
 TITLE = "Cells against each other, in pairs"
 P = ((math.inf, 4),)  # digits of p-values
@@ -55,7 +55,7 @@ def contrast_table(found: Sequence[Contrast], random_weights: bool) -> Table | N
     """Return the table of contrasts, or None without contrasts."""
     if not found:
         return None
-    controls = [] if found[0].why == VERSUS else [CONTROLS]
+    controls = [] if found[0].question == VERSUS else [CONTROLS]
     notes = [NOTE, *controls, *unseen_failures(min(c.n for c in found))]
     return Table(COLUMNS, [_row(c) for c in found], notes, TITLE, RANDOM if random_weights else "")
 
@@ -73,7 +73,7 @@ def _row(contrast: Contrast) -> dict[str, Entry]:
     return {
         "cell": Entry(contrast.cell),
         "control": Entry(contrast.control),
-        "question": Entry(contrast.why),
+        "question": Entry(contrast.question),
         "score": Entry(contrast.score, text=contrast.facts.heading(contrast.score)),
         "difference": bounded(contrast.by, star(contrast.by, contrast.holm)),
         "p": Entry(contrast.by.p),
@@ -108,7 +108,7 @@ def _value(name: str, x: float | None) -> str:
     if x is None:
         return NOTHING
     _, scale, unit = COSTS.get(name, ("", 1, ""))
-    return f"{x / scale:.2f}{unit}" if unit else figure(x)
+    return f"{x / scale:.2f}{unit}" if unit else formatted(x)
 
 
 def _change_text(change: Change) -> str:
@@ -118,12 +118,12 @@ def _change_text(change: Change) -> str:
     value, low, high = (scale * x for x in (change.by.value, change.by.low, change.by.high))
     if value == low == high == 0:
         return "same"
-    text = f"{'+' if value >= 0 else ''}{_formatted(value, change)}{unit}"
-    return text if low == high else f"{text} [{_formatted(low, change)}, {_formatted(high, change)}]"
+    text = f"{'+' if value >= 0 else ''}{_change_number(value, change)}{unit}"
+    return text if low == high else f"{text} [{_change_number(low, change)}, {_change_number(high, change)}]"
 
 
-def _formatted(x: float, change: Change) -> str:
-    return f"{x:.1f}".replace("-", "−") if change.relative else figure(x)
+def _change_number(x: float, change: Change) -> str:
+    return f"{x:.1f}".replace("-", "−") if change.relative else formatted(x)
 
 
 def origin_table(differences: Mapping[str, tuple[Any, Any]]) -> Table | None:

@@ -42,7 +42,8 @@ def notes(rows: Sequence[Row], shown: Sequence[Score], starred: bool) -> list[st
         "side of it."
     ]
     out += [STARS] if starred else []
-    out += unseen_failures(min((row.n for row in rows if row.gain), default=10**9))
+    with_gain = [row.n for row in rows if row.gain]
+    out += unseen_failures(min(with_gain)) if with_gain else []
     out += [*measuring(rows), *floors(rows)]
     if any(row.disagrees for row in rows):
         out.append("† time and FLOPs disagree by more than 10 %.")

@@ -19,7 +19,7 @@ from fovea.study.picture import pixels
 from fovea.study.plan.plan import Plan
 from fovea.study.report.maps import varying_shares
 from fovea.study.report.study_table import headline
-from fovea.study.report.table import Table, figure
+from fovea.study.report.table import Table, formatted
 from fovea.study.run import trace
 from fovea.study.run.trace import Trace
 from fovea.study.store import Store
@@ -90,7 +90,7 @@ def _cell(row: Row, line: Sequence[str], samples: Sequence[Sample]) -> dict[str,
 
 def _per_sample(row: Row, score: Score, samples: Sequence[Sample]) -> list[str | None]:
     own = dict(zip(row.keys, score.per_image, strict=True)) if score.per_image else {}
-    return [figure(own[s.key]) if s.key in own else None for s in samples]
+    return [formatted(own[s.key]) if s.key in own else None for s in samples]
 
 
 def shown_samples(plan: Plan, store: Store) -> list[Sample]:
@@ -201,7 +201,7 @@ def _scale_end(every: Iterable[np.ndarray | None]) -> float:
 def _encoded_map(own: Trace, kind: Literal["error", "score"], top: float) -> dict[str, Any] | None:
     """Encode a map of a trace on a scale from 0 to `top`; larger and non-finite values saturate.
 
-    curve: one figure per step, from the unscaled values.
+    curve: one value per step, from the unscaled values.
     """
     values: np.ndarray | None = getattr(own, kind)
     if values is None:

@@ -23,14 +23,14 @@ class Point:
     x: cost of dense over that of the cell.
     y: the score.
     text: label that distinguishes it within its series, or its own name.
-    sure: probability that it is on the front.
+    front_probability: to be on the Pareto front.
     """
 
     cell: str
     x: Bounds
     y: Bounds
     text: str
-    sure: float
+    front_probability: float
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def _draw_series(axis: Axes, one: Series, score: Score, front: Collection[str]) 
     for p in one.points:
         look = {"marker": one.marker, "color": one.colour, "markersize": 4.2, "zorder": 3}
         axis.plot(p.x[0], p.y[0], **look, markerfacecolor="white")
-        (mark,) = axis.plot(p.x[0], p.y[0], **look, markerfacecolor=to_rgba(one.colour, p.sure))
+        (mark,) = axis.plot(p.x[0], p.y[0], **look, markerfacecolor=to_rgba(one.colour, p.front_probability))
         mark.set_gid(f"cell-{p.cell}")
         _label_point(axis, one, p, score).set_zorder(4 + (p.cell in front) + (one.role == "steps"))
 

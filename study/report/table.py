@@ -103,7 +103,7 @@ class Column:
         return f"{'+' if self.signed and x >= 0 else ''}{self._plain(x, like)}"
 
     def _plain(self, x: float, like: float) -> str:
-        return figure(x / self.scale, like / self.scale, self.digits)
+        return formatted(x / self.scale, like / self.scale, self.digits)
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _fields(column: Column, entry: Entry) -> dict[str, Any]:
     return fields
 
 
-def figure(x: float, like: float | None = None, digits: Digits = FIGURE) -> str:
+def formatted(x: float, like: float | None = None, digits: Digits = FIGURE) -> str:
     """Format a number with its significant digits; a bound or an error with the decimals of `like`."""
     if math.isinf(x):
         return "∞" if x > 0 else "−∞"

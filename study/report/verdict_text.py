@@ -93,7 +93,7 @@ def _counts(methods: Sequence[Row], names: Sequence[str]) -> list[Markup]:
 def _siblings(rows: Sequence[Row]) -> list[Markup]:
     """Compare the methods with sibling models (other models with few steps) that cost no more."""
     siblings, out = [row for row in rows if row.cell.role == "sibling" and row.n], []
-    pairs = [pair for pair in of_rows(rows, None) if pair.why == SIBLING] if siblings else []
+    pairs = [pair for pair in of_rows(rows, None) if pair.question == SIBLING] if siblings else []
     for sibling in siblings:
         compared = [pair for pair in pairs if pair.control == sibling.cell.label]
         worse = [pair for pair in compared if pair.verdict == "worse"]
@@ -210,7 +210,9 @@ def _has_value(row: Row, name: str) -> bool:
 def _without_gain(methods: Sequence[Row], rows: Sequence[Row]) -> list[Markup]:
     """Name cells without gain because step reduction has no cells on both sides of their cost."""
     ungained = [
-        row for row in methods if row.cheaper and not row.gain and any(_has_value(row, n) for n in row.scores)
+        row
+        for row in methods
+        if row.cost_ratio and not row.gain and any(_has_value(row, n) for n in row.scores)
     ]
     if not ungained:
         return []

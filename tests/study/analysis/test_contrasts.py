@@ -24,11 +24,11 @@ CACHING = {"_target_": "fovea.methods.Caching", "cache": CACHE, "steps": 20}
 EULER = {"_target_": "fovea.methods.Steps", "steps": 10, "solver": "euler"}
 
 
-def subject(label, method, cheaper=2.0, role="method", values=None, facts=TEXT, score="s"):
+def subject(label, method, cost_ratio=2.0, role="method", values=None, facts=TEXT, score="s"):
     values = np.zeros(24) if values is None else values
     keys = [f"p{i}/0" for i in range(len(values))]
     scores = {score: Each(facts, "mean", dict(zip(keys, values.tolist(), strict=True)))}
-    return Subject(label, role, "dense", method, cheaper, scores, {key: key for key in keys})
+    return Subject(label, role, "dense", method, cost_ratio, scores, {key: key for key in keys})
 
 
 def pairs(*subjects):
@@ -63,8 +63,8 @@ def test_a_composition_stands_beside_its_parts_and_a_cache_beside_fewer_steps():
         ("both", "fora"): "composition or the cache alone",
         ("fora", "10 steps"): STEPS,
     }
-    kept = subject("kept text", RAS | {"text": "keep"}, both.cheaper)
-    assert pairs(both, kept, replace(ras, cheaper=1.01 * both.cheaper))["both", "ras"]
+    kept = subject("kept text", RAS | {"text": "keep"}, both.cost_ratio)
+    assert pairs(both, kept, replace(ras, cost_ratio=1.01 * both.cost_ratio))["both", "ras"]
     inside, ralu = subject("ralu_ras", RALU | {"last": RAS}), subject("ralu", RALU)
     assert pairs(inside, ralu, ras) == {
         ("ralu_ras", "ralu"): "composition or the method alone",
@@ -83,7 +83,7 @@ def test_of_several_controls_that_of_the_nearest_cost_if_it_is_near():
     assert list(pairs(cache, *curve)) == [("fora", "1.9x")]
     assert pairs(cache, curve[0], curve[3]) == {}
     assert pairs(cache, replace(curve[1], dense="another")) == {}
-    assert pairs(replace(cache, cheaper=0.0), *curve) == {}
+    assert pairs(replace(cache, cost_ratio=0.0), *curve) == {}
 
 
 def test_what_pairs_share_cancels_and_the_verdict_is_after_the_correction():

@@ -20,7 +20,7 @@ from fovea.study.analysis.speed import Speed
 from fovea.study.plan.cells import Cell
 from fovea.study.report.formats import latex, literal, markdown, parquet, read, save
 from fovea.study.report.study_table import study_table
-from fovea.study.report.table import Column, Entry, figure
+from fovea.study.report.table import Column, Entry, formatted
 from fovea.study.report.terminal import print_table
 
 EMBEDDED = Path(__file__).resolve().parents[3] / "results" / "embedded"
@@ -142,8 +142,8 @@ def test_time_and_flops_that_disagree_are_flagged(rows):
     assert "disagree by more than 10 %" in "".join(study_table([rows[0], boasting]).notes)
 
 
-def test_figures():
-    assert [figure(x) for x in (0.98765, 34.5678, 345.678, math.inf, -1.5)] == [
+def test_numbers():
+    assert [formatted(x) for x in (0.98765, 34.5678, 345.678, math.inf, -1.5)] == [
         "0.988",
         "34.57",
         "345.7",
@@ -259,7 +259,7 @@ def test_a_terminal_of_another_encoding_has_stand_ins(rows):
 
 
 def test_a_number_of_any_size_has_few_digits():
-    assert [figure(x) for x in (1e300, -1.23456e7, 999.04)] == ["1e+300", "−1.23e+07", "999.0"]
+    assert [formatted(x) for x in (1e300, -1.23456e7, 999.04)] == ["1e+300", "−1.23e+07", "999.0"]
     assert Column("x").text(Entry(1e300, 9e299, 1.1e300)) == "1e+300 [9e+299, 1.1e+300]"
 
 
