@@ -22,7 +22,7 @@ from torch.nn.functional import interpolate
 from fovea.eval import Unavailable
 from fovea.eval.caches import remembered, unchanged
 from fovea.eval.encoder import Encoder, Parts, as_picture, of_picture
-from fovea.eval.hub import WEIGHTS, digests, files, folder, prepared, settings
+from fovea.eval.hub import WEIGHTS, digests, files, folder, prepared, read, settings
 from fovea.eval.network import Device, place
 from fovea.eval.weights import digest, located
 
@@ -186,13 +186,8 @@ def in_transformers(weights: Path, device: str) -> tuple[Any, Any]:
     """Load the network and its image processor."""
     from transformers import AutoImageProcessor, AutoModel
 
-    try:
-        network: Any = AutoModel.from_pretrained(weights, local_files_only=True, dtype=torch.float32)
-        picture: Any = AutoImageProcessor.from_pretrained(weights, local_files_only=True, backend="pil")
-    except Exception as e:  # invalid files fail in json, safetensors or torch
-        raise Unavailable(
-            f"transformers cannot load {weights} ({e})", "check or fetch the files again"
-        ) from e
+    network = read(AutoModel, weights, dtype=torch.float32)
+    picture = read(AutoImageProcessor, weights, backend="pil")
     return network.eval().to(device), picture
 
 

@@ -58,6 +58,14 @@ def folder(model: str, needed: Sequence[str], key: str) -> Path:
     raise Unavailable(f"no {model} on this machine: {where}", remedy)
 
 
+def read(kind: Any, place: Path, **more: Any) -> Any:
+    """Load a class of transformers from a folder. Raises Unavailable if that fails."""
+    try:
+        return kind.from_pretrained(place, local_files_only=True, **more)
+    except Exception as e:  # invalid files fail in json, safetensors, tokenizers or torch
+        raise Unavailable(f"transformers cannot load {place} ({e})", "check or fetch the files again") from e
+
+
 def files(place: Path) -> list[Path]:
     """Return all files in a transformers folder."""
     return sorted(file for file in place.iterdir() if file.is_file())

@@ -5,7 +5,8 @@ The network gives queries; its instances are taken from them as in the paper's i
 mask's pixels as score, and the box around its mask.
 """
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +18,9 @@ from torch.nn.functional import interpolate
 from fovea.eval import Unavailable
 from fovea.eval.caches import remembered, unchanged
 from fovea.eval.encoder import as_picture
-from fovea.eval.hub import WEIGHTS, digests, files, folder
+from fovea.eval.hub import WEIGHTS, digests, files, folder, read, settings
 from fovea.eval.network import Device, place
+from fovea.eval.weights import digest
 
 KINDS = 80  # COCO's classes
 MOST = 100  # instances per image
@@ -66,13 +68,19 @@ def boxes(masks: Tensor) -> Tensor:
     return torch.stack([left, top, right, bottom], 1)
 
 
-class Detector(NamedTuple):
-    """identity: what its objects depend on besides the image, as JSON."""
+class Detector:
+    """Its weights are read for the first image.
 
-    network: Any
-    processor: Any
-    device: str
-    identity: dict[str, Any]
+    identity: what its objects depend on besides the image, as JSON.
+    """
+
+    def __init__(self, load: Callable[[], Any], processor: Any, device: str, identity: dict[str, Any]):
+        self._load, self.processor = load, processor
+        self.device, self.identity = device, identity
+
+    @cached_property
+    def network(self) -> Any:
+        return self._load()
 
     @torch.inference_mode()
     def __call__(self, image: Tensor, least: float) -> Instances:
@@ -100,19 +108,22 @@ def weights(model: str, key: str) -> Path:
 
 @lru_cache(maxsize=1)
 def load(model: str, key: str, device: Device) -> Detector:
-    """Load a detector of COCO's 80 classes. Raises Unavailable for missing or invalid files."""
-    from transformers import AutoImageProcessor, Mask2FormerForUniversalSegmentation
+    """Return a detector of COCO's 80 classes. Raises Unavailable for missing or invalid files."""
+    from transformers import AutoImageProcessor
 
-    here = weights(model, key)
-    try:
-        loaded: Any = Mask2FormerForUniversalSegmentation.from_pretrained
-        network = loaded(here, local_files_only=True, dtype=torch.float32).eval().to(place(device))
-        processor = AutoImageProcessor.from_pretrained(here, local_files_only=True)
-    except Exception as e:  # invalid files fail in json, safetensors or torch
-        raise Unavailable(f"transformers cannot load {here} ({e})", "check or fetch the files again") from e
-    if network.config.num_labels != KINDS:
-        reason = f"{here} tells {network.config.num_labels} classes apart, not COCO's {KINDS}"
-        raise Unavailable(reason, "give one trained on COCO's instances")
+    here, on = weights(model, key), place(device)
+    processor = read(AutoImageProcessor, here)
     of = ["mask2former", version("transformers"), unchanged(files(here))]
-    identity = {"weights": remembered(of, lambda: digests(here)), "processor": processor.to_json_string()}
-    return Detector(network, processor, place(device), identity)
+    identity = {"weights": remembered(of, lambda: digests(here)), "config": digest(here / "config.json")}
+    identity |= {"resize": settings(processor)}
+    return Detector(lambda: network(here).to(on), processor, on, identity)
+
+
+def network(here: Path) -> Any:
+    from transformers import Mask2FormerForUniversalSegmentation
+
+    found = read(Mask2FormerForUniversalSegmentation, here, dtype=torch.float32).eval()
+    if found.config.num_labels != KINDS:
+        reason = f"{here} tells {found.config.num_labels} classes apart, not COCO's {KINDS}"
+        raise Unavailable(reason, "give one trained on COCO's instances")
+    return found

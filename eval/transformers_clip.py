@@ -10,10 +10,9 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from fovea.eval import Unavailable
 from fovea.eval.caches import remembered, unchanged
 from fovea.eval.encoder import Parts, TextEncoder, two_towers
-from fovea.eval.hub import WEIGHTS, digests, files, folder, prepared, settings
+from fovea.eval.hub import WEIGHTS, digests, files, folder, prepared, read, settings
 from fovea.eval.network import Device, place
 
 
@@ -90,14 +89,8 @@ def load(backbone: TransformersCLIP) -> TextEncoder:
 def parts(weights: Path, words: Path, device: str) -> Parts:
     from transformers import CLIPModel, CLIPTokenizer
 
-    try:
-        clip: Any = CLIPModel.from_pretrained(weights, local_files_only=True, dtype=torch.float32)
-        tokenizer = CLIPTokenizer.from_pretrained(words, local_files_only=True)
-        picture = processor(words)
-    except Exception as e:  # invalid files fail in json, safetensors or torch
-        raise Unavailable(
-            f"transformers cannot load {weights} ({e})", "check or fetch the files again"
-        ) from e
+    clip = read(CLIPModel, weights, dtype=torch.float32)
+    tokenizer, picture = read(CLIPTokenizer, words), processor(words)
 
     def tokens(prompts: list[str]) -> Tensor:
         context = clip.config.text_config.max_position_embeddings
@@ -110,4 +103,4 @@ def parts(weights: Path, words: Path, device: str) -> Parts:
 def processor(words: Path) -> Any:
     from transformers import CLIPImageProcessorPil
 
-    return CLIPImageProcessorPil.from_pretrained(words, local_files_only=True)
+    return read(CLIPImageProcessorPil, words)

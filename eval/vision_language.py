@@ -1,9 +1,10 @@
 """Vision-language models of transformers, asked about an image: the probability of an answer."""
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,22 +12,26 @@ from torch import Tensor
 from fovea.eval import Unavailable
 from fovea.eval.caches import remembered, unchanged
 from fovea.eval.encoder import as_picture
-from fovea.eval.hub import WEIGHTS, digests, files, folder
+from fovea.eval.hub import WEIGHTS, digests, files, folder, read, settings
 from fovea.eval.network import Device, place
+from fovea.eval.weights import digest
 
 NEEDED = ("tokenizer.json", "vocab.json", "tokenizer.model")
 
 
-class Respondent(NamedTuple):
-    """A model that answers questions.
+class Respondent:
+    """A model that answers questions; its weights are read for the first answer.
 
     identity: what its answers depend on besides image and question, as JSON.
     """
 
-    model: Any
-    processor: Any
-    device: str
-    identity: dict[str, Any]
+    def __init__(self, load: Callable[[], Any], processor: Any, device: str, identity: dict[str, Any]):
+        self._load, self.processor = load, processor
+        self.device, self.identity = device, identity
+
+    @cached_property
+    def model(self) -> Any:
+        return self._load()
 
     def token(self, answer: str) -> int:
         """Return the answer's token. Raises Unavailable if it has several."""
@@ -65,21 +70,20 @@ def weights(model: str, key: str) -> Path:
 
 @lru_cache(maxsize=1)
 def load(model: str, key: str, device: Device) -> Respondent:
-    """Load a model, in bfloat16 on a GPU. Raises Unavailable for missing or invalid files."""
+    """Return a model, in bfloat16 on a GPU. Raises Unavailable for missing or invalid files."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     here, on = weights(model, key), place(device)
     dtype = torch.bfloat16 if on == "cuda" else torch.float32
-    try:
-        loaded: Any = AutoModelForImageTextToText.from_pretrained(here, local_files_only=True, dtype=dtype)
-        processor: Any = AutoProcessor.from_pretrained(here, local_files_only=True)
-        chat = processor.chat_template
-    except Exception as e:  # invalid files fail in json, safetensors, tokenizers or torch
-        raise Unavailable(f"transformers cannot load {here} ({e})", "check or fetch the files again") from e
+    processor: Any = read(AutoProcessor, here)
+    chat = processor.chat_template
     if not chat:
         raise Unavailable(
             f"{here} has no chat template", "give a model that was trained to answer, an -Instruct"
         )
     of = ["vision-language", version("transformers"), unchanged(files(here))]
-    identity = {"weights": remembered(of, lambda: digests(here)), "dtype": str(dtype), "chat": chat}
-    return Respondent(loaded.eval().to(on), processor, on, identity)
+    identity = {"weights": remembered(of, lambda: digests(here)), "config": digest(here / "config.json")}
+    identity |= {"dtype": str(dtype), "chat": chat, "resize": settings(processor.image_processor)}
+    return Respondent(
+        lambda: read(AutoModelForImageTextToText, here, dtype=dtype).eval().to(on), processor, on, identity
+    )

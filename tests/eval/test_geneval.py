@@ -1,6 +1,7 @@
 """GenEval's rules on objects drawn by hand, its detector's instances by their definition, and its scores."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -330,6 +331,28 @@ def test_what_is_missing_is_told_with_a_remedy(metric, tmp_path, monkeypatch):
     with pytest.raises(Unavailable, match=r"hf download owner/mask2former.*metric.NAME.model=FOLDER"):
         replace(metric, model="owner/mask2former").check()
     metric.check()
+
+
+def test_nothing_heavy_is_read_before_the_first_image(metric, images):
+    """Neither to see what is there, nor where all images have been scored."""
+    load.cache_clear()
+    metric.check()
+    _ = metric.identity
+    detector = metric.detector()
+    assert "network" not in vars(detector)
+    metric(replace(images))
+    assert "network" in vars(detector)
+
+
+def test_a_detector_of_other_classes_is_unavailable(detector, metric, images, tmp_path):
+    for file in detector.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    names = {str(i): str(i) for i in range(3)}
+    config |= {"id2label": names, "label2id": {name: int(name) for name in names}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    score = replace(metric, model=str(tmp_path))(images)[0]
+    assert re.search("3 classes|cannot load", score.unavailable)
 
 
 def test_a_file_that_asks_for_other_objects(metric, metadata):

@@ -120,6 +120,15 @@ def test_the_same_images_as_the_dense_ones_differ_by_nothing(metric, samples):
     assert difference.value == difference.low == difference.high == 0
 
 
+def test_the_weights_are_read_for_the_first_answer(metric, samples):
+    load.cache_clear()
+    _ = metric.identity
+    respondent = metric.respondent()
+    assert "model" not in vars(respondent)
+    metric(replace(samples))
+    assert "model" in vars(respondent)
+
+
 def test_an_answer_of_several_tokens_is_refused(folder, samples):
     score = VQAScore(model=str(folder), answer="Yes, it does", device="cpu")(samples)[0]
     assert "tokens" in score.unavailable
