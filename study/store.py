@@ -17,7 +17,7 @@ import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -127,6 +127,12 @@ class Store:
         wanted = set(keys)
         lacking = {cell: wanted - self.samples(cell).keys() for cell in cells}
         return {cell: missing for cell, missing in lacking.items() if missing}
+
+    def count_lacking(self, cells: Collection[str], keys: Iterable[str]) -> dict[str, int]:
+        """Return how many of these images each cell lacks, after what other processes have made by now."""
+        self.refresh(cells)
+        lacking = self.lacking(cells, keys)
+        return {cell: len(lacking.get(cell, ())) for cell in cells}
 
     def records(self, cell: str) -> Finished:
         """Return everything recorded of a cell, whether or not the images exist."""

@@ -32,7 +32,7 @@ class Command:
     def allow(self, *keys: str) -> list[str]:
         """Return the rest. Raises Refused if it contains a group or plain key other than these."""
         for argument in self.rest:
-            if argument.lstrip("+~").partition("=")[0].split(".")[0] not in keys:
+            if root(argument) not in keys:
                 can = f"only {', '.join(keys)} can" if keys else "nothing else can"
                 raise Refused(f"{argument}: beside {self.name}=... {can} be said")
         return self.rest
@@ -50,6 +50,11 @@ class Command:
     def folders(self) -> list[str]:
         """Return the value as a list: [a,b] or a,b."""
         return listed(f"{self.name}={self.value}")
+
+
+def root(argument: str) -> str:
+    """Return the group or plain key that an argument sets: `metric` for `metric.psnr.batch=4`."""
+    return argument.lstrip("+~").partition("=")[0].split(".")[0]
 
 
 def command(arguments: Sequence[str]) -> Command | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from secrets import token_hex
 from time import time
 
-from fovea.study.commands.command import Command
+from fovea.study.commands.command import Command, root
 from fovea.study.commands.merged import check_compatible, merged
 from fovea.study.commands.run import MISSING, damaged, end, no_images, retry_on_damage, unavailable
 from fovea.study.config.compose import load, whole
@@ -48,7 +48,7 @@ def run(command: Command) -> int:
         raise Refused(f"name={name}: {folder} is there already; give another name")
     check_compatible(command.text, studies)
     record = merged(studies, command.arguments)
-    logger = whole(load([text for text in given if text.partition("=")[0].startswith("logger")]))["logger"]
+    logger = whole(load([text for text in given if root(text) == "logger"]))["logger"]
     plan = planned(folder, record, record["config"] | {"logger": logger})
     from fovea.study.report.report import report  # slow import: after the checks
 

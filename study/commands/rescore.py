@@ -7,7 +7,7 @@ nor the prompt files are needed. Options:
     metric.NAME.KEY=VALUE                 the same with another setting
     metric=[...]                          other metrics; those the study had keep their settings
     eval=SUITE                            another suite, as in its file
-    eval.strict=true, cost=..., versus=..., logger=...
+    eval.strict=true, cost=..., versus=..., logger=..., results=FOLDER
 
 Tables, plots and maps are written again. The provenance stays that of the images, with a note `rescored` on
 how they were scored."""
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fovea.study.commands.command import Command
+from fovea.study.commands.command import Command, root
 from fovea.study.commands.run import MISSING, damaged, end, no_images, retry_on_damage, unavailable
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
@@ -33,8 +33,9 @@ KEYS = ("eval", "metric", "cost", "versus", "logger")
 
 
 def run(command: Command) -> int:
+    given = [text for text in command.allow(*KEYS, "results") if root(text) in KEYS]
     study = find(command.text, command.value, command.results).folder
-    made, stored = plan(study, command.arguments)
+    made, stored = plan(study, given)
     store = Store(study)
     with store.at_work() as worker, Progress() as progress:
         for text in [*worker.notes, *unavailable(made), *damaged(made, store, MISSING)]:
@@ -52,10 +53,10 @@ def run(command: Command) -> int:
     return end(made, store, tables, summary | {"rescored": list(made.metrics)})
 
 
-def plan(study: Path, arguments: Sequence[str]) -> tuple[Plan, dict[str, Any]]:
-    """Return the study's plan with the new metrics, and its provenance."""
+def plan(study: Path, given: Sequence[str]) -> tuple[Plan, dict[str, Any]]:
+    """Return the study's plan with the new metrics, and its provenance. given: arguments that set KEYS."""
     stored = Stored(study).provenance
-    made = planned(study, stored, stored["config"] | _config(stored["config"], arguments))
+    made = planned(study, stored, stored["config"] | _config(stored["config"], given))
     if made.settings.versus is not None:
         labelled(made.settings.versus, [cell.label for cell in made.cells])
     store = Store(study)
@@ -71,30 +72,21 @@ def note(stored: dict[str, Any], config: Node, arguments: Sequence[str]) -> dict
     return stored | {"config": config, "rescored": scored}
 
 
-def _config(stored: Node, arguments: Sequence[str]) -> Node:
+def _config(stored: Node, given: Sequence[str]) -> Node:
     """Return the config that scores depend on: the study's own, with the command line's changes."""
-    given = [text for text in arguments if not text.startswith("rescore=")]
-    for text in given:
-        if _of(text) not in KEYS:
-            raise Refused(
-                f"{text}: the images are made; beside rescore=... only {', '.join(KEYS)} can be said"
-            )
-    plain = given if any(_of(text) == "cost" for text in given) else [f"cost={stored['cost']}", *given]
+    changed = {root(text) for text in given}
+    plain = given if "cost" in changed else [f"cost={stored['cost']}", *given]
     if any(text.startswith("eval=") for text in given):
         config = whole(load(plain))
     else:
         listed = any(text.startswith("metric=") for text in given)
         names = [] if listed else [f"metric=[{','.join(stored['metric'])}]"]
         config = whole(load([*names, *plain], known=stored["metric"]))
-        changed = {text.partition("=")[0].split(".")[1] for text in given if _of(text) == "eval"}
+        settings = {text.partition("=")[0].split(".")[1] for text in given if root(text) == "eval"}
         kept = {key: value for key, value in stored["eval"].items() if key in config["eval"]}
-        config["eval"] = kept | {key: config["eval"][key] for key in changed}
-    if not any(_of(text) == "versus" for text in given):
+        config["eval"] = kept | {key: config["eval"][key] for key in settings}
+    if "versus" not in changed:
         config["versus"] = stored.get("versus")
     validated(Suite, config["eval"], "eval")
     instantiate(config["logger"], "logger", "fovea.study")
     return {key: config[key] for key in KEYS}
-
-
-def _of(text: str) -> str:
-    return text.lstrip("+~").partition("=")[0].split(".")[0]

@@ -14,7 +14,14 @@ from fovea.study.plan.plan import Plan, make
 from fovea.study.presence import REPORT
 from fovea.study.report.table import Table
 from fovea.study.report.terminal import print_lines, print_table, print_text, terminal
-from fovea.study.run.progress import Progress, active_workers, clock, seconds_left, seconds_per_image
+from fovea.study.run.progress import (
+    Progress,
+    active_workers,
+    clock,
+    count_busy,
+    seconds_left,
+    seconds_per_image,
+)
 from fovea.study.run.provenance import provenance
 from fovea.study.store import Store
 from fovea.study.stored import Stored
@@ -175,16 +182,17 @@ def preview(plan: Plan) -> int:
     store.check()
     missing = damaged(plan, store, "a run makes them again")
     done = {cell.id: len(store.samples(cell.id).only(plan.keys)) for cell in plan.cells}
-    cost = {cell.id: known_cost(Path(plan.settings.results), cell) for cell in plan.cells}
+    times = {cell.id: known_cost(Path(plan.settings.results), cell) for cell in plan.cells}
+    cost = {cell: each for cell, each in times.items() if each is not None}
     lines = [["cell", "id", "done", "s/image", "time left"]]
     for cell in plan.cells:
-        each, left = cost[cell.id], n - done[cell.id]
+        each, left = times[cell.id], n - done[cell.id]
         time_left = "done" if not left else "unknown" if each is None else clock(each * left)
         shown = "unknown" if each is None else f"{each:.3g}"
         lines.append([cell.label, cell.id, f"{done[cell.id]}/{n}", shown, time_left])
     at_work = active_workers(store, done)
-    known = seconds_left({i: n - made for i, made in done.items()}, cost, at_work)
-    unknown = [cell.label for cell in plan.cells if cost[cell.id] is None and done[cell.id] < n]
+    known = seconds_left({cell: n - done[cell] for cell in cost}, cost, count_busy(at_work)) or 0.0
+    unknown = [cell.label for cell in plan.cells if cell.id not in cost and done[cell.id] < n]
     console = terminal(120)
     print_lines(lines, console, left=2)
     print_text(_sentence(plan, known, len(unknown)), console)

@@ -2,15 +2,14 @@
 
 from os.path import expanduser, isdir
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-from fovea.study.commands.command import Command
+from fovea.study.commands.command import Command, root
 from fovea.study.config.errors import Refused
 from fovea.study.files import read_json
 from fovea.study.report import formats, terminal
 from fovea.study.report.table import COUNT, Column, Table
-from fovea.study.run.progress import active_workers, clock, seconds_left, seconds_per_image
+from fovea.study.run.progress import active_workers, clock, count_busy, seconds_left, seconds_per_image
 from fovea.study.store import Store
 from fovea.study.stored import Stored, find, studies, unreadable
 from fovea.study.streams import print_summary
@@ -24,7 +23,7 @@ def run(command: Command) -> int:
     if study.fault:
         raise Refused(f"{command.text}: {study.fault}")
     given = command.allow("logger", "results", "versus")
-    logger = _logger([text for text in given if not text.startswith(("results=", "versus="))])
+    logger = _logger([text for text in given if root(text) == "logger"])
     versus = command.option("versus")
     _print(study, _against(study, versus) if versus else None)
     logger(study.folder)
@@ -112,12 +111,10 @@ def _under_way(study: Stored) -> list[str]:
     cells, keys = known["cells"], known["samples"]
     there = {cell: store.samples(cell).only(keys) for cell in cells}
     left = {cell: len(keys) - len(found) for cell, found in there.items()}
-    cost = {cell: seconds_per_image(found.batches.values()) for cell, found in there.items()}
-    timed = [seconds for seconds in cost.values() if seconds is not None]
-    time_left = "time unknown"
-    if timed:  # cells without timings are assumed to cost as much as the others on average
-        cost = {cell: fmean(timed) if seconds is None else seconds for cell, seconds in cost.items()}
-        time_left = f"about {clock(seconds_left(left, cost, at_work))} left"
+    times = {cell: seconds_per_image(found.batches.values()) for cell, found in there.items()}
+    cost = {cell: seconds for cell, seconds in times.items() if seconds is not None}
+    seconds = seconds_left(left, cost, count_busy(at_work))
+    time_left = "time unknown" if seconds is None else f"about {clock(seconds)} left"
     total = len(keys) * len(cells)
     return [f"{total - sum(left.values())} of {total} images are made, {time_left}", *map(str, at_work)]
 

@@ -3,10 +3,9 @@ simulated device and timed from the GPU's data sheet. Forecasts are not measurem
 such and never ranked."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -27,17 +26,13 @@ GIB = 2**30
 SUGGESTED = ("int8", "nf4")  # quantisation to 8 bits and to 4 bits
 
 
-@dataclass(frozen=True)
-class Parts:
+class Parts(NamedTuple):
     """Bytes of the text encoders, the transformer and the autoencoder: of their weights, or of other tensors
     while each runs."""
 
     text: float
     transformer: float
     vae: float
-
-    def __iter__(self) -> Iterator[float]:
-        return iter((self.text, self.transformer, self.vae))
 
 
 @dataclass(frozen=True)

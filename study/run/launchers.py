@@ -61,9 +61,7 @@ def watch(
     cells, begun, alive = [cell.id for cell in plan.cells], False, 1
     while alive:
         alive = running()
-        store.refresh(cells)
-        lacking = store.lacking(cells, plan.keys)
-        images = {cell: len(lacking.get(cell, ())) for cell in cells}
+        images = store.count_lacking(cells, plan.keys)
         progress.tell(Remaining(images, max(1, alive)) if begun else Started(images))
         begun = True
         if alive:

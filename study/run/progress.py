@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
@@ -95,13 +95,11 @@ class Progress:
     def seconds_left(self) -> float | None:
         """Return the time left, by the times of images that this process knows; without any (all are made by
         others), by how many were made since the start. None if nothing was made yet."""
-        known, left = list(self.cost.values()), sum(self.left.values())
-        if not known:
-            made = self.total - left
-            return left * (time.monotonic() - self.begun) / made if made else None
-        typical = sum(known) / len(known)
-        alone = sum(images * self.cost.get(cell, typical) for cell, images in self.left.items())
-        return alone / self.workers
+        if self.cost:
+            return seconds_left(self.left, self.cost, self.workers)
+        left = sum(self.left.values())
+        made = self.total - left
+        return left * (time.monotonic() - self.begun) / made if made else None
 
 
 class MethodLog(logging.Handler):
@@ -180,10 +178,18 @@ def seconds_per_image(batches: Iterable[BatchRecord]) -> float | None:
     return median(found) if found else None
 
 
-def seconds_left(
-    left: Mapping[str, int], cost: Mapping[str, float | None], workers: Iterable[ActiveWorker]
-) -> float:
-    """Return the time for these images (by cell), divided among the workers; cells of unknown cost count as
-    0."""
-    alone = sum(n * (cost[cell] or 0.0) for cell, n in left.items())
-    return alone / max(1, sum(worker.shards > 0 for worker in workers))
+def seconds_left(left: Mapping[str, int], cost: Mapping[str, float], workers: int) -> float | None:
+    """Return the time for these images, divided among the workers; None if no cell was timed. Cells that were
+    not timed are assumed to cost as much as the others on average.
+
+    left, cost: number of images, and seconds per image, by cell.
+    """
+    if not cost:
+        return None
+    typical = fmean(cost.values())
+    return sum(images * cost.get(cell, typical) for cell, images in left.items()) / workers
+
+
+def count_busy(workers: Iterable[ActiveWorker]) -> int:
+    """Return the number of processes with shards on lease, or 1."""
+    return max(1, sum(worker.shards > 0 for worker in workers))

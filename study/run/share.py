@@ -71,9 +71,7 @@ def _make(plan: Plan, store: Store, runner: Runner, worker: Worker, shard: Shard
 
 def _remaining(plan: Plan, store: Store, runner: Runner, cells: Collection[str]) -> dict[str, int]:
     """Return the number of images that each cell still lacks; 0 for a cell that has failed here."""
-    store.refresh(cells)
-    lacking = store.lacking(set(cells) - runner.failed, plan.keys)
-    return {cell: len(lacking.get(cell, ())) for cell in cells}
+    return dict.fromkeys(cells, 0) | store.count_lacking(set(cells) - runner.failed, plan.keys)
 
 
 def _count_active(worker: Worker) -> int:

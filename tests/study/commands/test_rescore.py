@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import run
-from fovea.study.commands import rescore
+from fovea.study.commands import command, rescore
 from fovea.study.config.errors import Refused
 from fovea.study.run import execute
 from fovea.study.store import Store
@@ -83,8 +83,8 @@ def test_a_study_without_a_report_is_scored_by_its_last_start(study):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("method.ratio=0.3", "method.ratio=0.3: the images are made; beside rescore=... only eval, metric,"),
-        ("n=3", "n=3: the images are made"),
+        ("method.ratio=0.3", "method.ratio=0.3: beside rescore=... only eval, metric,"),
+        ("n=3", "n=3: beside rescore=..."),
         ("metric=[psnrr]", "no such metric; did you mean psnr?"),
         ("metric.psnr.window=3", "metric.psnr.window=3: PSNR has no window"),
         ("metric.fid.inception.batch=3", "fid is not used; add it"),
@@ -93,8 +93,13 @@ def test_a_study_without_a_report_is_scored_by_its_last_start(study):
 )
 def test_refused(study, argument, message):
     with pytest.raises(Refused) as refusal:
-        rescore.plan(study, [f"rescore={study}", argument])
+        command.execute([f"rescore={study}", argument])
     assert message in str(refusal.value)
+
+
+def test_a_name_is_enough_below_results(study):
+    with pytest.raises(Refused, match="no such metric; did you mean psnr"):
+        command.execute([f"rescore={study.name}", f"results={study.parent}", "metric=[psnrr]"])
 
 
 def test_strict_refuses_what_gives_no_number(study):

@@ -5,7 +5,7 @@ import os
 import run
 from fovea.study.files import read_json, write_json
 from fovea.study.run.events import Remaining, Started, WarmedUp
-from fovea.study.run.progress import Progress, active_workers, seconds_left
+from fovea.study.run.progress import Progress, active_workers, count_busy, seconds_left
 from fovea.study.store import Store
 from tests.study.commands.test_show import EMBEDDED
 from tests.study.made_up import add, image
@@ -38,12 +38,15 @@ def test_show_tells_what_is_made_by_whom_and_the_time_left(tmp_path, capsys):
 def test_the_time_left_is_shared_by_those_who_have_work(tmp_path):
     store = Store(tmp_path)
     with store.at_work("plan") as one, Store(tmp_path).at_work("plan") as two:
-        left, cost = {"a": 10, "b": 4, "c": 3}, {"a": 2.0, "b": 1.0, "c": None}
-        assert seconds_left(left, cost, active_workers(store, [])) == 24
+        assert count_busy(active_workers(store, [])) == 1
         assert one.take("x")
-        assert seconds_left(left, cost, active_workers(store, [])) == 24
+        assert count_busy(active_workers(store, [])) == 1
         assert two.take("y")
-        assert seconds_left(left, cost, active_workers(store, [])) == 12
+        assert count_busy(active_workers(store, [])) == 2
+    left, cost = {"a": 10, "b": 4, "c": 2}, {"a": 2.0, "b": 1.0}  # c is taken to cost 1.5
+    assert seconds_left(left, cost, 1) == 27
+    assert seconds_left(left, cost, 2) == 13.5
+    assert seconds_left(left, {}, 1) is None
 
 
 def test_a_log_hears_of_warm_ups_too(capsys, monkeypatch):
