@@ -111,6 +111,12 @@ def keys_values(attn, x: Tensor) -> tuple[Tensor, Tensor]:
     return k.unflatten(-1, (-1, width)), v.unflatten(-1, (-1, width))
 
 
+def rotary_angles(at: Tensor, width: int, theta: float) -> Tensor:
+    """Return angles (..., width / 2) of positions on one axis, in float64 on the CPU as in diffusers."""
+    rates = 1 / theta ** (torch.arange(0, width, 2, dtype=torch.float64) / width)
+    return at.cpu().double()[..., None] * rates
+
+
 def apply_complex_rotary(x: Tensor, rotations: Tensor) -> Tensor:
     """Rotary embedding of x (b, s, heads, d) by complex rotations (s, d / 2) or (1 or b, s, d / 2)."""
     z = view_as_complex(x.float().unflatten(-1, (-1, 2))) * rotations.unsqueeze(-2)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fovea.models.block_runs import BlockRun, Modules, Part
 from fovea.models.forward import compiled
 from fovea.models.hidden import Context, Hidden
-from fovea.models.tokens import Conditioning
+from fovea.models.tokens import Conditioning, Encodings, padded
 from fovea.models.transformer import Transformer
 
 Record = Callable[[int, tuple[Tensor, ...]], None]
@@ -36,6 +36,7 @@ class Evaluation:
 
     transformer: Transformer
     cond: Conditioning
+    encodings: Encodings
     b: int
     block_runs: list[BlockRun]
     hidden: Hidden
@@ -51,8 +52,12 @@ class Evaluation:
         return concatenate([self.transformer.modulated(*part) for part in self.split_passes(self.hidden)])
 
     def compared(self, difference: Hidden) -> Float[Tensor, "_ s d"]:
-        """Return a difference of two states at the tokens that the family's caches compare."""
-        return concatenate([self.transformer.compared(*part) for part in self.split_passes(difference)])
+        """Return a difference of two states at the tokens that the family's caches compare.
+
+        With several passes, shorter streams are padded with zeros.
+        """
+        parts = [self.transformer.compared(*part) for part in self.split_passes(difference)]
+        return parts[0] if len(parts) == 1 else padded(parts)
 
     def relative_change(self, now: Tensor, before: Tensor) -> list[float]:
         """Return the relative L1 distance of two tensors (b', n, d) per image, over both guidance halves.
@@ -162,7 +167,7 @@ class Evaluation:
     @torch.no_grad()
     def velocity(self, hidden: Hidden) -> Float[Tensor, "b n c"]:
         """Return the guided velocity from the state after the last block."""
-        return self.transformer.guide(self.readout(hidden), self.cond)
+        return self.transformer.guide(self.readout(hidden), self.cond, self.encodings)
 
 
 def concatenate(parts: list[Tensor]) -> Tensor:

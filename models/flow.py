@@ -122,7 +122,8 @@ class Flow:
         entered = [transformer.prepare(x, sigma, half, encodings) for half in self.cond.passes]
         states, contexts = zip(*entered, strict=True)
         hidden = states[0] if len(states) == 1 else Hidden.cat(states)
-        return Evaluation(transformer, self.cond, len(self.generators), self.block_runs, hidden, contexts)
+        b = len(self.generators)
+        return Evaluation(transformer, self.cond, encodings, b, self.block_runs, hidden, contexts)
 
     def _record_run(
         self, k: int, n: int, blocks: int, images: Sequence[int] | None = None, kept_text: bool = False

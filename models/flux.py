@@ -81,7 +81,7 @@ class FluxTransformer(Transformer):
         ensure_on_device(self.dit)
         at = grid.positions(self.device)[None] if positions is None else positions
         tables = (t.unflatten(0, at.shape[:2]) for t in self.dit.pos_embed(self.ids(at).flatten(0, 1)))
-        return Encodings(grid, tuple(tables), positions is None)
+        return Encodings(grid, tuple(tables), positions)
 
     def time(self, sigma: Tensor, b: int) -> Tensor:
         """Return the time rounded to the model's dtype, as in the pipeline."""
@@ -252,5 +252,5 @@ FAMILY = Family(
     transformer=FluxTransformer,
     pipeline=FluxPipeline,
     processor=FluxAttention,
-    sizes={"flux": Size(DEV, (16.9, 12.4)), "flux_schnell": Size(SCHNELL, (16.9, 12.4))},
+    sizes={"flux": Size(DEV, (16.9, 12.4), 11901), "flux_schnell": Size(SCHNELL, (16.9, 12.4), 11891)},
 )

@@ -109,7 +109,7 @@ class LuminaTransformer(Transformer):
         at = grid.positions()[None] if positions is None else positions
         factors = [(self.scale(grid), 1.0)] + [(1.0, self.scale(grid))] * (self.watershed < 1)
         tables = tuple(self.rotary(at, linear, ntk).to(self.device) for linear, ntk in factors)
-        return Encodings(grid, tables, positions is None)
+        return Encodings(grid, tables, positions)
 
     def time(self, sigma: Tensor) -> Tensor:
         return 1 - sigma * 1000 / 1000
@@ -171,7 +171,7 @@ class LuminaTransformer(Transformer):
     def joint_rows(self, rows: Tensor, n: int, text: int, keep_text: bool = False) -> Tensor:
         return rows
 
-    def guide(self, v: Tensor, cond: Conditioning) -> Tensor:
+    def guide(self, v, cond, encodings, kv=None, rows=None):
         if not cond.guided:
             return v
         v_cond, v_uncond = v.chunk(2)
@@ -244,5 +244,5 @@ FAMILY = Family(
     transformer=LuminaTransformer,
     pipeline=LuminaPipeline,
     processor=LuminaAttention,
-    sizes={"lumina": Size(NEXT, (4.4, 2.1))},
+    sizes={"lumina": Size(NEXT, (4.4, 2.1), 1755)},
 )

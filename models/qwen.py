@@ -85,7 +85,7 @@ class QwenTransformer(Transformer):
         most = len(rope.pos_freqs) - max(grid) // 2
         image, text = rope([[(1, *grid)]], device=self.device, max_txt_seq_len=most)
         if positions is None:
-            return Encodings(grid, (image[None],), True, (text[None],))
+            return Encodings(grid, (image[None],), None, (text[None],))
         at = positions - positions.new_tensor([size - size // 2 for size in grid])
         at = cat([torch.zeros_like(at[..., :1]), at], -1)  # frame, row, column
         angles = [
@@ -93,7 +93,7 @@ class QwenTransformer(Transformer):
             for axis, d in zip(at.unbind(-1), rope.axes_dim, strict=True)
         ]
         turns = cat(angles, -1)
-        return Encodings(grid, (torch.polar(torch.ones_like(turns), turns),), False, (text[None],))
+        return Encodings(grid, (torch.polar(torch.ones_like(turns), turns),), positions, (text[None],))
 
     def time(self, sigma: Tensor, b: int) -> Tensor:
         """Return the time rounded to the model's dtype, as in the pipeline."""
@@ -135,7 +135,7 @@ class QwenTransformer(Transformer):
         time = self.time(sigma, len(x))
         return self.dit(x, timestep=time, img_shapes=shapes, **cond.forward_kwargs, return_dict=False)[0]
 
-    def guide(self, v: Tensor, cond: Conditioning) -> Tensor:
+    def guide(self, v, cond, encodings, kv=None, rows=None):
         """Classifier-free guidance, rescaled per token to the norm of the prompted velocity."""
         if not cond.guided:
             return v
@@ -272,5 +272,5 @@ FAMILY = Family(
     transformer=QwenTransformer,
     pipeline=QwenPipeline,
     processor=QwenAttention,
-    sizes={"qwen_image": Size(IMAGE, (28.9, 21.2))},
+    sizes={"qwen_image": Size(IMAGE, (28.9, 21.2), 20430)},
 )

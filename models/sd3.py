@@ -58,22 +58,20 @@ class SD3Transformer(Transformer):
         embed = self.dit.pos_embed
         side = embed.pos_embed_max_size
         table = embed.pos_embed[0]  # (side * side, d)
-        covers_grid = positions is None
-        positions = grid.positions(self.device)[None] if positions is None else positions
-        at = positions + positions.new_tensor([(side - size) // 2 for size in grid])
+        at = grid.positions(self.device)[None] if positions is None else positions
+        at = at + at.new_tensor([(side - size) // 2 for size in grid])
         cell = at.round().long().clamp(0, side - 1)
         tabled = table[cell[..., 0] * side + cell[..., 1]]
-        if covers_grid:
-            return Encodings(grid, (tabled,), covers_grid)
+        if positions is None:
+            return Encodings(grid, (tabled,), None)
         scaled = at / (side / embed.base_size) / embed.interpolation_scale
         column, row = (
             get_1d_sincos_pos_embed_from_grid(table.shape[1] // 2, scaled[..., axis].flatten())
             for axis in (1, 0)
         )
         formula = cat([column, row], -1).to(table.dtype).view_as(tabled)
-        return Encodings(
-            grid, (torch.where((at == cell).all(-1, keepdim=True), tabled, formula),), covers_grid
-        )
+        tables = (torch.where((at == cell).all(-1, keepdim=True), tabled, formula),)
+        return Encodings(grid, tables, positions)
 
     def list_blocks(self):
         return [*self.dit.transformer_blocks]
@@ -208,10 +206,10 @@ FAMILY = Family(
     pipeline=SD3Pipeline,
     processor=SD3Attention,
     sizes={
-        "sd3": Size(MEDIUM, (7.7, 2.6)),
-        "sd35": Size(MEDIUM | {"transformer": ("SD3Transformer2DModel", SD35_TRANSFORMER)}, (7.9, 2.8)),
+        "sd3": Size(MEDIUM, (7.7, 2.6), 2028),
+        "sd35": Size(MEDIUM | {"transformer": ("SD3Transformer2DModel", SD35_TRANSFORMER)}, (7.9, 2.8), 2243),
         "sd35_large": Size(
-            MEDIUM | {"transformer": ("SD3Transformer2DModel", SD35_LARGE_TRANSFORMER)}, (13.7, 8.6)
+            MEDIUM | {"transformer": ("SD3Transformer2DModel", SD35_LARGE_TRANSFORMER)}, (13.7, 8.6), 8057
         ),
     },
 )

@@ -42,6 +42,8 @@ class Conditioning:
     separate_passes: the guidance halves as separate conditionings, if the pipeline evaluates them one after
         the other; see `conditioning_in_passes`.
     norm_limit: maximum norm of the guided velocity relative to the prompted one (Z-Image).
+    normalised: give each row of latent pixels of the guided velocity the prompted one's norm
+        (Lumina-Image 2.0).
     """
 
     embeds: Float[Tensor, "b text d"]
@@ -54,6 +56,7 @@ class Conditioning:
     tables: tuple[Tensor, ...] = ()
     separate_passes: tuple["Conditioning", ...] = ()
     norm_limit: float = math.inf
+    normalised: bool = False
 
     @property
     def text(self) -> int:
@@ -103,19 +106,26 @@ def padded(texts: Sequence[Float[Tensor, "_ _ d"]]) -> Float[Tensor, "b longest 
 class Encodings:
     """Positional encodings of tokens: tensors (1 or b, n, ...), from which a call takes rows.
 
-    covers_grid: the tokens are the cells of the grid, in order.
+    positions: (row, column) of each token in cells of the grid, (1 or b, n, 2); None where the tokens are the
+        cells, in order.
     shared: encodings (1, ...) of non-image tokens, which depend only on the grid (Qwen-Image's text).
     """
 
     grid: Grid
     tables: tuple[Tensor, ...]
-    covers_grid: bool
+    positions: Tensor | None
     shared: tuple[Tensor, ...] = ()
+
+    @property
+    def covers_grid(self) -> bool:
+        return self.positions is None
 
     def select_images(self, images: Sequence[int]) -> "Encodings":
         """Select some images of the batch."""
-        tables = tuple(t if len(t) == 1 else t[[*images]] for t in self.tables)
-        return replace(self, tables=tables)
+        positions, *tables = (
+            t if t is None or len(t) == 1 else t[[*images]] for t in (self.positions, *self.tables)
+        )
+        return replace(self, tables=tuple(tables), positions=positions)
 
     def gather(self, rows: Tensor | None, halves: int) -> tuple[Tensor, ...]:
         """Return the tables at `rows` (b, k), all if None, repeated for guidance halves; then shared ones."""

@@ -95,7 +95,8 @@ class Transformer(ABC):
             ]
         if kv is not None:
             kv.size = size
-        return self.guide(velocities[0] if len(velocities) == 1 else torch.cat(velocities), cond)
+        v = velocities[0] if len(velocities) == 1 else torch.cat(velocities)
+        return self.guide(v, cond, encodings, kv, rows)
 
     def run_modules(
         self,
@@ -195,10 +196,18 @@ class Transformer(ABC):
             vector = vector + constant
         return vector
 
-    def guide(self, v: Tensor, cond: Conditioning) -> Tensor:
+    def guide(
+        self,
+        v: Float[Tensor, "_ k c"],
+        cond: Conditioning,
+        encodings: Encodings,
+        kv: KV | None = None,
+        rows: Int[Tensor, "b k"] | None = None,
+    ) -> Float[Tensor, "b k c"]:
         """Classifier-free guidance (arXiv:2207.12598).
 
-        Applies to the halves (without, with) the prompt of one batch, or to two passes (with, without).
+        v: the halves (without, with) the prompt of one batch, or two passes (with, without).
+        encodings, kv, rows: see `velocity`; for guidance that depends on the other tokens (Lumina-Image 2.0).
         """
         if not cond.guided:
             return v

@@ -9,7 +9,14 @@ from torch import Tensor, cat
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from fovea.models.attention import Processor, apply_complex_rotary, apply_norm, project_heads, update_cache
+from fovea.models.attention import (
+    Processor,
+    apply_complex_rotary,
+    apply_norm,
+    project_heads,
+    rotary_angles,
+    update_cache,
+)
 from fovea.models.block_runs import Modules
 from fovea.models.components import vae
 from fovea.models.family import Architecture, Family, Size
@@ -104,16 +111,14 @@ class ZImageTransformer(Transformer):
 
     def rotations(self, axis: int, at: Tensor) -> Tensor:
         """Return complex rotations (..., d / 2) of one axis, computed on the CPU like the model's table."""
-        width = self.dit.axes_dims[axis]
-        rates = 1 / self.dit.rope_theta ** (torch.arange(0, width, 2, dtype=torch.float64) / width)
-        angles = (at.cpu().double()[..., None] * rates).float()
+        angles = rotary_angles(at, self.dit.axes_dims[axis], self.dit.rope_theta).float()
         return torch.polar(torch.ones_like(angles), angles).to(self.device)
 
     def encodings(self, grid: Grid, positions: Tensor | None = None) -> Encodings:
         """Return rotations by row and column. The first position axis of the image is its prompt's length."""
         at = grid.positions()[None] if positions is None else positions
         table = cat([self.rotations(axis, at[..., axis - 1]) for axis in (1, 2)], -1)
-        return Encodings(grid, (table,), positions is None)
+        return Encodings(grid, (table,), positions)
 
     def time(self, sigma: Tensor, b: int) -> Tensor:
         return (1000 - (sigma * 1000).expand(b)) / 1000
@@ -190,7 +195,7 @@ class ZImageTransformer(Transformer):
         image, joint = (self.joint_rows(rows, n, more, keep_text) for more in (padding, padding + text))
         return {"image": flat_rows(image, n + padding), "joint": flat_rows(joint, n + padding + text)}
 
-    def guide(self, v: Tensor, cond: Conditioning) -> Tensor:
+    def guide(self, v, cond, encodings, kv=None, rows=None):
         """Return cond + g (cond - uncond) in float32; its norm is at most `norm_limit` times cond's."""
         if not cond.guided:
             return v.float()
@@ -312,7 +317,7 @@ def size(shift: float) -> Size:
         "text_encoder": QWEN3_4B,
         "tokenizer": ("Qwen2Tokenizer", {}),
     }
-    return Size(architecture, (10.3, 6.4))
+    return Size(architecture, (10.3, 6.4), 6155)
 
 
 FAMILY = Family(

@@ -95,10 +95,9 @@ class Bench:
 
             def stock() -> torch.Tensor:
                 with torch.no_grad():
-                    repeated = x.repeat(flow.cond.halves, 1, 1)
-                    return own.guide(
-                        own.stock_forward(repeated, sigma, flow.cond, flow.encodings()), flow.cond
-                    )
+                    repeated, encodings = x.repeat(flow.cond.halves, 1, 1), flow.encodings()
+                    v = own.stock_forward(repeated, sigma, flow.cond, encodings)
+                    return own.guide(v, flow.cond, encodings)
 
             assert torch.equal(stock(), flow.velocity(x, sigma, kv=kv))
             runs: dict[Any, Callable[[], Any]] = {

@@ -91,7 +91,7 @@ def observe(flow: Flow) -> Measured:
                 *(e.relative_change(a, b) for a, b in zip(now[:2], before[:2], strict=True)), strict=True
             )
             ratios.append(magnitude(now[2], before[2], len(flow.generators)))
-        velocities.append(flow.transformer.guide(out, flow.cond))
+        velocities.append(flow.transformer.guide(out, flow.cond, flow.encodings()))
         run.append(euler_step(run[-1], velocities[-1], s_next - s))
         before = now
     known = torch.stack(ratios) if ratios else torch.empty(0, len(flow.generators))

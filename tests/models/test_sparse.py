@@ -56,7 +56,7 @@ def test_memory_holds_each_token_as_last_seen(name, flow_of):
         flow.velocity(x + 1, sigmas[0], kv=fresh)
         first = min(kv.layers)  # deeper layers have seen mixtures of both
         for old, now, new in zip(before[first], kv.layers[first], fresh.layers[first], strict=True):
-            start = flow.cond.passes[0].text if model.transformer.text_first else 0  # before it
+            start = now.shape[1] - flow.grid.n if model.transformer.text_first else 0  # the text before it
             image = slice(start, start + flow.grid.n)
             ran = torch.zeros(len(now), flow.grid.n, dtype=torch.bool)
             ran.scatter_(1, rows.repeat(len(now) // len(rows), 1), True)

@@ -22,7 +22,7 @@ def test_dense_call_costs_no_more_than_the_stock_forward(pipe, flow_of):
         for half in flow.cond.passes:
             both = x.to(own.dtype).repeat(half.halves, 1, 1)
             found.append(own.stock_forward(both, sigma, half, encodings))
-        expected = own.guide(torch.cat(found) if len(found) > 1 else found[0], flow.cond)
+        expected = own.guide(torch.cat(found) if len(found) > 1 else found[0], flow.cond, encodings)
     assert torch.equal(v, expected)
     assert ours.operations.total() <= stock.operations.total()
     assert moved(ours) <= moved(stock)
