@@ -14,7 +14,6 @@ from fovea.models.folder import incomplete_reason, parameters, read, token_size
 from fovea.models.quantize import KINDS, config, quantise, unsupported_reason
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMON_TEXT_TOKENS = 512  # text tokens that every family supports
 RECOMPILE_LIMIT = 64  # compiled graphs per function, for all models and sizes in a process
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -93,8 +92,8 @@ class Checkpoint:
         if self.weights == "random" and self.architecture is None:
             names = ", ".join(SIZES)
             raise ValueError(f"weights=random needs a full-size architecture, model.architecture={names}")
-        text = self.max_sequence_length or 0
-        if text > COMMON_TEXT_TOKENS and text > (most := FAMILIES[self.family].pipeline.max_text_tokens):
+        text, most = self.max_sequence_length or 0, FAMILIES[self.family].pipeline.max_text_tokens
+        if text > most:
             raise ValueError(f"max_sequence_length={text}: {self.family} takes at most {most} tokens of text")
         side = token_size(self.local_folder if self.weights == "pretrained" else None)
         for name, size in (("height", self.height), ("width", self.width)):

@@ -64,6 +64,10 @@ GEMMA_2B = (
         **GEMMA_IDS,
     },
 )
+GEMMA2_2B = (
+    "Gemma2Model",  # else the class's defaults
+    {"vocab_size": 128, "num_hidden_layers": 2, **GEMMA_IDS},
+)
 QWEN2_TOKENIZER = ("Qwen2Tokenizer", {"model_max_length": 131072})
 PIXTRAL_PROCESSOR = ("PixtralProcessor", {})
 NARROW = {"intermediate_size": 64, "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 64}

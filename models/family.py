@@ -19,10 +19,12 @@ class Size:
     text embeddings have the right shape; their run time is not representative.
 
     billions: parameters in billions, of the public checkpoint and of this one.
+    millions: parameters in millions of the transformer, as published.
     """
 
     architecture: Architecture
     billions: tuple[float, float]
+    millions: int
 
 
 @dataclass(frozen=True)

@@ -239,5 +239,5 @@ FAMILY = Family(
     transformer=Flux2Transformer,
     pipeline=Flux2Pipeline,
     processor=Flux2Attention,
-    sizes={"flux2_dev": Size(DEV, (56.3, 32.4))},
+    sizes={"flux2_dev": Size(DEV, (56.3, 32.4), 32223)},
 )

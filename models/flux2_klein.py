@@ -74,9 +74,9 @@ FAMILY = Family(
     pipeline=KleinPipeline,
     processor=Flux2Attention,
     sizes={
-        "flux2_klein_4b": Size(klein(5, 20, 24, 2560, True), (8.0, 4.0)),
-        "flux2_klein_base_4b": Size(klein(5, 20, 24, 2560, False), (8.0, 4.0)),
-        "flux2_klein_9b": Size(klein(8, 24, 32, 4096, True), (17.4, 9.2)),
-        "flux2_klein_base_9b": Size(klein(8, 24, 32, 4096, False), (17.4, 9.2)),
+        "flux2_klein_base_4b": Size(klein(5, 20, 24, 2560, False), (8.0, 4.0), 3876),
+        "flux2_klein_4b": Size(klein(5, 20, 24, 2560, True), (8.0, 4.0), 3876),
+        "flux2_klein_9b": Size(klein(8, 24, 32, 4096, True), (17.4, 9.2), 9079),
+        "flux2_klein_base_9b": Size(klein(8, 24, 32, 4096, False), (17.4, 9.2), 9079),
     },
 )

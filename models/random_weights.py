@@ -91,10 +91,16 @@ def t5_tokenizer(config: dict[str, Any]) -> Any:
 
 
 def gemma_tokenizer(config: dict[str, Any]) -> Any:
-    """One token per printable ASCII character, and <bos>, without which an empty prompt is all mask."""
+    """One token per printable ASCII character and per word of `config["words"]`.
+
+    <bos> comes first: without it an empty prompt is all mask.
+    """
     pieces = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *string.printable.strip()]
     vocab = {p: i for i, p in enumerate(pieces)}
-    return transformers.GemmaTokenizer(vocab=vocab, merges=[], add_bos_token=True, **config)
+    words, options = config.get("words", ()), {name: config[name] for name in config if name != "words"}
+    tokenizer = transformers.GemmaTokenizer(vocab=vocab, merges=[], add_bos_token=True, **options)
+    tokenizer.add_tokens([*words])
+    return tokenizer
 
 
 CHAT = (
