@@ -4,30 +4,27 @@ The models have their full width, tokens and text, and one or two blocks of each
 blocks of one kind is their weights. `test_full_depth` has them all.
 """
 
+import inspect
 from copy import deepcopy
 from functools import cache
 
+import diffusers
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from fovea.methods import RALU, Baseline, JiT, Lift, Random
 from fovea.models import adapt
-from fovea.models.families import SIZES
+from fovea.models.families import FAMILIES, SIZES
 from fovea.models.flow import Flow
 from fovea.models.pretend import pretend
 from tests.methods.test_contract import METHODS
 
 PROMPTS = ["a fox", "two red apples on a table"]
-DEPTHS = {
-    "sd3": {"num_layers": 2},
-    "sd35": {"num_layers": 2, "dual_attention_layers": (0,)},
-    "lumina": {"num_layers": 2},
-    "flux": {"num_layers": 1, "num_single_layers": 2},
-    "qwen_image": {"num_layers": 2},
-    "flux2_klein_base_4b": {"num_layers": 1, "num_single_layers": 2},
-    "z_image": {"n_layers": 2, "n_refiner_layers": 1},
-}
+# one of each family, but FLUX.2-dev, whose transformer is FLUX.2-klein's; and SD3.5's other blocks
+MODELS = [next(iter(family.sizes)) for name, family in FAMILIES.items() if name != "flux2"] + ["sd35"]
+DEPTHS = {"num_layers": 2, "n_layers": 2, "num_single_layers": 2}
+DEPTHS |= {"num_refiner_layers": 1, "n_refiner_layers": 1}
 IMAGES = {"square": (1, 1024, 1024), "wide": (2, 768, 1344)}  # images of a batch, height, width
 # per image of the batch and evaluation, one number is read where a threshold decides
 THRESHOLDS = ("teacache", "magcache", "fbcache", "dbcache", "seacache", "easycache")
@@ -36,10 +33,13 @@ THRESHOLDS = ("teacache", "magcache", "fbcache", "dbcache", "seacache", "easycac
 def shallow(name):
     architecture = deepcopy(SIZES[name].architecture)
     kind, config = architecture["transformer"]
-    return architecture | {"transformer": (kind, config | DEPTHS[name])}
+    known = inspect.signature(getattr(diffusers, kind)).parameters
+    depths = {key: depth for key, depth in DEPTHS.items() if key in known}
+    both = {"dual_attention_layers": (0,)} if "dual_attention_layers" in config else {}  # kinds of SD3.5's
+    return architecture | {"transformer": (kind, config | depths | both)}
 
 
-@pytest.fixture(scope="module", params=DEPTHS)
+@pytest.fixture(scope="module", params=MODELS)
 def family(request):
     return request.param
 
@@ -99,12 +99,12 @@ def sizes(family, method):
     and a method's families do: every pair of family, method and size is run."""
     if family in ("sd3", "sd35", "lumina", "flux"):
         return [*IMAGES]
-    return [[*IMAGES][([*DEPTHS].index(family) + [*METHODS].index(method)) % len(IMAGES)]]
+    return [[*IMAGES][(MODELS.index(family) + [*METHODS].index(method)) % len(IMAGES)]]
 
 
 def test_every_pair_of_family_method_and_size_is_run():
-    runs = {(f, method, size) for f in DEPTHS for method in METHODS for size in sizes(f, method)}
-    assert {run[::2] for run in runs} == {(family, size) for family in DEPTHS for size in IMAGES}
+    runs = {(f, method, size) for f in MODELS for method in METHODS for size in sizes(f, method)}
+    assert {run[::2] for run in runs} == {(family, size) for family in MODELS for size in IMAGES}
     assert {run[1:] for run in runs} == {(method, size) for method in METHODS for size in IMAGES}
 
 

@@ -1,4 +1,4 @@
-"""The public architectures whole, at 1024 px: what the closed form says is what is counted.
+"""The public architectures whole, one of each size, at 1024 px: the closed form is what is counted.
 
 Modules of one kind are counted once per shape (models/cost.py, whose tests hold that to every operation)."""
 
@@ -18,21 +18,7 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "sd3",
-        "sd35",
-        "sd35_large",
-        "lumina",
-        "flux",
-        "flux_schnell",
-        "qwen_image",
-        "flux2_dev",
-        "flux2_klein_4b",
-        "z_image",
-    ],
-)
+@pytest.mark.parametrize("name", {size.millions: name for name, size in SIZES.items()}.values())
 def test_flops(name):
     known = {}
     with pretend() as device:

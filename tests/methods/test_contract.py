@@ -18,7 +18,7 @@ from fovea.eval.speed import count_flops
 from fovea.methods import RALU, Caching, Lift
 from fovea.models import adapt, generator
 from fovea.models.flow import Flow
-from tests.pipelines import PIPELINES
+from tests.pipelines import PIPELINES, text_limit
 
 CONF = Path("conf").resolve()
 STEPS = 7
@@ -73,9 +73,7 @@ class Run(NamedTuple):
 
 
 def run(pipe, method, prompts=PROMPTS, count=False, height=64, width=96, guidance=4.0) -> Run:
-    limits = {} if "Lumina" in type(pipe).__name__ else {"max_sequence_length": 16}
-    if "ZImage" in type(pipe).__name__:  # prompts of several lengths
-        limits = {"max_sequence_length": 64}
+    limits = text_limit(pipe)
     if type(pipe).__name__ == "FluxPipeline" and guidance > 1:
         limits["true_cfg_scale"] = 2.0
     steps, logged, counted = [], [0], 0
@@ -97,9 +95,8 @@ def run(pipe, method, prompts=PROMPTS, count=False, height=64, width=96, guidanc
 
 def stock(pipe):
     """The pipeline's own call."""
-    limits = {} if "Lumina" in type(pipe).__name__ else {"max_sequence_length": 16}
     options = {"num_inference_steps": 2, "height": 64, "width": 64, "output_type": "latent"}
-    return pipe(prompt=PROMPTS[0], generator=generator(PROMPTS[0], 0), **options, **limits).images
+    return pipe(prompt=PROMPTS[0], generator=generator(PROMPTS[0], 0), **options, **text_limit(pipe)).images
 
 
 def parts(pipe):

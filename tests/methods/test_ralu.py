@@ -12,7 +12,7 @@ from fovea.methods.caches import FORA, TaylorOutput
 from fovea.methods.ralu_presets import PRESETS
 from fovea.models import adapt, generator
 from fovea.models.tokens import Grid, pack, unpack
-from tests.pipelines import PIPELINES
+from tests.pipelines import PIPELINES, text_limit
 
 GRID = Grid(4, 6)
 
@@ -337,9 +337,8 @@ def pipe(request):
 
 def made(pipe, method, **options):
     """Final tokens of one image, and the flow that made it."""
-    limits = {} if "Lumina" in type(pipe).__name__ else {"max_sequence_length": 16}
     with adapt(pipe) as model:
-        size = {"height": 64, "width": 96, "guidance": 4.0} | limits | options
+        size = {"height": 64, "width": 96, "guidance": 4.0} | text_limit(pipe) | options
         flow = model.flow(["a fox"], generators=[generator("a fox", 0)], **size)
         return method(flow), flow
 

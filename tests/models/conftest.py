@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from fovea.models import generator
-from tests.pipelines import PIPELINES
+from tests.pipelines import PIPELINES, text_limit
 
 PROMPTS = ["a red fox", "two small boats on the sea", "a map"]
-LIMITS = {"zimage": 64}  # text tokens, 16 else: enough that the prompts differ in length
 
 
 @cache
@@ -43,7 +42,7 @@ def flow_of(name):
         prompts = PROMPTS[first : first + b]
         generators = [generator(p, 0) for p in prompts]
         size = {"height": height, "width": width, "steps": steps}
-        limit = {"max_sequence_length": LIMITS.get(name, 16)}
+        limit = text_limit(model.pipeline.pipe)
         return model.flow(prompts, generators=generators, **size, **options, **limit)
 
     return flow

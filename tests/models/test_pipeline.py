@@ -1,11 +1,13 @@
 """A dense run of the adapter is the pipeline's own call, bit for bit."""
 
+import inspect
+
 import pytest
 import torch
 
 from fovea.models import adapt, generator
-from tests.models.conftest import LIMITS, PROMPTS, made
-from tests.pipelines import stock_tokens
+from tests.models.conftest import PROMPTS, made
+from tests.pipelines import stock_tokens, text_limit
 
 SIZES = [(64, 96), (160, 64), (96, 96)]
 STEPS = 3
@@ -40,7 +42,7 @@ def options(name, guided, b):
         mine, theirs = ({key: 2.5, "true_cfg_scale": scale} for key in ("guidance", "guidance_scale"))
     if name == "qwen":
         theirs = {"true_cfg_scale": scale}
-    limit = {} if name == "lumina" else {"max_sequence_length": LIMITS.get(name, 16)}
+    limit = text_limit(made(name, torch.float32))
     if name != "flux2_klein":  # its pipeline takes no negative but ""
         mine, theirs = mine | {"negative": "ugly"}, theirs | {"negative_prompt": ["ugly"] * b}
     return mine | limit, theirs | limit
@@ -91,12 +93,13 @@ def test_decodes_as_the_pipeline(name, dtype):
 def test_defaults_are_the_pipelines(name, pipe):
     with adapt(pipe) as model:
         flow = model.flow(PROMPTS[:1], generators=[generator(PROMPTS[0], 0)])
-        assert flow.steps == {"lumina": 30, "qwen": 50, "flux2_klein": 50, "zimage": 50}.get(name, 28)
+        own = inspect.signature(type(pipe).__call__).parameters
+        assert flow.steps == own["num_inference_steps"].default
         side = 64 if name == "zimage" else pipe.default_sample_size // 2
         assert flow.grid == (side, side)
-        assert flow.cond.guided == (name != "flux")
-        scales = {"lumina": 4.0, "flux": 1.0, "qwen": 4.0, "flux2_klein": 4.0, "zimage": 5.0}
-        assert flow.cond.guidance == scales.get(name, 7.0)
+        scale = own.get("true_cfg_scale", own["guidance_scale"]).default
+        assert flow.cond.guidance == scale
+        assert flow.cond.guided == (scale > 1)
 
 
 def test_dynamic_shift_of_sd3():

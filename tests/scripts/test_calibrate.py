@@ -18,7 +18,8 @@ from fovea.models import adapt, generator
 from fovea.models.tokens import gather_tokens
 from scripts import calibrate
 from tests import pipelines
-from tests.pipelines import PIPELINES
+from tests.methods.caches.runs import last_module
+from tests.pipelines import PIPELINES, text_limit
 
 PROMPTS = ["a fox", "two red apples on a table", "a map"]
 STEPS = 8
@@ -50,9 +51,8 @@ def test_neither_the_batch_nor_the_run_changes_them(saved):
     assert others[1]["magcache"]["ratios"] == pytest.approx(first["magcache"]["ratios"], abs=2e-5)
 
 
-def flow_of(model, family, prompts):
-    limits = {} if family == "lumina" else {"max_sequence_length": 16}
-    options = {"height": 64, "width": 96, "steps": STEPS, "guidance": 3.5} | limits
+def flow_of(model, prompts):
+    options = {"height": 64, "width": 96, "steps": STEPS, "guidance": 3.5} | text_limit(model.pipeline.pipe)
     return model.flow(prompts, generators=[generator(p, 0) for p in prompts], **options)
 
 
@@ -60,7 +60,7 @@ def flow_of(model, family, prompts):
 def test_ratios_are_those_of_diffusers_own_calibration(prompt, capsys):
     pipe = PIPELINES["flux"]()
     with adapt(pipe) as model:
-        ratios = calibrate.observe(flow_of(model, "flux", [prompt])).ratios[:, 0].tolist()
+        ratios = calibrate.observe(flow_of(model, [prompt])).ratios[:, 0].tolist()
     pipe.transformer.enable_cache(MagCacheConfig(calibrate=True, num_inference_steps=STEPS))
     size = {"height": 64, "width": 96, "max_sequence_length": 16, "guidance_scale": 3.5}
     pipe(prompt, num_inference_steps=STEPS, generator=generator(prompt, 0), output_type="latent", **size)
@@ -82,21 +82,19 @@ def test_changes_are_those_seen_from_outside(family):
     """What the first attention takes in and the last projection puts out."""
     pipe, taken, put = PIPELINES[family](), [], []
     with adapt(pipe) as model:
-        block, dit = model.blocks[0], pipe.transformer
-        attention = {"lumina": "attn1", "zimage": "attention"}.get(family, "attn")
-        last = {"lumina": lambda: dit.norm_out, "zimage": lambda: next(iter(dit.all_final_layer.values()))}
-        getattr(block, attention).register_forward_pre_hook(
+        flow = flow_of(model, PROMPTS)
+        first, last = model.transformer.sites("attention")[0][0], last_module(flow)
+        first.register_forward_pre_hook(
             lambda _m, given, named: taken.append(named.get("hidden_states", *given)), with_kwargs=True
         )
-        last.get(family, lambda: dit.proj_out)().register_forward_hook(lambda _m, _a, out: put.append(out))
-        flow = flow_of(model, family, PROMPTS)
+        last.register_forward_hook(lambda _m, _a, out: put.append(out))
         seen = calibrate.observe(flow)
-    passes = len(flow.cond.passes)
+    passes, n = len(flow.cond.passes), flow.grid.n
+    image = slice(-n, None) if model.transformer.text_first else slice(n)  # text may pass the same modules
     taken, put = (
-        [torch.cat(told[i : i + passes]) for i in range(0, len(told), passes)] for told in (taken, put)
+        [torch.cat([out[:, image] for out in told[i : i + passes]]) for i in range(0, len(told), passes)]
+        for told in (taken, put)
     )
-    if family == "zimage":  # the text behind the image passes the same modules
-        taken, put = ([out[:, : flow.grid.n] for out in told] for told in (taken, put))
     if family == "lumina":  # (row, column, channel): the second half of the channels is the learned sigma
         put = [out.unflatten(-1, (4, -1))[..., :4] for out in put]
     np.testing.assert_allclose(seen.changes, list(zip(changes(taken), changes(put), strict=True)), rtol=1e-4)

@@ -1,12 +1,14 @@
 """The same image by a stock pipeline's own call and by ours, on the tiny pipelines of tests/pipelines.py."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fovea.methods import Cache, Caching
 from fovea.methods.caches import (
@@ -22,8 +24,8 @@ from fovea.methods.caches import (
     TaylorSeer,
     TeaCache,
 )
-from fovea.models import Flow, generate, generator
-from tests.pipelines import PIPELINES, stock_tokens
+from fovea.models import Flow, adapt, generate, generator
+from tests.pipelines import PIPELINES, stock_tokens, text_limit
 
 STEPS = 12
 PROMPTS = ["a fox", "two red apples on a table", ""]
@@ -48,44 +50,6 @@ THRESHOLDS = {  # where a family's random weights change more from step to step
     ("flux2_klein", "dbcache"): 0.99,
 }
 
-# modules of each family by regular expressions, as diffusers' hooks take them
-ATTENTIONS = {
-    "sd3": [r"transformer_blocks\.\d+\.attn"],
-    "sd35": [r"transformer_blocks\.\d+\.attn2?"],
-    "lumina": [r"layers\.\d+\.attn[12]"],
-    "flux": [r"(single_)?transformer_blocks\.\d+\.attn"],
-    "qwen": [r"transformer_blocks\.\d+\.attn"],
-    "flux2_klein": [r"(single_)?transformer_blocks\.\d+\.attn"],
-    "zimage": [r"layers\.\d+\.attention"],
-}
-MODULES = {  # attentions and MLPs (those that share a projection, by it), and what need not run without them
-    "sd3": ([r"transformer_blocks\.\d+\.(attn|ff|ff_context)"], None),
-    "sd35": ([r"transformer_blocks\.\d+\.(attn2?|ff|ff_context)"], None),
-    "lumina": ([r"layers\.\d+\.(attn2\.to_out\.0|feed_forward)"], [r"layers\.\d+\.attn[12]"]),
-    "flux": (
-        [
-            r"transformer_blocks\.\d+\.(attn|ff|ff_context)",
-            r"single_transformer_blocks\.\d+\.proj_out",
-        ],
-        [r"single_transformer_blocks\.\d+\.(attn|proj_mlp)"],
-    ),
-    "qwen": ([r"transformer_blocks\.\d+\.(attn|img_mlp|txt_mlp)"], None),
-    "flux2_klein": (
-        [r"transformer_blocks\.\d+\.(attn|ff|ff_context)", r"single_transformer_blocks\.\d+\.attn"],
-        None,
-    ),
-    "zimage": ([r"layers\.\d+\.(attention|feed_forward)"], None),
-}
-OUTPUT = {  # SD3's last block, whose text is None, stays: the hooks cannot stand in for it
-    "sd3": ([r"proj_out"], [r"transformer_blocks\.[01]"]),
-    "sd35": ([r"proj_out"], [r"transformer_blocks\.[01]"]),
-    "lumina": ([r"norm_out"], [r"layers\.\d+"]),
-    "flux": ([r"proj_out"], [r"(single_)?transformer_blocks\.\d+"]),
-    "qwen": ([r"proj_out"], [r"transformer_blocks\.\d+"]),
-    "flux2_klein": ([r"proj_out"], [r"(single_)?transformer_blocks\.\d+"]),
-    "zimage": ([r"all_final_layer\.2-1"], [r"layers\.\d+"]),
-}
-
 
 def cache_of(family: str, name: str) -> Cache:
     threshold = THRESHOLDS.get((family, name))
@@ -104,8 +68,52 @@ class Run(NamedTuple):
         return [i for i, ran in enumerate(self.blocks[image]) if ran < len(self.flow.transformer.blocks)]
 
 
+class Facts(NamedTuple):
+    """Of a family: modules by regular expressions, as diffusers' hooks take them.
+
+    attentions: attention modules of the blocks.
+    modules: attentions and MLPs, or what stands for them, and what need not run without them.
+    output: last projection, and the blocks.
+    passes: whether the pipeline evaluates the halves of guidance one after the other.
+    limit: option of the pipeline's call that cuts texts.
+    """
+
+    attentions: list[str]
+    modules: tuple[list[str], list[str] | None]
+    output: tuple[list[str], list[str] | None]
+    passes: bool
+    limit: dict[str, int]
+
+
+@cache
+def facts(family: str) -> Facts:
+    pipe = PIPELINES[family]()
+    with adapt(pipe) as model:
+        flow = model.flow(["a"], generators=[generator("a", 0)], height=64, width=96, guidance=2.0)
+        names = {module: re.escape(name) for name, module in pipe.transformer.named_modules()}
+        attentions, modules = (
+            tuple([names[module] for module in group] or None for group in model.transformer.sites(kind))
+            for kind in ("attention", "all")
+        )
+        # SD3's last block, whose text is None, stays: the hooks cannot stand in for it
+        blocks = model.blocks[:-1] if family in ("sd3", "sd35") else model.blocks
+        output = [names[last_module(flow)]], [names[block] for block in blocks]
+        return Facts(attentions[0], modules, output, len(flow.cond.passes) > 1, text_limit(pipe))
+
+
+def last_module(flow: Flow) -> nn.Module:
+    """The module that gives the transformer's output."""
+    ended: list[nn.Module] = []
+    hooks = [m.register_forward_hook(lambda m, *_: ended.append(m)) for m in flow.transformer.dit.modules()]
+    evaluation = flow.prepare(flow.noise(), flow.sigmas()[0])
+    evaluation.readout(evaluation.hidden)
+    for hook in hooks:
+        hook.remove()
+    return ended[-1]
+
+
 def options(family: str) -> dict:
-    limit = {} if family == "lumina" else {"max_sequence_length": 16}
+    limit = facts(family).limit
     if family == "zimage":  # texts of one length: cache-dit looks at what the mask hides too
         limit = {"max_sequence_length": 32}
     return {"height": 64, "width": 96} | limit
@@ -114,7 +122,7 @@ def options(family: str) -> dict:
 def guided(family: str) -> float:
     """Classifier-free guidance, except where the pipeline evaluates the halves one after the other: a hook
     then decides for each, and a method for the image."""
-    return {"flux": 3.5, "qwen": 1.0, "flux2_klein": 1.0}.get(family, 4.0)
+    return 3.5 if family == "flux" else 1.0 if facts(family).passes else 4.0
 
 
 def stock(pipe, family: str, prompt=PROMPTS[0], guidance: float | None = None) -> Tensor:

@@ -1,5 +1,8 @@
 """Caches that diffusers has too, against its hooks on the stock pipeline's own call: bit for bit."""
 
+import inspect
+from functools import cache
+
 import pytest
 import torch
 from diffusers.hooks import (
@@ -12,11 +15,10 @@ from diffusers.hooks import (
 )
 from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
 from diffusers.hooks.hooks import CacheContext, HookRegistry, _set_cache_context
-from diffusers.models.transformers.lumina_nextdit2d import LuminaNextDiTBlock
-from diffusers.models.transformers.transformer_z_image import ZImageTransformerBlock
 
 from fovea.methods.caches import FBCache, MagCache, TaylorOutput, TaylorSeer
-from tests.methods.caches.runs import ATTENTIONS, MODULES, OUTPUT, PROMPTS, RATIOS, STEPS, run, stock
+from fovea.models import adapt
+from tests.methods.caches.runs import PROMPTS, RATIOS, STEPS, facts, run, stock
 from tests.pipelines import PIPELINES
 
 SERIES = [(5, 1, 3), (4, 2, 3), (3, 2, 2), (2, 0, 1), (3, 1, 1)]  # interval, order, warm-up
@@ -26,10 +28,19 @@ SERIES = [(5, 1, 3), (4, 2, 3), (3, 2, 2), (2, 0, 1), (3, 1, 1)]  # interval, or
 def blocks_are_known(monkeypatch):
     """To diffusers' hooks, which lack Lumina's, and look in Z-Image's for an input of another name."""
     TransformerBlockRegistry._register()
-    for kind, name in ((LuminaNextDiTBlock, "hidden_states"), (ZImageTransformerBlock, "x")):
-        metadata = TransformerBlockMetadata(0, None, hidden_states_argument_name=name)
-        metadata._cls = kind
-        monkeypatch.setitem(TransformerBlockRegistry._registry, kind, metadata)
+    registry = TransformerBlockRegistry._registry
+    for kind in {type(block) for family in PIPELINES for block in blocks_of(family)}:
+        inputs = [*inspect.signature(kind.forward).parameters]
+        if kind not in registry or registry[kind].hidden_states_argument_name not in inputs:
+            metadata = TransformerBlockMetadata(0, None, hidden_states_argument_name=inputs[1])
+            metadata._cls = kind
+            monkeypatch.setitem(registry, kind, metadata)
+
+
+@cache
+def blocks_of(family):
+    with adapt(PIPELINES[family]()) as model:
+        return model.blocks
 
 
 def hooked(family, apply, config, prompt=PROMPTS[0], guidance=None):
@@ -54,7 +65,7 @@ def taylor(interval, order, warmup, cached, skipped=None):
 
 @pytest.mark.parametrize(("interval", "order", "warmup"), SERIES)
 def test_taylorseer_of_the_attentions(family, interval, order, warmup):
-    config = taylor(interval, order, warmup, ATTENTIONS[family])
+    config = taylor(interval, order, warmup, facts(family).attentions)
     found = run(family, TaylorSeer(interval, order, warmup, modules="attention"))
     assert torch.equal(found.x[0], hooked(family, apply_taylorseer_cache, config))
     assert any(run.cached == ("attention",) for run in found.flow.block_runs)
@@ -62,7 +73,7 @@ def test_taylorseer_of_the_attentions(family, interval, order, warmup):
 
 @pytest.mark.parametrize(("interval", "order", "warmup"), SERIES)
 def test_taylorseer_of_all_modules(family, interval, order, warmup):
-    config = taylor(interval, order, warmup, *MODULES[family])
+    config = taylor(interval, order, warmup, *facts(family).modules)
     found = run(family, TaylorSeer(interval, order, warmup))
     assert torch.equal(found.x[0], hooked(family, apply_taylorseer_cache, config))
     assert found.skipped()
@@ -71,7 +82,7 @@ def test_taylorseer_of_all_modules(family, interval, order, warmup):
 @pytest.mark.parametrize(("interval", "order", "warmup"), SERIES)
 def test_taylorseer_of_the_output(family, interval, order, warmup):
     """Without guidance: diffusers forecasts both halves, we what comes of them."""
-    config = taylor(interval, order, warmup, *OUTPUT[family])
+    config = taylor(interval, order, warmup, *facts(family).output)
     found = run(family, TaylorOutput(interval, order, warmup), guidance=0.0)
     expected = hooked(family, apply_taylorseer_cache, config, guidance=0.0)
     assert torch.equal(found.x[0], expected)
@@ -79,7 +90,7 @@ def test_taylorseer_of_the_output(family, interval, order, warmup):
 
 
 def test_taylorseer_of_the_output_under_guidance(family):
-    config = taylor(3, 1, 2, *OUTPUT[family])
+    config = taylor(3, 1, 2, *facts(family).output)
     expected = hooked(family, apply_taylorseer_cache, config)
     torch.testing.assert_close(run(family, TaylorOutput(3, 1, 2)).x[0], expected, rtol=0, atol=2e-4)
 
@@ -87,7 +98,8 @@ def test_taylorseer_of_the_output_under_guidance(family):
 @pytest.mark.parametrize("modules", ["attention", "all"])
 def test_taylorseer_where_the_halves_of_guidance_are_two_passes(modules):
     """Each with a text of its own length: the hook keeps a series for each, and so do we."""
-    config = taylor(4, 1, 3, *((ATTENTIONS["qwen"],) if modules == "attention" else MODULES["qwen"]))
+    known = facts("qwen")
+    config = taylor(4, 1, 3, *((known.attentions,) if modules == "attention" else known.modules))
     found = run("qwen", TaylorSeer(4, 1, 3, modules=modules), guidance=3.0)
     assert [half.text for half in found.flow.cond.passes] == [10, 5]
     assert torch.equal(found.x[0], through_contexts("qwen", apply_taylorseer_cache, config, 3.0))

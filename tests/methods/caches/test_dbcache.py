@@ -9,7 +9,7 @@ from cache_dit import BlockAdapter, DBCacheConfig, ForwardPattern
 from pydantic import ValidationError
 
 from fovea.methods.caches import DBCache, FBCache
-from tests.methods.caches.runs import PROMPTS, STEPS, run, stock
+from tests.methods.caches.runs import PROMPTS, STEPS, facts, run, stock
 from tests.pipelines import PIPELINES
 
 TWO = "flux2_klein"  # cache-dit has two caches on it, one for each kind of blocks: here there is the first
@@ -53,7 +53,7 @@ def theirs(family, cache, prompt, guidance=None):
         max_cached_steps=-1 if cache.max_skips is None else cache.max_skips,
         max_continuous_cached_steps=-1 if cache.max_in_a_row is None else cache.max_in_a_row,
         num_inference_steps=STEPS,
-        enable_separate_cfg=None if family != "qwen" else guidance is not None,
+        enable_separate_cfg=guidance is not None if facts(family).passes else None,
     )
     cache_dit.enable_cache(adapter(pipe), cache_config=config)
     try:

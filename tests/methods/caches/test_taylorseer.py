@@ -4,13 +4,13 @@ from pydantic import ValidationError
 
 from fovea.methods.caches import FORA, TaylorOutput, TaylorSeer
 from tests.methods.caches.brute import forecast_modules
-from tests.methods.caches.runs import MODULES, STEPS, run, stock
+from tests.methods.caches.runs import STEPS, facts, run, stock
 from tests.pipelines import PIPELINES
 
 
 def brute_force(family, order, runs, since=0):
     pipe = PIPELINES[family]()
-    forecast_modules(pipe.transformer, "|".join(MODULES[family][0]), order, runs, since)
+    forecast_modules(pipe.transformer, "|".join(facts(family).modules[0]), order, runs, since)
     return stock(pipe, family)
 
 

@@ -17,7 +17,7 @@ from fovea.models.tokens import Grid, pack, unpack
 from fovea.study.run.observe import Observer, laid_out, layout
 from fovea.study.run.trace import Trace, path, read, save
 from fovea.study.store import Store
-from tests.pipelines import PIPELINES
+from tests.pipelines import PIPELINES, text_limit
 
 PROMPTS = ["a fox", "two red apples on a table", "", "a tiger"]
 STEPS = 6
@@ -36,7 +36,6 @@ def lumina():
 
 def observed(pipe, method, prompts=PROMPTS, dense=None, keep=False):
     """The final tokens and who watched them come about."""
-    limits = {} if "Lumina" in type(pipe).__name__ else {"max_sequence_length": 16}
     with adapt(pipe) as model:
         flow, again = (
             model.flow(
@@ -45,7 +44,7 @@ def observed(pipe, method, prompts=PROMPTS, dense=None, keep=False):
                 height=64,
                 width=96,
                 steps=STEPS,
-                **limits,
+                **text_limit(pipe),
             )
             for _ in range(2)
         )
@@ -203,10 +202,11 @@ def test_four_images_at_once_as_one_by_one(pipe, dense):
 def test_watching_changes_no_bit(pipe):
     for method in (RAS(ratio=0.5, start=2), MIXED, Steps(4, "unipc")):
         watched, _ = observed(pipe, method)
-        limits = {} if "Lumina" in type(pipe).__name__ else {"max_sequence_length": 16}
         with adapt(pipe) as model:
             size = {"height": 64, "width": 96, "steps": STEPS}
-            flow = model.flow(PROMPTS, generators=[generator(p, 0) for p in PROMPTS], **size, **limits)
+            flow = model.flow(
+                PROMPTS, generators=[generator(p, 0) for p in PROMPTS], **size, **text_limit(pipe)
+            )
             assert torch.equal(method(flow), watched)
 
 
