@@ -13,6 +13,7 @@ from fovea.models.family import Architecture, Family, Size
 from fovea.models.forward import ensure_on_device, guidance_context, has_cache
 from fovea.models.hidden import Context, Hidden
 from fovea.models.pipeline import Pipeline
+from fovea.models.settings import negative_prompts
 from fovea.models.text_limits import TextLimit
 from fovea.models.tokens import Conditioning, Encodings, Grid
 from fovea.models.transformer import BlockInputs, Transformer, macs_per_token
@@ -187,8 +188,7 @@ class FluxPipeline(Pipeline):
         scale = 1.0 if scale is None else scale
         guidance = self.default("guidance_scale") if guidance is None else guidance
         guided = scale > 1
-        negative = negative or ""
-        negative = [negative] * len(prompts) if isinstance(negative, str) else [*negative]
+        negative = negative_prompts(negative, len(prompts))
         limit = 512 if max_sequence_length is None else max_sequence_length
         sides = [negative, [*prompts]] if guided else [[*prompts]]
         encoded = [self.pipe.encode_prompt(side, None, max_sequence_length=limit) for side in sides]

@@ -5,6 +5,7 @@ import torch
 from fovea.models.components import QWEN2_TOKENIZER, qwen3
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.flux2 import PARTS, SCHEDULER, Flux2Attention, Flux2Pipeline, Flux2Transformer
+from fovea.models.settings import negative_prompts
 from fovea.models.text_limits import TextLimit
 from fovea.models.tokens import Conditioning, conditioning_in_passes
 
@@ -24,8 +25,7 @@ class KleinPipeline(Flux2Pipeline):
     def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
         guidance = self.default("guidance_scale") if guidance is None else guidance
         guided = self.guided(guidance)
-        negative = negative or ""
-        negative = [negative] * len(prompts) if isinstance(negative, str) else [*negative]
+        negative = negative_prompts(negative, len(prompts))
         sides = [[*prompts], negative] if guided else [[*prompts]]
         cond, *uncond = (
             self.transformer.condition(self.encode_kwargs(side, max_sequence_length), False, guidance)

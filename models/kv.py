@@ -11,6 +11,8 @@ from torch import Tensor
 class KV:
     """Keys and values of all tokens of one trajectory, by guidance pass and attention layer; never copied.
 
+    Guidance that depends on all tokens keeps their velocities here, too (Lumina-Image 2.0).
+
     size: (batch including guidance halves, image tokens), set by the dense call that filled it.
     """
 

@@ -13,6 +13,7 @@ from fovea.models.family import Architecture, Family, Size
 from fovea.models.forward import ensure_on_device
 from fovea.models.hidden import Context, Hidden
 from fovea.models.pipeline import Pipeline
+from fovea.models.settings import negative_prompts
 from fovea.models.text_limits import TextLimit
 from fovea.models.tokens import Conditioning, Encodings, Grid, conditioning_in_passes
 from fovea.models.transformer import BlockInputs, Transformer, macs_per_token
@@ -179,8 +180,7 @@ class QwenPipeline(Pipeline):
         cond = self.encode_half([*prompts], guidance, max_sequence_length)
         if not self.guided(guidance):
             return cond
-        negative = negative or ""
-        negative = [negative] * len(prompts) if isinstance(negative, str) else [*negative]
+        negative = negative_prompts(negative, len(prompts))
         return conditioning_in_passes(
             cond, self.encode_half(negative, guidance, max_sequence_length), guidance
         )

@@ -24,7 +24,7 @@ from fovea.models.forward import ensure_on_device
 from fovea.models.hidden import Context, Hidden
 from fovea.models.kv import flat_rows
 from fovea.models.pipeline import Pipeline
-from fovea.models.settings import check_scale
+from fovea.models.settings import check_scale, negative_prompts
 from fovea.models.text_limits import TextLimit
 from fovea.models.tokens import Conditioning, Encodings, Grid, channels_first, channels_last, pack, unpack
 from fovea.models.transformer import BlockInputs, Transformer, macs_per_token
@@ -260,8 +260,7 @@ class ZImagePipeline(Pipeline):
             )
         guidance = self.default("guidance_scale") if guidance is None else guidance
         guided = self.guided(guidance)
-        negative = negative or ""
-        negative = [negative] * len(prompts) if isinstance(negative, str) else [*negative]
+        negative = negative_prompts(negative, len(prompts))
         prompt_embeds, negative_embeds = self.pipe.encode_prompt(
             [*prompts],
             do_classifier_free_guidance=guided,
