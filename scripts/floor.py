@@ -54,7 +54,7 @@ def made(plan: Plan, store: Store, worker: Worker, progress: Progress) -> Any:
     found = store.samples(dense(plan).id)
     if len(found.only(plan.keys)) < len(plan.samples):
         raise Refused(f"the dense run failed: {found.failures[-1].message}")
-    return stored(plan, store, dense(plan))
+    return stored(plan, store, dense(plan).id)
 
 
 def main(overrides: list[str]) -> Mapping[str, Any]:

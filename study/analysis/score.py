@@ -55,7 +55,7 @@ def fitting_floor(plan: Plan, store: Store, cell: Cell, metrics: Metrics) -> Flo
     plain = next((c for c in plan.cells if c.role == "dense" and c.model == cell.model | FITTED), None)
     if plain is None or plain.id == cell.id:
         return {}
-    own, other = stored(plan, store, cell), stored(plan, store, plain)
+    own, other = stored(plan, store, cell.id), stored(plan, store, plain.id)
     if not own.n or not {*own.keys} <= {*other.keys}:
         return {}
     samples = own.against(other)
@@ -77,9 +77,12 @@ def build_metrics(plan: Plan) -> Metrics:
     return {name: metric if plan.random_weights else trusted(metric) for name, metric in built.items()}
 
 
-def stored(plan: Plan, store: Store, cell: Cell) -> Samples:
+def stored(plan: Plan, store: Store, cell: str) -> Samples:
     """Return the images of the plan that a cell has."""
-    return _samples(plan, store, cell.id, store.samples(cell.id).only(plan.keys))
+    records = store.samples(cell).only(plan.keys)
+    prompts = records.column("prompt").tolist()
+    images = StoredImages(store, cell, records)
+    return Samples(images, prompts, list(records), random_weights=plan.random_weights)
 
 
 def _row(plan: Plan, store: Store, cell: Cell, metrics: Metrics, wanted: Wanted) -> Row:
@@ -95,7 +98,7 @@ def _row(plan: Plan, store: Store, cell: Cell, metrics: Metrics, wanted: Wanted)
         counted=mine.flops.counted / mine.flops.closed if mine.flops and mine.flops.closed else None,
         flops_ratio=flops_ratio(dense, mine),
         memory=max(memory, default=None),
-        scores=_scores(plan, store, cell, mine, dense, metrics, wanted) if mine else {},
+        scores=_scores(cell, _beside_dense(plan, store, cell), metrics, wanted) if mine and metrics else {},
         failure=_unfinished(mine, len(plan.samples)) or no_op(cell, dense, mine),
         keys=tuple(mine),
         prompts=tuple(mine.column("prompt")),
@@ -113,14 +116,14 @@ def _unfinished(mine: Finished, planned: int) -> str | None:
     return f"incomplete: {len(mine)} of {planned} images are there"
 
 
-def _scores(
-    plan: Plan, store: Store, cell: Cell, mine: Finished, dense: Finished, metrics: Metrics, wanted: Wanted
-) -> dict[str, Score]:
-    if not metrics:
-        return {}
-    samples = _samples(plan, store, cell.id, mine)
-    if cell.id != cell.dense and set(mine) <= set(dense):
-        samples = samples.against(_samples(plan, store, cell.dense, dense))
+def _beside_dense(plan: Plan, store: Store, cell: Cell) -> Samples:
+    """Return the images that a cell has, paired with the dense ones if all of those are there."""
+    own, dense = (stored(plan, store, name) for name in (cell.id, cell.dense))
+    paired = cell.id != cell.dense and {*own.keys} <= {*dense.keys}
+    return own.against(dense) if paired else own
+
+
+def _scores(cell: Cell, samples: Samples, metrics: Metrics, wanted: Wanted) -> dict[str, Score]:
     if samples.baseline:
         samples.baseline.compute([what for what in wanted if not what.paired])
     samples.compute(wanted)
@@ -136,12 +139,6 @@ def without_likeness(score: Score, cell: Cell) -> Score:
         return score
     why = f"of {cell.label}, another image of the prompt: no likeness to the dense one judges it"
     return Score(score.name, score.facts, None, None, score.n, unavailable=why)
-
-
-def _samples(plan: Plan, store: Store, cell: str, records: Finished) -> Samples:
-    prompts = records.column("prompt").tolist()
-    images = StoredImages(store, cell, records)
-    return Samples(images, prompts, list(records), random_weights=plan.random_weights)
 
 
 def per_sample(plan: Plan, store: Store, found: Sequence[Row]) -> pa.Table:

@@ -83,7 +83,7 @@ def judge(score: Score, allowed: float, row: Row) -> Verdict:
 
 def _fronts(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
-    for name in {name: None for row in rows for name in row.scores}:
+    for name in dict.fromkeys(name for row in rows for name in row.scores):
         for group in _ranked_groups(rows, name):
             for row, probability in zip(group, _front_probabilities(group, name), strict=False):
                 found.setdefault(row.cell.id, {})[name] = float(probability)
@@ -124,11 +124,11 @@ def volumes(rows: Sequence[Row]) -> list[dict[str, object]]:
     over budgets from zero to the cost of the dense run.
     """
     records = []
-    for name in {name: None for row in rows for name, s in row.scores.items() if not s.facts.hidden}:
+    for name in dict.fromkeys(name for row in rows for name, s in row.scores.items() if not s.facts.hidden):
         for group in _ranked_groups(rows, name):
             group = [row for row in group if row.cell.role != "dense"]
             curve = [i for i, row in enumerate(group) if row.cell.role == "steps"]
-            for label in {row.cell.series: None for row in group}:
+            for label in dict.fromkeys(row.cell.series for row in group):
                 own = [i for i, row in enumerate(group) if row.cell.series == label]
                 records.append(_volume(group, name, label, own, curve))
     return [record for record in records if record]

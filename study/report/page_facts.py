@@ -69,24 +69,17 @@ def device(origin: Mapping[str, Any]) -> str:
 class Origins:
     """The provenance section of the page.
 
-    packages: (name, version); those that affect results come first.
+    packages, more_packages: name and version; those that affect results come first.
     rescored: command and commit of a later rescoring, if any.
-    text: everything above as text to copy, with the first packages only.
+    text: everything above as text to copy, except more_packages.
     """
 
     command: str
     facts: list[tuple[str, str]]
-    packages: list[tuple[str, str]]
     rescored: list[tuple[str, str]]
+    packages: list[str]
+    more_packages: list[str]
     text: str
-
-    @property
-    def first(self) -> list[tuple[str, str]]:
-        return self.packages[:SHOWN_PACKAGES]
-
-    @property
-    def rest(self) -> list[tuple[str, str]]:
-        return self.packages[SHOWN_PACKAGES:]
 
 
 def origins(plan: Plan, origin: Mapping[str, Any]) -> Origins:
@@ -102,10 +95,11 @@ def origins(plan: Plan, origin: Mapping[str, Any]) -> Origins:
     ]
     rescore = origin.get("rescored")
     rescored = [("Command", rescore["command"]), ("Commit", _commit(rescore))] if rescore else []
-    packages = list(origin["packages"].items())
+    packages = [f"{name} {version}" for name, version in origin["packages"].items()]
+    first, more = packages[:SHOWN_PACKAGES], packages[SHOWN_PACKAGES:]
     lines = [("Command", command), *facts, *((f"Rescored, {k.lower()}", v) for k, v in rescored)]
-    lines.append(("Packages", ", ".join(f"{k} {v}" for k, v in packages[:SHOWN_PACKAGES])))
-    return Origins(command, facts, packages, rescored, "\n".join(f"{k}: {v}" for k, v in lines))
+    lines.append(("Packages", ", ".join(first)))
+    return Origins(command, facts, rescored, first, more, "\n".join(f"{k}: {v}" for k, v in lines))
 
 
 def _commit(origin: Mapping[str, Any]) -> str:

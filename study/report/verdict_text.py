@@ -100,7 +100,7 @@ def _siblings(rows: Sequence[Row]) -> list[Markup]:
         names = {pair.cell for pair in worse or compared}
         who = cells_or_count([row for row in rows if row.cell.label in names]) if names else ""
         if worse:
-            lost = list({pair.score: None for pair in worse})
+            lost = dict.fromkeys(pair.score for pair in worse)
             sentence = "At no higher cost {} is better, beyond chance, than {} in {}."
             out.append(Markup(sentence).format(cell(sibling), who, joined(scores(rows, lost))))
         elif compared:
@@ -140,7 +140,7 @@ def _undecided(methods: Sequence[Row], names: Sequence[str]) -> list[Markup]:
 
 
 def _to_dense(methods: Sequence[Row]) -> list[Markup]:
-    names = list({name: None for row in methods for name, p in row.holm.items() if p is not None})
+    names = dict.fromkeys(name for row in methods for name, p in row.holm.items() if p is not None)
     if not names:
         return []
     differing = {
@@ -163,7 +163,7 @@ def _differ_clause(name: str, found: Sequence[Row]) -> Markup:
 def _margins(methods: Sequence[Row]) -> list[Markup]:
     """Count the settings within, beyond and undecided about each margin that the study sets."""
     out = []
-    for name in {name: None for row in methods for name in row.verdicts}:
+    for name in dict.fromkeys(name for row in methods for name in row.verdicts):
         verdicts = [row.verdicts[name] for row in methods if name in row.verdicts]
         counts = [verdicts.count(v) for v in ("non-inferior", "inferior", "undecided")]
         sentence = "Within the margin set for {} for certain: {} of {} settings; beyond it {}, undecided {}."
