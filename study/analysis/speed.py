@@ -16,20 +16,20 @@ class Speed:
 
     encode, decode: seconds per image of text encoding and of decoding.
     joules: energy per image of the whole GPU or CPU; joules_unavailable: reason if it was not measured.
-    memory_process: peak memory of the process in bytes.
+    memory_process_bytes: peak memory of the process.
     repetitions: number of timed calls of a full batch.
-    throttled: repetitions that were throttled, which are excluded everywhere.
-    contended: repetitions during which others used the device.
+    repetitions_throttled: those that were throttled, which are excluded everywhere.
+    repetitions_contended: those during which others used the device.
     apart: repetitions paired with a dense call of another session.
-    first: extra seconds of the cold start over a usual call of as many images, without compilation; None if
-        usual calls are of more.
-    first_images: number of images of the cold start; 0 if there was none.
-    compiling: seconds of the cold start spent in torch.compile.
-    pays_off: images after which the cold start is recovered; None if never or unknown.
+    cold_start_seconds: by how much the first call took longer than a usual one of as many images, without
+        compilation; None if usual calls are of more.
+    cold_start_images: number of images of the first call; 0 if there was none.
+    compile_seconds: seconds of the first call spent in torch.compile.
+    break_even_images: images after which the cold start is recovered; None if never or unknown.
     cut: sentence on prompts truncated by the text encoders, if any.
     halved: calls split in half after running out of memory, which are excluded.
     devices: names of the devices used.
-    graphs: graphs compiled by torch in the cold start and in timed calls.
+    compiled_graphs: graphs compiled by torch in the first call and in timed calls.
     compiling_calls: timed calls that include compilation.
     """
 
@@ -37,19 +37,19 @@ class Speed:
     decode: Interval
     joules: Interval | None
     joules_unavailable: str | None
-    memory_process: float | None
+    memory_process_bytes: float | None
     repetitions: int
-    throttled: int
-    contended: int
+    repetitions_throttled: int
+    repetitions_contended: int
     apart: int = 0
-    first: float | None = None
-    first_images: int = 0
-    compiling: float | None = None
-    pays_off: int | None = None
+    cold_start_seconds: float | None = None
+    cold_start_images: int = 0
+    compile_seconds: float | None = None
+    break_even_images: int | None = None
     cut: str | None = None
     halved: int = 0
     devices: tuple[str, ...] = ()
-    graphs: int = 0
+    compiled_graphs: int = 0
     compiling_calls: int = 0
 
 
@@ -134,12 +134,12 @@ def speed(records: Finished, dense: Finished | None) -> Speed | None:
         why,
         max(memory, default=None),
         repetitions=len(every),
-        throttled=sum(map(throttled, every.values())),
+        repetitions_throttled=sum(map(throttled, every.values())),
         halved=sum(map(halved, records.batches.values())),
-        graphs=sum(map(_compiled_graphs, every.values())) + (warm_up.graphs if warm_up else 0),
+        compiled_graphs=sum(map(_compiled_graphs, every.values())) + (warm_up.graphs if warm_up else 0),
         compiling_calls=sum(_compiled_graphs(batch) > 0 for batch in kept),
         devices=tuple(sorted({b.device for b in every.values()})),
-        contended=sum(map(contended, kept)),
+        repetitions_contended=sum(map(contended, kept)),
         apart=sum(other_session(*pair) for pair in compared),
         cut=warm_up.cut if warm_up else None,
         **_cold_start(warm_up, kept, None if dense is None else seconds(dense)),
@@ -169,13 +169,13 @@ def _cold_start(
     if first is None or usual is None:
         return {}
     if first.size < max(b.size for b in kept):
-        return {"first_images": first.size}
+        return {"cold_start_images": first.size}
     extra = first.seconds - usual.value * first.size
     return {
-        "first": extra - first.compile_seconds,
-        "first_images": first.size,
-        "compiling": first.compile_seconds,
-        "pays_off": None if dense is None else break_even(extra, dense.value, usual.value),
+        "cold_start_seconds": extra - first.compile_seconds,
+        "cold_start_images": first.size,
+        "compile_seconds": first.compile_seconds,
+        "break_even_images": None if dense is None else break_even(extra, dense.value, usual.value),
     }
 
 

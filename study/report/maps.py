@@ -70,9 +70,7 @@ def sheet(plan: Plan, store: Store, folder: Path) -> None:
             text = "\n".join(wrap(shorten(drawable(sample.prompt.text), 90), 22))
             made.text(MARGIN - GAP, down * i + size[1] / 2, text, size=6.5, ha="right", va="center", **look)
             for j, cell in enumerate(cells):
-                path = store.finished(cell.id, sample.key)
-                image = Image.fromarray(pixels(path) if path else np.full((1, 1, 3), 245, np.uint8))
-                tile = np.asarray(image.resize(size, Image.Resampling.LANCZOS))
+                tile = _tile(store.finished(cell.id, sample.key), size)
                 made.figimage(tile, MARGIN + across * j, down * i)
         for j, name in enumerate(names):
             name.set_x(MARGIN + across * j + TILE / 2)
@@ -80,6 +78,12 @@ def sheet(plan: Plan, store: Store, folder: Path) -> None:
         top += plan.random_weights * (40 + top // 40)  # for the warning
         made.set_size_inches((MARGIN + across * len(cells)) / DPI, top / DPI)
         save(made, folder / "grid", "png")
+
+
+def _tile(path: Path | None, size: tuple[int, int]) -> np.ndarray:
+    """Return an image in this size, (h, w, 3); grey if there is none."""
+    image = Image.fromarray(pixels(path) if path else np.full((1, 1, 3), 245, np.uint8))
+    return np.asarray(image.resize(size, Image.Resampling.LANCZOS))
 
 
 def token_shares(plan: Plan, store: Store) -> dict[str, Shares]:

@@ -117,7 +117,9 @@ def measuring(rows: Sequence[Row]) -> list[str]:
     return [
         *_warm_up(rows),
         *(f"{text}." for text in cut),
-        *_calls(timed, "throttled", "{} of {} repetitions throttled by heat or hardware, left out."),
+        *_calls(
+            timed, "repetitions_throttled", "{} of {} repetitions throttled by heat or hardware, left out."
+        ),
         *_calls(timed, "halved", HALVED),
         *_devices(timed),
         *_apart(rows),
@@ -134,9 +136,9 @@ def _calls(timed: Timed, kind: str, says: str) -> list[str]:
 
 def _warm_up(rows: Sequence[Row]) -> list[str]:
     speeds = [row.speed for row in rows if row.speed]
-    if not any(speed.first_images for speed in speeds):
+    if not any(speed.cold_start_images for speed in speeds):
         return []
-    call = "a full batch" if any(speed.first is not None for speed in speeds) else "one image"
+    call = "a full batch" if any(speed.cold_start_seconds is not None for speed in speeds) else "one image"
     traced = any(row.counted is not None for row in rows)  # not with traces=0
     those = ", and up to four images to count FLOPs and trace them; neither is" if traced else "; it is not"
     return [
@@ -149,13 +151,19 @@ def _cold(rows: Sequence[Row]) -> str:
     sentences = []
     for row in rows:
         speed = row.speed
-        if row.cell.role != "method" or speed is None or speed.first is None or row.seconds is None:
+        if (
+            row.cell.role != "method"
+            or speed is None
+            or speed.cold_start_seconds is None
+            or row.seconds is None
+        ):
             continue
-        extra = max(speed.first, 0.0) + (speed.compiling or 0.0)
-        if extra > 0.1 * row.seconds.value * speed.first_images:
-            after = "never pays off" if speed.pays_off is None else f"pays off after {speed.pays_off} images"
-            graphs = f"{speed.compiling:.2g} s of it compiling {speed.graphs} graphs"
-            compiled = f" ({graphs})" if speed.compiling else ""
+        extra = max(speed.cold_start_seconds, 0.0) + (speed.compile_seconds or 0.0)
+        if extra > 0.1 * row.seconds.value * speed.cold_start_images:
+            even = speed.break_even_images
+            after = "never pays off" if even is None else f"pays off after {even} images"
+            graphs = f"{speed.compile_seconds:.2g} s of it compiling {speed.compiled_graphs} graphs"
+            compiled = f" ({graphs})" if speed.compile_seconds else ""
             sentences.append(f"{row.cell.label} {extra:.2g} s{compiled}, {after}")
     return f" First calls took longer by: {'; '.join(sentences)}." if sentences else ""
 
@@ -168,7 +176,7 @@ def _devices(timed: Timed) -> list[str]:
             f"Made on {len(devices)} kinds of device, {'; '.join(devices)}: s/image is over all of them, a "
             "speedup of times on the same one."
         )
-    if shared := sum(speed.contended for _, speed in timed):
+    if shared := sum(speed.repetitions_contended for _, speed in timed):
         total = sum(speed.repetitions for _, speed in timed)
         out.append(f"The device was shared with others' work in {shared} of {total} repetitions.")
     return out

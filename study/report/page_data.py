@@ -4,7 +4,7 @@ import base64
 import io
 import math
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from fovea.study.config.prompts import Sample
 from fovea.study.picture import pixels
 from fovea.study.plan.plan import Plan
 from fovea.study.report.maps import varying_shares
-from fovea.study.report.study_table import headline
+from fovea.study.report.study_table import shown_scores
 from fovea.study.report.table import Table, formatted
 from fovea.study.run import trace
 from fovea.study.run.trace import Trace
@@ -40,7 +40,7 @@ def collected(plan: Plan, store: Store, rows: Sequence[Row], table: Table) -> di
     return {
         "cost": plan.settings.cost,
         "columns": head,
-        "about": {score.name: _columns_about(score, table) for score in headline(rows)},
+        "about": {score.name: _columns_about(score, table) for score in shown_scores(rows)},
         "cells": [_cell(row, line, samples) for row, line in zip(rows, body, strict=True)],
         "samples": [{"prompt": s.prompt.text, "seed": s.seed} for s in samples],
         "images": embedded_images(plan, store, samples),
@@ -56,7 +56,7 @@ def best(rows: Sequence[Row]) -> str | None:
     It is the one with the largest gain in the first score that has gains, else the last method's cell with
     images, else the last cell with images.
     """
-    for name in (score.name for score in headline(rows)):
+    for name in (score.name for score in shown_scores(rows)):
         gained = [row for row in rows if name in row.gain]
         if gained:
             return max(gained, key=lambda row: row.gain[name].value).cell.id
@@ -161,16 +161,13 @@ def encoded_maps(plan: Plan, store: Store, samples: Sequence[Sample]) -> Encoded
     traced = {cell.id: trace.read(store, cell.id) for cell in plan.cells}
     found = {"ran": {cell.id: _ran_maps(store, cell.id, samples) for cell in plan.cells}}
     for kind in KINDS:
-        tops = [_scale_end(getattr(t[s.key], kind) for t in traced.values() if s.key in t) for s in samples]
-        scaled = list(zip(samples, tops, strict=True))
+        tops = {s.key: _scale_end(traced.values(), s.key, kind) for s in samples}
         found[kind] = {
-            cell: [_encoded_map(own[s.key], kind, top) if s.key in own and top else None for s, top in scaled]
+            cell: [_encoded_map(own.get(key), kind, top) for key, top in tops.items()]
             for cell, own in traced.items()
         }
-    with_maps = {
-        kind: {cell: each for cell, each in cells.items() if any(each)} for kind, cells in found.items()
-    }
-    return {kind: cells for kind, cells in with_maps.items() if cells}
+    found = {kind: {cell: each for cell, each in cells.items() if any(each)} for kind, cells in found.items()}
+    return {kind: cells for kind, cells in found.items() if cells}
 
 
 def _ran_maps(store: Store, cell: str, samples: Sequence[Sample]) -> list[dict[str, Any] | None]:
@@ -191,20 +188,23 @@ def _encoded(shares: np.ndarray) -> dict[str, Any]:
     return dict(names) | {"levels": base64.b64encode(levels).decode()}
 
 
-def _scale_end(every: Iterable[np.ndarray | None]) -> float:
+def _scale_end(traced: Iterable[Mapping[str, Trace]], key: str, kind: Literal["error", "score"]) -> float:
     """Return the end of the scale of one sample, shared by all cells so that they are comparable."""
+    every: list[np.ndarray | None] = [getattr(own[key], kind) for own in traced if key in own]
     values = [x[np.isfinite(x)] for x in every if x is not None]
     joined = np.concatenate(values) if values else np.zeros(0)
     return float(np.percentile(joined, TOP)) if joined.size else 0.0
 
 
-def _encoded_map(own: Trace, kind: Literal["error", "score"], top: float) -> dict[str, Any] | None:
-    """Encode a map of a trace on a scale from 0 to `top`; larger and non-finite values saturate.
+def _encoded_map(own: Trace | None, kind: Literal["error", "score"], top: float) -> dict[str, Any] | None:
+    """Encode a map of a trace, if there is one, on a scale from 0 to `top`.
+
+    Larger and non-finite values saturate.
 
     curve: one value per step, from the unscaled values.
     """
-    values: np.ndarray | None = getattr(own, kind)
-    if values is None:
+    values: np.ndarray | None = getattr(own, kind, None)
+    if own is None or values is None or not top:
         return None
     share = np.nan_to_num(values / top, nan=1.0, posinf=1.0).clip(0, 1)
     curve = own.continuity() if kind == "score" else values.mean(1)

@@ -9,7 +9,7 @@ from fovea.eval import Score
 from fovea.eval.front import on_front
 from fovea.eval.interval import Interval
 from fovea.study.analysis.row import Cost, Row, score_interval
-from fovea.study.report.study_table import headline
+from fovea.study.report.study_table import shown_scores
 from fovea.study.report.style import COLOURS, INK, MUTED
 
 MARKERS = "osD^v"  # the next one each time the colours are used up
@@ -67,7 +67,7 @@ def panels_of(rows: Sequence[Row], cost: Cost) -> list[Panel]:
     """Return one panel per score and baseline, without empty ones."""
     known = [row for row in rows if _x(row, cost)]
     drawn, models = series(known), _baselines(known)
-    panels = [_panel(models[m], drawn, score, m, cost) for score in headline(known) for m in models]
+    panels = [_panel(models[m], drawn, score, m, cost) for score in shown_scores(known) for m in models]
     return [panel for panel in panels if any(one.points for one in panel.series)]
 
 

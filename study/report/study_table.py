@@ -22,22 +22,16 @@ from fovea.study.report.table import (
 )
 
 UP_DOWN = {"higher": "↑", "lower": "↓"}
-SPEED = {  # key in the data -> attribute of `Speed`
-    "joules_unavailable": "joules_unavailable",
-    "memory_process_bytes": "memory_process",
-    "repetitions": "repetitions",
-    "repetitions_throttled": "throttled",
-    "repetitions_contended": "contended",
-    "cold_start_seconds": "first",
-    "compile_seconds": "compiling",
-    "compiled_graphs": "graphs",
-    "break_even_images": "pays_off",
-}
+SPEED = (  # attributes of `Speed` that are in the data only
+    *("joules_unavailable", "memory_process_bytes"),
+    *("repetitions", "repetitions_throttled", "repetitions_contended"),
+    *("cold_start_seconds", "compile_seconds", "compiled_graphs", "break_even_images"),
+)
 Source = tuple[Column, Callable[[Row], Entry]]  # a column, and its entry for a row
 
 
 def study_table(rows: Sequence[Row], random_weights: bool = False) -> Table:
-    shown = headline(rows)
+    shown = shown_scores(rows)
     every = {name: score for row in rows for name, score in row.scores.items()}
     sources = [*_identity(rows, random_weights), *_cost()]
     sources += [source for score in every.values() for source in _score(score, score in shown)]
@@ -50,7 +44,7 @@ def study_table(rows: Sequence[Row], random_weights: bool = False) -> Table:
     return Table([column for column, _ in columns.values()], table, notes(rows, shown, starred), "", warning)
 
 
-def headline(rows: Sequence[Row]) -> list[Score]:
+def shown_scores(rows: Sequence[Row]) -> list[Score]:
     """Return the scores that are shown, one of each name."""
     found = {name: score for row in rows for name, score in row.scores.items()}
     return [score for score in found.values() if not score.facts.hidden]
@@ -146,8 +140,8 @@ def _measured(rows: Sequence[Row]) -> Iterable[Source]:
     yield Column("decode_seconds", spread="interval"), lambda row: bounded(row.speed and row.speed.decode)
     yield joules, lambda row: bounded(row.speed and row.speed.joules)
     yield memory, lambda row: Entry(row.memory)
-    for key, attribute in SPEED.items():
-        yield _hidden(key, lambda row, a=attribute: getattr(row.speed, a, None))
+    for key in SPEED:
+        yield _hidden(key, lambda row, key=key: getattr(row.speed, key, None))
 
 
 def _done() -> Iterable[Source]:

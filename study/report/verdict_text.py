@@ -13,7 +13,7 @@ from fovea.study.analysis.contrasts import SIBLING, of_rows
 from fovea.study.analysis.row import Row
 from fovea.study.plan.plan import Plan
 from fovea.study.report.notes import why_unavailable
-from fovea.study.report.study_table import headline
+from fovea.study.report.study_table import shown_scores
 from fovea.study.report.table import Column, bounded, visible
 
 MAX_NAMED = 3  # cells that a sentence names at most; more are counted
@@ -30,7 +30,7 @@ def verdict(plan: Plan, rows: Sequence[Row]) -> list[Markup]:
     if plan.random_weights:
         sentence = "The weights are random: the images are noise, and nothing is said of their quality."
         return [paragraph([*_costs(methods), Markup(sentence)])]
-    names = [s.name for s in headline(rows) if any(s.name in row.gain for row in methods)]
+    names = [s.name for s in shown_scores(rows) if any(s.name in row.gain for row in methods)]
     leaders, counts = _leaders(rows, methods, names), _counts(methods, names)
     certain = [*_costs(methods), *leaders, *counts, *_siblings(rows)]
     possible, undecided = _possible_gains(methods, names), _undecided(methods, names)
@@ -193,7 +193,7 @@ def _unlike_card(rows: Sequence[Row]) -> list[Markup]:
 def _caution(methods: Sequence[Row], rows: Sequence[Row]) -> list[Markup]:
     named = any(survives(row, name) or above_zero(row, name) for row in methods for name in row.gain)
     out = [Markup(AFTER_THE_FACT)] if named and len(methods) > 1 else []
-    likenesses = [s.name for s in headline(rows) if s.facts.kind == "likeness"]
+    likenesses = [s.name for s in shown_scores(rows) if s.facts.kind == "likeness"]
     present = [name for name in likenesses if any(_has_value(row, name) for row in methods)]
     if present:
         says = Markup("{} {}").format(joined(scores(rows, present)), "says" if len(present) == 1 else "say")
@@ -232,7 +232,7 @@ def _failed(rows: Sequence[Row]) -> list[Markup]:
 
 def _unavailable(rows: Sequence[Row]) -> list[Markup]:
     """Explain unavailable scores, with one sentence per reason."""
-    shown, found = {s.name for s in headline(rows)}, {}
+    shown, found = {s.name for s in shown_scores(rows)}, {}
     for row in rows:
         for s in row.scores.values():
             why = why_unavailable(s)

@@ -172,7 +172,18 @@ def test_a_cold_start_is_told_if_it_takes_a_tenth_more_than_a_usual_call(rows, f
     """A call of 12 images at a second each; 0.9 s more is no tenth of it."""
     once = Interval(1.0, 1.0, 1.0, 0.0)
     speed = Speed(
-        once, once, None, None, None, 6, 0, 0, first=first, first_images=12, compiling=0.0, pays_off=3
+        once,
+        once,
+        None,
+        None,
+        None,
+        6,
+        0,
+        0,
+        cold_start_seconds=first,
+        cold_start_images=12,
+        compile_seconds=0.0,
+        break_even_images=3,
     )
     table = study_table([rows[0], replace(rows[1], seconds=once, speed=speed)])
     note = f"First calls took longer by: {rows[1].cell.label} {first:.2g} s, pays off after 3 images."
@@ -181,7 +192,7 @@ def test_a_cold_start_is_told_if_it_takes_a_tenth_more_than_a_usual_call(rows, f
 
 def test_a_cold_start_of_one_image_is_told_as_such(rows):
     once = Interval(1.0, 1.0, 1.0, 0.0)
-    speed = Speed(once, once, None, None, None, 6, 0, 0, first_images=1)
+    speed = Speed(once, once, None, None, None, 6, 0, 0, cold_start_images=1)
     notes = "".join(study_table([replace(row, speed=speed) for row in rows]).notes)
     assert "Warm-up: one call of one image per cell, its cold start" in notes
 

@@ -137,7 +137,7 @@ def test_a_batch_that_memory_does_not_hold_is_made_in_halves_and_times_nothing(
     assert seconds(found) is None
     assert pairs(found, found) == {}
     assert (spoken := speed(found, None)) is not None
-    assert (spoken.halved, spoken.throttled) == (3, 0)
+    assert (spoken.halved, spoken.repetitions_throttled) == (3, 0)
 
 
 def test_where_costs_are_flops_one_image_is_the_warm_up(small, tmp_path):
@@ -149,7 +149,10 @@ def test_where_costs_are_flops_one_image_is_the_warm_up(small, tmp_path):
     assert found.warm_up.size == 1
     told = speed(found, None)
     assert told is not None
-    assert (told.first, told.first_images) == (None, 1)  # of one image, where the usual call is of two
+    assert (told.cold_start_seconds, told.cold_start_images) == (
+        None,
+        1,
+    )  # of one image, where the usual call is of two
 
 
 def test_what_no_half_of_a_batch_holds_either_is_a_failure(plan, tmp_path, monkeypatch):
