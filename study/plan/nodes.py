@@ -57,9 +57,10 @@ def with_defaults(node: Node, made: Any) -> Node:
 
 def unlike(card: Node | None, model: Node) -> str:
     """Return in words how the settings differ from the model card; empty if they do not or there is no
-    card."""
-    other = {key: value for key, value in (card or {}).items() if model[key] != value}
-    return ", ".join(f"{key} {model[key]:g} for the card's {value:g}" for key, value in other.items())
+    card. A card may have settings that Fovea's model does not have."""
+    other = {key: value for key, value in (card or {}).items() if model.get(key) != value}
+    own = {key: f"{key} {model[key]:g}" if key in model else f"no {key}" for key in other}
+    return ", ".join(f"{own[key]} for the card's {value:g}" for key, value in other.items())
 
 
 def is_off(made: Any) -> bool:

@@ -311,7 +311,14 @@ def test_a_models_own_settings_are_its_cards(name):
     node = yaml.safe_load(Path(f"conf/model/{name}.yaml").read_text())
     card = node.get("card")
     assert (card is None) == name.endswith("_tiny")
-    assert card is None or card == {key: node[key] for key in ("steps", "guidance")}
+    not_here = {"lumina2": {"cfg_trunc_ratio": 0.25}}.get(name, {})  # said of every baseline
+    assert card is None or card == {key: node[key] for key in ("steps", "guidance")} | not_here
+
+
+def test_what_a_card_has_and_the_model_here_has_not_is_told(plan, monkeypatch):
+    monkeypatch.setattr(Checkpoint, "check_memory", lambda *_: None)
+    full = plan("model=lumina2", "model.weights=random", "sweep=none", "sweep.curve=[0.5]")
+    assert full.cells[0].unlike_card == "steps 20 for the card's 50, no cfg_trunc_ratio for the card's 0.25"
 
 
 def test_a_method_that_can_save_nothing_in_few_steps_says_so_before_the_run(plan):
