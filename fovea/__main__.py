@@ -104,9 +104,9 @@ def program() -> int:
 
     _handle(leave)
     sys.unraisablehook = ignored
-    from fovea.study.streams import flush, lasting
+    from fovea.study.streams import flush, tolerate_errors
 
-    lasting()
+    tolerate_errors()
     try:
         _handle(stop)
         code = main(sys.argv[1:])

@@ -33,7 +33,7 @@ class TolerantFile(io.FileIO):
         return len(data)
 
 
-def lasting() -> None:
+def tolerate_errors() -> None:
     """Replace stdout and stderr with streams whose errors cannot end a study."""
     for number in range(3):  # the next file opened would get the number of a closed descriptor
         try:

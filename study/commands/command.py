@@ -33,8 +33,8 @@ class Command:
         """Return the rest. Raises Refused if it contains a group or plain key other than these."""
         for argument in self.rest:
             if root(argument) not in keys:
-                can = f"only {', '.join(keys)} can" if keys else "nothing else can"
-                raise Refused(f"{argument}: beside {self.name}=... {can} be said")
+                allowed = f"only {', '.join(keys)}" if keys else "nothing else"
+                raise Refused(f"{argument}: {allowed} can be given with {self.name}=...")
         return self.rest
 
     def option(self, key: str, default: str = "") -> str:
@@ -63,7 +63,7 @@ def command(arguments: Sequence[str]) -> Command | None:
     for argument in arguments:
         key, equals, _ = argument.partition("=")
         if equals and key in given:
-            raise Refused(f"{given[key]} and {argument}: say {key} once")
+            raise Refused(f"{given[key]} and {argument}: give {key} once")
         given[key] = argument
     found = [name for name in COMMANDS if given.get(name, f"{name}=null") != f"{name}=null"]
     if len(found) > 1:

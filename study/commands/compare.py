@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fovea.study.commands.command import Command
+from fovea.study.config.compose import flat
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import validated
 from fovea.study.config.schema import Settings
@@ -184,18 +185,11 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
     prompts = record.get("prompts") or {}
     return {
         **{key: record.get(key) for key in PLAIN},
-        **_flat({"package": record.get("packages"), "machine": machine}),
-        **_flat(config),
+        **flat({"package": record.get("packages"), "machine": machine}),
+        **flat(config),
         "images drawn": prompts.get("drawn"),
         "prompt set": (prompts.get("set") or {}).get("hash"),
     }
-
-
-def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in node.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
 
 
 def _cell(study: Stored, record: Record) -> Record:

@@ -46,9 +46,7 @@ def run(arguments: list[str]) -> int:
 
 def _make_and_report(plan: Plan, store: Store, arguments: list[str], worker: Worker, launcher: Any) -> int:
     with Progress() as progress:
-        missing = damaged(plan, store, "made again")
-        notes = [*worker.notes, *_others(worker), *foreseen(plan)]
-        for note in [*notes, *unavailable(plan), *other_report(plan), *_too_few(plan), *missing]:
+        for note in [*worker.notes, *_others(worker), *_notes(plan), *damaged(plan, store, "made again")]:
             progress.say(note)
 
         def made() -> tuple[Any, dict[str, Any]]:
@@ -114,6 +112,11 @@ def retry_on_damage(work: Callable[[], T], store: Store, progress: Progress, the
             known.add(error.path)
             store.distrust(error.path)
             progress.say(f"{error}; {then}")
+
+
+def _notes(plan: Plan) -> list[str]:
+    """Return what to know before the study runs."""
+    return [*foreseen(plan), *_too_few(plan), *unavailable(plan), *other_report(plan)]
 
 
 def foreseen(plan: Plan) -> list[str]:
@@ -196,8 +199,7 @@ def preview(plan: Plan) -> int:
     console = terminal(120)
     print_lines(lines, console, left=2)
     print_text(_sentence(plan, known, len(unknown)), console)
-    before = [*map(str, at_work), *_needs(plan), *foreseen(plan), *_too_few(plan)]
-    for note in [*before, *unavailable(plan), *other_report(plan), *missing]:
+    for note in [*map(str, at_work), *_needs(plan), *_notes(plan), *missing]:
         print_text(note, console)
     found = _summary(plan, done, known, unknown) | {"workers": [asdict(one) for one in at_work]}
     print_summary(found | _forecast(plan, console))

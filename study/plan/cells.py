@@ -24,7 +24,7 @@ from fovea.study.plan.nodes import (
     unlike,
     with_defaults,
 )
-from fovea.study.plan.points import Baseline, Names, Point, assignments, points
+from fovea.study.plan.points import BaselineName, Names, Point, assignments, points
 
 # model settings that do not require loading the model again
 GENERATION = ("height", "width", "steps", "guidance", "negative", "max_sequence_length")
@@ -180,7 +180,7 @@ def _needs_config(item: tuple[str, Any]) -> bool:
     return "${" in str(value) or "_target_" in key or "_target_" in str(value)
 
 
-def _dense(variant: Variant, called: Baseline, settings: Settings) -> Cell:
+def _dense(variant: Variant, called: BaselineName, settings: Settings) -> Cell:
     model = variant.model | {"steps": variant.steps}
     node = {"_target_": "fovea.methods.Baseline", "steps": variant.steps}
     label = called.name("dense")
@@ -200,7 +200,7 @@ def _method(variant: Variant, point: Point, names: Names, settings: Settings, de
     return replace(cell, another_image=makes_another_image(made))
 
 
-def _step_reduction(dense: Cell, called: Baseline, sweep: Sweep, settings: Settings) -> Iterator[Cell]:
+def _step_reduction(dense: Cell, called: BaselineName, sweep: Sweep, settings: Settings) -> Iterator[Cell]:
     shared = {"_target_": "fovea.methods.Steps", "solver": sweep.solver, "schedule": sweep.schedule}
     schedule = f", schedule {sweep.schedule}" if full_model(dense.model)[1].schedule_depends_on_steps else ""
     for steps in sweep.curve_steps(dense.model["steps"]):
@@ -210,7 +210,7 @@ def _step_reduction(dense: Cell, called: Baseline, sweep: Sweep, settings: Setti
         yield _cell(*names, *checked(dense.model, node), settings, axes, dense.id, False)
 
 
-def _siblings(dense: Cell, called: Baseline, settings: Settings) -> Iterator[Cell]:
+def _siblings(dense: Cell, called: BaselineName, settings: Settings) -> Iterator[Cell]:
     """Yield the rival models with their own settings, at the dense run's size and on its device."""
     for name in settings.sibling:
         own = resolved(load([f"model={name}"]).config.model)

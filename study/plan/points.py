@@ -101,7 +101,7 @@ def canonical(value: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Baseline:
+class BaselineName:
     """The name of a baseline and of its step reduction.
 
     model: name of the model, if several are swept.
@@ -136,8 +136,8 @@ class Names:
         )
         self.many_caches = {method for method, names in caches.items() if len(names - {None}) > 1}
 
-    def baseline(self, point: Point, model: str) -> Baseline:
-        return Baseline({"model": model} if "model" in point.files else {}, self._of_model(point))
+    def baseline(self, point: Point, model: str) -> BaselineName:
+        return BaselineName({"model": model} if "model" in point.files else {}, self._of_model(point))
 
     def method(self, point: Point, composed: Composed, values: Mapping[str, Any]) -> tuple[str, str]:
         """Return the label, `ras ratio=0.5`, and the series, `ras`."""

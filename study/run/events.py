@@ -19,17 +19,10 @@ class Joined:
 
 
 @dataclass(frozen=True)
-class Started:
-    """The work started. images: number of images to make, by cell id."""
-
-    images: Mapping[str, int]
-
-
-@dataclass(frozen=True)
 class Remaining:
-    """Progress including other processes' work.
+    """What is left to make, including what other processes make.
 
-    images: number of images still missing, by cell id; some cells only.
+    images: number of missing images by cell id: of all cells at the start, later perhaps of some only.
     workers: number of processes that make them.
     """
 
@@ -64,4 +57,4 @@ class Failed:
     why: str
 
 
-Event = Message | Joined | Started | Remaining | WarmedUp | Made | Failed
+Event = Message | Joined | Remaining | WarmedUp | Made | Failed

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pydantic.dataclasses import dataclass
 
-from fovea.study.run.events import Remaining, Started
+from fovea.study.run.events import Remaining
 
 if TYPE_CHECKING:
     from fovea.study.plan.plan import Plan
@@ -51,19 +51,15 @@ def watch(
     worker: "Worker",
     progress: "Progress",
     running: Callable[[], int],
-    pause: float = PAUSE,
 ) -> None:
     """Show the progress of a study until none of the processes that a launcher started runs any more.
 
     running: returns how many of them run.
-    pause: seconds between two looks.
     """
-    cells, begun, alive = [cell.id for cell in plan.cells], False, 1
+    cells, alive = [cell.id for cell in plan.cells], 1
     while alive:
         alive = running()
-        images = store.count_lacking(cells, plan.keys)
-        progress.tell(Remaining(images, max(1, alive)) if begun else Started(images))
-        begun = True
+        progress.tell(Remaining(store.count_lacking(cells, plan.keys), max(1, alive)))
         if alive:
             worker.check()
-            time.sleep(pause)
+            time.sleep(PAUSE)

@@ -15,7 +15,7 @@ from rich.progress import Progress as Bar
 
 from fovea.study.presence import BEAT, REPORT, at_work
 from fovea.study.records import BatchRecord
-from fovea.study.run.events import Event, Failed, Made, Message, Remaining, Started, WarmedUp
+from fovea.study.run.events import Event, Failed, Made, Message, Remaining, WarmedUp
 from fovea.study.store import Store
 from fovea.study.streams import plain
 
@@ -56,11 +56,12 @@ class Progress:
         match event:
             case Message(text):
                 self.say(text)
-            case Started(images):
-                self._start(images)
             case Remaining(images, workers):
+                self.workers = workers
+                if not self.begun:
+                    self._start(images)
                 by_others = any(self.left.get(cell, n) > n for cell, n in images.items())
-                self.workers, self.left = workers, self.left | dict(images)
+                self.left |= images
                 if by_others:
                     self._show("others")
             case WarmedUp(cell, seconds):
@@ -76,8 +77,7 @@ class Progress:
                 self.console.print(plain(line), style="red", markup=False, highlight=False, soft_wrap=True)
 
     def _start(self, images: Mapping[str, int]) -> None:
-        self.left, self.cost, self.total, self.spoken = dict(images), {}, sum(images.values()), 0.0
-        self.begun = time.monotonic()
+        self.left, self.total, self.begun = dict(images), sum(images.values()), time.monotonic()
         self.say(f"{self.total} images to make in {len(images)} cells; first one uncounted warm-up each")
         if self.bar:
             self.task = self.bar.add_task("warm-up", total=self.total, left="")

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from fovea.study.config.errors import Refused, first_line
 from fovea.study.config.groups import ROOT
-from fovea.study.run.events import Joined, Message, Remaining, Started
+from fovea.study.run.events import Joined, Message
 
 if TYPE_CHECKING:
     from fovea.study.plan.plan import Plan
@@ -103,13 +103,9 @@ class Cluster:
         progress.tell(Message(f"{self.workers} workers, {len(self.ray.nodes())} nodes of Ray"))
         for _ in range(self.workers):
             self.start(plan, store)
-        begun = False
         while self.streams:
             for stream in self.ray.wait(list(self.streams), timeout=1.0)[0]:
                 for event in self.next(stream, worker, lambda: self.start(plan, store)):
-                    if isinstance(event, Started) and begun:
-                        event = Remaining(event.images, self.workers)
-                    begun |= isinstance(event, Started)
                     progress.tell(event)
             worker.check()
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 
 from fovea.study.plan.plan import Plan, Shard, shards
 from fovea.study.presence import at_work
-from fovea.study.run.events import Event, Joined, Message, Remaining, Started
+from fovea.study.run.events import Event, Joined, Message, Remaining
 from fovea.study.run.execute import Runner
 from fovea.study.run.provenance import check_worker, note_worker
 from fovea.study.store import Store
@@ -31,7 +31,7 @@ def share(plan: Plan, store: Store, worker: Worker) -> Iterator[Event]:
         cells = selected_cells(plan, store)
         work = [shard.only(cells) for shard in shards(plan)]
         remaining = _remaining(plan, store, runner, cells)
-        yield Started(remaining)
+        yield Remaining(remaining, _count_active(worker))
         while any(remaining.values()) and not runner.out_of_time:
             worked = False
             for shard in work:

@@ -117,8 +117,8 @@ def test_prompts_tell_how_many_or_where_to_fetch_them(capsys):
     [
         (["list=model"], "list=model: no such list; did you mean models?"),
         (["list="], "allowed: caches, experiments,"),
-        (["list=models", "n=3"], "n=3: beside list=... nothing else can be said"),
-        (["list=metrics", "eval=quick"], "eval=quick: beside list=... only metric can be said"),
+        (["list=models", "n=3"], "n=3: nothing else can be given with list=..."),
+        (["list=metrics", "eval=quick"], "eval=quick: only metric can be given with list=..."),
         (["list=models", "show=results/x"], "list=... and show=...: one at a time"),
     ],
 )

@@ -83,8 +83,8 @@ def test_a_study_without_a_report_is_scored_by_its_last_start(study):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("method.ratio=0.3", "method.ratio=0.3: beside rescore=... only eval, metric,"),
-        ("n=3", "n=3: beside rescore=..."),
+        ("method.ratio=0.3", "method.ratio=0.3: only eval, metric,"),
+        ("n=3", "n=3: only eval, metric, cost, versus, logger, results can be given with rescore=..."),
         ("metric=[psnrr]", "no such metric; did you mean psnr?"),
         ("metric.psnr.window=3", "metric.psnr.window=3: PSNR has no window"),
         ("metric.fid.inception.batch=3", "fid is not used; add it"),

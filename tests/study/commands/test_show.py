@@ -141,7 +141,7 @@ def test_a_name_is_enough_below_results(study, capsys):
     ("arguments", "message"),
     [
         (["show=studdy"], "show=studdy: no study; did you mean {results}/study? allowed: {results}/study"),
-        (["show=study", "n=3"], "n=3: beside show=... only logger, results, versus can be said"),
+        (["show=study", "n=3"], "n=3: only logger, results, versus can be given with show=..."),
         (["show=study", "logger=wandbb"], "did you mean wandb?"),
         (["show=study", "logger=wandb", "logger.mode=onlin"], "did you mean online?"),
         (["show=study", "merge=[a,b]"], "show=... and merge=...: one at a time"),

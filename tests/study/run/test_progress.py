@@ -4,7 +4,7 @@ import os
 
 import run
 from fovea.study.files import read_json, write_json
-from fovea.study.run.events import Remaining, Started, WarmedUp
+from fovea.study.run.events import Remaining, WarmedUp
 from fovea.study.run.progress import Progress, active_workers, count_busy, seconds_left
 from fovea.study.store import Store
 from tests.study.commands.test_show import EMBEDDED
@@ -54,7 +54,7 @@ def test_a_log_hears_of_warm_ups_too(capsys, monkeypatch):
     now = [100.0]
     monkeypatch.setattr("fovea.study.run.progress.time.monotonic", lambda: now[0])
     progress = Progress()
-    progress.tell(Started({"a": 4, "b": 4, "c": 4}))
+    progress.tell(Remaining({"a": 4, "b": 4, "c": 4}, 1))
     for cell, at in (("a", 105.0), ("b", 111.0), ("c", 112.0)):
         now[0] = at
         progress.tell(WarmedUp(cell, 2.0))
@@ -68,7 +68,7 @@ def test_the_time_left_of_images_that_others_make(capsys, monkeypatch):
     now = [100.0]
     monkeypatch.setattr("fovea.study.run.progress.time.monotonic", lambda: now[0])
     progress = Progress()
-    progress.tell(Started({"a": 4, "b": 4}))
+    progress.tell(Remaining({"a": 4, "b": 4}, 1))
     assert progress.seconds_left() is None
     for at, left in ((120.0, 3), (160.0, 0)):
         now[0] = at

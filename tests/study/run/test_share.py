@@ -11,7 +11,7 @@ from fovea.study.config.errors import Refused
 from fovea.study.plan.plan import make as planned
 from fovea.study.plan.plan import shards
 from fovea.study.records import BatchRecord
-from fovea.study.run.events import Made, Message, Remaining, Started
+from fovea.study.run.events import Made, Message, Remaining
 from fovea.study.run.provenance import check_worker
 from fovea.study.run.share import share
 from fovea.study.segments import parsed
@@ -60,7 +60,7 @@ def whole(plan, tmp_path_factory):
     with store.at_work(plan.digest) as worker:
         told = list(share(plan, store, worker))
     lacking = {cell.id: 8 for cell in plan.cells}
-    assert told[0] == Started(lacking)
+    assert told[0] == Remaining(lacking, 1)
     assert told[1] == Remaining(lacking, 1)
     assert told[-1] == Remaining(dict.fromkeys(lacking, 0), 1)
     return made(store, plan)
