@@ -13,7 +13,7 @@ from hydra.utils import get_class
 from fovea.study.commands.command import Command
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused, nearest
-from fovea.study.config.groups import CONF, groups, options, suite
+from fovea.study.config.groups import CONF, groups, options, read_option, suite
 from fovea.study.config.instantiate import instantiate, obstacle
 from fovea.study.plan.fingerprint import device
 from fovea.study.plan.plan import remedied
@@ -125,9 +125,7 @@ def _defaults(group: str, name: str) -> Record:
 
 def _file(group: str, name: str) -> Record:
     """Return a file of conf/ merged with those in its defaults list; a cache is given by its name."""
-    from omegaconf import OmegaConf
-
-    node: Any = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
+    node = read_option(group, name)
     found: Record = {}
     for under in node.pop("defaults", []):
         if isinstance(under, str):

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fovea.study.config.errors import Refused, as_text, first_line, nearest
-from fovea.study.config.groups import CONF, NESTED, SHORT, groups, options, suite
+from fovea.study.config.groups import CONF, NESTED, SHORT, groups, options, read_option, suite
 from fovea.study.config.overrides import Overrides, check_options, parse, quoted
 
 
@@ -160,7 +160,8 @@ def _hydra(named: tuple[str, ...], file: str | None = "config") -> tuple[DictCon
             config = compose(file, list(named), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         if "Could not override 'method/cache'" in str(error):
-            takers = ", ".join(name for name in options("method") if _takes_a_cache(name))
+            defaults = {name: str(read_option("method", name).get("defaults")) for name in options("method")}
+            takers = ", ".join(name for name, listed in defaults.items() if "cache" in listed)
             raise Refused(f"this method takes no cache; those that do: {takers}") from None
         raise Refused(f"cannot compose the config: {first_line(error)}") from None
     OmegaConf.set_struct(config, False)
@@ -169,11 +170,6 @@ def _hydra(named: tuple[str, ...], file: str | None = "config") -> tuple[DictCon
         SHORT.get(group, group): str(name) for group, name in config.pop("hydra").runtime.choices.items()
     }
     return config, {group: picked[group] for group in groups() if group in picked}
-
-
-def _takes_a_cache(method: str) -> bool:
-    node: Any = OmegaConf.to_container(OmegaConf.load(CONF / "method" / f"{method}.yaml"))
-    return "cache" in str(node.get("defaults"))
 
 
 def _apply(config: DictConfig, key: str, override: Override) -> None:

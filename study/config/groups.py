@@ -23,7 +23,13 @@ def groups() -> list[str]:
     return sorted([*folders, *NESTED])
 
 
+def read_option(group: str, name: str) -> dict[str, Any]:
+    """Return a file of conf/ as plain data, with its defaults list and with ${...} unresolved."""
+    node: Any = OmegaConf.to_container(OmegaConf.load(CONF / NESTED.get(group, group) / f"{name}.yaml"))
+    return node
+
+
 def suite(name: str) -> list[str]:
     """Return the metrics of a file of conf/eval."""
-    node: Any = OmegaConf.to_container(OmegaConf.load(CONF / "eval" / f"{name}.yaml"))
-    return next(item["override /metric"] for item in node["defaults"] if "override /metric" in item)
+    defaults = read_option("eval", name)["defaults"]
+    return next(item["override /metric"] for item in defaults if "override /metric" in item)

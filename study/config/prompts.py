@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 from pydantic import dataclasses as pydantic
 
 from fovea.study.config.errors import Refused, as_text, nearest
-from fovea.study.config.groups import CONF, ROOT
+from fovea.study.config.groups import ROOT, options, read_option
 from fovea.study.config.instantiate import instantiate
 from fovea.study.config.prompt_files import LAYOUTS, InvalidFile, Row, decode, trimmed
 
@@ -119,11 +119,9 @@ def _key(text: str, seed: int) -> str:
 
 
 def _files(source: str) -> list[Path]:
-    from omegaconf import OmegaConf
-
-    sets = {file.stem: file for file in (CONF / "prompt").glob("*.yaml")}
+    sets = options("prompt")
     if source in sets:
-        node: Any = OmegaConf.to_container(OmegaConf.load(sets[source]))
+        node = read_option("prompt", source)
         return instantiate(node, f"conf/prompt/{source}.yaml", "fovea.study").found(source)
     file = Path(expanduser(source))
     for place in (file, ROOT / file):

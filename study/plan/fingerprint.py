@@ -15,7 +15,7 @@ source."""
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -42,7 +42,8 @@ def digest(value: Any) -> str:
 def packages(model: Mapping[str, Any]) -> dict[str, str]:
     """Return the versions of the packages that affect a model's numbers."""
     quantised = model.get("quantize", "none")
-    return _packages(PACKAGES if quantised == "none" else (*PACKAGES, KINDS[quantised].package))
+    further = [] if quantised == "none" else [KINDS[quantised].package]
+    return {name: _version(name) for name in (*PACKAGES, *further)}
 
 
 def made_of(model: Mapping[str, Any], method: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,10 +59,6 @@ def made_of(model: Mapping[str, Any], method: Mapping[str, Any]) -> dict[str, An
 
 
 @cache
-def _packages(names: Iterable[str]) -> dict[str, str]:
-    return {name: _version(name) for name in names}
-
-
 def _version(name: str) -> str:
     try:
         return version(name)
