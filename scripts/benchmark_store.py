@@ -31,8 +31,8 @@ from fovea.study.picture import png
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.fingerprint import digest
 from fovea.study.plan.plan import Plan
+from fovea.study.record_files import line
 from fovea.study.records import BatchRecord, CellRecord, FlopsRecord, ImageRecord
-from fovea.study.segments import line
 from fovea.study.store import Store
 
 BATCH = 4

@@ -211,7 +211,7 @@ class Finished(Mapping[str, ImageRecord]):
     @classmethod
     def of(cls, tables: "Sequence[pa.Table]", others: Sequence[Record]) -> "Finished":
         """Combine all stored records; the last record of a key wins. tables: of batches, each row with a list
-        of images (study/segments.py)."""
+        of images (study/record_files.py)."""
         import pyarrow as pa
         import pyarrow.compute as pc
 

@@ -3,7 +3,7 @@
     results/NAME/
       runs/SESSION.json             one per start: command, provenance (StudyRecord)
       cells/ID/cell.json            the cell's definition (CellRecord)
-      cells/ID/records/             its batches with their images, failures and the rest: study/segments.py
+      cells/ID/records/             its batches and their images, failures, the rest: study/record_files.py
       cells/ID/images/KE/KEY.png    one image; it counts only if its sha256 matches its record
       cells/ID/focus/BA/BATCH.npz   key to (steps, rows, columns): share of the model that each token used, in
                                     255ths; only for batches in which some token used less than all
@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from fovea.study import segments
+from fovea.study import record_files
 from fovea.study.config.errors import Refused
 from fovea.study.files import UNFINISHED, flush_folder, read_json, write, write_json
 from fovea.study.records import VERSION, BatchRecord, CellRecord, Finished, Record
@@ -45,7 +45,7 @@ class Store:
     def __init__(self, folder: Path):
         self.folder = folder
         self._finished: dict[str, Finished] = {}
-        self._parsed: dict[str, segments.ParsedRecords] = {}  # may include cells not in _finished
+        self._parsed: dict[str, record_files.ParsedRecords] = {}  # may include cells not in _finished
         self._broken: dict[str, int] = {}  # invalid lines per cell
         self._damaged: dict[str, dict[str, int]] = {}  # per cell: key to modification time
 
@@ -136,7 +136,7 @@ class Store:
 
     def records(self, cell: str) -> Finished:
         """Return everything recorded of a cell, whether or not the images exist."""
-        records = self._parsed[cell] = segments.read(self.cell(cell), cell, self._parsed.get(cell))
+        records = self._parsed[cell] = record_files.read(self.cell(cell), cell, self._parsed.get(cell))
         self._broken[cell] = records.broken
         return Finished.of(records.batches, records.others)
 
@@ -232,7 +232,7 @@ class Store:
     def append(self, record: Record) -> None:
         """Append a record. A batch's images count from now on; they must be on disk already."""
         cell: str = record.cell  # type: ignore[attr-defined]
-        segments.append(self.cell(cell) / "records" / f"{self.session}.jsonl", record)
+        record_files.append(self.cell(cell) / "records" / f"{self.session}.jsonl", record)
         if isinstance(record, BatchRecord) and cell in self._damaged:
             for image in record.images:
                 self._damaged[cell].pop(image.key, None)
@@ -246,7 +246,7 @@ class Store:
     def index(self, cells: Iterable[str]) -> None:
         """Convert long records to columns, which open faster."""
         for cell in cells:
-            segments.index(self.cell(cell), cell)
+            record_files.index(self.cell(cell), cell)
 
 
 def _modified(file: Path) -> int:

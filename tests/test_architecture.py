@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("eval", "methods", "models", "study")
 STORE = (
-    *("files", "picture", "streams", "records", "segments", "presence", "workers"),
+    *("files", "picture", "streams", "records", "record_files", "presence", "workers"),
     *("store", "stored"),
 )
 LAYERS = (("config",), STORE, ("plan",), ("run",), ("analysis",), ("report",), ("commands",))

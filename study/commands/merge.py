@@ -16,7 +16,7 @@ from secrets import token_hex
 from time import time
 
 from fovea.study.commands.command import Command, root
-from fovea.study.commands.merged import check_compatible, merged
+from fovea.study.commands.merge_records import check_compatible, merged
 from fovea.study.commands.run import MISSING, damaged, end, no_images, retry_on_damage, unavailable
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from fovea.study import files, segments
+from fovea.study import files, record_files
 from fovea.study.config.errors import Refused
 from fovea.study.files import Unwritable, storable, write, write_json
 from fovea.study.picture import Damaged, pixels
@@ -162,13 +162,13 @@ def test_what_else_is_noted(store):
 
 
 def test_an_index_changes_nothing_and_is_made_anew_where_it_does_not_fit(store, monkeypatch):
-    monkeypatch.setattr(segments, "LONG", 1)
+    monkeypatch.setattr(record_files, "LONG", 1)
     store.append(FlopsRecord(cell="c", images=2, counted=4, closed=5))
     before = afresh(store).records("c")
     store.index(["c"])
-    file = store.cell("c") / segments.INDEX
+    file = store.cell("c") / record_files.INDEX
     with monkeypatch.context() as patch:
-        patch.setattr(segments, "parsed", refuse_batches)  # nothing is read of the lines
+        patch.setattr(record_files, "parsed", refuse_batches)  # nothing is read of the lines
         same(afresh(store).records("c"), before)
     add(store, "c", {"ef" * 8: image(2)}, "e" * 12)
     assert list(afresh(store).records("c")) == [KEY, OTHER, "ef" * 8]
@@ -185,7 +185,7 @@ def refuse_batches(text, cell):
     return parsed(text, cell)
 
 
-parsed = segments.parsed
+parsed = record_files.parsed
 
 
 def same(a, b):

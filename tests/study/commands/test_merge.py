@@ -11,7 +11,7 @@ from PIL import Image
 
 import run
 from fovea.study.commands.merge import PART
-from fovea.study.commands.merged import check_compatible, merged, side_by_side, with_distinct_labels
+from fovea.study.commands.merge_records import check_compatible, merged, side_by_side, with_distinct_labels
 from fovea.study.records import FailureRecord
 from fovea.study.report import report
 from fovea.study.run import execute

@@ -11,7 +11,7 @@ import pytest
 
 from fovea.study.analysis.score import rows
 from fovea.study.commands import rescore
-from fovea.study.commands.merged import side_by_side
+from fovea.study.commands.merge_records import side_by_side
 from fovea.study.picture import pixels
 from fovea.study.records import FailureRecord
 from fovea.study.report.page import page as write_page

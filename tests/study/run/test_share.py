@@ -10,11 +10,11 @@ import pytest
 from fovea.study.config.errors import Refused
 from fovea.study.plan.plan import make as planned
 from fovea.study.plan.plan import shards
+from fovea.study.record_files import parsed
 from fovea.study.records import BatchRecord
 from fovea.study.run.events import Made, Message, Remaining
 from fovea.study.run.provenance import check_worker
 from fovea.study.run.share import share
-from fovea.study.segments import parsed
 from fovea.study.store import Store
 from tests.study import faulty
 
