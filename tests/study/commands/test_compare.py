@@ -251,7 +251,7 @@ def test_refused(pair, tmp_path, capsys):
         (
             f"compare=[{a},{none}]",
             "cost=flops",
-        ): "cost=flops: beside compare=... only name,",
+        ): "cost=flops: only name,",
         (f"compare=[{a},{none}]", "name=a/b"): "name=a/b: must be letters, digits",
         (f"compare=[{a},{none}]", "show="): "show=... and compare=...: one at a time",
     }.items():

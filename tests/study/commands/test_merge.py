@@ -391,7 +391,7 @@ def test_refused(finished, halves, tmp_path, capsys):
             f"merge=[{a},{b}]",
             "name=x",
             "eval=quick",
-        ): "eval=quick: beside merge=... only name,",
+        ): "eval=quick: only name,",
         (f"merge=[{lone},{tmp_path}/bare]", "name=x"): "are not here",
     }.items():
         assert run.main([*arguments, f"results={tmp_path}"]) == 2
