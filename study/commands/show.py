@@ -125,14 +125,14 @@ def tables(study: Stored, pairs: Table | None = None) -> list[Table]:
     from fovea.study.report.comparisons import contrast_table, in_short
 
     found = formats.read(study.folder / "table.parquet") or _plain(study)
-    others = (formats.read(study.folder / f"{name}.parquet") for name in ("contrasts", "published"))
-    written, beside = others
-    if written is None and pairs is None and study.samples:  # a study made before contrasts were stored
+    published = formats.read(study.folder / "published.parquet")
+    contrasts = formats.read(study.folder / "contrasts.parquet")
+    if contrasts is None and pairs is None and study.samples:  # as in the studies of results/
         from fovea.study.analysis.contrasts import controlled, of_study
 
-        written = contrast_table(controlled(of_study(study)), study.random_weights)
-    shown = pairs or (written and in_short(written))
-    return [table for table in (found, shown, beside) if table is not None]
+        contrasts = contrast_table(controlled(of_study(study)), study.random_weights)
+    shown = pairs or (contrasts and in_short(contrasts))
+    return [table for table in (found, shown, published) if table is not None]
 
 
 def _plain(study: Stored) -> Table | None:

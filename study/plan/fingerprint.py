@@ -15,7 +15,9 @@ source."""
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -189,13 +191,12 @@ def device(asked: str) -> str:
 @cache
 def machine(asked: str) -> str:
     """Return the name of the device; for a CPU with the number of threads."""
-    if device(asked) == "cpu":
-        return f"{_processor()}, {threads()} threads"
-    import torch  # deferred: the import takes seconds
+    if device(asked) != "cpu":
+        import torch  # deferred: the import takes seconds
 
-    if not torch.cuda.is_available():
-        return f"{_processor()}, {threads()} threads"
-    return torch.cuda.get_device_name(None if asked == "auto" else asked)
+        if torch.cuda.is_available():
+            return torch.cuda.get_device_name(None if asked == "auto" else asked)
+    return f"{_processor()}, {threads()} threads"
 
 
 def has_gpu() -> bool:
@@ -203,12 +204,8 @@ def has_gpu() -> bool:
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        import platform
-
-        return platform.processor() or platform.machine()
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), os.uname().machine
-    )
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

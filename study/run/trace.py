@@ -1,7 +1,7 @@
 """What is stored of a trajectory, per token and step: cells/ID/traces/KEY.safetensors.
 
 Recorded for a few images per cell, during the pass that counts FLOPs (study/run/observe.py) and outside all
-timing. Studies made before traces existed have none: `read` then returns an empty dict.
+timing.
 """
 
 from collections.abc import Mapping
@@ -95,7 +95,7 @@ def save(store: Store, cell: str, traces: Mapping[str, Trace]) -> None:
 
 
 def read(store: Store, cell: str) -> dict[str, Trace]:
-    """Return the traces of a cell by key; empty for an older study. Incomplete files are skipped."""
+    """Return the traces of a cell by key, without incomplete files."""
     files = sorted((store.cell(cell) / "traces").glob("[!.]*.safetensors"))
     found = {file.stem: _read(file) for file in files}
     return {key: trace for key, trace in found.items() if trace is not None}
