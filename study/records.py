@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 VERSION = 1
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -141,7 +141,7 @@ class BatchRecord(Record):
     session: str
     device: str
     time: str
-    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    seconds: Annotated[float, Field(gt=0)]
     encode_seconds: Seconds
     decode_seconds: Seconds
     memory: Count | None
