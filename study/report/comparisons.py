@@ -31,7 +31,7 @@ NOTE = (
     "verdict and * are by it, at 5 %, and by an interval that leaves zero out."
 )
 CONTROLS = "Of several controls that of the nearest cost stands here, at most a quarter apart."
-COSTS = {  # name, divisor, unit
+COST_FORMATS = {  # name, divisor, unit
     "seconds": ("s/image", 1, ""),
     "speedup": ("speedup", 1, "×"),
     "flops": ("FLOPs", 1e9, " G"),
@@ -89,7 +89,7 @@ def change_table(found: Sequence[Change]) -> Table:
 
 
 def _change(change: Change) -> dict[str, Entry]:
-    name = change.facts.heading(change.figure) if change.facts else COSTS[change.figure][0]
+    name = change.facts.heading(change.figure) if change.facts else COST_FORMATS[change.figure][0]
     counted = change.by is not None and change.figure not in ("flops", "memory_bytes")
     first, second = (Entry(x, text=_value(change.figure, x)) for x in (change.a, change.b))
     return {
@@ -107,7 +107,7 @@ def _change(change: Change) -> dict[str, Entry]:
 def _value(name: str, x: float | None) -> str:
     if x is None:
         return NOTHING
-    _, scale, unit = COSTS.get(name, ("", 1, ""))
+    _, scale, unit = COST_FORMATS.get(name, ("", 1, ""))
     return f"{x / scale:.2f}{unit}" if unit else formatted(x)
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 from fovea.eval import Score
 from fovea.eval.front import on_front
 from fovea.eval.interval import Interval
+from fovea.study.analysis.bootstrap import sign
 from fovea.study.analysis.row import Cost, Row, score_interval
 from fovea.study.report.study_table import shown_scores
 from fovea.study.report.style import COLOURS, INK, MUTED
@@ -125,11 +126,11 @@ def _baselines(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _panel(rows: Sequence[Row], drawn: Sequence[Series], score: Score, model: str, cost: Cost) -> Panel:
-    name, sign = score.name, 1 if score.better == "higher" else -1
+    name, direction = score.name, sign(score.better)
     places = {row.cell.id: (x, y) for row in rows if (x := _x(row, cost)) and (y := _y(row, name))}
     ranked = [row.cell.id for row in rows if not row.failure and row.cell.role != "diagnosis"]
     ranked = [i for i in ranked if i in places]
-    best = on_front([1 / places[i][0][0] for i in ranked], [sign * places[i][1][0] for i in ranked])
+    best = on_front([1 / places[i][0][0] for i in ranked], [direction * places[i][1][0] for i in ranked])
     front_ids = {i for i, is_best in zip(ranked, best, strict=True) if is_best}
 
     def point(row: Row, joined: bool) -> Point:
@@ -144,7 +145,7 @@ def _panel(rows: Sequence[Row], drawn: Sequence[Series], score: Score, model: st
     ]
     front = [p for one in found for p in one.points if p.cell in front_ids]
     infinite = [r.cell.label for r in rows if name in r.scores and math.isinf(r.scores[name].value or 0)]
-    ordered = tuple(sorted(front, key=lambda p: (-p.x[0], sign * p.y[0])))
+    ordered = tuple(sorted(front, key=lambda p: (-p.x[0], direction * p.y[0])))
     return Panel(score, cost, model, tuple(found), ordered, tuple(infinite))
 
 
