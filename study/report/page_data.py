@@ -29,7 +29,8 @@ PIXELS = 24_000_000  # in all images: with many cells fewer prompts are shown, s
 SMALL = 128  # images up to this side are included as stored
 QUALITY = 85  # of larger ones, as WebP
 TOP = 99  # percentile at the end of a map's scale, so that outlier tokens do not hide the rest
-KINDS: tuple[Literal["error", "score"], ...] = ("error", "score")  # maps of a trace
+Kind = Literal["error", "score"]  # of the maps of a trace
+KINDS: tuple[Kind, ...] = ("error", "score")
 EncodedMaps = dict[str, dict[str, list[dict[str, Any] | None]]]  # kind -> cell id -> one per sample
 
 
@@ -188,7 +189,7 @@ def _encoded(shares: np.ndarray) -> dict[str, Any]:
     return dict(names) | {"levels": base64.b64encode(levels).decode()}
 
 
-def _scale_end(traced: Iterable[Mapping[str, Trace]], key: str, kind: Literal["error", "score"]) -> float:
+def _scale_end(traced: Iterable[Mapping[str, Trace]], key: str, kind: Kind) -> float:
     """Return the end of the scale of one sample, shared by all cells so that they are comparable."""
     every: list[np.ndarray | None] = [getattr(own[key], kind) for own in traced if key in own]
     values = [x[np.isfinite(x)] for x in every if x is not None]
@@ -196,7 +197,7 @@ def _scale_end(traced: Iterable[Mapping[str, Trace]], key: str, kind: Literal["e
     return float(np.percentile(joined, TOP)) if joined.size else 0.0
 
 
-def _encoded_map(own: Trace | None, kind: Literal["error", "score"], top: float) -> dict[str, Any] | None:
+def _encoded_map(own: Trace | None, kind: Kind, top: float) -> dict[str, Any] | None:
     """Encode a map of a trace, if there is one, on a scale from 0 to `top`.
 
     Larger and non-finite values saturate.

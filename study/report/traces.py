@@ -1,6 +1,6 @@
 """Traced trajectories by cell, as rows (traces.parquet), and the choice of cells that a figure shows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from math import inf, log, nan
@@ -77,7 +77,7 @@ def chosen_traced(found: Sequence[Traced], store: Store, most: int = MAX_CELLS) 
     return [one for one in found if one.cell in cells]
 
 
-def interleaved(lists: Any) -> list[Any]:
+def interleaved(lists: Iterable[Sequence[Cell]]) -> list[Cell]:
     """Interleave lists: the first of each, the second of each, ..."""
     return [one for turn in zip_longest(*lists) for one in turn if one is not None]
 
