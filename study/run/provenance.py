@@ -61,7 +61,7 @@ def provenance(plan: Plan, command: Sequence[str], session: str) -> dict[str, An
         },
     }
     StudyRecord.model_validate(record)
-    return to_jsonable_python(record)
+    return to_jsonable_python(record, inf_nan_mode="null")
 
 
 def check_worker(plan: Plan) -> None:
