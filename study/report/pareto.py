@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Collection, Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -110,11 +109,9 @@ def _draw_panel(axis: Axes, panel: Panel) -> None:
 
 def _draw_front(axis: Axes, front: Sequence[Point]) -> None:
     """Draw the front as a staircase."""
-    path = [(p.x[0], p.y[0]) for p in front[:1]]
-    for p, q in pairwise(front):
-        path += [(p.x[0], q.y[0]), (q.x[0], q.y[0])]
-    if len(path) > 1:
-        (line,) = axis.plot(*zip(*path, strict=True), color=FAINT, linewidth=4, alpha=0.6, zorder=1)
+    if len(front) > 1:
+        x, y = [p.x[0] for p in front], [p.y[0] for p in front]
+        (line,) = axis.step(x, y, where="pre", color=FAINT, linewidth=4, alpha=0.6, zorder=1)
         line.set_gid("front")
 
 

@@ -15,6 +15,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.typing import ColorType
 from PIL import Image
+from scipy.optimize import isotonic_regression
 
 from fovea.study.files import write
 from fovea.study.picture import pixels
@@ -189,21 +190,11 @@ def name_ends(axis: Axes, ends: Sequence[End], height: float) -> None:
 
 
 def spaced(at: Sequence[float], gap: float) -> list[float]:
-    """Move positions so that they stay in order and at least `gap` apart.
+    """Move positions as little as possible so that they stay in order and at least `gap` apart.
 
     Positions that are too close are spread evenly about their mean.
     """
-    order = np.argsort(at, kind="stable")
-    clusters: list[tuple[float, list[int]]] = []  # centre, indices
-    for i in order.tolist():
-        centre, members = at[i], [i]
-        while clusters and centre - clusters[-1][0] < gap * (len(members) + len(clusters[-1][1])) / 2:
-            before, others = clusters.pop()
-            centre = (before * len(others) + centre * len(members)) / (len(others) + len(members))
-            members = others + members
-        clusters.append((centre, members))
-    found = [0.0] * len(at)
-    for centre, members in clusters:
-        for j, i in enumerate(members):
-            found[i] = centre + (j - (len(members) - 1) / 2) * gap
-    return found
+    order, places = np.argsort(at, kind="stable"), gap * np.arange(len(at))
+    found = np.empty(len(at))
+    found[order] = isotonic_regression(np.array(at)[order] - places).x + places
+    return found.tolist()
