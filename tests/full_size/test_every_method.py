@@ -1,4 +1,5 @@
-"""Every method and cache at 1024 px on a pretended GPU, in bfloat16, from noise to the decoded image.
+"""Every method and cache at 1024 px on a pretended GPU, in bfloat16, from noise to the decoded image: on the
+families that the papers measure at both sizes, and each on half of the others.
 
 The models have their full width, tokens and text, and one or two blocks of each kind: what differs between
 blocks of one kind is their weights. `test_full_depth` has them all.
@@ -7,6 +8,7 @@ blocks of one kind is their weights. `test_full_depth` has them all.
 import inspect
 from copy import deepcopy
 from functools import cache
+from itertools import product
 
 import diffusers
 import pytest
@@ -23,8 +25,9 @@ from tests.methods.test_contract import METHODS
 PROMPTS = ["a fox", "two red apples on a table"]
 # one of each family, but FLUX.2-dev, whose transformer is FLUX.2-klein's; and SD3.5's other blocks
 MODELS = [next(iter(family.sizes)) for name, family in FAMILIES.items() if name != "flux2"] + ["sd35"]
-DEPTHS = {"num_layers": 2, "n_layers": 2, "num_single_layers": 2}
-DEPTHS |= {"num_refiner_layers": 1, "n_refiner_layers": 1}
+DEPTHS = {"num_layers": 2, "n_layers": 2, "num_refiner_layers": 1, "n_refiner_layers": 1}
+DEPTHS_OF_TWO_KINDS = {"num_layers": 1, "num_single_layers": 1}
+PAPERS = ("sd3", "sd35", "lumina", "flux")  # which the papers measure
 IMAGES = {"square": (1, 1024, 1024), "wide": (2, 768, 1344)}  # images of a batch, height, width
 # per image of the batch and evaluation, one number is read where a threshold decides
 THRESHOLDS = ("teacache", "magcache", "fbcache", "dbcache", "seacache", "easycache")
@@ -34,7 +37,8 @@ def shallow(name):
     architecture = deepcopy(SIZES[name].architecture)
     kind, config = architecture["transformer"]
     known = inspect.signature(getattr(diffusers, kind)).parameters
-    depths = {key: depth for key, depth in DEPTHS.items() if key in known}
+    depths = DEPTHS_OF_TWO_KINDS if "num_single_layers" in known else DEPTHS
+    depths = {key: depth for key, depth in depths.items() if key in known}
     both = {"dual_attention_layers": (0,)} if "dual_attention_layers" in config else {}  # kinds of SD3.5's
     return architecture | {"transformer": (kind, config | depths | both)}
 
@@ -95,20 +99,26 @@ def bound(name, method, flow):
 
 
 def sizes(family, method):
-    """Both sizes for the families that papers measure. The methods of the others alternate between the sizes,
-    and a method's families do: every pair of family, method and size is run."""
-    if family in ("sd3", "sd35", "lumina", "flux"):
+    """Both sizes for the families that papers measure. Of the others, each method has every second family,
+    at one size."""
+    if family in PAPERS:
         return [*IMAGES]
-    return [[*IMAGES][(MODELS.index(family) + [*METHODS].index(method)) % len(IMAGES)]]
+    turn = MODELS.index(family) + [*METHODS].index(method)
+    return [[*IMAGES][turn // 2 % len(IMAGES)]] if turn % 2 else []
 
 
-def test_every_pair_of_family_method_and_size_is_run():
-    runs = {(f, method, size) for f in MODELS for method in METHODS for size in sizes(f, method)}
-    assert {run[::2] for run in runs} == {(family, size) for family in MODELS for size in IMAGES}
-    assert {run[1:] for run in runs} == {(method, size) for method in METHODS for size in IMAGES}
+RUNS = [(family, method, size) for family in MODELS for method in METHODS for size in sizes(family, method)]
 
 
-@pytest.mark.parametrize("name", METHODS)
+def test_every_family_and_every_method_has_both_sizes():
+    assert {run[::2] for run in RUNS} == {(family, size) for family in MODELS for size in IMAGES}
+    assert {run[1:] for run in RUNS} == {(method, size) for method in METHODS for size in IMAGES}
+    assert {run for run in RUNS if run[0] in PAPERS} == {*product(PAPERS, METHODS, IMAGES)}
+    others = {method for family, method, _ in RUNS if family not in PAPERS}
+    assert others == {*METHODS}
+
+
+@pytest.mark.parametrize(("family", "name"), dict.fromkeys(run[:2] for run in RUNS), indirect=["family"])
 def test_from_noise_to_image(family, gpu, encoded, name):
     for size in sizes(family, name):
         from_noise_to_image(gpu, encoded, name, *IMAGES[size])
