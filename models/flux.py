@@ -189,7 +189,7 @@ class FluxPipeline(Pipeline):
         guidance = self.default("guidance_scale") if guidance is None else guidance
         guided = scale > 1
         negative = negative_prompts(negative, len(prompts))
-        limit = 512 if max_sequence_length is None else max_sequence_length
+        limit = self.limit(max_sequence_length)
         sides = [negative, [*prompts]] if guided else [[*prompts]]
         encoded = [self.pipe.encode_prompt(side, None, max_sequence_length=limit) for side in sides]
         transformer = self.transformer
@@ -204,7 +204,7 @@ class FluxPipeline(Pipeline):
         return transformer.condition(forward_kwargs, guided, scale)
 
     def text_limits(self, max_sequence_length=None):
-        pipe, limit = self.pipe, 512 if max_sequence_length is None else max_sequence_length
+        pipe, limit = self.pipe, self.limit(max_sequence_length)
         return [TextLimit(pipe.tokenizer, pipe.tokenizer_max_length), TextLimit(pipe.tokenizer_2, limit)]
 
     def stock_difference(self, guidance):

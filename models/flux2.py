@@ -162,7 +162,7 @@ class Flux2Pipeline(Pipeline):
     def text_limits(self, max_sequence_length=None):
         from diffusers.pipelines.flux2.pipeline_flux2 import format_input
 
-        processor, limit = self.pipe.tokenizer, 512 if max_sequence_length is None else max_sequence_length
+        processor, limit = self.pipe.tokenizer, self.limit(max_sequence_length)
 
         def template(prompt: str) -> str:
             (chat,) = format_input([prompt], self.pipe.system_message)

@@ -34,7 +34,7 @@ class KleinPipeline(Flux2Pipeline):
         return conditioning_in_passes(cond, uncond[0], guidance) if uncond else cond
 
     def text_limits(self, max_sequence_length=None):
-        tokenizer, limit = self.pipe.tokenizer, 512 if max_sequence_length is None else max_sequence_length
+        tokenizer, limit = self.pipe.tokenizer, self.limit(max_sequence_length)
 
         def template(prompt: str) -> str:
             return tokenizer.apply_chat_template(

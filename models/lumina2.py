@@ -22,6 +22,7 @@ from fovea.models.forward import ensure_on_device
 from fovea.models.hidden import Context, Hidden
 from fovea.models.kv import flat_rows
 from fovea.models.pipeline import Pipeline
+from fovea.models.settings import check_guided_to_the_end
 from fovea.models.text_limits import TextLimit
 from fovea.models.tokens import (
     Conditioning,
@@ -256,11 +257,7 @@ class Lumina2Pipeline(Pipeline):
         cfg_normalization=None,
         cfg_trunc_ratio=None,
     ) -> Conditioning:
-        if cfg_trunc_ratio is not None and cfg_trunc_ratio < 1:
-            raise ValueError(
-                f"cfg_trunc_ratio={cfg_trunc_ratio}: guidance would end on the way, and here every "
-                "evaluation has both halves: only 1 is followed, the default, which guides to the end"
-            )
+        check_guided_to_the_end("cfg_trunc_ratio", cfg_trunc_ratio)
         guidance = self.default("guidance_scale") if guidance is None else guidance
         guided = self.guided(guidance)
         encoded = self.pipe.encode_prompt(
@@ -280,9 +277,6 @@ class Lumina2Pipeline(Pipeline):
             return cond
         passes = conditioning_in_passes(cond, uncond[0], guidance)
         return replace(passes, normalised=cfg_normalization is not False)
-
-    def limit(self, max_sequence_length: int | None) -> int:
-        return self.default("max_sequence_length") if max_sequence_length is None else max_sequence_length
 
     def text_limits(self, max_sequence_length=None):
         start = f"{self.pipe.system_prompt} <Prompt Start> "

@@ -209,3 +209,7 @@ class Pipeline(ABC):
     def default(self, name: str) -> Any:
         """Return the default of an argument of the pipeline's own call."""
         return inspect.signature(type(self.pipe).__call__).parameters[name].default
+
+    def limit(self, max_sequence_length: int | None) -> int:
+        """Return how many tokens of a prompt are read; by default as many as by the pipeline's own call."""
+        return self.default("max_sequence_length") if max_sequence_length is None else max_sequence_length

@@ -194,9 +194,8 @@ class QwenPipeline(Pipeline):
         return self.transformer.condition(forward_kwargs, False, guidance)
 
     def text_limits(self, max_sequence_length=None):
-        limit = self.default("max_sequence_length") if max_sequence_length is None else max_sequence_length
         end = self.pipe.prompt_template_encode.partition("{}")[2]  # the part before the prompt is dropped
-        return [TextLimit(self.pipe.tokenizer, limit, lambda prompt: prompt + end)]
+        return [TextLimit(self.pipe.tokenizer, self.limit(max_sequence_length), lambda prompt: prompt + end)]
 
     def schedule(self, steps: int, grid: Grid) -> dict:
         return super().schedule(steps, grid) | {"sigmas": np.linspace(1.0, 1 / steps, steps)}

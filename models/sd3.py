@@ -140,7 +140,7 @@ class SD3Pipeline(Pipeline):
             None,
             negative_prompt=negative,
             do_classifier_free_guidance=guided,
-            max_sequence_length=256 if max_sequence_length is None else max_sequence_length,
+            max_sequence_length=self.limit(max_sequence_length),
         )
         dtype = self.transformer.dtype
         embeds = (cat([negative_embeds, prompt_embeds]) if guided else prompt_embeds).to(dtype)
@@ -149,7 +149,7 @@ class SD3Pipeline(Pipeline):
         return self.transformer.condition(forward_kwargs, guided, guidance)
 
     def text_limits(self, max_sequence_length=None):
-        pipe, limit = self.pipe, 256 if max_sequence_length is None else max_sequence_length
+        pipe, limit = self.pipe, self.limit(max_sequence_length)
         clip = [
             TextLimit(tokenizer, pipe.tokenizer_max_length)
             for tokenizer in (pipe.tokenizer, pipe.tokenizer_2)

@@ -44,6 +44,15 @@ def check_scale(name: str, value: Any) -> None:
         raise ValueError(f"{name}={value!r}: must be a number of at least 0, or None for the pipeline's own")
 
 
+def check_guided_to_the_end(name: str, share: float | None) -> None:
+    """Raise ValueError if guidance would end after this share of the steps."""
+    if share is not None and share < 1:
+        raise ValueError(
+            f"{name}={share}: guidance would end on the way, and here every evaluation has both halves: only "
+            "1 is followed, the pipeline's own, which guides to the end"
+        )
+
+
 def as_texts(name: str, values: Any) -> list[str]:
     """Return the values as a list; TypeError unless they are strings."""
     if not isinstance(values, Iterable):

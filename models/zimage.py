@@ -24,7 +24,7 @@ from fovea.models.forward import ensure_on_device
 from fovea.models.hidden import Context, Hidden
 from fovea.models.kv import flat_rows
 from fovea.models.pipeline import Pipeline
-from fovea.models.settings import check_scale, negative_prompts
+from fovea.models.settings import check_guided_to_the_end, check_scale, negative_prompts
 from fovea.models.text_limits import TextLimit
 from fovea.models.tokens import Conditioning, Encodings, Grid, channels_first, channels_last, pack, unpack
 from fovea.models.transformer import BlockInputs, Transformer, macs_per_token
@@ -253,11 +253,7 @@ class ZImagePipeline(Pipeline):
     ) -> Conditioning:
         ratio = float(cfg_normalization) if isinstance(cfg_normalization, bool) else cfg_normalization
         check_scale("cfg_normalization", ratio)
-        if cfg_truncation is not None and cfg_truncation < 1:
-            raise ValueError(
-                f"cfg_truncation={cfg_truncation}: guidance would end on the way, and here every evaluation "
-                "has both halves: only 1 is followed, the pipeline's own, which guides to the end"
-            )
+        check_guided_to_the_end("cfg_truncation", cfg_truncation)
         guidance = self.default("guidance_scale") if guidance is None else guidance
         guided = self.guided(guidance)
         negative = negative_prompts(negative, len(prompts))
@@ -269,9 +265,6 @@ class ZImagePipeline(Pipeline):
         )
         cond = self.transformer.condition({"cap_feats": [*prompt_embeds, *negative_embeds]}, guided, guidance)
         return replace(cond, norm_limit=ratio or math.inf)
-
-    def limit(self, max_sequence_length: int | None) -> int:
-        return 512 if max_sequence_length is None else max_sequence_length
 
     def text_limits(self, max_sequence_length=None):
         tokenizer = self.pipe.tokenizer
