@@ -21,9 +21,8 @@ from fovea.eval.encoder import TextEncoder, as_picture
 from fovea.eval.facts import Facts
 from fovea.eval.geneval_tasks import KINDS, TASKS, Colours, Seen, correct, tasks
 from fovea.eval.network import Device
-from fovea.eval.per_image import Single
+from fovea.eval.per_image import Single, mean_score
 from fovea.eval.samples import Batch
-from fovea.eval.statistics import paired_difference, standard_error
 from fovea.eval.weights import digest, located
 
 SURE, SURE_TO_COUNT = 0.3, 0.9  # least score of a detected object, and where objects are counted
@@ -145,31 +144,25 @@ class GenEval(Single):
         tags = np.array([every[prompt].tag for prompt in samples.prompts])
         per_task = Counter(task.tag for task in every.values())
         weights = np.array([len(every) / (len(per_task) * per_task[tag]) for tag in tags])
+
+        def score(name: str, of: NDArray, weights: NDArray | float = 1.0) -> Score:
+            own = (each * weights)[of].tolist()
+            other = None if dense is None else (dense * weights)[of].tolist()
+            return mean_score(name, self.scores[name], own, prompts[of].tolist(), other, self.seed)
+
         if missing := len(every) - len({*samples.prompts}):
             reason = f"it is over all {len(every)} prompts, and {missing} have no image"
-            overall = self._unavailable(self.name, samples.n, reason, f"n={len(every)}")
+            found = [self._unavailable(self.name, samples.n, reason, f"n={len(every)}")]
         else:
-            weighted = None if dense is None else dense * weights
-            overall = self._score(self.name, each * weights, weighted, prompts)
-            overall = replace(overall, per_image=tuple((each * weights).tolist()))
-        found = [overall]
+            found = [score(self.name, np.full(samples.n, True), weights)]
         for tag in TASKS:
             of, name = tags == tag, f"{self.name}[{tag}]"
             if of.any():
-                found.append(self._score(name, each[of], None if dense is None else dense[of], prompts[of]))
+                found.append(replace(score(name, of), per_image=None))
             else:
                 reason = "there are no images of its prompts"
                 found.append(self._unavailable(name, samples.n, reason, f"n={len(every)}"))
         return found
-
-    def _score(self, name: str, each: NDArray, dense: NDArray | None, prompts: NDArray) -> Score:
-        difference = (
-            None
-            if dense is None
-            else paired_difference(each, dense, seed=self.seed, groups=prompts, worse="low")
-        )
-        se = standard_error(each, groups=prompts)
-        return Score(name, self.scores[name], float(each.mean()), se, len(each), difference=difference)
 
     def _unavailable(self, name: str, n: int, reason: str, remedy: str) -> Score:
         return Score(name, self.scores[name], None, None, n, unavailable=reason, remedy=remedy)

@@ -54,10 +54,24 @@ class Single:
     def each(self, samples: Samples) -> tuple[float, ...]:
         return tuple(samples.rows(self)["figure"].tensor().tolist())
 
-    def mean(self, samples: Samples, **more: Any) -> Score:
-        each = self.each(samples)
-        value, se = float(pooled(each)), standard_error(each, groups=samples.prompts)
-        return Score(self.name, self.facts, value, se, len(each), each, **more)
+
+def mean_score(
+    name: str,
+    facts: Facts,
+    each: Sequence[float],
+    prompts: Sequence[str],
+    dense: Sequence[float] | None = None,
+    seed: int = 0,
+) -> Score:
+    """Return the mean of the values of images, (n,).
+
+    dense: those of the dense images of the same keys, for the difference, by paired bootstrap.
+    """
+    difference, worse = None, "low" if facts.better == "higher" else "high"
+    if dense is not None:
+        difference = paired_difference(each, dense, seed=seed, groups=prompts, worse=worse)
+    value, se = float(pooled(each)), standard_error(each, groups=prompts)
+    return Score(name, facts, value, se, len(each), tuple(each), difference=difference)
 
 
 class OfBackbone(Single):
@@ -83,12 +97,8 @@ class Judged(Single):
 
     @quality
     def __call__(self, samples: Samples) -> list[Score]:
-        difference = None
-        if samples.baseline is not None:
-            each, dense = self.each(samples), self.each(samples.baseline)
-            worse = "low" if self.facts.better == "higher" else "high"
-            difference = paired_difference(each, dense, seed=self.seed, groups=samples.prompts, worse=worse)
-        return [self.mean(samples, difference=difference)]
+        dense = None if samples.baseline is None else self.each(samples.baseline)
+        return [mean_score(self.name, self.facts, self.each(samples), samples.prompts, dense, self.seed)]
 
 
 class Compared(Single):
@@ -101,7 +111,7 @@ class Compared(Single):
     @quality
     def __call__(self, samples: Samples) -> list[Score]:
         needs_dense(samples)
-        return [self.mean(samples)]
+        return [mean_score(self.name, self.facts, self.each(samples), samples.prompts)]
 
 
 def needs_dense(samples: Samples) -> None:
