@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from fovea.eval.network import exact_float32
 from fovea.eval.samples import Batch
 
 Network = Callable[[Tensor], Mapping[str, Tensor]]  # (b, ...) -> {name: (b, d)}
@@ -76,8 +77,7 @@ class Encoder:
     def run(
         self, network: Callable[[Tensor], Mapping[str, Tensor]], inputs: Iterable[Tensor]
     ) -> dict[str, Tensor]:
-        # cuDNN's TF32, on by default, changes the third digit
-        with torch.backends.flags(fp32_precision="ieee"):
+        with exact_float32():
             found = [network(x.to(self.device)) for x in stacks(iter(inputs), self.batch)]
             return {name: torch.cat([f[name].float().cpu() for f in found]) for name in found[0]}
 

@@ -1,7 +1,9 @@
 """Locate transformers models and single hub files on this machine. Nothing is ever downloaded."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from fovea.eval import Unavailable
+from fovea.eval.caches import remembered, unchanged
 from fovea.eval.weights import digest, located
 
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")  # of transformers; the first match is used
@@ -64,6 +67,28 @@ def read(kind: Any, place: Path, **more: Any) -> Any:
         return kind.from_pretrained(place, local_files_only=True, **more)
     except Exception as e:  # invalid files fail in json, safetensors, tokenizers or torch
         raise Unavailable(f"transformers cannot load {place} ({e})", "check or fetch the files again") from e
+
+
+class Pretrained:
+    """A network in a transformers folder, and its processor; its weights are read on first use.
+
+    read_network: returns the network, on `device`.
+    identity: what its results depend on besides their input, as JSON.
+    """
+
+    def __init__(self, place: Path, processor: Any, read_network: Callable[[], Any], device: str):
+        self._read, self.processor, self.device = read_network, processor, device
+        of = ["pretrained", version("transformers"), unchanged(files(place))]
+        pictures = getattr(processor, "image_processor", processor)
+        self.identity: dict[str, Any] = {
+            "weights": remembered(of, lambda: digests(place)),
+            "config": digest(place / "config.json"),
+            "resize": settings(pictures),
+        }
+
+    @cached_property
+    def network(self) -> Any:
+        return self._read()
 
 
 def files(place: Path) -> list[Path]:

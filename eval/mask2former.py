@@ -5,9 +5,7 @@ The network gives queries; its instances are taken from them as in the paper's i
 mask's pixels as score, and the box around its mask.
 """
 
-from collections.abc import Callable
-from functools import cached_property, lru_cache
-from importlib.metadata import version
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +14,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from fovea.eval import Unavailable
-from fovea.eval.caches import remembered, unchanged
 from fovea.eval.encoder import as_picture
-from fovea.eval.hub import WEIGHTS, digests, files, folder, read, settings
-from fovea.eval.network import Device, place
-from fovea.eval.weights import digest
+from fovea.eval.hub import WEIGHTS, Pretrained, folder, read
+from fovea.eval.network import Device, exact_float32, place
 
 KINDS = 80  # COCO's classes
 MOST = 100  # instances per image
@@ -68,26 +64,12 @@ def boxes(masks: Tensor) -> Tensor:
     return torch.stack([left, top, right, bottom], 1)
 
 
-class Detector:
-    """Its weights are read for the first image.
-
-    identity: what its objects depend on besides the image, as JSON.
-    """
-
-    def __init__(self, load: Callable[[], Any], processor: Any, device: str, identity: dict[str, Any]):
-        self._load, self.processor = load, processor
-        self.device, self.identity = device, identity
-
-    @cached_property
-    def network(self) -> Any:
-        return self._load()
-
+class Detector(Pretrained):
     @torch.inference_mode()
     def __call__(self, image: Tensor, least: float) -> Instances:
         """Return the objects in uint8 (3, H, W) with scores above `least`, on the CPU."""
         inputs = self.processor(images=as_picture(image), return_tensors="pt").to(self.device)
-        # cuDNN's TF32, on by default, changes the third digit
-        with torch.backends.flags(fp32_precision="ieee"):
+        with exact_float32():
             out = self.network(**inputs)
         # a single image is resized to whole patches, not padded
         masks = resized(out.masks_queries_logits, inputs.pixel_values.shape[-2:])
@@ -112,11 +94,7 @@ def load(model: str, key: str, device: Device) -> Detector:
     from transformers import AutoImageProcessor
 
     here, on = weights(model, key), place(device)
-    processor = read(AutoImageProcessor, here)
-    of = ["mask2former", version("transformers"), unchanged(files(here))]
-    identity = {"weights": remembered(of, lambda: digests(here)), "config": digest(here / "config.json")}
-    identity |= {"resize": settings(processor)}
-    return Detector(lambda: network(here).to(on), processor, on, identity)
+    return Detector(here, read(AutoImageProcessor, here), lambda: network(here).to(on), on)
 
 
 def network(here: Path) -> Any:

@@ -22,10 +22,14 @@ def place(device: Device) -> str:
     return device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def exact_float32() -> Any:
+    """Return a context without cuDNN's TF32, which is on by default and changes the third digit."""
+    return torch.backends.flags(fp32_precision="ieee")
+
+
 @torch.inference_mode()
 def in_batches(run: Callable[..., Tensor], n: int, batch: int, *inputs: Any) -> Tensor:
     """Run run(inputs[0][i:j], inputs[1][i:j], ...) over n items, `batch` at a time; float32 on the CPU."""
-    # cuDNN's TF32, on by default, changes the third digit
-    with torch.backends.flags(fp32_precision="ieee"):
+    with exact_float32():
         steps = range(0, n, batch)
         return torch.cat([run(*(x[i : i + batch] for x in inputs)).float().cpu() for i in steps])

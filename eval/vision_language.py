@@ -1,8 +1,6 @@
 """Vision-language models of transformers, asked about an image: the probability of an answer."""
 
-from collections.abc import Callable
-from functools import cached_property, lru_cache
-from importlib.metadata import version
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +8,15 @@ import torch
 from torch import Tensor
 
 from fovea.eval import Unavailable
-from fovea.eval.caches import remembered, unchanged
 from fovea.eval.encoder import as_picture
-from fovea.eval.hub import WEIGHTS, digests, files, folder, read, settings
-from fovea.eval.network import Device, place
-from fovea.eval.weights import digest
+from fovea.eval.hub import WEIGHTS, Pretrained, folder, read
+from fovea.eval.network import Device, exact_float32, place
 
 NEEDED = ("tokenizer.json", "vocab.json", "tokenizer.model")
 
 
-class Respondent:
-    """A model that answers questions; its weights are read for the first answer.
-
-    identity: what its answers depend on besides image and question, as JSON.
-    """
-
-    def __init__(self, load: Callable[[], Any], processor: Any, device: str, identity: dict[str, Any]):
-        self._load, self.processor = load, processor
-        self.device, self.identity = device, identity
-
-    @cached_property
-    def model(self) -> Any:
-        return self._load()
+class Respondent(Pretrained):
+    """A model that answers questions."""
 
     def token(self, answer: str) -> int:
         """Return the answer's token. Raises Unavailable if it has several."""
@@ -56,9 +41,8 @@ class Respondent:
         """Return the probability that the reply to a question about uint8 (3, H, W) begins with `answer`."""
         token = self.token(answer)
         inputs = self.processor(images=[as_picture(image)], text=[self.asked(question)], return_tensors="pt")
-        # cuDNN's TF32, on by default, changes the third digit
-        with torch.backends.flags(fp32_precision="ieee"):
-            logits = self.model(**inputs.to(self.device), logits_to_keep=1).logits
+        with exact_float32():
+            logits = self.network(**inputs.to(self.device), logits_to_keep=1).logits
         return logits[0, -1].double().softmax(-1)[token].item()
 
 
@@ -81,9 +65,10 @@ def load(model: str, key: str, device: Device) -> Respondent:
         raise Unavailable(
             f"{here} has no chat template", "give a model that was trained to answer, an -Instruct"
         )
-    of = ["vision-language", version("transformers"), unchanged(files(here))]
-    identity = {"weights": remembered(of, lambda: digests(here)), "config": digest(here / "config.json")}
-    identity |= {"dtype": str(dtype), "chat": chat, "resize": settings(processor.image_processor)}
-    return Respondent(
-        lambda: read(AutoModelForImageTextToText, here, dtype=dtype).eval().to(on), processor, on, identity
-    )
+
+    def network() -> Any:
+        return read(AutoModelForImageTextToText, here, dtype=dtype).eval().to(on)
+
+    found = Respondent(here, processor, network, on)
+    found.identity |= {"dtype": str(dtype), "chat": chat}
+    return found

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -345,8 +346,7 @@ def test_nothing_heavy_is_read_before_the_first_image(metric, images):
 
 
 def test_a_detector_of_other_classes_is_unavailable(detector, metric, images, tmp_path):
-    for file in detector.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(detector, tmp_path, dirs_exist_ok=True)
     config = json.loads((tmp_path / "config.json").read_text())
     names = {str(i): str(i) for i in range(3)}
     config |= {"id2label": names, "label2id": {name: int(name) for name in names}}
