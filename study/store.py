@@ -90,8 +90,9 @@ class Store:
             first = any((cell / "samples").glob("*.json"))  # a file per image, without a version
             version = 0 if first else (read_json(cell / "cell.json") or {}).get("version", VERSION)
             if version != VERSION:
+                made = "an older" if version < VERSION else "a newer"
                 raise Refused(
-                    f"{self.folder}: its records are of another version of Fovea ({version}; this one reads "
+                    f"{self.folder}: its records are of {made} version of Fovea ({version}; this one reads "
                     f"{VERSION}): give this run another name=..., or go on with the version that made it; "
                     f"show={self.folder} shows its table"
                 )

@@ -276,11 +276,16 @@ def test_where_no_study_can_be_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("file", "version"), [("cell.json", VERSION + 1), ("cell.json", 0), (f"samples/{KEY}.json", 0)]
+    ("file", "version", "made"),
+    [
+        ("cell.json", VERSION + 1, "a newer"),
+        ("cell.json", 0, "an older"),
+        (f"samples/{KEY}.json", 0, "an older"),
+    ],
 )
-def test_records_of_another_version_are_refused_by_name(tmp_path, file, version):
+def test_records_of_another_version_are_refused_by_name(tmp_path, file, version, made):
     write_json(tmp_path / "cells" / "c" / file, {"version": version})
-    with pytest.raises(Refused, match=rf"another version .* \({version};"), Store(tmp_path).at_work():
+    with pytest.raises(Refused, match=rf"{made} version .* \({version};"), Store(tmp_path).at_work():
         raise AssertionError("another version is read")
 
 
