@@ -24,6 +24,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from fovea.models.family import Architecture
@@ -52,6 +53,7 @@ class Device(TorchDispatchMode):
     """Dispatches operations on the pretended device; operations on the CPU alone run for real.
 
     waits: synchronisations, in order.
+    flops: FLOPs so far, by torch's formulas. Its own FlopCounterMode takes as long as everything else here.
 
     A value read by the host is correct if it derives from CPU values (noise levels). Otherwise a number reads
     as 0.5, so that a threshold sees a change.
@@ -59,7 +61,7 @@ class Device(TorchDispatchMode):
 
     def __init__(self, fake: FakeTensorMode) -> None:
         super().__init__()
-        self.fake, self.waits = fake, list[Wait]()
+        self.fake, self.waits, self.flops = fake, list[Wait](), 0
         self.guesses = 0  # numbers read by the host whose value is not known
         self._busy = False  # whether anything ran since the last wait
         self._values = WeakTensorKeyDictionary()  # small device tensors -> their values on the CPU
@@ -135,6 +137,8 @@ class Device(TorchDispatchMode):
             true = self._true_value(func, args, kwargs) if small and self._is_known(func, tensors) else None
         self._values.update(zip(_tensors(out), _tensors(true), strict=True) if true is not None else ())
         self._busy |= not func.is_view
+        if counts := flop_registry.get(func.overloadpacket):
+            self.flops += counts(*args, **kwargs, out_val=out)
         return out
 
     def _mask_indices(self, given: list[Tensor | None]) -> list[Tensor | None]:
