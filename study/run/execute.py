@@ -154,10 +154,12 @@ class Runner:
                 yield from self.trace(loaded, cell)
 
     def finished_baselines(self, cells: Sequence[Cell]) -> list[Cell]:
-        """Return the finished baselines of these cells. They are timed again so that both sides of a
-        comparison come from one session."""
+        """Return the finished baselines of these cells, of the same loaded model. They are timed again so
+        that both sides of a comparison come from one session. A sibling's is of another model, which is not
+        loaded."""
         wanted = {cell.dense for cell in cells} - {cell.id for cell in cells}
-        return [cell for cell in self.plan.cells if cell.id in wanted]
+        served = {loading(cell) for cell in cells}
+        return [cell for cell in self.plan.cells if cell.id in wanted and loading(cell) in served]
 
     def rounds(self, todo: Mapping[str, set[str]]) -> Iterator[list[Sample]]:
         """Yield the plan's batches of which some cell lacks an image. The batches are the same for every

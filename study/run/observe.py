@@ -225,10 +225,10 @@ class Tracing:
             self.trace(cell)
 
     def trace(self, cell: Cell) -> None:
-        own = cell.id == cell.dense
+        own, alone = cell.id == cell.dense, cell.role == "sibling"  # whose baseline is of another model
         ready = flow(self.model, cell, self.batch)
         state = noise(self.model, cell, self.batch)
-        seen = Observer(ready, state, None if own else self.reference(cell.dense), keep=own)
+        seen = Observer(ready, state, None if own or alone else self.reference(cell.dense), keep=own)
         flops = count_flops(lambda: self.method(cell)(ready, on_step=seen))[1]
         closed = sum(map(ready.flops, range(len(self.batch))))
         least, images = ready.min_compared(), len(self.batch)

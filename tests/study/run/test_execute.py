@@ -140,6 +140,22 @@ def test_a_batch_that_memory_does_not_hold_is_made_in_halves_and_times_nothing(
     assert (spoken.halved, spoken.repetitions_throttled) == (3, 0)
 
 
+def test_a_baseline_is_timed_on_its_own_model_and_not_on_its_siblings(small, tmp_path):
+    """One run of dense, and FLOPs and traces of its own: the sibling's pipeline would give others."""
+    own = ("n=1", "batch=1", "sweep=none", "sweep.curve=null", "cost=flops", "sibling=flux_tiny")
+    given = [key for key in small if key.split("=")[0] not in ("n", "batch", "sweep.curve")]
+    plan = planned([key for key in given if "grid" not in key] + [*own])
+    dense, method, sibling = plan.cells
+    runner = Runner(plan, Store(tmp_path))
+    assert runner.finished_baselines([method]) == [dense]
+    assert runner.finished_baselines([sibling]) == []
+    run(plan, Store(tmp_path), [dense.id, sibling.id], plan.keys)
+    store = Store(tmp_path)
+    made, rival = store.samples(dense.id), store.samples(sibling.id)
+    assert len(made.timings) == len(rival.timings) == 1
+    assert made.flops.closed == made.column("flops").sum() != rival.flops.closed
+
+
 def test_where_costs_are_flops_one_image_is_the_warm_up(small, tmp_path):
     plan, store = planned([*small, "cost=flops"]), Store(tmp_path)
     cell = plan.cells[0]
