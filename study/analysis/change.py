@@ -105,7 +105,8 @@ def _score(a: Stored, b: Stored, x: Record, y: Record, name: str, facts: Facts) 
         prompts = {r["key"]: r["prompt"] for r in a.by_cell[x["cell"]]}
         x_values, y_values = ([values[key] for key in shared] for values in (in_a, in_b))
         return _paired(change, facts, pool, x_values, y_values, [prompts[key] for key in shared])
-    return _independent(change, x, y)
+    prompts = (len({r["prompt"] for r in s.by_cell.get(own["cell"], [])}) for s, own in ((a, x), (b, y)))
+    return _independent(change, x, y, *prompts)
 
 
 def _paired(
@@ -122,9 +123,13 @@ def _paired(
         return replace(found, why=str(error))
 
 
-def _independent(change: Change, x: Record, y: Record) -> Change:
-    """Compare as independent samples, from the standard errors in the tables."""
-    (se_a, n), (se_b, m) = ((r.get(f"{change.figure}_se"), r.get(f"{change.figure}_n") or 0) for r in (x, y))
+def _independent(change: Change, x: Record, y: Record, prompts_x: int, prompts_y: int) -> Change:
+    """Compare as independent samples, from the standard errors in the tables.
+
+    prompts_x, prompts_y: numbers of prompts, which are the draws; 0 if unknown, for as many as images.
+    """
+    se_a, se_b = (record.get(f"{change.figure}_se") for record in (x, y))
+    n, m = (p or r.get(f"{change.figure}_n") or 0 for p, r in ((prompts_x, x), (prompts_y, y)))
     if change.a is None or change.b is None or not math.isfinite(change.b - change.a):
         return replace(change, why="one of them is infinite")
     if se_a is None or se_b is None or n + m < 4:

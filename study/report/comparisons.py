@@ -43,8 +43,9 @@ CHANGES = (
     *(Column(key, key) for key in ("first", "second", "change", "n")),
 )
 CHANGE_NOTES = (
-    "Costs: the second over the first, in per cent; the median over the batches that both have. The two were "
-    "not measured in turns: a machine that was busier at one time is in them.",
+    "Costs: the second over the first, in per cent; the median over the batches that both have "
+    "[distribution-free interval, of 95 % from six batches on]. The two were not measured in turns: a "
+    "machine that was busier at one time is in them.",
     "Scores: the second minus the first, with 95 % intervals, over the images that both have, resampled "
     "together; n 0: no image is in both, the two are taken as independent. * holds after Holm's correction "
     "for all of these differences, and has an interval without zero.",

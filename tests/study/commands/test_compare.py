@@ -124,6 +124,25 @@ def test_other_samples_are_independent(pair, capsys):
     assert 0 < row["holm"] <= 1
 
 
+def test_seeds_of_one_prompt_are_no_further_draws(pair, capsys):
+    """Three images of two prompts have the degrees of freedom of two."""
+
+    def reseed(frame):
+        frame["key"] = frame["key"].str[::-1]
+
+    def two_prompts(frame):
+        frame["prompt"] = frame["prompt"].replace(frame["prompt"].unique()[2], frame["prompt"].unique()[1])
+
+    for study in pair:
+        rewrite(study, "samples", two_prompts)
+    rewrite(pair[1], "samples", reseed)
+    rewrite(pair[1], "table", lambda frame: frame.update(frame[["ssim"]] + 0.01))
+    row = figures(compare(capsys, *pair)[0], "3 steps")["ssim"]
+    record = next(r for r in pair[0].records if r["label"] == "3 steps")
+    half = t.ppf(0.975, 2) * math.hypot(record["ssim_se"], record["ssim_se"])
+    assert row["high"] == pytest.approx(0.01 + half, rel=1e-4)
+
+
 def test_what_both_have_of_the_images_is_compared(pair, capsys):
     """n=3 against n=2: the figures are those of the two images that both have."""
     last = pair[0].samples[2]["key"]
