@@ -2,12 +2,15 @@
 combine their provenance and cell labels."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from fovea.study.config.errors import Refused
+from fovea.study.config.compose import flat
+from fovea.study.config.errors import Refused, as_text
 from fovea.study.plan.fingerprint import code_entries
 from fovea.study.run.provenance import command_line, drawn, git, now
 from fovea.study.store import Store
@@ -63,6 +66,9 @@ def _of_cell(study: Stored, cell: str, known: Mapping[str, Any]) -> Iterable[Fac
     yield f"weights of {model_name(known)}", str(known["weights"]), name
     for package, version in known["packages"].items():
         yield package, version.partition("+")[0], name  # without the suffix of builds for another device
+    if known["role"] == "steps":  # one gain is over one curve
+        curve = [f"sweep.{key}={known['method'].get(key)}" for key in ("solver", "schedule")]
+        yield f"step reduction of {model_name(known)}, baseline {known['dense']}", ", ".join(curve), name
     family, further, classes = code_entries(model, known["method"])
     yield f"code of {' with '.join((*classes, *further))} on {family}", str(known["code"]), name
     size = f"{known['weights']} at {model['height']} x {model['width']}"
@@ -156,16 +162,32 @@ def side_by_side(values: Sequence[Any]) -> Any:
 def with_distinct_labels(studies: Sequence[Stored]) -> dict[str, Record]:
     """Return the records of all cells with distinct labels. If there are several models besides siblings,
     their names are put first, as in a sweep of models; labels still equal get the machine, or another trait
-    that differs, appended."""
+    or setting that differs, appended; the id if there is none."""
     cells: dict[str, Record] = {}
     for study in studies:
         for cell, record in study.provenance["cells"].items():
             cells.setdefault(cell, record)
     if len({model_name(record) for record in cells.values() if record["role"] != "sibling"}) > 1:
         cells = {cell: _of_model(record) for cell, record in cells.items()}
-    for trait in TRAITS:
+    for trait in [*TRAITS, *_settings(cells.values())]:
         cells = _add_trait(cells, trait)
-    return cells
+    named = {cell: record["label"] for cell, record in cells.items()}
+    repeated = {label for label, count in Counter(named.values()).items() if count > 1}
+    return {
+        cell: record | {"label": f"{named[cell]} @ {cell}"} if named[cell] in repeated else record
+        for cell, record in cells.items()
+    }
+
+
+def _settings(records: Collection[Record]) -> Iterator[Trait]:
+    """Yield the settings of the cells' models, then of their methods, as traits."""
+    for node in ("model", "method"):
+        for key in dict.fromkeys(key for record in records for key in flat(record[node])):
+            yield partial(_setting, node, key)
+
+
+def _setting(node: str, key: str, record: Mapping[str, Any]) -> str:
+    return f"{key} {as_text(flat(record[node]).get(key))}"
 
 
 def _of_model(record: Record) -> Record:

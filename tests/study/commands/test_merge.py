@@ -12,6 +12,7 @@ from PIL import Image
 import run
 from fovea.study.commands.merge import PART
 from fovea.study.commands.merge_records import check_compatible, merged, side_by_side, with_distinct_labels
+from fovea.study.config.errors import Refused
 from fovea.study.records import FailureRecord
 from fovea.study.report import report
 from fovea.study.run import execute
@@ -272,6 +273,45 @@ def test_models_of_two_families_run_other_code_and_merge(finished, tmp_path, rol
     assert label in {record["label"] for record in with_distinct_labels(studies).values()}
     roles = [record["role"] for record in merged(studies, [])["cells"].values()]
     assert roles == sorted(roles, key=["dense", "method", "steps", "sibling"].index)
+
+
+def with_setting(folder, label, **settings):
+    """The study, with other settings of the method of one cell, which is then another cell."""
+    new = "0" * 12
+
+    def change(record):
+        cell = next(cell for cell, known in record["cells"].items() if known["label"] == label)
+        record["cells"][new] = record["cells"].pop(cell)
+        record["cells"][new]["method"].update(settings)
+        (folder / "cells" / cell).rename(folder / "cells" / new)
+
+    edit(folder / "provenance.json", change)
+    return Stored(folder)
+
+
+def test_cells_of_one_name_get_the_setting_that_differs(finished, tmp_path):
+    """Names of cells are of what a study sweeps; what it holds fixed may be another in the next study."""
+    other = with_setting(part(finished, tmp_path / "b", ["dense", "ras ratio=0.5"]), "ras ratio=0.5", start=3)
+    found = [record["label"] for record in with_distinct_labels([Stored(finished), other]).values()]
+    assert found == [
+        *("dense", "ras ratio=0.5 @ start 2", "ras ratio=0.25", "3 steps"),
+        "ras ratio=0.5 @ start 3",
+    ]
+
+
+def test_cells_of_one_name_and_the_same_settings_get_their_ids(finished, tmp_path):
+    other = with_setting(part(finished, tmp_path / "b", ["dense", "ras ratio=0.5"]), "ras ratio=0.5")
+    cells = with_distinct_labels([Stored(finished), other])
+    found = {cell: record["label"] for cell, record in cells.items()}
+    assert found["0" * 12] == f"ras ratio=0.5 @ {'0' * 12}"
+    assert len(set(found.values())) == len(found) == 5
+
+
+def test_curves_of_two_solvers_are_refused(finished, tmp_path):
+    """A gain is over one curve: of both it would be over a zigzag."""
+    other = with_setting(part(finished, tmp_path / "b", ["dense", "3 steps"]), "3 steps", solver="heun")
+    with pytest.raises(Refused, match=r"step reduction of .*sweep.solver=euler.*; sweep.solver=heun"):
+        check_compatible("merge", [Stored(finished), other])
 
 
 def test_another_image_under_the_same_key_is_refused(halves, tmp_path, capsys):
