@@ -1,13 +1,15 @@
 """Statistics of a cell's timed batches: encoding, decoding, cold start, energy, and disturbances."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fovea.eval.interval import Interval, median_interval
 from fovea.eval.statistics import mean_interval
 from fovea.study.records import BatchRecord, Finished, WarmUpRecord
+
+Pair = tuple[BatchRecord, BatchRecord]  # of the dense run, of the cell
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Speed:
     repetitions_throttled: those that were throttled, which are excluded everywhere.
     repetitions_contended: those during which others used the device.
     apart: repetitions paired with a dense call of another session.
+    elsewhen: those paired with one of their own session, which is not the last, shown one of the dense run.
     cold_start_seconds: by how much the first call took longer than a usual one of as many images, without
         compilation; None if usual calls are of more.
     cold_start_images: number of images of the first call; 0 if there was none.
@@ -42,6 +45,7 @@ class Speed:
     repetitions_throttled: int
     repetitions_contended: int
     apart: int = 0
+    elsewhen: int = 0
     cold_start_seconds: float | None = None
     cold_start_images: int = 0
     compile_seconds: float | None = None
@@ -63,13 +67,13 @@ def batches(records: Finished, valid: bool = True) -> dict[str, BatchRecord]:
     return {name: b for name, b in full.items() if not (valid and invalid(b))}
 
 
-def pairs(dense: Finished, records: Finished) -> dict[str, tuple[BatchRecord, BatchRecord]]:
+def pairs(dense: Finished, records: Finished) -> dict[str, Pair]:
     """Return the valid calls of dense and of the cell by full batch, both from the same device.
 
     Calls of the same session are preferred; otherwise, and among several, the last ones are taken.
     """
     full = {batch.size for batch in batches(records, valid=False).values()}
-    found: dict[str, tuple[BatchRecord, BatchRecord]] = {}
+    found: dict[str, Pair] = {}
     dense_calls: dict[str, list[BatchRecord]] = {}
     for batch in dense.timings:
         dense_calls.setdefault(batch.id, []).append(batch)
@@ -126,7 +130,7 @@ def speed(records: Finished, dense: Finished | None) -> Speed | None:
         return None
     energy, why = _joules(kept)
     memory = [b.memory_process for b in kept if b.memory_process]
-    warm_up, compared = records.warm_up, pairs(dense, records).values() if dense is not None else ()
+    warm_up, compared = records.warm_up, pairs(dense, records) if dense is not None else {}
     return Speed(
         encode,
         decode,
@@ -140,10 +144,17 @@ def speed(records: Finished, dense: Finished | None) -> Speed | None:
         compiling_calls=sum(_compiled_graphs(batch) > 0 for batch in kept),
         devices=tuple(sorted({b.device for b in every.values()})),
         repetitions_contended=sum(map(contended, kept)),
-        apart=sum(other_session(*pair) for pair in compared),
+        apart=sum(other_session(*pair) for pair in compared.values()),
+        elsewhen=_elsewhen(dense, compared),
         cut=warm_up.cut if warm_up else None,
         **_cold_start(warm_up, kept, None if dense is None else seconds(dense)),
     )
+
+
+def _elsewhen(dense: Finished | None, compared: Mapping[str, Pair]) -> int:
+    last = {} if dense is None else batches(dense)
+    alike = {name: own for name, (other, own) in compared.items() if not other_session(other, own)}
+    return sum(name in last and other_session(own, last[name]) for name, own in alike.items())
 
 
 def _compiled_graphs(batch: BatchRecord) -> int:

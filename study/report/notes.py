@@ -123,6 +123,7 @@ def measuring(rows: Sequence[Row]) -> list[str]:
         *_calls(timed, "halved", HALVED),
         *_devices(timed),
         *_apart(rows),
+        *_elsewhen(timed),
         *_calls(timed, "compiling_calls", COMPILED),
         *(f"energy unavailable: {reason}" for reason in sorted(map(str, reasons))),
     ]
@@ -189,6 +190,15 @@ def _apart(rows: Sequence[Row]) -> list[str]:
         f"which clocks and load may have changed: {counts}."
     )
     return [note] if counts else []
+
+
+def _elsewhen(timed: Timed) -> list[str]:
+    labels = ", ".join(label for label, speed in timed if speed.elsewhen)
+    note = (
+        f"s/image of {labels}: not of the same session as that of dense, between which clocks and load may "
+        "have changed; speedup is of calls of one session, except where marked ‡."
+    )
+    return [note] if labels else []
 
 
 def floors(rows: Sequence[Row]) -> list[str]:

@@ -33,7 +33,7 @@ def read(folder):
 def test_calls_of_another_session_are_paired_and_counted(folder):
     dense, method = read(folder)
     assert speedup(dense, method).value == 2.0
-    assert speed(method, dense).apart == 2
+    assert (speed(method, dense).apart, speed(method, dense).elsewhen) == (2, 0)
     assert speed(dense, None).apart == 0
 
 
@@ -45,6 +45,7 @@ def test_a_dense_call_of_the_same_session_is_the_one_that_counts(folder):
     dense, method = read(folder)
     assert relative(dense, method, "time") == {"a" * 12: 1 / 3, "c" * 12: 0.5}
     assert speed(method, dense).apart == 1
+    assert speed(method, dense).elsewhen == 1  # the dense time that is shown is the last
     assert batches(dense)["a" * 12].seconds == 9.0
 
 

@@ -165,6 +165,15 @@ def test_speedups_across_runs_are_marked(rows):
     apart = study_table([rows[0], replace(rows[1], speed=speed)])
     assert apart.lines()[2][2].endswith("‡")
     assert f"have changed: {rows[1].cell.label} 2." in "".join(apart.notes)
+    assert "of the same session" not in "".join(apart.notes)
+
+
+def test_times_of_two_sessions_side_by_side_are_told(rows):
+    """As in a merged study: each speedup is of one session, s/image of dense is of the last."""
+    once = Interval(1.0, 1.0, 1.0, 0.0)
+    speed = Speed(once, once, None, None, None, 6, 0, 0, elsewhen=2)
+    told = study_table([rows[0], replace(rows[1], speed=speed)]).notes
+    assert any(note.startswith(f"s/image of {rows[1].cell.label}: not of the same session") for note in told)
 
 
 @pytest.mark.parametrize(("first", "told"), [(0.9, False), (1.3, True)])
