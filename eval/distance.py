@@ -96,7 +96,7 @@ class Distance:
         return replace(score, note="; ".join(filter(None, [reference.note, said])))
 
     def caution(self, known: Known, score: Score) -> str:
-        """Return a remark on the dense images' score, if any."""
+        """Return a remark on the score of images without dense ones to compare with, if any."""
         return ""
 
     def features_of(self, samples: Samples, encoder: Encoder) -> tuple[Features, Features | None]:

@@ -133,13 +133,13 @@ def bias(reference: Gaussian, n: int, seed: int = 0) -> float:
 
 
 def told_bias(value: float, reference: Gaussian, n: int) -> str:
-    """Describe the bias in the dense images' distance, if it is a tenth of it or more."""
+    """Describe the bias in the distance of n images, if it is a tenth of it or more."""
     drawn = bias(reference, n)
     if drawn < LARGE * value or not value:
         return ""
     share = min(drawn / value, 1)
     return (
-        f"some {share:.0%} of the dense images' {value:.4g} is the bias of so few: {n} draws of the "
+        f"some {share:.0%} of {value:.4g} with {n} images is the bias of so few: {n} draws of the "
         f"reference's own Gaussian are {drawn:.4g} from it. It compares cells of equal n only, and flatters "
         "what narrows the spread"
     )
