@@ -18,7 +18,8 @@ from fovea.eval import Unavailable
 READ = {".bmp", ".jpg", ".jpeg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 OTHERS = {".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jxl", ".psd", ".svg", ".tga"}
 LEFTOVERS = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini"}  # in addition to dot files
-CONVERT = "convert it to PNG, or take it out of the folder"
+CONVERT = "convert it to an opaque 8-bit PNG, or take it out of the folder"
+TRANSPARENT = "it is transparent in places, and has no colour there"
 NAMED = 3  # maximum number of files named in a message
 
 
@@ -103,14 +104,17 @@ def _reason(error: Exception) -> str:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
-        levels = np.asarray(image.convert("I"), np.float64) / 257  # 65535 -> 255
+        levels = np.asarray(image.convert("I"), np.float64)
+        if (levels == image.info.get("transparency")).any():
+            raise ValueError(TRANSPARENT)
+        levels /= 257  # 65535 -> 255
         return Image.fromarray(levels.round().astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise ValueError(f"its levels have no known range: mode {image.mode}")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema()[0] != 255:
-            raise ValueError("it is transparent in places, and has no colour there")
+            raise ValueError(TRANSPARENT)
     return image.convert("RGB")
 
 

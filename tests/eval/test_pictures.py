@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from fovea.eval import Unavailable
 from fovea.eval.features import check
@@ -52,6 +52,18 @@ def test_cmyk_is_read_as_pillow_converts_it(tmp_path):
     assert np.array_equal(np.asarray(picture(tmp_path / "x.tiff")), COLOURS)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+def test_a_colour_profile_is_ignored(tmp_path, mode):
+    """As in pytorch-fid and clean-fid, which read with Pillow's convert("RGB") alone."""
+    image = Image.fromarray(COLOURS).convert(mode)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+    image.save(tmp_path / "x.tiff", icc_profile=profile)
+    with Image.open(tmp_path / "x.tiff") as opened:
+        assert opened.info["icc_profile"] == profile
+        theirs = np.asarray(opened.convert("RGB"))
+    assert np.array_equal(np.asarray(picture(tmp_path / "x.tiff")), theirs)
+
+
 def test_a_turned_photograph_is_upright(tmp_path):
     turned, exif = Image.fromarray(COLOURS[:, :8]), Image.Exif()
     exif[0x0112] = 6  # its top is on the right
@@ -64,6 +76,11 @@ def _transparent(file):
     image = Image.open(file).copy()
     image.putpixel((3, 3), (0, 0, 0, 0))
     image.save(file)
+
+
+def _one_level_transparent(file):
+    levels = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    Image.fromarray(levels).save(file, transparency=257)
 
 
 def _animated(file):
@@ -80,6 +97,7 @@ def _half(file):
     ("name", "make", "says"),
     [
         ("clear.png", _transparent, "transparent in places"),
+        ("deep.png", _one_level_transparent, "transparent in places"),
         ("moving.webp", _animated, "holds 3 pictures"),
         ("pages.tiff", _animated, "holds 3 pictures"),
         ("float.tiff", lambda file: Image.fromarray(RAMP.astype(np.float32)).save(file), "mode F"),
