@@ -82,7 +82,7 @@ class Pipeline(ABC):
         """
         cell, largest = self.transformer.token_size, self.transformer.max_side
         if not all(is_integer(size, cell) and size % cell == 0 for size in (height, width)):
-            raise ValueError(f"height {height} and width {width} must be multiples of {cell} pixels")
+            raise ValueError(f"height {height!r} and width {width!r} must be multiples of {cell} pixels")
         grid = Grid(int(height) // cell, int(width) // cell)
         if largest is not None and max(grid) > largest:
             raise ValueError(f"height {height} and width {width} must be at most {largest * cell} pixels")
@@ -178,7 +178,8 @@ class Pipeline(ABC):
 
     @staticmethod
     def vae_encode(vae: Any, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c height width"]:
-        return vae.encode(images).latent_dist.mode()
+        encoded = vae.encode(images)  # AutoencoderTiny has no posterior
+        return encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
 
     def decode_flops(self, grid: Grid) -> int:
         """FLOPs of decoding one image of the grid, counted on the meta device."""

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -93,7 +93,7 @@ def generate(
             flow = model.flow(prompts[part], **given, **settings)
             if first == 0 and any(map(str.strip, negative)) and not flow.cond.guided:
                 warnings.warn(f"negative has no effect: {UNGUIDED}", stacklevel=2)
-            x = method(flow, on_step=on_step)
+            x = check_result(method(flow, on_step=on_step), flow)
             results += list(x) if output == "latent" else images(pipe, flow, x)
             pipe.maybe_free_model_hooks()  # the next batch starts with the text encoders
     return results
@@ -106,6 +106,17 @@ def check_calls(method: Any, on_step: Any) -> None:
     for name, value in (("method", method), ("on_step", on_step)):
         if not callable(value) and not (name == "on_step" and value is None):
             raise TypeError(f"{name}={value!r}: must be callable")
+
+
+def check_result(x: Any, flow: Flow) -> Tensor:
+    """Return what a method gave; TypeError or ValueError unless it is the tokens of every image."""
+    transformer = flow.transformer
+    shape = len(flow.generators), flow.grid.n, transformer.channels * transformer.patch**2
+    if not isinstance(x, Tensor):
+        raise TypeError(f"the method gave {x!r}, not the final tokens, a tensor of shape {shape}")
+    if x.shape != shape:
+        raise ValueError(f"the method gave a tensor of shape {tuple(x.shape)}, not of {shape}")
+    return x
 
 
 def check_steps(method: Callable[..., Tensor], steps: int | None) -> None:
@@ -124,7 +135,7 @@ def generators_of(
     if given is None:
         seed = check_seed(seed)
         return [generator(prompt, seed) for prompt in prompts]
-    given = [given] if isinstance(given, torch.Generator) else [*given]
+    given = [*given] if isinstance(given, Iterable) else [given]
     if wrong := [one for one in given if not isinstance(one, torch.Generator)]:
         raise TypeError(
             f"generators: must be torch.Generator, not {wrong[0]!r}; for seeds, generator(prompt, seed)"

@@ -75,7 +75,7 @@ class Transformer(ABC):
             the last call that ran them left them in `kv`. Where the text never runs (Lumina), no difference.
 
         Never synchronises with the device. ValueError for rows without the kv of a dense call of the same
-        size, and for keep_text without rows.
+        size, and for keep_text without rows; RuntimeError outside of the block of `adapt`.
         """
         size = (cond.halves * len(x), x.shape[1])
         if rows is not None and (kv is None or kv.size != size):
@@ -97,6 +97,11 @@ class Transformer(ABC):
             kv.size = size
         v = velocities[0] if len(velocities) == 1 else torch.cat(velocities)
         return self.guide(v, cond, encodings, kv, rows)
+
+    def check_adapted(self) -> None:
+        """Raise RuntimeError outside of the block of `adapt`: the pipeline's own processors keep no keys."""
+        if vars(self.dit).get("_adapted") is not self.call:
+            raise RuntimeError("this flow is used after its adapt has ended: stay within `with adapt(pipe)`")
 
     def run_modules(
         self,
@@ -121,6 +126,7 @@ class Transformer(ABC):
         self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings, pass_index: int
     ) -> Tensor:
         """As `run_modules`, through the transformer's own forward, whose caches are told which pass it is."""
+        self.check_adapted()
         ensure_on_device(self.dit)
         with guidance_context(self.dit, ("cond", "uncond")[pass_index]):
             return self.stock_forward(x.to(self.dtype).repeat(cond.halves, 1, 1), sigma, cond, encodings)
@@ -142,6 +148,7 @@ class Transformer(ABC):
 
         Guidance halves that form one batch are both included.
         """
+        self.check_adapted()
         if self.bypassed:
             raise ValueError(
                 f"{self.bypassed}: only calls on all tokens of a grid that keep no kv run through it, and "

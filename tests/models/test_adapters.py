@@ -182,3 +182,20 @@ def test_an_offloaded_transformer_is_fetched(pipe):
             assert hook.fetched > before
     finally:
         del pipe.transformer._hf_hook
+
+
+def test_a_flow_that_outlives_its_adapt_is_refused(pipe):
+    """The pipeline's own processors keep no keys: a sparse call would attend to nothing but itself."""
+    with adapt(pipe) as model:
+        flow = model.flow(["a fox"], generators=[generator("a fox", 0)], height=64, width=64, steps=2)
+        x, sigma, kv = flow.noise(), flow.sigmas()[0], flow.new_kv()
+        flow.velocity(x, sigma, kv=kv)
+    for late in (
+        lambda: flow.velocity(x, sigma),
+        lambda: flow.velocity(x, sigma, kv=kv, rows=torch.arange(4)[None]),
+        lambda: flow.prepare(x, sigma),
+    ):
+        with pytest.raises(RuntimeError, match="after its adapt has ended"):
+            late()
+    with adapt(pipe), pytest.raises(RuntimeError, match="after its adapt has ended"):
+        flow.velocity(x, sigma)

@@ -42,6 +42,8 @@ WRONG = [
         r"generators: must be torch.Generator, not 3; for seeds, generator\(prompt, seed\)",
     ),
     ({"generators": torch.Generator()}, "2 prompts need 2 generators, not 1"),
+    ({"generators": 3}, "generators: must be torch.Generator, not 3"),
+    ({"height": "64"}, "height '64' and width 96 must be multiples of 16 pixels"),
     ({"method": Baseline}, r"method=Baseline: is a class; give one of its objects, Baseline\(\)"),
     ({"method": None}, "method=None: must be callable"),
     ({"on_step": 3}, "on_step=3: must be callable"),
@@ -69,6 +71,17 @@ def test_wrong_settings_are_refused_before_prompts_are_counted(family, options, 
     with pytest.raises(ValueError, match=message):
         generate(made(family, torch.float32), PROMPTS[:2], method=euler, **SMALL | options)
     assert not [record for record in caplog.records if record.name.startswith("fovea")]
+
+
+def test_what_a_method_gives_has_to_be_tokens():
+    pipe = made("sd3", torch.float32)
+    for result, message in (
+        (lambda flow: None, "the method gave None, not the final tokens"),
+        (lambda flow: flow.noise()[:, :3], r"of shape \(1, 3, 64\), not of \(1, 24, 64\)"),
+        (lambda flow: flow.noise().repeat(2, 1, 1), r"of shape \(2, 24, 64\), not of \(1, 24, 64\)"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            generate(pipe, ["a"], method=lambda flow, on_step, result=result: result(flow), **SMALL)
 
 
 def test_prompts_must_be_text():

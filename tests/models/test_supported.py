@@ -10,7 +10,7 @@ import diffusers
 import pytest
 import torch
 from accelerate import cpu_offload
-from diffusers import FirstBlockCacheConfig, FlowMatchEulerDiscreteScheduler
+from diffusers import AutoencoderTiny, FirstBlockCacheConfig, FlowMatchEulerDiscreteScheduler
 from diffusers.models.attention_dispatch import AttentionBackendName
 from diffusers.models.attention_processor import JointAttnProcessor2_0
 from peft import LoraConfig, inject_adapter_in_model
@@ -23,6 +23,7 @@ from fovea.methods import RAS, Baseline, Steps
 from fovea.models import adapt, generate, generator
 from fovea.models.forward import mixing_layer
 from fovea.models.quantize import quantise
+from fovea.models.tokens import unpack
 from tests.models.conftest import PROMPTS, made
 from tests.pipelines import PIPELINES, flux, sd3, sd35, stock_tokens
 
@@ -498,3 +499,18 @@ def test_one_transformer_serves_one_at_a_time():
         pass
     assert torch.equal(ours(pipe), expected)
     assert torch.equal(own(pipe), expected)
+
+
+def test_a_tiny_autoencoder_is_followed():
+    """TAESD has no posterior and other names; images go both ways through it."""
+    pipe, sides = sd3(), (8, 8, 8, 8)
+    encoder = {"encoder_block_out_channels": sides, "num_encoder_blocks": (1, 1, 1, 1)}
+    decoder = {"decoder_block_out_channels": sides, "num_decoder_blocks": (1, 1, 1, 1)}
+    pipe.vae = AutoencoderTiny(latent_channels=16, **encoder, **decoder).eval()
+    assert torch.equal(ours(pipe), own(pipe))
+    with adapt(pipe) as model:
+        flow = model.flow(["a fox"], generators=[generator("a fox", 0)], **SMALL)
+        image = flow.decode(flow.noise())
+        latents = pipe.vae.encode(2 * image - 1).latents
+        expected = model.pipeline.normalise(latents)
+        assert torch.equal(unpack(flow.encode(image), flow.grid, 2), expected)
