@@ -102,7 +102,8 @@ class Checkpoint:
                 raise ValueError(f"{name}={size} is not a multiple of {side} pixels; the nearest is {near}")
 
         guides = FAMILIES[self.family].pipeline.guides
-        if self.negative.strip() and not guides(self.guidance, *self.configs):
+        configs = self.configs if any(self.configs) else self.published_configs
+        if self.negative.strip() and not guides(self.guidance, *configs):
             raise ValueError(
                 f"negative={self.negative}: has no effect at guidance={self.guidance:g}, where this model "
                 "evaluates only the prompt; leave it out"
@@ -112,11 +113,17 @@ class Checkpoint:
     def configs(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Configs of the transformer and the pipeline; empty if they are not on this machine."""
         if self.weights == "random":
-            parts = SIZES[str(self.architecture)].architecture
-            return parts["transformer"][1], parts["pipeline"][1]
+            return self.published_configs
         if (folder := self.folder) is None:
             return {}, {}
         return read(folder / "transformer" / "config.json"), read(folder / "model_index.json")
+
+    @property
+    def published_configs(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Configs of the transformer and the pipeline of `architecture`; empty without one."""
+        parts = SIZES[self.architecture].architecture if self.architecture else {}
+        transformer, pipeline = (parts.get(name, ("", {}))[1] for name in ("transformer", "pipeline"))
+        return transformer, pipeline
 
     @property
     def blocks(self) -> int | None:
@@ -169,6 +176,7 @@ class Checkpoint:
 
     def check(self) -> None:
         """Raise MissingWeights if `load` cannot succeed. Takes seconds and loads nothing."""
+        self.check_device()
         if self.offload == "sequential" and self.device_and_dtype()[0] == "cpu":
             raise MissingWeights(
                 "model.offload=sequential moves layers to a GPU and back, and this machine has none: use "
@@ -191,6 +199,16 @@ class Checkpoint:
         if reason:
             raise self.missing(reason)
         self.check_memory(parameters(folder) / 1e9)
+
+    def check_device(self) -> None:
+        """Check that torch has the GPU."""
+        name, _, index = self.device.partition(":")
+        if name == "cuda":
+            import torch
+
+            if (there := torch.cuda.device_count()) <= int(index or 0):
+                allowed = ", ".join(["auto", "cpu", *(f"cuda:{i}" for i in range(there))])
+                raise MissingWeights(f"model.device={self.device}: torch has no such GPU here: {allowed}")
 
     def check_attention(self) -> None:
         """Check that torch has the attention kernel for this family, dtype and device."""

@@ -353,3 +353,23 @@ def test_a_negative_prompt_that_no_evaluation_has_is_refused(tmp_path, family, g
     else:
         with pytest.raises(ValidationError, match="negative=blurry: has no effect at guidance="):
             Checkpoint(**given, negative="blurry")
+
+
+@pytest.mark.parametrize(
+    ("family", "architecture", "used"),
+    [
+        ("flux", "flux", False),
+        ("flux", "flux_schnell", True),
+        ("flux", None, True),  # nothing is known of it
+        ("flux2_klein", "flux2_klein_4b", False),
+        ("flux2_klein", "flux2_klein_base_4b", True),
+        ("sd3", "sd3", True),
+    ],
+)
+def test_of_a_hub_model_that_is_not_here_the_architecture_tells(family, architecture, used):
+    given = {"family": family, "path": "nobody/nothing", "architecture": architecture, "guidance": 3.5}
+    if used:
+        assert Checkpoint(**given, negative="blurry").negative == "blurry"
+    else:
+        with pytest.raises(ValidationError, match=r"negative=blurry: has no effect at guidance=3\.5"):
+            Checkpoint(**given, negative="blurry")
