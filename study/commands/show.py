@@ -31,14 +31,17 @@ def run(command: Command) -> int:
     return 0
 
 
-def _against(study: Stored, versus: str) -> Table | None:
+def _against(study: Stored, versus: str) -> Table:
     # deferred: these imports take seconds
     from fovea.study.analysis.contrasts import against, of_study
     from fovea.study.report.comparisons import contrast_table
 
     if not study.samples:
         raise Refused(f"versus={versus}: {study.folder} has no samples.parquet, the scores of every image")
-    return contrast_table(against(of_study(study), of_study(study), versus), study.random_weights)
+    found = contrast_table(against(of_study(study), of_study(study), versus), study.random_weights)
+    if found is None:
+        raise Refused(f"versus={versus}: no other cell of {study.folder} shares an image and a score with it")
+    return found
 
 
 def list_studies(command: Command) -> int:

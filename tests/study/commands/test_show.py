@@ -146,6 +146,7 @@ def test_a_name_is_enough_below_results(study, capsys):
         (["show=study", "logger=wandb", "logger.mode=onlin"], "did you mean online?"),
         (["show=study", "merge=[a,b]"], "show=... and merge=...: one at a time"),
         (["show=study", "rescore=study"], "show=... and rescore=...: one at a time"),
+        (["show=study", "versus=dense"], "no other cell of {results}/study shares an image and a score"),
     ],
 )
 def test_refused(study, arguments, message, capsys):
