@@ -24,8 +24,16 @@ class Caching:
     solver: Literal["euler", "heun", "dpm++2m", "unipc"] = "euler"
 
     def __post_init__(self):
-        if None not in (self.steps, self.cache.required_steps) and self.steps != self.cache.required_steps:
-            raise ValueError(f"steps={self.steps}: the cache is fitted to {self.cache.required_steps} steps")
+        if self.steps is not None:
+            self.check_steps(self.steps)
+
+    def check(self, grid: tuple[int, int], steps: int) -> None:
+        """Raise ValueError if the cache is fitted to another number of steps than the model's."""
+        self.check_steps(steps if self.steps is None else self.steps)
+
+    def check_steps(self, steps: int) -> None:
+        if self.cache.required_steps not in (None, steps):
+            raise ValueError(f"steps={steps}: the cache is fitted to {self.cache.required_steps} steps")
 
     def saves(self, steps: int) -> bool:
         """See `Cache.saves`. steps: the model's default."""

@@ -55,8 +55,16 @@ class JiT:
         if list(self.ratio) != sorted(self.ratio) or list(self.ends) != sorted(self.ends):
             raise ValueError(f"ratio={list(self.ratio)}, ends={list(self.ends)}: must be in ascending order")
 
+    def check(self, grid: tuple[int, int], steps: int) -> None:
+        """Raise ValueError for a grid (rows, columns) of a single row or column, and for a single step."""
+        if min(grid) < 2:
+            raise ValueError(f"{grid[0]} x {grid[1]} tokens: JiT needs at least 2 rows and 2 columns of them")
+        if self.steps is None and steps < 2:
+            raise ValueError(f"steps={steps}: JiT needs at least 2")
+
     @torch.no_grad()
     def __call__(self, flow, on_step=None):
+        self.check(flow.grid, flow.steps if self.steps is None else self.steps)
         x = flow.noise()  # (b, n, c)
         n, positions = x.shape[1], flow.grid.positions(x.device).expand(len(x), -1, -1)
         sigmas = self.noise_levels(flow)

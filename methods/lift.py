@@ -60,8 +60,10 @@ class Lift:
             raise ValueError(f"weight={list(self.weight)}: must be in ascending order")
         upscaling.check(self.upscaler)
 
-    def check(self, grid: tuple[int, int]) -> None:
-        """Raise ValueError if the grid (rows, columns) is not even or the upscaler cannot be loaded."""
+    def check(self, grid: tuple[int, int], steps: int) -> None:
+        """Raise ValueError if the grid (rows, columns) is not even, the model has fewer steps than `low`, or
+        the upscaler cannot be loaded."""
+        self.split(steps if self.steps is None else self.steps)
         if self.low != 0:
             check_even(*grid)
         if self.lift != "latent":

@@ -50,6 +50,10 @@ class Multistep:
         if self.steps is not None:
             self.check_steps(self.steps)
 
+    def check(self, grid: tuple[int, int], steps: int) -> None:
+        """Raise ValueError if the weights are fitted to another number of steps than the model's."""
+        self.check_steps(steps if self.steps is None else self.steps)
+
     def check_steps(self, steps: int) -> None:
         """Raise ValueError if the weights are fitted to runs of another number of steps."""
         if self.nodes and steps != self.of:

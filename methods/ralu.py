@@ -78,10 +78,13 @@ class RALU:
         if self.last is not None and self.last.steps is not None:
             raise ValueError(f"last.steps={self.last.steps}: the last stage has its own; leave it null")
 
-    def check(self, grid: tuple[int, int]):
-        """Raise ValueError if the grid (rows, columns) of tokens cannot be halved."""
+    def check(self, grid: tuple[int, int], steps: int) -> None:
+        """Raise ValueError if the grid (rows, columns) of tokens cannot be halved, or RAS does not fit the
+        last stage."""
         if len(self.resolved_preset().steps) > 1:
             check_even(*grid)
+        if self.last is not None:
+            self.last.check(grid, self.resolved_preset().steps[-1])
 
     @torch.no_grad()
     def __call__(self, flow, on_step=None):

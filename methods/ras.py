@@ -1,6 +1,7 @@
 """RAS, region-adaptive sampling: evaluate only the tokens in focus (Liu et al. 2025, arXiv:2502.10389)."""
 
 from itertools import pairwise
+from math import prod
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -54,6 +55,10 @@ class RAS(Sparsity):
             raise ValueError("text=keep, kv=false: the text's keys and values are kept only with kv=true")
         if self.as_released:
             ablations.check(self)
+
+    def check(self, grid: tuple[int, int], steps: int) -> None:
+        """Raise ValueError if schedule or released rule do not fit the model's steps and tokens."""
+        ablations.inactive_by_rank(self, prod(grid), steps if self.steps is None else self.steps)
 
     def saves(self, steps: int) -> bool:
         cached = self.cache is not None and self.cache.saves(steps if self.steps is None else self.steps)

@@ -5,6 +5,7 @@ from typing import Literal
 
 Phase = Literal["diffusers", "paper"]
 
+
 FITTED = {  # L2P (arXiv:2604.26365), for FLUX.1 at 50 steps, by average interval
     5: (0, 1, 2, 4, 6, 9, 14, 23, 30, 37, 44),
     6: (0, 1, 2, 4, 7, 14, 23, 31, 38, 45),
@@ -13,6 +14,11 @@ FITTED = {  # L2P (arXiv:2604.26365), for FLUX.1 at 50 steps, by average interva
     10: (0, 1, 2, 4, 12, 24, 38),
     16: (0, 1, 2, 4, 16, 32),
 }
+
+
+def ascending(steps: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the steps in order, each once: lists of the same steps are one setting."""
+    return tuple(sorted({*steps}))
 
 
 def refreshes(i: int, interval: int, warmup: int, phase: Phase) -> bool:

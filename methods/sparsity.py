@@ -2,8 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
+
+from fovea.methods.schedules import ascending
 
 
 @dataclass(frozen=True, config={"extra": "forbid"})
@@ -25,7 +27,7 @@ class Sparsity:
     steps: Annotated[int, Field(ge=1, le=10_000)] | None = None
     ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
     start: Annotated[int, Field(ge=1)] = 4
-    resets: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    resets: Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(ascending)] | None = None
     fall: Annotated[float, Field(ge=0, lt=1)] = 0.0
     every: Annotated[int, Field(ge=1)] = 4
     text: Literal["run", "keep"] = "run"
@@ -33,6 +35,10 @@ class Sparsity:
     def __post_init__(self):
         if self.steps is not None:
             self.sparse_steps(self.steps)
+
+    def check(self, grid: tuple[int, int], steps: int) -> None:
+        """Raise ValueError if the schedule does not fit the model's number of steps."""
+        self.sparse_steps(steps if self.steps is None else self.steps)
 
     def sparse_steps(self, steps: int) -> list[int]:
         """Return the sparse steps. ValueError if `start` or a reset lies outside the run."""

@@ -79,7 +79,7 @@ class StudyRecord(BaseModel):
 
 
 class CellRecord(Record):
-    """The definition of a cell, cell.json. identity: everything that its id is the hash of."""
+    """The definition of a cell, cell.json. identity: everything that its id is made of."""
 
     version: int
     id: str

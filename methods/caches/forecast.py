@@ -4,13 +4,13 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from fovea.methods import bases
 from fovea.methods.cache import Cache, Velocity
 from fovea.methods.forecast import Differences
-from fovea.methods.schedules import FITTED, Phase, growing, refreshes, stretched
+from fovea.methods.schedules import FITTED, Phase, ascending, growing, refreshes, stretched
 from fovea.models.hidden import Hidden
 
 Name = Literal[
@@ -48,7 +48,7 @@ class Forecast(Cache):
     warmup: Annotated[int, Field(ge=1)] = 3
     phase: Phase = "paper"
     growth: Annotated[float, Field(ge=0)] = 0.75
-    full: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    full: Annotated[tuple[Annotated[int, Field(ge=0)], ...], AfterValidator(ascending)] | None = None
     of: Annotated[int, Field(ge=1)] | None = None
 
     off: ClassVar = {"schedule": "even", "interval": 1}

@@ -163,6 +163,9 @@ def _hydra(named: tuple[str, ...], file: str | None = "config") -> tuple[DictCon
             defaults = {name: str(read_option("method", name).get("defaults")) for name in options("method")}
             takers = ", ".join(name for name, listed in defaults.items() if "cache" in listed)
             raise Refused(f"this method takes no cache; those that do: {takers}") from None
+        if NESTED["cache"] in " ".join(named) and "Got NoneType" in str(error):
+            caches = ", ".join(options("method/cache"))
+            raise Refused(f"cache=null: this method needs a cache; allowed: {caches}") from None
         raise Refused(f"cannot compose the config: {first_line(error)}") from None
     OmegaConf.set_struct(config, False)
     OmegaConf.set_readonly(config, False)

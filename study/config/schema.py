@@ -67,6 +67,8 @@ class Settings:
             raise ValueError(f"results={as_text(self.results)}: is longer than a file system allows")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds={as_text(list(self.seeds))}: a seed is listed twice; leave one out")
+        if len(set(self.sibling)) < len(self.sibling):
+            raise ValueError(f"sibling={as_text(list(self.sibling))}: a model is listed twice; leave one out")
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

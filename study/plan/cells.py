@@ -8,7 +8,8 @@ from typing import Any, Literal
 from omegaconf import OmegaConf
 
 from fovea.study.config.compose import Composed, load, resolved, set_key
-from fovea.study.config.errors import Refused
+from fovea.study.config.errors import Refused, as_text, nearest
+from fovea.study.config.groups import options
 from fovea.study.config.instantiate import instantiate, with_changes
 from fovea.study.config.overrides import parse
 from fovea.study.config.schema import Settings, Sweep
@@ -45,7 +46,7 @@ class Cell:
     axes: the keys of the sweep that distinguish the cell.
     dense: id of the baseline that it is compared with.
     off: the settings disable the method, so it should reproduce the baseline.
-    identity: everything that the id is the hash of.
+    identity: everything that the id is made of.
     unlike_card: for a baseline, how its settings differ from the model card.
     another_image: similarity to the dense images is not a criterion.
     """
@@ -129,7 +130,7 @@ def _cells(overrides: Sequence[str], sweep: Sweep, settings: Settings) -> Iterat
     all_points = points(sweep)
     _reject_overridden(overrides, all_points)
     names, variants = Names(all_points), {}
-    found, baselines = [], {}
+    found, baselines, labelled = [], {}, {}
     for point in all_points:
         if point.variant not in variants:
             with names.at(point, point.files | point.model):
@@ -140,7 +141,11 @@ def _cells(overrides: Sequence[str], sweep: Sweep, settings: Settings) -> Iterat
             baselines.setdefault(dense.id, (dense, called))
         variant, dense = variants[point.variant]
         with names.at(point, point.values, variant.fault):
-            found.append(_method(variant, point, names, settings, dense))
+            cell = _method(variant, point, names, settings, dense)
+        other = labelled.setdefault(cell.id, cell.label) if point.label else cell.label
+        if other != cell.label:
+            raise Refused(f"sweep: {other} and {cell.label} are one cell, whose settings are the same")
+        found.append(cell)
     yield from (dense for dense, _ in baselines.values())
     yield from found
     for dense, called in baselines.values():
@@ -213,6 +218,8 @@ def _step_reduction(dense: Cell, called: BaselineName, sweep: Sweep, settings: S
 def _siblings(dense: Cell, called: BaselineName, settings: Settings) -> Iterator[Cell]:
     """Yield the rival models with their own settings, at the dense run's size and on its device."""
     for name in settings.sibling:
+        if name not in (known := options("model")):
+            raise Refused(f"sibling={as_text(name)}: no such model; {nearest(name, known)}")
         own = resolved(load([f"model={name}"]).config.model)
         same = {key: dense.model[key] for key in ("height", "width", "weights", "dtype", "device")}
         model = full_model(own | same)[0]
@@ -244,5 +251,5 @@ def _cell(
         "machine": fingerprint.machine(model["device"]),
         **fingerprint.made_of(model, method),
     }
-    name = fingerprint.digest(parts)
+    name = fingerprint.cell(parts)
     return Cell(name, label, role, series, model, method, axes, dense or name, off, parts)

@@ -41,6 +41,15 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
+def cell(parts: Mapping[str, Any]) -> str:
+    """Return a cell's id. Spellings of one setting give one id: the folder of the weights, which have a hash
+    of their own, the device, whose name is the machine's, and `auto` for the dtype that it stands for."""
+    model = {key: value for key, value in parts["model"].items() if key not in ("path", "device")}
+    if model["dtype"] == "auto":
+        model["dtype"] = "float32" if device(parts["model"]["device"]) == "cpu" else "bfloat16"
+    return digest({**parts, "model": model})
+
+
 def packages(model: Mapping[str, Any]) -> dict[str, str]:
     """Return the versions of the packages that affect a model's numbers."""
     quantised = model.get("quantize", "none")

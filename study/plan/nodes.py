@@ -31,17 +31,17 @@ def full_model(node: Node) -> tuple[Node, Any]:
 
 
 def check_fits(made: Any, checkpoint: Any) -> None:
-    """Raise Refused if the method cannot run on the model's token grid, or its cache on the model's
-    blocks."""
+    """Raise Refused if the method cannot run on the model's token grid in its number of steps, or its cache
+    on the model's blocks."""
     cache: Any = getattr(made, "cache", None)
     try:
         if hasattr(made, "check"):
-            made.check(checkpoint.grid)
+            made.check(checkpoint.grid, checkpoint.steps)
         if hasattr(cache, "check_blocks") and (blocks := checkpoint.blocks) is not None:
             cache.check_blocks(blocks)
     except ValueError as error:
-        size = f"model.height={checkpoint.height}, model.width={checkpoint.width}"
-        raise Refused(f"method with {size}: {error}") from None
+        given = ", ".join(f"model.{key}={getattr(checkpoint, key)}" for key in ("height", "width", "steps"))
+        raise Refused(f"method with {given}: {error}") from None
 
 
 def with_defaults(node: Node, made: Any) -> Node:

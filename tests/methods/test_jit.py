@@ -154,3 +154,9 @@ def test_anchors_are_evaluated_at_their_own_places(family):
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ValidationError):
         JiT(**wrong)
+
+
+@pytest.mark.parametrize(("grid", "steps"), [((1, 4), 4), ((4, 1), 4), ((4, 4), 1)])
+def test_a_line_of_tokens_and_a_single_step_are_refused(grid, steps):
+    with pytest.raises(ValueError, match="at least 2"):
+        JiT(steps=None).check(grid, steps)

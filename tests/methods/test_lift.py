@@ -199,7 +199,7 @@ def test_files_that_are_no_upscaler_are_refused(tmp_path):
         with pytest.raises(ValueError, match=r"must be bicubic or an existing \.safetensors file"):
             Lift(upscaler=str(file))
     with pytest.raises(ValueError, match="holds none of the architectures"):
-        Lift(upscaler=str(wrong)).check((4, 6))
+        Lift(upscaler=str(wrong)).check((4, 6), 4)
 
 
 @pytest.mark.parametrize(
@@ -219,4 +219,4 @@ def test_wrong_settings_are_refused(wrong, said):
 
 def test_an_odd_grid_is_refused():
     with pytest.raises(ValueError, match="5 x 4 tokens cannot be halved"):
-        Lift().check((5, 4))
+        Lift().check((5, 4), 4)

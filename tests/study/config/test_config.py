@@ -75,6 +75,9 @@ REFUSED = {
     "cache=[]": "cache=[]: takes one name, without brackets",
     "sweep=[none]": "sweep=[none]: takes one name, without brackets",
     "sibling=sd3_tiny,flux_tiny": "give several as one list, sibling=[a,b]",
+    "sibling=[flux_tiny,flux_tiny]": "sibling=['flux_tiny', 'flux_tiny']: a model is listed twice",
+    "sibling=flux_tyni": "sibling=flux_tyni: no such model; did you mean flux_tiny?",
+    "model.device=cuda:99": "model.device=cuda:99: torch has no such GPU here: auto, cpu",
     "cache=fora": "must be a TaylorOutput, not a FORA",
     "method.ratio=[1,": "cannot be parsed: write key=value",
     "cache=range(3,1)": "cache=range(3,1): gives no values; at least one is needed",
@@ -167,6 +170,12 @@ LABELS = {
     "logger=none logger.project=x": "logger.project=x: Nothing has no project",
     "method=caching cache=fora sweep=none method.cache.interval=true": "interval=true: must be a number",
     "method._partial_=true": "there is no such setting",
+    "method=caching cache=null sweep=none": "cache=null: this method needs a cache; allowed: dbcache",
+    "method.steps=null model.steps=3 sweep=none": "start=4: must be less than steps=3",
+    "method=selflift method.steps=null method.low=99 sweep=none": "low=99: must be at most steps=",
+    "method=ralu_ras method.steps=3 sweep=none": "start=1: must be less than steps=1",
+    "method.as_released=true method.high_ratio=0 sweep=none": "the released rule must leave tokens out",
+    "sweep.points=[{method.resets: [7], label: a},{method.resets: [7,7], label: b}]": "are one cell",
 }
 
 

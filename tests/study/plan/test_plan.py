@@ -247,6 +247,28 @@ def test_identity_ignores_what_does_not_touch_results(plan):
 
 
 @pytest.mark.parametrize(
+    "spellings",
+    [
+        ("method.resets=[9,7]", "method.resets=[7,9,9]"),
+        ("model.dtype=auto", "model.dtype=float32"),
+        ("model.device=auto", "model.device=cpu"),
+        ("model.path=assets/lumina_tiny", "model.path=./assets/lumina_tiny/"),
+        ("method.ratio=1", "method.ratio=1.0"),
+    ],
+)
+def test_two_spellings_of_a_setting_are_one_cell(prompts, spellings, monkeypatch):
+    monkeypatch.setattr(fingerprint, "has_gpu", lambda: False)
+    found = [make([said, "model=lumina_tiny", "sweep=none", f"prompts={prompts}"]) for said in spellings]
+    assert found[0].cells[1].id == found[1].cells[1].id
+
+
+def test_a_copy_of_the_weights_elsewhere_gives_the_same_cells(prompts, weights, tmp_path):
+    places = weights, shutil.copytree(weights, tmp_path / "copy")
+    plans = [make([f"model.path={place}", f"prompts={prompts}", "sweep=none"]) for place in places]
+    assert [cell.id for cell in plans[0].cells] == [cell.id for cell in plans[1].cells]
+
+
+@pytest.mark.parametrize(
     "override", ["method.ratio=0.4", "model.guidance=3", "model.height=64", "batch=3", "model.dtype=bfloat16"]
 )
 def test_identity_follows_what_does(plan, override):
