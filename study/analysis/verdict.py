@@ -121,17 +121,22 @@ def volumes(rows: Sequence[Row]) -> list[dict[str, object]]:
     """Return the hypervolume of each series and its difference to that of step reduction, by score.
 
     The hypervolume is the best quality, above that of the worst cell, available within a budget, averaged
-    over budgets from zero to the cost of the dense run.
+    over budgets from zero to the cost of the dense run. A cell of infinite quality, whose images are the
+    dense ones, is left out.
     """
     records = []
     for name in dict.fromkeys(name for row in rows for name, s in row.scores.items() if not s.facts.hidden):
         for group in _ranked_groups(rows, name):
-            group = [row for row in group if row.cell.role != "dense"]
+            group = [row for row in group if row.cell.role != "dense" and _is_finite(row.scores[name])]
             curve = [i for i, row in enumerate(group) if row.cell.role == "steps"]
             for label in dict.fromkeys(row.cell.series for row in group):
                 own = [i for i, row in enumerate(group) if row.cell.series == label]
                 records.append(_volume(group, name, label, own, curve))
     return [record for record in records if record]
+
+
+def _is_finite(score: Score) -> bool:
+    return score.value is not None and math.isfinite(score.value)
 
 
 def _volume(

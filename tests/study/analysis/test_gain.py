@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fovea.eval import Score
-from fovea.eval.fidelity import SSIM
+from fovea.eval.fidelity import PSNR, SSIM
 from fovea.eval.interval import Interval, median_interval
 from fovea.eval.statistics import paired_difference, standard_error
 from fovea.study.analysis import verdict
@@ -138,6 +138,15 @@ def test_hypervolume_by_method_and_over_step_reduction():
     assert set(found) == {"step reduction", "m"}
     assert found["m"]["hypervolume_low"] <= found["m"]["hypervolume"] <= found["m"]["hypervolume_high"]
     assert "over_step_reduction" in found["m"]
+
+
+def test_a_cell_of_infinite_quality_costs_the_others_no_hypervolume():
+    """The default study has one: RAS with every token, whose images are the dense ones."""
+    rows = study(0, lambda c: 4 * c, 0.0)
+    same, facts = row("m off", "method", [1.0] * 24, [1.0] * len(rows[0].keys)), PSNR.scores["psnr"]
+    infinite = replace(same.scores["s"], facts=facts, value=math.inf, per_image=(math.inf,) * same.n)
+    same = replace(same, scores={"s": infinite})
+    assert verdict.volumes([*rows, same]) == verdict.volumes(rows)
 
 
 def test_an_interval_without_p_is_no_comparison():
