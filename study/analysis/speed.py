@@ -19,6 +19,7 @@ class Speed:
     encode, decode: seconds per image of text encoding and of decoding.
     joules: energy per image of the whole GPU or CPU; joules_unavailable: reason if it was not measured.
     memory_process_bytes: peak memory of the process.
+    memory_since_start: a cell's memory is the peak of the process since its start, so also of earlier cells.
     repetitions: number of timed calls of a full batch.
     repetitions_throttled: those that were throttled, which are excluded everywhere.
     repetitions_contended: those during which others used the device.
@@ -46,6 +47,7 @@ class Speed:
     repetitions_contended: int
     apart: int = 0
     elsewhen: int = 0
+    memory_since_start: bool = False
     cold_start_seconds: float | None = None
     cold_start_images: int = 0
     compile_seconds: float | None = None
@@ -146,6 +148,7 @@ def speed(records: Finished, dense: Finished | None) -> Speed | None:
         repetitions_contended=sum(map(contended, kept)),
         apart=sum(other_session(*pair) for pair in compared.values()),
         elsewhen=_elsewhen(dense, compared),
+        memory_since_start=any(b.memory_since_start and b.memory == b.memory_process for b in kept),
         cut=warm_up.cut if warm_up else None,
         **_cold_start(warm_up, kept, None if dense is None else seconds(dense)),
     )

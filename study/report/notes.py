@@ -24,6 +24,10 @@ HALVED = (
 COMPILED = (
     "{} of {} repetitions met shapes that torch.compile had not seen; their times have the compiling in them."
 )
+SINCE_START = (
+    "memory: the peak of the process since its start, which this system does not reset: it may be that of a "
+    "cell made earlier."
+)
 UNLIKE_CARD = "§"  # marks a baseline with other settings than its model card's
 STARS = (
     "* differs from dense, or a gain from none, after Holm's correction for all differences, or all gains, "
@@ -124,6 +128,7 @@ def measuring(rows: Sequence[Row]) -> list[str]:
         *_devices(timed),
         *_apart(rows),
         *_elsewhen(timed),
+        *([SINCE_START] if any(speed.memory_since_start for _, speed in timed) else []),
         *_calls(timed, "compiling_calls", COMPILED),
         *(f"energy unavailable: {reason}" for reason in sorted(map(str, reasons))),
     ]

@@ -62,6 +62,14 @@ def test_devices_do_not_pair_and_throttled_calls_do_not_count(folder):
     assert pairs(read(folder)[0], Store(folder).samples("elsewhere")) == {}
 
 
+def test_a_peak_since_the_start_is_known_as_one_unless_it_is_of_a_gpu(tmp_path):
+    for cell, memory, told in (("cpu", 7, True), ("gpu", 3, False)):
+        add(Store(tmp_path), cell, {"k": image()}, memory=memory, memory_process=7, memory_since_start=True)
+        found = speed(Store(tmp_path).samples(cell), None)
+        assert found is not None
+        assert found.memory_since_start == told
+
+
 def test_a_slow_first_call_pays_off_by_what_is_saved():
     assert break_even(10.0, 2.0, 1.0) == 10
     assert break_even(0.1, 2.0, 1.0) == 1

@@ -168,6 +168,15 @@ def test_speedups_across_runs_are_marked(rows):
     assert "of the same session" not in "".join(apart.notes)
 
 
+def test_a_peak_of_memory_that_is_not_the_cells_own_is_told(rows):
+    """As on macOS, where the peak of a process cannot be reset."""
+    once = Interval(1.0, 1.0, 1.0, 0.0)
+    for since_start in (False, True):
+        speed = Speed(once, once, None, None, None, 6, 0, 0, memory_since_start=since_start)
+        notes = study_table([rows[0], replace(rows[1], speed=speed)]).notes
+        assert any("the peak of the process since its start" in note for note in notes) == since_start
+
+
 def test_times_of_two_sessions_side_by_side_are_told(rows):
     """As in a merged study: each speedup is of one session, s/image of dense is of the last."""
     once = Interval(1.0, 1.0, 1.0, 0.0)
