@@ -46,7 +46,7 @@ def cell(parts: Mapping[str, Any]) -> str:
     of their own, the device, whose name is the machine's, and `auto` for the dtype that it stands for."""
     model = {key: value for key, value in parts["model"].items() if key not in ("path", "device")}
     if model["dtype"] == "auto":
-        model["dtype"] = "float32" if device(parts["model"]["device"]) == "cpu" else "bfloat16"
+        model["dtype"] = "float32" if _on_cpu(parts["model"]["device"]) else "bfloat16"
     return digest({**parts, "model": model})
 
 
@@ -195,6 +195,15 @@ def threads() -> int:
 def device(asked: str) -> str:
     """Return "cpu" for "auto" if there is no GPU, which is determined without importing torch."""
     return "cpu" if asked == "auto" and not has_gpu() else asked
+
+
+def _on_cpu(asked: str) -> bool:
+    """True if the device is a CPU; `auto` may be one beside a GPU that torch cannot use."""
+    if device(asked) == "cpu":
+        return True
+    import torch  # deferred: the import takes seconds
+
+    return asked == "auto" and not torch.cuda.is_available()
 
 
 @cache

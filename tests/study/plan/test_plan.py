@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from fovea.models import Checkpoint
@@ -258,8 +259,19 @@ def test_identity_ignores_what_does_not_touch_results(plan):
 )
 def test_two_spellings_of_a_setting_are_one_cell(prompts, spellings, monkeypatch):
     monkeypatch.setattr(fingerprint, "has_gpu", lambda: False)
+    monkeypatch.setattr(fingerprint, "machine", lambda _: "a processor")
     found = [make([said, "model=lumina_tiny", "sweep=none", f"prompts={prompts}"]) for said in spellings]
     assert found[0].cells[1].id == found[1].cells[1].id
+
+
+def test_auto_beside_a_gpu_that_torch_cannot_use_is_float32(prompts, monkeypatch):
+    monkeypatch.setattr(fingerprint, "has_gpu", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    given = ["model=lumina_tiny", "sweep=none", f"prompts={prompts}"]
+    auto, single, half = (
+        make([*given, f"model.dtype={d}"]).cells[0].id for d in ("auto", "float32", "bfloat16")
+    )
+    assert auto == single != half
 
 
 def test_a_copy_of_the_weights_elsewhere_gives_the_same_cells(prompts, weights, tmp_path):
