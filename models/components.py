@@ -69,6 +69,13 @@ GEMMA2_2B = (
     {"vocab_size": 128, "num_hidden_layers": 2, **GEMMA_IDS},
 )
 QWEN2_TOKENIZER = ("Qwen2Tokenizer", {"model_max_length": 131072})
+# words of the template that the pipelines of Qwen-Image and Krea 2 prepend to prompts and drop again; each
+# must be one token
+SYSTEM = (
+    "system Describe _the _image _by _detailing _color _shape _size _texture _quantity _text _spatial "
+    "_relationships _of _objects _and _background user assistant"
+)
+QWEN_IMAGE_TOKENIZER = ("Qwen2Tokenizer", {"words": SYSTEM.replace("_", "\u0120").split()})
 PIXTRAL_PROCESSOR = ("PixtralProcessor", {})
 NARROW = {"intermediate_size": 64, "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 64}
 

@@ -9,14 +9,15 @@ from torch import Tensor, cat
 
 from fovea.models.attention import Processor, apply_complex_rotary, apply_norm, project_heads, update_cache
 from fovea.models.block_runs import Modules
+from fovea.models.components import QWEN_IMAGE_TOKENIZER
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.forward import ensure_on_device
 from fovea.models.hidden import Context, Hidden
-from fovea.models.pipeline import Pipeline
 from fovea.models.settings import negative_prompts
 from fovea.models.text_limits import TextLimit
 from fovea.models.tokens import Conditioning, Encodings, Grid, conditioning_in_passes
 from fovea.models.transformer import BlockInputs, Transformer, macs_per_token
+from fovea.models.video_vae import VideoVAEPipeline
 
 
 class QwenAttention(Processor):
@@ -164,7 +165,7 @@ class QwenTransformer(Transformer):
         }
 
 
-class QwenPipeline(Pipeline):
+class QwenPipeline(VideoVAEPipeline):
     """diffusers' QwenImagePipeline.
 
     guidance is its `true_cfg_scale`. The pipeline's own call is guided only if given a negative prompt; here
@@ -200,39 +201,7 @@ class QwenPipeline(Pipeline):
     def schedule(self, steps: int, grid: Grid) -> dict:
         return super().schedule(steps, grid) | {"sigmas": np.linspace(1.0, 1 / steps, steps)}
 
-    def denormalise(self, latents: Tensor) -> Tensor:
-        """Denormalise per channel as the pipeline does, including its rounded reciprocal of the deviation."""
-        mean, deviation = self._statistics(latents)
-        return latents / (1.0 / deviation) + mean
 
-    def normalise(self, latents: Tensor) -> Tensor:
-        mean, deviation = self._statistics(latents)
-        return (latents - mean) * (1.0 / deviation)
-
-    def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        config = self.pipe.vae.config
-        mean, deviation = (
-            torch.tensor(values).view(1, -1, 1, 1).to(latents)
-            for values in (config.latents_mean, config.latents_std)
-        )
-        return mean, deviation
-
-    @staticmethod
-    def vae_decode(vae: Any, latents: Tensor) -> Tensor:
-        """Decode with the video autoencoder, as a video of one frame."""
-        return vae.decode(latents[:, :, None], return_dict=False)[0][:, :, 0]
-
-    @staticmethod
-    def vae_encode(vae: Any, images: Tensor) -> Tensor:
-        return vae.encode(images[:, :, None]).latent_dist.mode()[:, :, 0]
-
-
-# words of the template that the pipeline prepends to prompts and drops again; each must be one token
-SYSTEM = (
-    "system Describe _the _image _by _detailing _color _shape _size _texture _quantity _text _spatial "
-    "_relationships _of _objects _and _background user assistant"
-)
-TOKENIZER = ("Qwen2Tokenizer", {"words": SYSTEM.replace("_", "\u0120").split()})
 IMAGE: Architecture = {
     "pipeline": ("QwenImagePipeline", {}),
     "transformer": ("QwenImageTransformer2DModel", {"num_layers": 60}),  # else the class's defaults
@@ -262,7 +231,7 @@ IMAGE: Architecture = {
             "vision_config": {"depth": 1, "hidden_size": 64, "num_heads": 4, "out_hidden_size": 3584},
         },
     ),
-    "tokenizer": TOKENIZER,
+    "tokenizer": QWEN_IMAGE_TOKENIZER,
 }
 FAMILY = Family(
     name="qwen",
