@@ -18,6 +18,15 @@ def token_size(folder: Path | None) -> int:
     return 2 * vae_scale_factor(config) if config else 16
 
 
+def component_classes(index: dict[str, Any]) -> dict[str, str | None]:
+    """Return the class of each component in a model_index.json, None where the pipeline has none.
+
+    Other entries are settings of the pipeline, some of them lists too (Krea 2's layers).
+    """
+    pairs = {name: value for name, value in index.items() if isinstance(value, list) and len(value) == 2}
+    return {name: kind for name, (_, kind) in pairs.items() if kind is None or isinstance(kind, str)}
+
+
 def incomplete_reason(folder: Path, pipelines: tuple[str, ...]) -> str | None:
     """Return why the folder is not a complete checkpoint of one of `pipelines`; None if it is."""
     index = read(folder / "model_index.json")
@@ -28,8 +37,8 @@ def incomplete_reason(folder: Path, pipelines: tuple[str, ...]) -> str | None:
     if not (folder / "transformer" / "config.json").is_file():
         return f"{folder} has no transformer"
     without_weights = ("Tokenizer", "TokenizerFast", "Processor", "Scheduler")
-    for name, kind in index.items():
-        if not isinstance(kind, list) or not kind[1] or kind[1].endswith(without_weights):
+    for name, kind in component_classes(index).items():
+        if kind is None or kind.endswith(without_weights):
             continue
         if missing := missing_weights(folder / name):
             return f"{folder / name} lacks {', '.join(missing)}"

@@ -28,7 +28,7 @@ from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from fovea.models.family import Architecture
-from fovea.models.folder import read
+from fovea.models.folder import component_classes, read
 from fovea.models.random_weights import TOKENIZERS, component
 
 SMALL = 4096  # maximum entries of tensors whose values are tracked: noise levels, times
@@ -83,13 +83,14 @@ class Device(TorchDispatchMode):
 
     def load(self, folder: Path, pipeline: str, dtype: torch.dtype = torch.bfloat16) -> Any:
         """Build the pipeline of a diffusers folder without reading weights."""
-        components: dict[str, Any] = {}
-        for name, value in read(folder / "model_index.json").items():
+        index = read(folder / "model_index.json")
+        kinds, components = component_classes(index), dict[str, Any]()
+        for name, value in index.items():
             if name.startswith("_"):
                 continue
-            kind = value[1] if isinstance(value, list) else None
+            kind = kinds.get(name)
             if kind is None:
-                components[name] = None if isinstance(value, list) else value
+                components[name] = None if name in kinds else value
             elif "Tokenizer" in kind:
                 with self.off():
                     components[name] = getattr(transformers, kind).from_pretrained(folder / name)

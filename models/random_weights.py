@@ -41,11 +41,21 @@ def component(kind: str, config: dict[str, Any], device: torch.device | str, dty
     try:
         with torch.device(device):
             if hasattr(diffusers, kind):
-                return getattr(diffusers, kind)(**config).eval()
+                return kept_in_float32(getattr(diffusers, kind)(**config).eval())
             model = getattr(transformers, kind)
             return model(model.config_class(**config)).eval()
     finally:
         torch.set_default_dtype(default)
+
+
+def kept_in_float32(model: Any) -> Any:
+    """Cast the weights that diffusers loads in float32 whatever the dtype (Krea 2's norms)."""
+    kept = {*(model._keep_in_fp32_modules or ())}
+    for name, p in [*model.named_parameters()]:
+        owner, _, key = name.rpartition(".")
+        if kept & {*owner.split(".")}:
+            setattr(model.get_submodule(owner), key, nn.Parameter(p.detach().float()))
+    return model
 
 
 @torch.no_grad()
@@ -66,6 +76,8 @@ def randomise(module: nn.Module, seed: int) -> None:
         else:
             p.normal_(0, 0.05, generator=g)
     for norm in module.modules():
+        if type(norm).__name__ == "Krea2RMSNorm":  # multiplies by 1 + weight
+            norm.get_parameter("weight").sub_(1)
         if (
             isinstance(norm, nn.BatchNorm2d)
             and norm.running_mean is not None
