@@ -91,6 +91,25 @@ def qwen3(kind: str, width: int, layers: int) -> tuple[str, dict[str, Any]]:
     }
 
 
+def qwen3_vl(width: int, layers: int) -> tuple[str, dict[str, Any]]:
+    text = {
+        "vocab_size": 512,
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [12, 10, 10]},
+        **NARROW,
+    }
+    vision = {
+        "depth": 1,
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_heads": 1,
+        "out_hidden_size": width,
+        "deepstack_visual_indexes": [0],
+    }
+    return "Qwen3VLModel", {"text_config": text, "vision_config": vision}
+
+
 def mistral3(width: int, layers: int) -> tuple[str, dict[str, Any]]:
     text = {
         "model_type": "mistral",

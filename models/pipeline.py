@@ -44,7 +44,8 @@ class Pipeline(ABC):
         """Encode prompts, including the guidance halves.
 
         negative: one string for all prompts or one each; None for "".
-        guidance: None for the pipeline's default; values up to 1 disable guidance, as in the pipeline.
+        guidance: None for the pipeline's default; values up to 1 disable guidance, as in the pipeline, or up
+            to 0 (Z-Image, Krea 2).
         limits: `max_sequence_length` (ignored by Lumina, as in its pipeline, where it is fixed),
             `true_cfg_scale` (FLUX).
         """

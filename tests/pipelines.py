@@ -7,9 +7,10 @@ from typing import Any
 import torch
 
 from fovea.models import flux2_klein as klein
-from fovea.models.components import CLIP_IDS, GEMMA_IDS, mistral3
+from fovea.models.components import CLIP_IDS, GEMMA_IDS, mistral3, qwen3_vl
 from fovea.models.families import FAMILIES
 from fovea.models.flux2 import DEV
+from fovea.models.krea2 import FAMILY as KREA2
 from fovea.models.lumina2 import IMAGE as LUMINA2
 from fovea.models.qwen import IMAGE
 from fovea.models.random_weights import build
@@ -145,6 +146,9 @@ def flux(dtype: torch.dtype = torch.float32, **transformer) -> Any:
     return quiet(build(architecture, "cpu", dtype))
 
 
+QWEN_VAE = ("AutoencoderKLQwenImage", {"base_dim": 8, "z_dim": 16, "num_res_blocks": 1})
+
+
 def qwen(dtype: torch.dtype = torch.float32, **transformer) -> Any:
     config = {
         "num_layers": 3,
@@ -163,20 +167,23 @@ def qwen(dtype: torch.dtype = torch.float32, **transformer) -> Any:
         "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2]},
     }
     vision = {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 4, "out_hidden_size": 32}
-    vae = {"base_dim": 8, "z_dim": 16, "num_res_blocks": 1}
     architecture = IMAGE | {
         "transformer": ("QwenImageTransformer2DModel", config | transformer),
-        "vae": ("AutoencoderKLQwenImage", vae),
+        "vae": QWEN_VAE,
         "text_encoder": (
             "Qwen2_5_VLForConditionalGeneration",
             {"text_config": text, "vision_config": vision},
         ),
     }
     pipe = quiet(build(architecture, "cpu", dtype))
-    with torch.no_grad():  # constant over the steps, as the other families' pooled text, which this has not
-        bias = pipe.transformer.time_text_embed.timestep_embedder.linear_2.bias
-        bias.normal_(0, 2, generator=torch.Generator().manual_seed(0))
+    steady(pipe.transformer.time_text_embed.timestep_embedder.linear_2, 2.0)
     return pipe
+
+
+@torch.no_grad()
+def steady(last: Any, constant: float) -> None:
+    """Add to the time embedding what is constant over the steps, as the pooled text of other families."""
+    last.bias.normal_(0, constant, generator=torch.Generator().manual_seed(0))
 
 
 def flux2_vae():
@@ -272,6 +279,39 @@ def lumina2(dtype: torch.dtype = torch.float32, **transformer) -> Any:
     return pipe
 
 
+def krea2(dtype: torch.dtype = torch.float32, distilled: bool = False, **transformer) -> Any:
+    config = {
+        "num_layers": 3,
+        "attention_head_dim": 16,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 128,
+        "timestep_embed_dim": 32,
+        "text_hidden_dim": 32,
+        "num_text_layers": 2,
+        "text_num_attention_heads": 2,
+        "text_num_key_value_heads": 2,
+        "text_intermediate_size": 64,
+        "num_layerwise_text_blocks": 1,
+        "num_refiner_text_blocks": 1,
+        "axes_dims_rope": (4, 6, 6),
+    }
+    architecture = KREA2.sizes["krea2"].architecture | {
+        "pipeline": (
+            "Krea2Pipeline",
+            {"text_encoder_select_layers": (1, 2), "is_distilled": distilled},
+        ),
+        "transformer": ("Krea2Transformer2DModel", config | transformer),
+        "vae": QWEN_VAE,
+        "text_encoder": qwen3_vl(32, 2),
+    }
+    pipe = quiet(build(architecture, "cpu", dtype))
+    last = pipe.transformer.time_embed.linear_2
+    last.weight.data /= 2  # change from step to step as much as the other families'
+    steady(last, 0.4)
+    return pipe
+
+
 def quiet(pipe: Any) -> Any:
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -286,6 +326,7 @@ PIPELINES = {
     "flux2_klein": flux2_klein,
     "zimage": zimage,
     "lumina2": lumina2,
+    "krea2": krea2,
 }
 
 

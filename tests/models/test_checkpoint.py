@@ -205,7 +205,13 @@ def test_random_weights_of_each_family(pipe):
 
 @pytest.mark.parametrize(
     ("family", "name", "blocks"),
-    [("flux", "flux", 57), ("flux", "flux_schnell", 57), ("sd3", "sd35", 24), ("qwen", "qwen_image", 60)],
+    [
+        ("flux", "flux", 57),
+        ("flux", "flux_schnell", 57),
+        ("sd3", "sd35", 24),
+        ("qwen", "qwen_image", 60),
+        ("krea2", "krea2_turbo", 28),
+    ],
 )
 def test_the_blocks_of_a_random_model_are_known(family, name, blocks):
     kind, config = families.SIZES[name].architecture["transformer"]
@@ -314,7 +320,11 @@ def test_kernels_of_attention_that_are_not_there_are_refused(saved):
 
 @pytest.mark.parametrize(
     ("family", "layers"),
-    [("flux", {"num_layers": 1, "num_single_layers": 9}), ("lumina", {"num_layers": 9})],
+    [
+        ("flux", {"num_layers": 1, "num_single_layers": 9}),
+        ("lumina", {"num_layers": 9}),
+        ("krea2", {"num_layers": 9}),
+    ],
 )
 def test_a_block_is_compiled_once_for_all_layers(family, layers, monkeypatch):
     """And for two numbers of tokens: further ratios, dense steps between and caches within the blocks find
@@ -342,7 +352,13 @@ def test_a_block_is_compiled_once_for_all_layers(family, layers, monkeypatch):
 
 @pytest.mark.parametrize(
     ("family", "guidance", "used"),
-    [("flux", 4.0, False), ("sd3", 1.0, False), ("sd3", 1.5, True), ("zimage", 0.5, True)],
+    [
+        ("flux", 4.0, False),
+        ("sd3", 1.0, False),
+        ("sd3", 1.5, True),
+        ("zimage", 0.5, True),
+        ("krea2", 0.0, False),
+    ],
 )
 def test_a_negative_prompt_that_no_evaluation_has_is_refused(tmp_path, family, guidance, used):
     PIPELINES[family]().save_pretrained(tmp_path)

@@ -95,7 +95,7 @@ def test_defaults_are_the_pipelines(name, pipe):
         assert flow.steps == steps.get(name, 28)
         assert flow.cond.guided == (name != "flux")
         scales = {"lumina": 4.0, "lumina2": 4.0, "flux": 1.0, "qwen": 4.0, "flux2_klein": 4.0, "zimage": 5.0}
-        assert flow.cond.guidance == scales.get(name, 7.0)
+        assert flow.cond.guidance == (scales | {"krea2": 4.5}).get(name, 7.0)
 
 
 def test_dynamic_shift_of_sd3():

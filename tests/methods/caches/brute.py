@@ -81,7 +81,7 @@ def hold_blocks(transformer: nn.Module, blocks: list, decide: Callable[..., tupl
 
 def held(forward: Callable, index: int, step: Callable[[], int], state: dict, decide: Callable) -> Callable:
     parameters, kind = inspect.signature(forward), type(forward.__self__).__name__
-    single = "Lumina" in kind or "ZImage" in kind  # a state of one tensor
+    single = any(name in kind for name in ("Lumina", "ZImage", "Krea2"))  # a state of one tensor
 
     def split(text, x):
         """Text and image of what a block is given or gives."""

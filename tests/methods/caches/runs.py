@@ -122,7 +122,7 @@ def options(family: str) -> dict:
 def guided(family: str) -> float:
     """Classifier-free guidance, except where the pipeline evaluates the halves one after the other: a hook
     then decides for each, and a method for the image."""
-    return 3.5 if family == "flux" else 1.0 if facts(family).passes else 4.0
+    return 3.5 if family == "flux" else 0.0 if facts(family).passes else 4.0
 
 
 def stock(pipe, family: str, prompt=PROMPTS[0], guidance: float | None = None) -> Tensor:

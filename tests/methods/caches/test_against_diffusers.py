@@ -125,7 +125,8 @@ def test_lite_mode_of_flux_is_taylorseer_of_the_output():
 
 @pytest.mark.parametrize("prompt", PROMPTS)
 @pytest.mark.parametrize(
-    ("family", "threshold"), [("lumina", 0.3), ("lumina", 0.5), ("flux", 0.6), ("flux", 0.8), ("qwen", 0.6)]
+    ("family", "threshold"),
+    [("lumina", 0.3), ("lumina", 0.5), ("flux", 0.6), ("flux", 0.8), ("qwen", 0.6), ("krea2", 0.6)],
 )
 def test_first_block_cache(family, threshold, prompt):
     """Not on SD3: the hook subtracts the text of its last block, which is None. Nor on Z-Image, whose blocks
