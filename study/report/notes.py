@@ -46,7 +46,7 @@ def notes(rows: Sequence[Row], shown: Sequence[Score], starred: bool) -> list[st
         "side of it."
     ]
     out += [STARS] if starred else []
-    with_gain = [row.n for row in rows if row.gain]
+    with_gain = [row.n for row in rows if any(gain.level for gain in row.gain.values())]
     out += unseen_failures(min(with_gain)) if with_gain else []
     out += [*measuring(rows), *floors(rows)]
     if any(row.disagrees for row in rows):

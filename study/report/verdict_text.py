@@ -46,7 +46,8 @@ def _costs(methods: Sequence[Row]) -> list[Markup]:
     less = [row.flops_ratio for row in fast if row.flops_ratio]
     many = len(fast) > 1
     who = Markup("{} settings run").format(len(fast)) if many else Markup("{} runs").format(cell(fast[0]))
-    cheaper = Markup(", with {} fewer FLOPs").format(_range(less)) if less else ""
+    fewer = "{} fewer FLOPs" if min(less, default=1) >= 1 else "a FLOPs ratio of {}"  # below 1: more FLOPs
+    cheaper = Markup(f", with {fewer}").format(_range(less)) if less else ""
     images = sorted({row.n for row in fast})
     n = str(images[0]) if len(images) == 1 else f"{images[0]} to {images[-1]}"
     plural = "s" if images[-1] > 1 else ""

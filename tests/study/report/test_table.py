@@ -130,6 +130,16 @@ def test_gain_is_over_step_reduction_at_the_same_time(rows):
     assert "fd[emoji]" not in with_gain(rows)[1].gain
 
 
+def test_failures_that_no_image_shows_are_told_of_gains_with_an_interval(rows):
+    """One prompt has none: nothing reaches as far as one more failure."""
+    told = "Failures that no image shows"
+    few = [replace(row, n=8) for row in with_gain(rows)]
+    assert any(told in note for note in study_table(few).notes)
+    gains = {name: replace(gain, level=0.0) for name, gain in few[1].gain.items()}
+    without = [few[0], replace(few[1], gain=gains), *(replace(row, gain={}) for row in few[2:])]
+    assert not any(told in note for note in study_table(without).notes)
+
+
 def test_no_gain_beyond_the_curve(rows):
     far = row("far", "method", 9.0, [1, 1, 1])
     assert with_gain([rows[0], far, *rows[2:]])[1].gain == {}

@@ -42,6 +42,11 @@ def said(*rows, plan=PLAN) -> str:
     return re.sub(r"<[^>]+>", "", text)
 
 
+def test_more_flops_than_dense_are_not_called_fewer():
+    assert "with 1.50× to 2.00× fewer FLOPs" in said(row("a", fast=1.5), row("b", fast=2.0))
+    assert "with a FLOPs ratio of 0.50× to 2.00×, over" in said(row("a", fast=0.5), row("b", fast=2.0))
+
+
 def test_what_survives_holm_is_claimed_with_its_interval():
     text = said(row("a", psnr=(4.0, 3.0, 5.0, 0.01)), row("b", psnr=(2.0, -1.0, 5.0, 0.4)))
     assert (
