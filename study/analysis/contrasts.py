@@ -255,11 +255,19 @@ def controlled(subjects: Sequence[Subject]) -> list[Contrast]:
 def against(subjects: Iterable[Subject], others: Sequence[Subject], label: str) -> list[Contrast]:
     """Compare each subject with the one of `others` that has this label; raise Refused if none has.
 
-    Subjects with the same scores as the control, such as the control itself, are skipped.
+    Subjects with the same scores as the control, such as the control itself, are skipped; of a subject with
+    another baseline of the same study, the likenesses, which are to other images.
     """
     labelled(label, [s.label for s in others])
     control = next(s for s in others if s.label == label)
-    return _with_holm((s, control, VERSUS) for s in subjects if s.scores != control.scores)
+    baselines = {s.dense for s in others} - {control.dense}
+    comparable = (s if s.dense not in baselines else _without_likenesses(s) for s in subjects)
+    return _with_holm((s, control, VERSUS) for s in comparable if s.scores != control.scores)
+
+
+def _without_likenesses(subject: Subject) -> Subject:
+    scores = {name: each for name, each in subject.scores.items() if each.facts.kind != "likeness"}
+    return replace(subject, scores=scores)
 
 
 def _with_holm(pairs: Iterable[tuple[Subject, Subject, str]]) -> list[Contrast]:

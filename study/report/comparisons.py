@@ -30,6 +30,7 @@ NOTE = (
     "[95 % interval]. Corrected: p with Holm's correction for all pairs of one question in all scores; the "
     "verdict and * are by it, at 5 %, and by an interval that leaves zero out."
 )
+LIKENESSES = "Likenesses are compared between cells of one baseline alone."
 CONTROLS = "Of several controls that of the nearest cost stands here, at most a quarter apart."
 COST_FORMATS = {  # name, divisor, unit
     "seconds": ("s/image", 1, ""),
@@ -56,7 +57,7 @@ def contrast_table(found: Sequence[Contrast], random_weights: bool) -> Table | N
     """Return the table of contrasts, or None without contrasts."""
     if not found:
         return None
-    controls = [] if found[0].question == VERSUS else [CONTROLS]
+    controls = [LIKENESSES if found[0].question == VERSUS else CONTROLS]
     notes = [NOTE, *controls, *unseen_failures(min(c.n for c in found))]
     return Table(COLUMNS, [_row(c) for c in found], notes, TITLE, RANDOM if random_weights else "")
 

@@ -118,6 +118,18 @@ def test_a_distance_is_compared_over_the_same_images_only():
         assert [c.n for c in controlled([a, b])] == ([n] if n else [])
 
 
+def test_likenesses_to_two_baselines_are_not_compared():
+    """Near to the images of guidance 1 is not near to those of guidance 4; texts are judged alike."""
+    likeness = Facts("SSIM", "higher", "likeness")
+    for facts, told in ((TEXT, ["b", "c"]), (likeness, ["c"])):
+        a, b, c = (
+            subject(label, RAS, values=np.arange(24.0) + i, facts=facts) for i, label in enumerate("abc")
+        )
+        b = replace(b, dense="dense of b")
+        assert [contrast.cell for contrast in against([a, b, c], [a, b, c], "a")] == told
+    assert [contrast.cell for contrast in against([b], [a, c], "a")] == ["b"]  # in two studies
+
+
 def test_one_prompt_tells_nothing():
     a, b = subject("a", RAS, values=np.ones(1)), subject("b", RANDOM, values=np.zeros(1))
     (found,) = controlled([a, b])
