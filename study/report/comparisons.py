@@ -48,8 +48,9 @@ CHANGE_NOTES = (
     "[distribution-free interval, of 95 % from six batches on]. The two were not measured in turns: a "
     "machine that was busier at one time is in them.",
     "Scores: the second minus the first, with 95 % intervals, over the images that both have, resampled "
-    "together; n 0: no image is in both, the two are taken as independent. * holds after Holm's correction "
-    "for all of these differences, and has an interval without zero.",
+    "together; n 0: no image is in both, the two are taken as independent. A likeness is to the dense images "
+    "of its own study. * holds after Holm's correction for all of these differences, and has an interval "
+    "without zero.",
 )
 
 
