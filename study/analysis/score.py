@@ -108,10 +108,11 @@ def _row(plan: Plan, store: Store, cell: Cell, metrics: Metrics, wanted: Wanted)
 
 
 def _unfinished(mine: Finished, planned: int) -> str | None:
-    """Return why there are fewer images than planned, or None."""
+    """Return why there are fewer images than planned, or None. A failure is the reason unless batches were
+    made after it."""
     if len(mine) == planned:
         return None
-    if mine.failures:
+    if mine.failures and mine.failures[-1].time >= max((b.time for b in mine.timings), default=""):
         return f"{mine.failures[-1].type}: {mine.failures[-1].message}"
     return f"incomplete: {len(mine)} of {planned} images are there"
 

@@ -9,6 +9,7 @@ import pytest
 import run
 from fovea.study.commands import command, rescore
 from fovea.study.config.errors import Refused
+from fovea.study.records import FailureRecord
 from fovea.study.run import execute
 from fovea.study.store import Store
 
@@ -132,3 +133,17 @@ def test_records_copied_as_text_are_the_same_records(study):
     store = Store(study)
     assert all(len(store.samples(cell.id)) == len(before.samples) for cell in before.cells)
     assert not any(store.broken([cell.id for cell in before.cells]).values())
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("time", "told"),
+    [("2000-01-01T00:00:00+00:00", "incomplete: 2 of 3 images are there"), ("2999", "NotFinite: NaN")],
+)
+def test_a_failure_that_later_batches_have_overcome_is_no_reason(study, time, told):
+    label = "ras ratio=0.5"
+    cell = table(study).loc[label, "cell"]
+    next((study / "cells" / cell / "images").glob("*/*.png")).unlink()
+    Store(study).append(FailureRecord(cell=cell, time=time, type="NotFinite", message="NaN", traceback=""))
+    assert run.main([f"rescore={study}"]) == 3
+    assert table(study).loc[label, "failure"] == told
