@@ -5,7 +5,6 @@ from typing import Literal
 
 Phase = Literal["diffusers", "paper"]
 
-
 FITTED = {  # L2P (arXiv:2604.26365), for FLUX.1 at 50 steps, by average interval
     5: (0, 1, 2, 4, 6, 9, 14, 23, 30, 37, 44),
     6: (0, 1, 2, 4, 7, 14, 23, 31, 38, 45),
