@@ -100,6 +100,8 @@ def opened(file: Path, device: str) -> tuple[InceptionV3, str]:
     numbers = fingerprint(network.state_dict())
     if numbers != NUMBERS_SHA256 and not digest(file).startswith(PUBLIC_SHA256):
         raise Unavailable(f"{file} has the FID Inception's layout, but other numbers ({numbers[:8]})", REMEDY)
+    if device == "cpu":  # convolutions take two thirds of the time
+        network.to(memory_format=torch.channels_last)
     return network.to(device), numbers
 
 
