@@ -36,15 +36,20 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """Cells drawn alike. joined: they differ in one key only and are joined by a line."""
+    """Cells drawn alike. swept: the key in which those of one baseline differ, and along which a line joins
+    them; "" for separate points."""
 
     name: str
     role: Literal["dense", "steps", "method", "sibling"]
     colour: str
     marker: str
-    joined: bool
+    swept: str = ""
     points: tuple[Point, ...] = ()
     rows: tuple[Row, ...] = ()
+
+    @property
+    def joined(self) -> bool:
+        return bool(self.swept)
 
 
 @dataclass(frozen=True)
@@ -75,44 +80,61 @@ def panels_of(rows: Sequence[Row], cost: Cost) -> list[Panel]:
 def series(rows: Sequence[Row]) -> list[Series]:
     """Group rows into the dense runs, step reduction per baseline, the methods, and sibling models.
 
-    Methods that vary the same keys form curves over the swept key; otherwise each method is a set of points.
+    Methods that vary the same keys form curves over the setting with the most values; otherwise, and where
+    no setting varies, each method is a set of points.
     """
     methods = [row for row in rows if row.cell.role == "method"]
     same_axes = len({frozenset(row.cell.axes) for row in methods}) <= 1
-    named = _group_by_swept_key(methods) if same_axes else _by_series(methods)
+    swept = _swept_key(methods) if same_axes else ""
+    named = _by_curve(methods, swept) if swept else _by_series(methods)
     dense = tuple(row for row in rows if row.cell.role == "dense")
-    found = [Series("dense", "dense", INK, "D", False, rows=dense)]
-    for name, group in _by_series([row for row in rows if row.cell.role == "steps"]).items():
-        found.append(Series(name, "steps", MUTED, "o", True, rows=tuple(group)))
+    found = [Series("dense", "dense", INK, "D", rows=dense)]
+    steps = [row for row in rows if row.cell.role == "steps"]
+    for name in dict.fromkeys(row.cell.series for row in steps):
+        curve = tuple(row for row in steps if row.cell.series == name)
+        found.append(Series(name, "steps", MUTED, "o", "method.steps", rows=curve))
     for i, (name, group) in enumerate(named.items()):
         turn, colour = divmod(i, len(COLOURS))
         marker = MARKERS[turn % len(MARKERS)]
-        found.append(Series(name, "method", COLOURS[colour], marker, same_axes, rows=tuple(group)))
+        found.append(Series(name, "method", COLOURS[colour], marker, swept, rows=tuple(group)))
     siblings = _by_series([row for row in rows if row.cell.role == "sibling"])
     for i, (name, group) in enumerate(siblings.items(), len(named)):
-        found.append(Series(name, "sibling", COLOURS[i % len(COLOURS)], "*", False, rows=tuple(group)))
+        found.append(Series(name, "sibling", COLOURS[i % len(COLOURS)], "*", rows=tuple(group)))
     return found
 
 
-def _group_by_swept_key(methods: Sequence[Row]) -> dict[str, list[Row]]:
-    """Group methods into curves: cells that differ only in the key with the most values."""
-    values = {
-        key: {str(row.cell.axes.get(key)) for row in methods} for row in methods for key in row.cell.axes
-    }
-    swept = max(values, key=lambda key: len(values[key]), default="")
+def _swept_key(rows: Sequence[Row]) -> str:
+    """Return the setting with the most values among the cells of one baseline; "" if none has several."""
+    values: dict[str, dict[str, set[str]]] = {}
+    for row in rows:
+        for key, value in row.cell.axes.items():
+            if "." in key:  # a group, such as the method, is not an axis to join points along
+                values.setdefault(key, {}).setdefault(row.cell.dense, set()).add(str(value))
+    most = {key: max(map(len, by_baseline.values())) for key, by_baseline in values.items()}
+    swept = max(most, key=lambda key: most[key], default="")
+    return swept if most.get(swept, 0) > 1 else ""
+
+
+def _by_curve(methods: Sequence[Row], swept: str) -> dict[str, list[Row]]:
+    """Group methods into curves: cells of one baseline that differ only in the swept key."""
     found: dict[str, list[Row]] = {}
     for row in methods:
-        fixed = [f"{k.split('.')[-1]}={v}" for k, v in row.cell.axes.items() if k not in (swept, "method")]
-        name = " ".join([row.cell.series, *fixed])
-        unit = f" ({swept.split('.')[-1]})" if swept else ""
-        found.setdefault(f"{name}{unit}", []).append(row)
+        name, axes = _without_model(row), row.cell.axes
+        others = [f"{k.split('.')[-1]}={v}" for k, v in axes.items() if "." in k and k != swept]
+        fixed = [text for text in others if f" {text} " not in f"{name} "]
+        found.setdefault(f"{' '.join([name, *fixed])} ({swept.split('.')[-1]})", []).append(row)
     return found
+
+
+def _without_model(row: Row) -> str:
+    """Return the series without the model's name, which its panel has: a method looks alike in all panels."""
+    return row.cell.series.removeprefix(f"{row.cell.axes.get('model', '')} ")
 
 
 def _by_series(rows: Sequence[Row]) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for row in rows:
-        found.setdefault(row.cell.series, []).append(row)
+        found.setdefault(_without_model(row), []).append(row)
     return found
 
 
@@ -133,14 +155,14 @@ def _panel(rows: Sequence[Row], drawn: Sequence[Series], score: Score, model: st
     best = on_front([1 / places[i][0][0] for i in ranked], [direction * places[i][1][0] for i in ranked])
     front_ids = {i for i, is_best in zip(ranked, best, strict=True) if is_best}
 
-    def point(row: Row, joined: bool) -> Point:
+    def point(row: Row, swept: str) -> Point:
         at_front = float(row.cell.id in front_ids)
         sure = row.front.get(name, at_front) if cost == row.cost else at_front
-        return Point(row.cell.id, *places[row.cell.id], _point_label(row, joined, model), sure)
+        return Point(row.cell.id, *places[row.cell.id], _point_label(row, swept, model), sure)
 
     own = {row.cell.id for row in rows} & places.keys()
     found = [
-        replace(one, points=tuple(point(row, one.joined) for row in one.rows if row.cell.id in own))
+        replace(one, points=tuple(point(row, one.swept) for row in one.rows if row.cell.id in own))
         for one in drawn
     ]
     front = [p for one in found for p in one.points if p.cell in front_ids]
@@ -149,10 +171,10 @@ def _panel(rows: Sequence[Row], drawn: Sequence[Series], score: Score, model: st
     return Panel(score, cost, model, tuple(found), ordered, tuple(infinite))
 
 
-def _point_label(row: Row, joined: bool, model: str) -> str:
+def _point_label(row: Row, swept: str, model: str) -> str:
     """Return the swept value for a point of a curve, else the cell's own name if it has one."""
-    if joined:
-        return str(list(row.cell.axes.values())[-1]) if row.cell.axes else ""
+    if swept:
+        return str(row.cell.axes.get(swept, ""))
     own = row.cell.role == "method" and not row.cell.label.startswith(row.cell.series)
     return row.cell.label.removeprefix(model).strip() if own else ""
 

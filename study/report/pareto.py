@@ -3,6 +3,8 @@
 import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from textwrap import shorten
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,6 +20,8 @@ from fovea.study.report.panels import Panel, Point, Series, bounds, panels_of
 from fovea.study.report.style import COLOURS, FAINT, INK, MUTED, bar_colour, drawable, figure, save
 
 WIDTH, HEIGHT = 3.5, 2.7  # inches, of one panel
+LEGEND_HEIGHT = 0.75  # inches of the legend that `size` has room for
+MAX_COLUMNS, MAX_ENTRY = 6, 60  # of the legend: columns at most, and characters of a name
 DASHED = (0, (4, 3))
 LEGEND_TITLE = (
     "bars: 95 %, of the difference to the dense images for scores that have one of their own\n"
@@ -60,18 +64,24 @@ def draw(made: Figure, panels: Sequence[Panel]) -> None:
         axis.set_axis_off()
     drawn = [one for panel in panels for one in panel.series if one.points]
     shown = {"step reduction" if one.role == "steps" else one.name: one for one in drawn}
-    made.legend(
-        handles=[_legend_entry(name, one) for name, one in shown.items()],
-        loc="outside lower center",
-        ncols=3 if columns == 1 else 6,
-        fontsize=7.5,
-        frameon=False,
-        title=LEGEND_TITLE,
-    )
+    _draw_legend(made, [_legend_entry(name, one) for name, one in shown.items()])
     if engine := made.get_layout_engine():
         engine.execute(made)
     for axis in axes[: len(panels)]:
         _hide_covering_labels(axis)
+
+
+def _draw_legend(made: Figure, entries: Sequence[Line2D]) -> None:
+    """Draw the legend below the panels, in as many columns as fit into the figure, which grows to hold it."""
+    place: dict[str, Any] = {"loc": "outside lower center", "fontsize": 7.5, "frameon": False}
+    for columns in range(min(MAX_COLUMNS, len(entries)), 0, -1):
+        legend = made.legend(handles=entries, ncols=columns, title=LEGEND_TITLE, **place)
+        box = legend.get_window_extent()
+        if columns == 1 or box.width <= made.bbox.width:
+            break
+        legend.remove()
+    more = max(0.0, box.height / made.dpi - LEGEND_HEIGHT)
+    made.set_size_inches(made.get_figwidth(), made.get_figheight() + more)
 
 
 def _hide_covering_labels(axis: Axes) -> None:
@@ -86,7 +96,8 @@ def _hide_covering_labels(axis: Axes) -> None:
 
 
 def _legend_entry(name: str, one: Series) -> Line2D:
-    label = drawable(name).removeprefix("_")  # matplotlib hides labels with a leading underscore
+    label = drawable(shorten(name, MAX_ENTRY, placeholder=" …"))
+    label = label.removeprefix("_")  # matplotlib hides labels with a leading underscore
     line = DASHED if one.role == "dense" else "-"
     return Line2D([], [], color=one.colour, marker=one.marker, markersize=4, linestyle=line, label=label)
 

@@ -35,6 +35,57 @@ def test_a_swept_key_makes_one_joined_curve():
     ]
 
 
+def test_points_bear_the_swept_value_whatever_was_written_after_it():
+    values = [(ratio, every) for ratio in (0.5, 0.25, 0.125) for every in (4, 2)]
+    points = [
+        (f"ras ratio={ratio} every={every}", {"method.ratio": ratio, "method.every": every})
+        for ratio, every in values
+    ]
+    (panel,) = panels_of(named(*points), "time")
+    curves = {one.name: [point.text for point in one.points] for one in panel.series if one.role == "method"}
+    assert curves == {f"ras every={every} (ratio)": ["0.5", "0.25", "0.125"] for every in (4, 2)}
+
+
+def of_models(*methods_and_axes):
+    """Rows of a dense run and of methods for each of two models."""
+    rows = []
+    for model in ("sd3", "lumina"):
+        dense = row(f"{model} dense", "dense", 1.0, [1, 1, 1])
+        rows.append(replace(dense, cell=replace(dense.cell, dense=dense.cell.id)))
+        for method, axes in methods_and_axes:
+            made = row(f"{model} {method}", "method", 2.0, [0.8, 0.9, 1.0])
+            own = {"series": f"{model} {method.split()[0]}", "axes": {"model": model} | axes}
+            rows.append(replace(made, cell=replace(made.cell, dense=f"{model} dense", **own)))
+    return rows
+
+
+def test_a_curve_is_along_a_setting_and_looks_alike_for_every_model():
+    values = [(method, ratio) for method in ("ras", "random") for ratio in (0.5, 0.25)]
+    rows = of_models(*((f"{m} ratio={r}", {"method": m, "method.ratio": r}) for m, r in values))
+    for panel in panels_of(rows, "time"):
+        curves = {one.name: [p.text for p in one.points] for one in panel.series if one.role == "method"}
+        assert curves == {"ras (ratio)": ["0.5", "0.25"], "random (ratio)": ["0.5", "0.25"]}
+
+
+def test_methods_without_a_swept_setting_are_points_and_no_curve_of_a_model_s_name():
+    rows = of_models(*((name, {"method": name}) for name in ("ras", "jit", "ralu")))
+    for panel in panels_of(rows, "time"):
+        found = [(one.name, one.joined, [p.text for p in one.points]) for one in panel.series]
+        assert found[1:] == [(name, False, [""]) for name in ("ras", "jit", "ralu")]
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_the_legend_is_within_the_figure_and_its_panels_keep_their_height(columns):
+    rows = of_models(*((f"m{i}{'-long' * 20}", {"method": f"m{i}", f"method.a{i}": i}) for i in range(14)))
+    panels = panels_of(rows, "time")[:columns]
+    with figure(*size(panels)) as made:
+        draw(made, panels)
+        box = made.legends[0].get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= made.bbox.width
+        assert box.y0 >= 0
+        assert made.axes[0].get_position().height * made.get_figheight() > 1.5
+
+
 def test_cells_written_out_make_a_cloud_per_method_told_apart_by_colour_and_marker():
     points = [(f"m{i} a=1", {"method": f"m{i}", f"method.a{i}": 1}) for i in range(14)]
     found = series(named(*points))[2:]
