@@ -216,12 +216,14 @@ def _step_reduction(dense: Cell, called: BaselineName, sweep: Sweep, settings: S
 
 
 def _siblings(dense: Cell, called: BaselineName, settings: Settings) -> Iterator[Cell]:
-    """Yield the rival models with their own settings, at the dense run's size and on its device."""
+    """Yield the rival models with their own settings, at the dense run's size, on its device, and fitted into
+    memory and run as it is."""
     for name in settings.sibling:
         if name not in (known := options("model")):
             raise Refused(f"sibling={as_text(name)}: no such model; {nearest(name, known)}")
         own = resolved(load([f"model={name}"]).config.model)
-        same = {key: dense.model[key] for key in ("height", "width", "weights", "dtype", "device")}
+        shared = ("height", "width", "weights", "dtype", "device", *FITTED)
+        same = {key: dense.model[key] for key in shared}
         model = full_model(own | same)[0]
         if model["path"] == dense.model["path"]:
             raise Refused(

@@ -30,21 +30,32 @@ def table(plan: Plan, found: Mapping[str, Forecast]) -> Table:
     Next to the forecast speedup stand its limits: if only FLOPs mattered, on a GPU at its roofline, and if
     only the number of kernel launches mattered.
     """
-    gpu, images = plan.gpu, len(plan.samples)
+    gpu = plan.gpu
     room = gpu.memory - gpu.reserve
-    rows = [_row(cell, found, images, room) for cell in plan.cells]
+    rows = [_row(plan, cell, found, room) for cell in plan.cells]
     return Table(COLUMNS, rows, _notes(plan, found, room), f"Forecast, not measured: {gpu.name}")
 
 
 def hours(plan: Plan, found: Mapping[str, Forecast]) -> tuple[float, float]:
-    """Return GPU-hours of the study, encoding and decoding included: (most steps skipped, none skipped)."""
-    most = [found[cell.id] for cell in plan.cells]
-    least = [one.least or one for one in most]
-    low, high = (sum(one.whole for one in ones) * len(plan.samples) / 3600 for ones in (least, most))
+    """Return GPU-hours of the study: (most steps skipped, none skipped). See `cell_hours`."""
+    most = [(cell, found[cell.id]) for cell in plan.cells]
+    least = [(cell, one.least or one) for cell, one in most]
+    low, high = (sum(cell_hours(plan, cell, one) for cell, one in ones) for ones in (least, most))
     return low, high
 
 
-def _row(cell: Cell, found: Mapping[str, Forecast], images: int, room: float) -> dict[str, Entry]:
+def cell_hours(plan: Plan, cell: Cell, forecast: Forecast) -> float:
+    """Return GPU-hours of one process that makes a cell: its images and its warm-up, encoding and decoding
+    included, and its traced images, which are not decoded."""
+    settings = plan.settings
+    full = settings.cost == "time" or cell.model["compile"] != "none"
+    warm_up = min(settings.batch if full else 1, len(plan.samples))
+    traced = min(settings.batch, settings.traces, len(plan.samples))
+    timed = (len(plan.samples) + warm_up) * forecast.whole
+    return (timed + traced * (forecast.encode + forecast.seconds)) / 3600
+
+
+def _row(plan: Plan, cell: Cell, found: Mapping[str, Forecast], room: float) -> dict[str, Entry]:
     forecast, dense = found[cell.id], found[cell.dense]
 
     def value_and_range(key: str, of: Callable[[Forecast], float]) -> dict[str, Entry]:
@@ -66,7 +77,7 @@ def _row(cell: Cell, found: Mapping[str, Forecast], images: int, room: float) ->
         **value_and_range("by_roofline", lambda one: dense.roofline / one.roofline),
         **value_and_range("by_launches", lambda one: dense.kernels / one.kernels),
         "memory_gib": Entry(forecast.memory(), mark=LARGE if forecast.memory() > room else ""),
-        **value_and_range("gpu_hours", lambda one: one.whole * images / 3600),
+        **value_and_range("gpu_hours", lambda one: cell_hours(plan, cell, one)),
     }
 
 
@@ -79,7 +90,7 @@ def _notes(plan: Plan, found: Mapping[str, Forecast], room: float) -> list[str]:
         f"{gpu.traffic:.0%} of the bandwidth, whichever is longer, and {gpu.launch:g} µs (on.compute, "
         f"on.traffic, on.launch); {gpu.reserve:g} GiB are left to the driver and the allocator (on.reserve)",
         f"forecast of the study: {' to '.join(times)} of one GPU for {len(plan.samples)} images of "
-        f"{len(cells)} cells, text and decoding included, scoring not",
+        f"{len(cells)} cells; text, decoding, warm-up and traced images included, loading and scoring not",
     ]
     if any(one.guessed for one in cells):
         notes.append(

@@ -3,6 +3,8 @@ simulated device and timed from the GPU's data sheet. Forecasts are not measurem
 such and never ranked."""
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from math import inf
 from typing import Any, NamedTuple
@@ -13,7 +15,7 @@ from torch import nn
 from fovea.models import adapt
 from fovea.models.cost import Costs, count_costs
 from fovea.models.families import SIZES
-from fovea.models.gpu import Gpu, Operations
+from fovea.models.gpu import Gpu, Operation, Operations
 from fovea.models.pretend import Device, pretend
 from fovea.models.quantize import KINDS
 from fovea.study.config.errors import Refused
@@ -160,9 +162,11 @@ def forecast(
 ) -> Forecast:
     batch = plan.samples[: plan.settings.batch]
     b, guesses, dtype = len(batch), device.guesses, model.transformer.dtype
+    weights = _weights(model.pipeline.pipe, text)
     gpu: Gpu = plan.gpu.in_float32 if dtype == torch.float32 else plan.gpu
     with count_costs(model.transformer, known) as costs:
-        ready = flow(model, cell, batch)
+        with _conditioning(model.transformer, costs) as own:
+            ready = flow(model, cell, batch)
         encoding, first = _drain(costs, Counter())
         x = method(ready)
         denoising, second = _drain(costs, encoding)
@@ -174,11 +178,11 @@ def forecast(
         batch=b,
         flops=sum(op.flops * count for op, count in denoising.items()) / b,
         seconds=gpu.seconds(denoising) / b,
-        encode=gpu.seconds(encoding) * text / b,
+        encode=gpu.seconds(encoding + _missing(encoding - own, weights.text, text)) / b,
         decode=gpu.seconds(decoding) / b,
         roofline=gpu.roofline(denoising) / b,
         kernels=sum(denoising.values()) / b,
-        weights=_weights(model.pipeline.pipe, text),
+        weights=weights,
         itemsize=dtype.itemsize,
         running=Parts(first, second, third),
         guessed=guessed,
@@ -187,6 +191,38 @@ def forecast(
         offload=cell.model["offload"],
         quantize=cell.model["quantize"],
     )
+
+
+def _missing(encoders: Operations, weights: float, text: float) -> Operations:
+    """Return what text encoders of this size run beyond the operations of those built, as one operation.
+
+    FLOPs grow with the weights, which are read once; the number of tokens and their activations do not grow.
+
+    weights: bytes of the real text encoders.
+    text: ratio of their size to the size built.
+    """
+    flops = sum(op.flops * count for op, count in encoders.items())
+    more = text - 1
+    return Counter({Operation(round(flops * more), round(weights / text * more)): 1} if more else {})
+
+
+@contextmanager
+def _conditioning(transformer: Any, costs: Costs) -> Iterator[Operations]:
+    """Count what the transformer itself runs on the text: unlike the text encoders, it has its full size."""
+    found: Operations = Counter()
+    condition = transformer.condition
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        before = costs.operations.copy()
+        out = condition(*args, **kwargs)
+        found.update(costs.operations - before)
+        return out
+
+    vars(transformer)["condition"] = counted
+    try:
+        yield found
+    finally:
+        del vars(transformer)["condition"]
 
 
 def _drain(costs: Costs, before: Operations) -> tuple[Operations, int]:

@@ -371,10 +371,20 @@ def test_a_sibling_is_a_row_of_its_own_model(plan, prompts):
     assert (sibling.model["family"], sibling.model["guidance"]) == ("flux", 4.0)
     assert sibling.model["height"] == ras.model["height"] == 128
     assert sibling.method["_target_"] == "fovea.methods.Baseline"
+    assert sibling.model["offload"] == "none"
     with pytest.raises(Refused, match="sibling=lumina_tiny: is the model that the methods run on"):
         make(["model=lumina_tiny", "sibling=[lumina_tiny]", f"prompts={prompts}"])
     with pytest.raises(Refused, match="flux_tiny"):
         plan("model=lumina_tiny", "sibling=flux_tyni")
+
+
+@pytest.mark.parametrize(
+    "setting", ["offload=model", "quantize=int8", "compile=blocks", "attention=math"], ids=str
+)
+def test_a_sibling_is_fitted_into_memory_and_run_as_its_rival_is(plan, setting):
+    key, value = setting.split("=")
+    words = ("model=lumina_tiny", "sweep=none", "sweep.curve=null", "sibling=flux_tiny", f"model.{setting}")
+    assert [cell.model[key] for cell in plan(*words).cells] == [value] * 3
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from fovea.models import adapt
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import instantiate
 from fovea.study.plan.plan import make
-from fovea.study.report.forecast import table
+from fovea.study.report.forecast import hours, table
 from fovea.study.run.forecast import GIB, Forecast, Parts, forecasts
 from fovea.study.run.generate import flow
 
@@ -134,6 +134,30 @@ def test_a_models_own_settings_count_in_its_memory(small, planned, settings):
     (own, *_), (plain, *_) = forecasts(plan).values(), planned[1].values()
     assert own.memory() == plain.memory(**settings) < plain.memory()
     assert own.seconds == plain.seconds
+
+
+def test_hours_are_of_all_that_runs(planned):
+    """Images, the warm-up of a batch and the traced ones, by hand."""
+    plan, _ = planned
+    plan = replace(plan, settings=replace(plan.settings, batch=2, traces=1, cost="time"))
+    one = replace(forecast(), cell=plan.cells[0].id, seconds=8.0, encode=1.0, decode=3.0)
+    for cost, warm_up in (("time", 2), ("flops", 1)):
+        given = replace(plan, cells=plan.cells[:1], settings=replace(plan.settings, cost=cost))
+        (row,) = table(given, {one.cell: one}).rows
+        seconds = (len(plan.samples) + warm_up) * (8 + 1 + 3) + 1 * (8 + 1)
+        assert row["gpu_hours"].value == pytest.approx(seconds / 3600)
+        assert hours(given, {one.cell: one}) == pytest.approx((seconds / 3600,) * 2)
+
+
+@pytest.mark.parametrize(("model", "billions", "tokens"), [("krea2", 4.45, 2 * 546), ("flux", 4.9, 512)])
+def test_text_encoders_take_the_time_of_their_own_size_alone(model, billions, tokens):
+    """One to four times that of the FLOPs of their parameters. A part of Krea 2's transformer reads the text,
+    too, and its small encoder has all layers of the real one."""
+    words = [f"model={model}", "method=steps", "sweep=none", "sweep.curve=null", "n=1", "batch=1"]
+    plan = make([*words, "prompts=emoji", "plan=true", "on=h100", "on.launch=0"])
+    (one,) = forecasts(replace(plan, cells=plan.cells[:1])).values()
+    arithmetic = 2 * billions * 1e9 * tokens / (plan.gpu.tflops * 1e12 * plan.gpu.compute)
+    assert arithmetic < one.encode < 4 * arithmetic
 
 
 REFUSED = {
