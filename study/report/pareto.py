@@ -31,15 +31,15 @@ LEGEND_TITLE = (
 
 def pareto(rows: Sequence[Row], folder: Path, random_weights: bool) -> None:
     """Write pareto.png and .svg: one panel per score and baseline, or bars of speedup without any score."""
-    timed = [row for row in rows if row.speedup is not None]
-    panels = panels_of(timed, rows[0].cost)
+    panels = panels_of(rows, rows[0].cost)
     if panels:
         with figure(*size(panels), random_weights) as made:
             draw(made, panels)
             save(made, folder / "pareto", "png", "svg")
         return
-    with figure(WIDTH + 1, 0.8 + 0.25 * len(timed), random_weights) as made:
-        _draw_bars(made.subplots(), timed)
+    known = [row for row in rows if row.speedup or row.flops_ratio]
+    with figure(WIDTH + 1, 0.8 + 0.25 * len(known), random_weights) as made:
+        _draw_bars(made.subplots(), known)
         save(made, folder / "pareto", "png", "svg")
 
 
@@ -159,9 +159,10 @@ def _draw_bars(axis: Axes, rows: Sequence[Row]) -> None:
     """Draw one bar of speedup per cell, with the FLOPs ratio as a tick."""
     for i, row in enumerate(rows):
         colour = bar_colour(row.cell.role)
-        value, low, high = bounds(row.speedup) if row.speedup else (0.0, 0.0, 0.0)
-        ends = [[value - low], [high - value]]
-        axis.barh(i, value, xerr=ends, color=colour, height=0.55, error_kw={"elinewidth": 0.7})
+        if row.speedup:
+            value, low, high = bounds(row.speedup)
+            ends = [[value - low], [high - value]]
+            axis.barh(i, value, xerr=ends, color=colour, height=0.55, error_kw={"elinewidth": 0.7})
         if row.flops_ratio:
             axis.plot([row.flops_ratio] * 2, [i - 0.4, i + 0.4], color=COLOURS[1], linewidth=2)
     axis.set_yticks(range(len(rows)), [drawable(row.cell.label) for row in rows])

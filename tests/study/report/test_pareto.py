@@ -155,6 +155,17 @@ def test_no_label_covers_another_and_the_front_and_step_reduction_keep_theirs():
         assert next(point.text for point in panel.front) in names
 
 
+def test_a_cell_without_a_time_is_drawn_where_the_cost_is_flops(rows, tmp_path):
+    """As one whose batches were run in halves. The page draws it, too."""
+    untimed = [replace(row, cost="flops", speedup=None, seconds=None) for row in rows]
+    for scored in (True, False):
+        given = untimed if scored else [replace(row, scores={}) for row in untimed]
+        pareto(given, tmp_path, False)
+        drawn = (tmp_path / "pareto.svg").read_text("utf-8")
+        names = [f'id="cell-{row.cell.id}"' if scored else f">{row.cell.label}<" for row in given]
+        assert all(name in drawn for name in names)
+
+
 def test_what_is_drawn_is_drawn_as_it_is_written(rows, tmp_path):
     """Mathematics, an underscore that would hide a name from the legend, and what the font lacks."""
     for label in (r"$\nope$", "_hidden", "a $x$ b", "שלום 🦊"):
