@@ -117,15 +117,26 @@ def focus(plan: Plan, store: Store, found: Mapping[str, Shares], folder: Path) -
         top, bottom = made.subfigures(2, 1, squeeze=False, height_ratios=[above, below]).flat
         note = selection_note(cells, candidates)
         top.suptitle(f"How often each token ran (share of the steps){note}", **TITLE)
-        _totals(top, store, cells, found, keys)
+        _totals(top, plan, store, cells, found, keys)
         bottom.suptitle("Which tokens ran, step by step (faded: left out)", **TITLE)
         _steps(bottom, store, cells, found, keys[0])
         save(made, folder / "focus", "png", "svg")
     return True
 
 
+def dense_name(plan: Plan, cells: Sequence[Cell]) -> str:
+    """Return the name of the first cell's dense image: its baseline's, if cells have several."""
+    first, *others = dict.fromkeys(cell.dense for cell in cells)
+    return next(cell.label for cell in plan.cells if cell.id == first) if others else "dense image"
+
+
 def _totals(
-    panel: SubFigure, store: Store, cells: Sequence[Cell], found: Mapping[str, Shares], keys: Sequence[str]
+    panel: SubFigure,
+    plan: Plan,
+    store: Store,
+    cells: Sequence[Cell],
+    found: Mapping[str, Shares],
+    keys: Sequence[str],
 ) -> None:
     axes = image_grid(panel, len(keys), max(len(cells) + 1, MIN_COLUMNS))[:, : len(cells) + 1]
     for line, key in zip(axes, keys, strict=True):
@@ -135,7 +146,8 @@ def _totals(
             axis.imshow(image, cmap="gray", vmin=-0.6, vmax=1.3)
             share = enlarged(found[cell.id][key].mean(0), image.shape)
             shown = axis.imshow(share, cmap=HEAT, vmin=0, vmax=1, alpha=0.62)
-    for axis, name in zip(axes[0], ["dense image", *(cell.label for cell in cells)], strict=True):
+    names = [dense_name(plan, cells), *(cell.label for cell in cells)]
+    for axis, name in zip(axes[0], names, strict=True):
         axis.set_title(wrapped(name), size=8, loc="center", color=INK)
     bar = panel.colorbar(shown, ax=axes[:, -1], shrink=0.8, aspect=30, pad=0.01)
     bar.outline.set_visible(False)
@@ -175,7 +187,8 @@ def regions(plan: Plan, store: Store, traces: Sequence[Traced], folder: Path) ->
             picture(line[0], store, shown[0].cell.dense, key)
             for i, one in enumerate(shown):
                 _region_images(line[3 * i + 1 : 3 * i + 4], store, one, key)
-        for axis, name in zip(axes[0], ["dense image", *_region_titles(shown)], strict=True):
+        dense = wrapped(dense_name(plan, [one.cell for one in shown]))
+        for axis, name in zip(axes[0], [dense, *_region_titles(shown)], strict=True):
             axis.set_title(name, size=7.5, loc="center", color=INK)
         save(made, folder / "regions", "png", "svg")
     return True

@@ -5,6 +5,7 @@ of the dense run and how well each step's ranking predicts the next one's.
 """
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from fovea.study.report.style import (
     MUTED,
     TITLE,
     End,
+    drawable,
     figure,
     image_grid,
     name_ends,
@@ -45,7 +47,7 @@ WHEN = """\
 When it departs from the dense trajectory: the image that a step points to, less the dense one at the same σ;
 root mean square over that of the dense latent, mean over tokens and {} images"""
 WHERE = "Where: the same token by token, at some steps of one image"
-SCORES = "Score maps of the dense run: how each token's velocity spreads over its channels (a scale per step)"
+SCORES = "Score maps of {}: how each token's velocity spreads over its channels (a scale per step)"
 RANKS = """\
 Rank correlation (Spearman) of each step's scores with those of the step before; mean over {} images, and the
 range for dense. Tokens left out keep velocity and score: only the dense line shows how steady a ranking is"""
@@ -150,18 +152,21 @@ def limits(traces: Sequence[Trace]) -> tuple[float, float]:
 
 def score_maps(plan: Plan, store: Store, traces: Sequence[Traced], folder: Path) -> bool:
     """Write scores.png and .svg. Return False, without writing, if no dense trace has two steps."""
-    dense = next((one for one in traces if one.cell.role == "dense" and len(one.sigma) > 1), None)
-    if dense is None:
+    baselines = [one for one in traces if one.cell.role == "dense" and len(one.sigma) > 1]
+    if not baselines:
         return False
+    dense = baselines[0]
     keys = list(dense.traces)[:PROMPTS]
     rows, columns = dense.traces[keys[0]].grid
     steps = spread(np.arange(len(dense.sigma)), MAPS)
     above = (WIDTH - 0.3) / (len(steps) + 1) * rows / columns * len(keys) + 0.55
     with figure(WIDTH, above + LINES + 0.75, plan.random_weights) as made:
         top, bottom = made.subfigures(2, 1, squeeze=False, height_ratios=[above, LINES + 0.75]).flat
-        top.suptitle(SCORES, **TITLE)
+        top.suptitle(
+            SCORES.format(drawable(dense.cell.label) if len(baselines) > 1 else "the dense run"), **TITLE
+        )
         _draw_scores(top, store, dense, keys, steps)
-        _draw_rank_correlations(bottom, store, dense, [one for one in traces if _ranks_tokens(one)])
+        draw_rank_correlations(bottom, store, baselines, [one for one in traces if _ranks_tokens(one)])
         save(made, folder / "scores", "png", "svg")
     return True
 
@@ -193,21 +198,26 @@ def _draw_scores(
         small_title(axis, f"step {step + 1}\nσ {dense.sigma[step]:.2f}")
 
 
-def _draw_rank_correlations(panel: SubFigure, store: Store, dense: Traced, others: Sequence[Traced]) -> None:
-    drawn = chosen_traced(others, store)
-    panel.suptitle(RANKS.format(len(dense.traces)) + selection_note(drawn, others), **TITLE)
+def draw_rank_correlations(
+    panel: SubFigure, store: Store, baselines: Sequence[Traced], others: Sequence[Traced]
+) -> None:
+    drawn, lowest = chosen_traced(others, store), 0.0
+    panel.suptitle(RANKS.format(len(baselines[0].traces)) + selection_note(drawn, others), **TITLE)
     axis, styles = panel.subplots(), line_styles([one.cell for one in drawn])
-    values = dense.continuity()[:, 1:]
-    axis.fill_between(dense.sigma[1:], values.min(0), values.max(0), color=INK, alpha=0.13, linewidth=0)
+    for dense, dashes in zip(baselines, cycle(DASHES), strict=False):
+        values = dense.continuity()[:, 1:]
+        lowest = min(lowest, values.min())
+        axis.fill_between(dense.sigma[1:], values.min(0), values.max(0), color=INK, alpha=0.13, linewidth=0)
+        styles[dense.cell.id] = {"color": INK, "linewidth": 2.2, "linestyle": dashes}
     axis.axhline(0, color=MUTED, linewidth=0.7, linestyle=(0, (4, 3)))
     axis.annotate("a random ranking: 0", (0.5, 0), va="bottom", ha="center", color=MUTED, size=7)
-    styles[dense.cell.id] = {"color": INK, "linewidth": 2.2}
     ends = []
-    for one in [*drawn, dense]:
+    for one in [*drawn, *baselines]:
         mean, style = one.continuity().mean(0), styles[one.cell.id]
+        lowest = np.nanmin([lowest, *mean])
         axis.plot(one.sigma, mean, **style)
         ends.append(End(float(one.sigma[-1]), float(mean[-1]), one.cell.label, style["color"]))
-    axis.set_ylim(min(-0.05, values.min() - 0.02), 1.02)
+    axis.set_ylim(min(-0.05, lowest - 0.02), 1.02)
     set_sigma_axis(axis)
     axis.set_ylabel("rank correlation")
     name_ends(axis, ends, LINES)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,11 +17,11 @@ from fovea.study.commands import rescore
 from fovea.study.picture import pixels
 from fovea.study.plan.cells import Cell
 from fovea.study.records import FlopsRecord
-from fovea.study.report.maps import GAP, MARGIN, TILE, sheet
+from fovea.study.report.maps import GAP, MARGIN, TILE, dense_name, sheet
 from fovea.study.report.report import draw_maps
-from fovea.study.report.style import enlarged, faded, spaced, spread
+from fovea.study.report.style import enlarged, faded, figure, spaced, spread
 from fovea.study.report.traces import Traced, chosen, records, traced
-from fovea.study.report.trajectories import departure, limits, line_styles, score_maps
+from fovea.study.report.trajectories import departure, draw_rank_correlations, limits, line_styles, score_maps
 from fovea.study.run.trace import Trace
 from fovea.study.store import Store
 
@@ -135,6 +136,34 @@ def test_a_method_whose_baseline_failed_departs_from_nothing(opened, tmp_path):
     assert not departure(plan, store, [known[0], Traced(known[1].cell, bare)], tmp_path)
     assert score_maps(plan, store, [known[0], Traced(known[1].cell, bare)], tmp_path)
     assert all(np.isnan(row["error_mean"]) for row in records([Traced(known[1].cell, bare)], False))
+
+
+def test_every_baseline_has_its_line_and_no_line_leaves_the_plot(opened, tmp_path):
+    """Of several models each has its own dense run; here the second one's scores turn over at each step."""
+    plan, store = opened
+    dense, ras, *_ = traced(plan, store)
+    turn = (-1.0) ** np.arange(len(dense.sigma))[:, None]
+    turning = {k: replace(t, score=t.score[:1] * turn) for k, t in dense.traces.items()}
+    other = Traced(replace(dense.cell, id="other", label="other dense"), turning)
+    with figure(9, 4) as made:
+        draw_rank_correlations(
+            made.subfigures(1, 1), store, [dense, other], [ras, replace(other, cell=ras.cell)]
+        )
+        (axis,) = made.subfigs[0].axes
+        lines = np.concatenate([line.get_ydata() for line in axis.lines])
+        assert np.nanmin(lines) == -1
+        assert axis.get_ylim()[0] < -1
+        names = [text.get_text() for text in axis.texts]
+        assert {"dense", "other dense"} <= set(names)
+    assert score_maps(plan, store, [dense, other, ras], tmp_path)
+    assert "Score maps of dense: how" in text(tmp_path / "scores.svg")
+
+
+def test_a_dense_image_is_named_where_cells_have_several_baselines(opened):
+    plan, _ = opened
+    dense, ras = plan.cells[:2]
+    assert dense_name(plan, [ras]) == "dense image"
+    assert dense_name(plan, [ras, replace(ras, dense="other")]) == dense.label
 
 
 # which cells, and where their names go
