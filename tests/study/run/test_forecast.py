@@ -1,6 +1,7 @@
 """A forecast beside the run that it forecasts, what it says does not fit, and what it refuses."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -181,6 +182,22 @@ def test_no_weights_are_needed():
         ["model=sd3", "sweep=none", "sweep.curve=null", "metric=[]", "n=1", "plan=true", "on=a100_80"]
     )
     assert plan.gpu.name == "A100 80GB SXM"
+
+
+def test_the_docs_have_the_memory_of_their_command():
+    """Dense and, with its keys and values, RAS; at the batch size that the command has."""
+    text = (ROOT / "docs" / "running.md").read_text("utf-8")
+    line = r"run.py (model=flux .*offload.*?)  +# forecast: dense (\d+) .* (\d+), .* (\d+), not (\d+)"
+    found = re.search(line, text)
+    assert found is not None
+    words, *said = found.groups()
+    plan = make([*words.split(), "plan=true", "on=rtx4090"])
+    cells = [cell for cell in plan.cells if cell.label in ("dense", "ras ratio=0.5")]
+    dense, ras = forecasts(replace(plan, cells=cells)).values()
+    needs = [
+        one.memory(**own) for one in (dense, ras) for own in ({}, {"offload": "none", "quantize": "none"})
+    ]
+    assert [round(need) for need in needs] == [int(gib) for gib in said]
 
 
 def test_the_docs_have_the_forecasts_of_ras():
