@@ -119,10 +119,11 @@ def _draw_panel(axis: Axes, panel: Panel) -> None:
 
 
 def _draw_front(axis: Axes, front: Sequence[Point]) -> None:
-    """Draw the front as a staircase."""
+    """Draw the front as a staircase: at each cost the best score that is reached at this cost or a lower one.
+    The corners between two points are those that both reach, not those that neither does."""
     if len(front) > 1:
         x, y = [p.x[0] for p in front], [p.y[0] for p in front]
-        (line,) = axis.step(x, y, where="pre", color=FAINT, linewidth=4, alpha=0.6, zorder=1)
+        (line,) = axis.step(x, y, where="post", color=FAINT, linewidth=4, alpha=0.6, zorder=1)
         line.set_gid("front")
 
 

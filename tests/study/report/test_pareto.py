@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from itertools import combinations
 
+import numpy as np
 import pytest
 
 from fovea.eval.interval import Interval
@@ -126,6 +127,19 @@ def test_the_front_is_of_the_point_estimates_the_cheapest_first(rows):
     failed = replace(rows[1], failure="no-op")
     (panel,) = panels_of([rows[0], failed, *rows[2:]], "time")
     assert [p.cell for p in panel.front] == ["3 steps", "4 steps", "dense"]
+
+
+def test_the_drawn_front_promises_no_score_that_no_cell_reaches_at_that_cost(rows):
+    (panel,) = panels_of(rows, "time")
+    with figure(*size([panel])) as made:
+        draw(made, [panel])
+        (line,) = [line for line in made.axes[0].lines if line.get_gid() == "front"]
+        corners = np.asarray(line.get_path().vertices)
+    reached = [(point.x[0], point.y[0]) for one in panel.series for point in one.points]
+    assert len(corners) == 2 * len(panel.front) - 1
+    for x, y in corners:
+        assert any(x <= fast and y <= score for fast, score in reached)
+    assert corners.max(0).tolist() == np.max(reached, 0).tolist()
 
 
 def test_a_rival_model_is_drawn_and_may_lead_and_what_is_no_method_does_neither(rows):
