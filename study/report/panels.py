@@ -1,7 +1,7 @@
 """What the plots of quality against cost show, as data: panels of one score each, their series and points."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -86,7 +86,8 @@ def series(rows: Sequence[Row]) -> list[Series]:
     methods = [row for row in rows if row.cell.role == "method"]
     same_axes = len({frozenset(row.cell.axes) for row in methods}) <= 1
     swept = _swept_key(methods) if same_axes else ""
-    named = _by_curve(methods, swept) if swept else _by_series(methods)
+    models = _models(rows)
+    named = _by_curve(methods, swept, models) if swept else _by_series(methods, models)
     dense = tuple(row for row in rows if row.cell.role == "dense")
     found = [Series("dense", "dense", INK, "D", rows=dense)]
     steps = [row for row in rows if row.cell.role == "steps"]
@@ -97,7 +98,7 @@ def series(rows: Sequence[Row]) -> list[Series]:
         turn, colour = divmod(i, len(COLOURS))
         marker = MARKERS[turn % len(MARKERS)]
         found.append(Series(name, "method", COLOURS[colour], marker, swept, rows=tuple(group)))
-    siblings = _by_series([row for row in rows if row.cell.role == "sibling"])
+    siblings = _by_series([row for row in rows if row.cell.role == "sibling"], models)
     for i, (name, group) in enumerate(siblings.items(), len(named)):
         found.append(Series(name, "sibling", COLOURS[i % len(COLOURS)], "*", rows=tuple(group)))
     return found
@@ -115,32 +116,38 @@ def _swept_key(rows: Sequence[Row]) -> str:
     return swept if most.get(swept, 0) > 1 else ""
 
 
-def _by_curve(methods: Sequence[Row], swept: str) -> dict[str, list[Row]]:
+def _by_curve(methods: Sequence[Row], swept: str, models: Mapping[str, str]) -> dict[str, list[Row]]:
     """Group methods into curves: cells of one baseline that differ only in the swept key."""
     found: dict[str, list[Row]] = {}
     for row in methods:
-        name, axes = _without_model(row), row.cell.axes
+        name, axes = _without_model(row, models), row.cell.axes
         others = [f"{k.split('.')[-1]}={v}" for k, v in axes.items() if "." in k and k != swept]
         fixed = [text for text in others if f" {text} " not in f"{name} "]
         found.setdefault(f"{' '.join([name, *fixed])} ({swept.split('.')[-1]})", []).append(row)
     return found
 
 
-def _without_model(row: Row) -> str:
+def _without_model(row: Row, models: Mapping[str, str]) -> str:
     """Return the series without the model's name, which its panel has: a method looks alike in all panels."""
-    return row.cell.series.removeprefix(f"{row.cell.axes.get('model', '')} ")
+    return row.cell.series.removeprefix(f"{models.get(row.cell.dense, '')} ")
 
 
-def _by_series(rows: Sequence[Row]) -> dict[str, list[Row]]:
+def _by_series(rows: Sequence[Row], models: Mapping[str, str]) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = {}
     for row in rows:
-        found.setdefault(_without_model(row), []).append(row)
+        found.setdefault(_without_model(row, models), []).append(row)
     return found
+
+
+def _models(rows: Sequence[Row]) -> dict[str, str]:
+    """Return the name of each baseline's model by the baseline's id; "" if there is only one."""
+    dense = [row.cell for row in rows if row.cell.role == "dense"]
+    return {cell.id: cell.label.removesuffix("dense").strip() for cell in dense}
 
 
 def _baselines(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Group rows by baseline, keyed by the model's name ("" if there is only one)."""
-    names = {row.cell.id: row.cell.label.removesuffix("dense").strip() for row in rows}
+    names = _models(rows)
     found: dict[str, list[Row]] = {}
     for row in rows:
         found.setdefault(names.get(row.cell.dense, ""), []).append(row)

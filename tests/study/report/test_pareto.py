@@ -47,15 +47,16 @@ def test_points_bear_the_swept_value_whatever_was_written_after_it():
     assert curves == {f"ras every={every} (ratio)": ["0.5", "0.25", "0.125"] for every in (4, 2)}
 
 
-def of_models(*methods_and_axes):
-    """Rows of a dense run and of methods for each of two models."""
+def of_models(*methods_and_axes, size=""):
+    """Rows of a dense run and of methods for each of two models; size: what their labels add to the name."""
     rows = []
-    for model in ("sd3", "lumina"):
+    for name in ("sd3", "lumina"):
+        model = f"{name}{size}"
         dense = row(f"{model} dense", "dense", 1.0, [1, 1, 1])
         rows.append(replace(dense, cell=replace(dense.cell, dense=dense.cell.id)))
         for method, axes in methods_and_axes:
             made = row(f"{model} {method}", "method", 2.0, [0.8, 0.9, 1.0])
-            own = {"series": f"{model} {method.split()[0]}", "axes": {"model": model} | axes}
+            own = {"series": f"{model} {method.split()[0]}", "axes": {"model": name} | axes}
             rows.append(replace(made, cell=replace(made.cell, dense=f"{model} dense", **own)))
     return rows
 
@@ -68,8 +69,9 @@ def test_a_curve_is_along_a_setting_and_looks_alike_for_every_model():
         assert curves == {"ras (ratio)": ["0.5", "0.25"], "random (ratio)": ["0.5", "0.25"]}
 
 
-def test_methods_without_a_swept_setting_are_points_and_no_curve_of_a_model_s_name():
-    rows = of_models(*((name, {"method": name}) for name in ("ras", "jit", "ralu")))
+@pytest.mark.parametrize("size", ["", " (tiny)"])
+def test_methods_without_a_swept_setting_are_points_and_no_curve_of_a_model_s_name(size):
+    rows = of_models(*((name, {"method": name}) for name in ("ras", "jit", "ralu")), size=size)
     for panel in panels_of(rows, "time"):
         found = [(one.name, one.joined, [p.text for p in one.points]) for one in panel.series]
         assert found[1:] == [(name, False, [""]) for name in ("ras", "jit", "ralu")]
