@@ -117,6 +117,18 @@ def rotary_angles(at: Tensor, width: int, theta: float) -> Tensor:
     return at.cpu().double()[..., None] * rates
 
 
+def rotary_tables(embed: Callable[[Tensor], tuple[Tensor, Tensor]], ids: Tensor) -> tuple[Tensor, ...]:
+    """Return cosines and sines (b, n, d) of positions (b, n, axes), by a model's embedding of (n, axes)."""
+    return tuple(t.unflatten(0, ids.shape[:2]) for t in embed(ids.flatten(0, 1)))
+
+
+def after_text(tables: tuple[Tensor, ...], text: int) -> tuple[Tensor, Tensor]:
+    """Prepend text tokens at (0, 0, 0), where the rotation is the identity, to cosines and sines."""
+    cos, sin = tables
+    still = cos.new_ones(len(cos), text, cos.shape[2])
+    return torch.cat([still, cos], 1), torch.cat([torch.zeros_like(still), sin], 1)
+
+
 def apply_complex_rotary(x: Tensor, rotations: Tensor) -> Tensor:
     """Rotary embedding of x (b, s, heads, d) by complex rotations (s, d / 2) or (1 or b, s, d / 2)."""
     z = view_as_complex(x.float().unflatten(-1, (-1, 2))) * rotations.unsqueeze(-2)

@@ -6,7 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor, cat
 
-from fovea.models.attention import Processor, apply_rotary, project_heads, update_cache
+from fovea.models.attention import (
+    Processor,
+    after_text,
+    apply_rotary,
+    project_heads,
+    rotary_tables,
+    update_cache,
+)
 from fovea.models.block_runs import Modules
 from fovea.models.components import CLIP_TOKENIZER, T5_TOKENIZER, T5_XXL, clip, vae
 from fovea.models.family import Architecture, Family, Size
@@ -81,8 +88,7 @@ class FluxTransformer(Transformer):
     def encodings(self, grid: Grid, positions: Tensor | None = None) -> Encodings:
         ensure_on_device(self.dit)
         at = grid.positions(self.device)[None] if positions is None else positions
-        tables = (t.unflatten(0, at.shape[:2]) for t in self.dit.pos_embed(self.ids(at).flatten(0, 1)))
-        return Encodings(grid, tuple(tables), positions)
+        return Encodings(grid, rotary_tables(self.dit.pos_embed, self.ids(at)), positions)
 
     def time(self, sigma: Tensor, b: int) -> Tensor:
         """Return the time rounded to the model's dtype, as in the pipeline."""
@@ -93,9 +99,7 @@ class FluxTransformer(Transformer):
 
     def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> BlockInputs:
         vector = self.modulation(self.dit.time_text_embed, self.time(sigma, len(x)) * 1000, cond)
-        cos, sin = tables  # text is at (0, 0, 0), where the rotation is the identity
-        still = cos.new_ones(len(cos), cond.text, cos.shape[2])
-        rope = cat([still, cos], 1), cat([torch.zeros_like(still), sin], 1)
+        rope = after_text(tables, cond.text)
         return Hidden(self.dit.x_embedder(x), cond.embeds), Context(vector, rope)
 
     def run_block(self, block: Any, hidden: Hidden, context: Context) -> Hidden:

@@ -156,7 +156,7 @@ class Flux2Pipeline(Pipeline):
 
     def encode_kwargs(self, prompts: Any, limit: int | None) -> dict[str, Tensor]:
         """Encode prompts as keyword arguments of the transformer's forward."""
-        embeds, ids = self.pipe.encode_prompt([*prompts], max_sequence_length=512 if limit is None else limit)
+        embeds, ids = self.pipe.encode_prompt([*prompts], max_sequence_length=self.limit(limit))
         return {"encoder_hidden_states": embeds.to(self.transformer.dtype), "txt_ids": ids}
 
     def text_limits(self, max_sequence_length=None):

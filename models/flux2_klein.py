@@ -1,13 +1,14 @@
 """FLUX.2-klein: FLUX.2 without embedded guidance, with Qwen3 instead of Mistral as text encoder."""
 
+from functools import partial
+
 import torch
 
 from fovea.models.components import QWEN2_TOKENIZER, qwen3
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.flux2 import PARTS, SCHEDULER, Flux2Attention, Flux2Pipeline, Flux2Transformer
-from fovea.models.settings import negative_prompts
 from fovea.models.text_limits import TextLimit
-from fovea.models.tokens import Conditioning, conditioning_in_passes
+from fovea.models.tokens import Conditioning
 
 
 class KleinPipeline(Flux2Pipeline):
@@ -24,14 +25,8 @@ class KleinPipeline(Flux2Pipeline):
     @torch.no_grad()
     def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
         guidance = self.default("guidance_scale") if guidance is None else guidance
-        guided = self.guided(guidance)
-        negative = negative_prompts(negative, len(prompts))
-        sides = [[*prompts], negative] if guided else [[*prompts]]
-        cond, *uncond = (
-            self.transformer.condition(self.encode_kwargs(side, max_sequence_length), False, guidance)
-            for side in sides
-        )
-        return conditioning_in_passes(cond, uncond[0], guidance) if uncond else cond
+        kwargs_of = partial(self.encode_kwargs, limit=max_sequence_length)
+        return self.encode_in_passes(kwargs_of, prompts, negative, guidance)
 
     def text_limits(self, max_sequence_length=None):
         tokenizer, limit = self.pipe.tokenizer, self.limit(max_sequence_length)

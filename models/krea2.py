@@ -1,6 +1,7 @@
 """Krea 2 (krea.ai/blog/krea-2-technical-report): one stream of text and image, text from twelve layers."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,15 +9,21 @@ import torch
 from torch import Tensor, cat
 from torch.nn import functional as F
 
-from fovea.models.attention import Processor, apply_rotary, project_heads, update_cache
+from fovea.models.attention import (
+    Processor,
+    after_text,
+    apply_rotary,
+    project_heads,
+    rotary_tables,
+    update_cache,
+)
 from fovea.models.block_runs import Modules
 from fovea.models.components import QWEN_IMAGE_TOKENIZER, qwen3_vl
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.forward import ensure_on_device
 from fovea.models.hidden import Context, Hidden
-from fovea.models.settings import negative_prompts
 from fovea.models.text_limits import TextLimit
-from fovea.models.tokens import Conditioning, Encodings, Grid, conditioning_in_passes
+from fovea.models.tokens import Conditioning, Encodings, Grid
 from fovea.models.transformer import BlockInputs, Transformer, macs_per_token
 from fovea.models.video_vae import VideoVAEPipeline
 
@@ -68,8 +75,7 @@ class Krea2Transformer(Transformer):
 
     def encodings(self, grid: Grid, positions: Tensor | None = None) -> Encodings:
         at = grid.positions(self.device)[None] if positions is None else positions
-        tables = (t.unflatten(0, at.shape[:2]) for t in self.dit.rotary_emb(self.ids(at).flatten(0, 1)))
-        return Encodings(grid, tuple(tables), positions)
+        return Encodings(grid, rotary_tables(self.dit.rotary_emb, self.ids(at)), positions)
 
     def time(self, sigma: Tensor, b: int) -> Tensor:
         return (sigma * 1000 / 1000).expand(b).to(self.dtype)
@@ -80,9 +86,7 @@ class Krea2Transformer(Transformer):
     def embed(self, x: Tensor, sigma: Tensor, cond: Conditioning, tables: tuple[Tensor, ...]) -> BlockInputs:
         vector = self.dit.time_embed(self.time(sigma, len(x)), dtype=x.dtype)
         modulation = self.dit.time_mod_proj(F.gelu(vector, approximate="tanh"))
-        cos, sin = tables  # text is at (0, 0, 0), where the rotation is the identity
-        still = cos.new_ones(len(cos), cond.text, cos.shape[2])
-        rope = cat([still, cos], 1), cat([torch.zeros_like(still), sin], 1)
+        rope = after_text(tables, cond.text)
         context = Context(vector, rope, mask=cond.mask, modulations=(modulation,))
         return Hidden(self.dit.img_in(x), cond.embeds), context
 
@@ -160,17 +164,13 @@ class Krea2Pipeline(VideoVAEPipeline):
     @torch.no_grad()
     def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
         guidance = self.default("guidance_scale") if guidance is None else guidance
-        cond = self.encode_half([*prompts], guidance, max_sequence_length)
-        if not self.guided(guidance):
-            return cond
-        negative = negative_prompts(negative, len(prompts))
-        uncond = self.encode_half(negative, guidance, max_sequence_length)
-        return conditioning_in_passes(cond, uncond, guidance)
+        kwargs_of = partial(self.encode_kwargs, limit=max_sequence_length)
+        return self.encode_in_passes(kwargs_of, prompts, negative, guidance)
 
-    def encode_half(self, prompts: list[str], guidance: float, limit: int | None) -> Conditioning:
+    def encode_kwargs(self, prompts: Any, limit: int | None) -> dict[str, Tensor]:
+        """Encode prompts as keyword arguments of the transformer's forward."""
         layers, mask = self.pipe.encode_prompt(prompts, max_sequence_length=self.limit(limit))
-        forward_kwargs = {"encoder_hidden_states": layers, "encoder_attention_mask": mask}
-        return self.transformer.condition(forward_kwargs, False, guidance)
+        return {"encoder_hidden_states": layers, "encoder_attention_mask": mask}
 
     def text_limits(self, max_sequence_length=None):
         end = self.pipe.prompt_template_encode_suffix  # the part before the prompt is dropped

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from fovea.models.autoencoder import latent_channels
-from fovea.models.settings import is_integer
+from fovea.models.settings import is_integer, negative_prompts
 from fovea.models.text_limits import TextLimit, count_truncated
-from fovea.models.tokens import Conditioning, Grid, pack, unpack
+from fovea.models.tokens import Conditioning, Grid, conditioning_in_passes, pack, unpack
 from fovea.models.transformer import Transformer
 
 
@@ -49,6 +49,24 @@ class Pipeline(ABC):
         limits: `max_sequence_length` (ignored by Lumina, as in its pipeline, where it is fixed),
             `true_cfg_scale` (FLUX).
         """
+
+    def encode_in_passes(
+        self,
+        kwargs_of: Callable[[Sequence[str]], dict[str, Any]],
+        prompts: Sequence[str],
+        negative,
+        guidance: float,
+    ) -> Conditioning:
+        """As `encode`, with the halves of guidance as two passes.
+
+        kwargs_of: encodes prompts as keyword arguments of the transformer's own forward.
+        """
+        negative = negative_prompts(negative, len(prompts))
+        cond, *uncond = (
+            self.transformer.condition(kwargs_of(half), False, guidance)
+            for half in ([*prompts], negative)[: 1 + self.guided(guidance)]
+        )
+        return conditioning_in_passes(cond, uncond[0], guidance) if uncond else cond
 
     @abstractmethod
     def text_limits(self, max_sequence_length: int | None = None) -> list[TextLimit]:

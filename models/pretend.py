@@ -53,7 +53,7 @@ class Device(TorchDispatchMode):
     """Dispatches operations on the pretended device; operations on the CPU alone run for real.
 
     waits: synchronisations, in order.
-    flops: FLOPs so far, by torch's formulas. Its own FlopCounterMode takes as long as everything else here.
+    flops: FLOPs so far, by torch's formulas, as its own FlopCounterMode counts in a third more time.
 
     A value read by the host is correct if it derives from CPU values (noise levels). Otherwise a number reads
     as 0.5, so that a threshold sees a change.

@@ -1,5 +1,6 @@
 """Qwen-Image (arXiv:2508.02324): joint attention, positions centred on the image, guidance in two passes."""
 
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,9 +14,8 @@ from fovea.models.components import QWEN_IMAGE_TOKENIZER
 from fovea.models.family import Architecture, Family, Size
 from fovea.models.forward import ensure_on_device
 from fovea.models.hidden import Context, Hidden
-from fovea.models.settings import negative_prompts
 from fovea.models.text_limits import TextLimit
-from fovea.models.tokens import Conditioning, Encodings, Grid, conditioning_in_passes
+from fovea.models.tokens import Conditioning, Encodings, Grid
 from fovea.models.transformer import BlockInputs, Transformer, macs_per_token
 from fovea.models.video_vae import VideoVAEPipeline
 
@@ -178,21 +178,16 @@ class QwenPipeline(VideoVAEPipeline):
     @torch.no_grad()
     def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
         guidance = self.default("true_cfg_scale") if guidance is None else guidance
-        cond = self.encode_half([*prompts], guidance, max_sequence_length)
-        if not self.guided(guidance):
-            return cond
-        negative = negative_prompts(negative, len(prompts))
-        return conditioning_in_passes(
-            cond, self.encode_half(negative, guidance, max_sequence_length), guidance
-        )
+        kwargs_of = partial(self.encode_kwargs, limit=max_sequence_length)
+        return self.encode_in_passes(kwargs_of, prompts, negative, guidance)
 
-    def encode_half(self, prompts: list[str], guidance: float, limit: int | None) -> Conditioning:
-        limit = self.default("max_sequence_length") if limit is None else limit
-        embeds, mask = self.pipe.encode_prompt(prompts, max_sequence_length=limit)
+    def encode_kwargs(self, prompts: Any, limit: int | None) -> dict[str, Tensor]:
+        """Encode prompts as keyword arguments of the transformer's forward."""
+        embeds, mask = self.pipe.encode_prompt(prompts, max_sequence_length=self.limit(limit))
         forward_kwargs = {"encoder_hidden_states": embeds.to(self.transformer.dtype)}
         if mask is not None:
             forward_kwargs["encoder_hidden_states_mask"] = mask
-        return self.transformer.condition(forward_kwargs, False, guidance)
+        return forward_kwargs
 
     def text_limits(self, max_sequence_length=None):
         end = self.pipe.prompt_template_encode.partition("{}")[2]  # the part before the prompt is dropped
