@@ -28,8 +28,8 @@ class Caching:
             self.check_steps(self.steps)
 
     def check(self, grid: tuple[int, int], steps: int) -> None:
-        """Raise ValueError if the cache is fitted to another number of steps than the model's."""
-        self.check_steps(steps if self.steps is None else self.steps)
+        """Raise ValueError if the cache is fitted to another number of steps."""
+        self.check_steps(steps)
 
     def check_steps(self, steps: int) -> None:
         if self.cache.required_steps not in (None, steps):

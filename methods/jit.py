@@ -59,7 +59,7 @@ class JiT:
         """Raise ValueError for a grid (rows, columns) of a single row or column, and for a single step."""
         if min(grid) < 2:
             raise ValueError(f"{grid[0]} x {grid[1]} tokens: JiT needs at least 2 rows and 2 columns of them")
-        if self.steps is None and steps < 2:
+        if steps < 2:
             raise ValueError(f"steps={steps}: JiT needs at least 2")
 
     @torch.no_grad()

@@ -61,9 +61,9 @@ class Lift:
         upscaling.check(self.upscaler)
 
     def check(self, grid: tuple[int, int], steps: int) -> None:
-        """Raise ValueError if the grid (rows, columns) is not even, the model has fewer steps than `low`, or
-        the upscaler cannot be loaded."""
-        self.split(steps if self.steps is None else self.steps)
+        """Raise ValueError if the grid (rows, columns) is not even, there are fewer steps than `low`, or the
+        upscaler cannot be loaded."""
+        self.split(steps)
         if self.low != 0:
             check_even(*grid)
         if self.lift != "latent":

@@ -51,8 +51,8 @@ class Multistep:
             self.check_steps(self.steps)
 
     def check(self, grid: tuple[int, int], steps: int) -> None:
-        """Raise ValueError if the weights are fitted to another number of steps than the model's."""
-        self.check_steps(steps if self.steps is None else self.steps)
+        """Raise ValueError if the weights are fitted to runs of another number of steps."""
+        self.check_steps(steps)
 
     def check_steps(self, steps: int) -> None:
         """Raise ValueError if the weights are fitted to runs of another number of steps."""

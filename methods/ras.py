@@ -57,8 +57,8 @@ class RAS(Sparsity):
             ablations.check(self)
 
     def check(self, grid: tuple[int, int], steps: int) -> None:
-        """Raise ValueError if schedule or released rule do not fit the model's steps and tokens."""
-        ablations.inactive_by_rank(self, prod(grid), steps if self.steps is None else self.steps)
+        """Raise ValueError if schedule or released rule do not fit the steps and tokens."""
+        ablations.inactive_by_rank(self, prod(grid), steps)
 
     def saves(self, steps: int) -> bool:
         cached = self.cache is not None and self.cache.saves(steps if self.steps is None else self.steps)

@@ -37,8 +37,8 @@ class Sparsity:
             self.sparse_steps(self.steps)
 
     def check(self, grid: tuple[int, int], steps: int) -> None:
-        """Raise ValueError if the schedule does not fit the model's number of steps."""
-        self.sparse_steps(steps if self.steps is None else self.steps)
+        """Raise ValueError if the schedule does not fit the number of steps."""
+        self.sparse_steps(steps)
 
     def sparse_steps(self, steps: int) -> list[int]:
         """Return the sparse steps. ValueError if `start` or a reset lies outside the run."""

@@ -36,7 +36,7 @@ def check_fits(made: Any, checkpoint: Any) -> None:
     cache: Any = getattr(made, "cache", None)
     try:
         if hasattr(made, "check"):
-            made.check(checkpoint.grid, checkpoint.steps)
+            made.check(checkpoint.grid, getattr(made, "steps", None) or checkpoint.steps)
         if hasattr(cache, "check_blocks") and (blocks := checkpoint.blocks) is not None:
             cache.check_blocks(blocks)
     except ValueError as error:
