@@ -48,6 +48,17 @@ class Plan:
         """The keys of the samples, in order."""
         return [sample.key for sample in self.samples]
 
+    def warm_up(self, cell: Cell) -> list[Sample]:
+        """The samples of a cell's cold start: a full batch, or one image where costs are FLOPs and no shape
+        of a batch has to be compiled."""
+        full = self.settings.cost == "time" or cell.model["compile"] != "none"
+        return self.samples[: self.settings.batch if full else 1]
+
+    @property
+    def traced(self) -> list[Sample]:
+        """The samples that are traced, in one call."""
+        return self.samples[: min(self.settings.batch, self.settings.traces)]
+
     @property
     def metrics(self) -> dict[str, Node]:
         return self.config["metric"]

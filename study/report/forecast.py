@@ -47,12 +47,8 @@ def hours(plan: Plan, found: Mapping[str, Forecast]) -> tuple[float, float]:
 def cell_hours(plan: Plan, cell: Cell, forecast: Forecast) -> float:
     """Return GPU-hours of one process that makes a cell: its images and its warm-up, encoding and decoding
     included, and its traced images, which are not decoded."""
-    settings = plan.settings
-    full = settings.cost == "time" or cell.model["compile"] != "none"
-    warm_up = min(settings.batch if full else 1, len(plan.samples))
-    traced = min(settings.batch, settings.traces, len(plan.samples))
-    timed = (len(plan.samples) + warm_up) * forecast.whole
-    return (timed + traced * (forecast.encode + forecast.seconds)) / 3600
+    timed = (len(plan.samples) + len(plan.warm_up(cell))) * forecast.whole
+    return (timed + len(plan.traced) * (forecast.encode + forecast.seconds)) / 3600
 
 
 def _row(plan: Plan, cell: Cell, found: Mapping[str, Forecast], room: float) -> dict[str, Entry]:

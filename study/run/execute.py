@@ -209,11 +209,8 @@ class Runner:
         return loaded.cuts[limit]
 
     def warm_up(self, loaded: Loaded, cell: Cell) -> list[Event]:
-        """Run the cold start, which is not counted among the repetitions: one full batch, or one image where
-        costs are FLOPs and no shape of a batch has to be compiled."""
-        settings, compiled = self.plan.settings, cell.model["compile"] != "none"
-        size = settings.batch if settings.cost == "time" or compiled else 1
-        batch, before, known = self.plan.samples[:size], compile_seconds(), graphs()
+        """Run the cold start, which is not counted among the repetitions."""
+        batch, before, known = self.plan.warm_up(cell), compile_seconds(), graphs()
         first = next(made for _, made in self.parts(loaded, cell, batch))
         cold = WarmUpRecord(
             cell=cell.id,

@@ -13,7 +13,6 @@ from fovea.eval.speed import count_flops
 from fovea.methods import RAS
 from fovea.models import Flow, Model
 from fovea.study.config.instantiate import instantiate
-from fovea.study.config.prompts import Sample
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan
 from fovea.study.records import FlopsRecord
@@ -210,31 +209,26 @@ class Tracing:
             self.methods[cell.id] = instantiate(cell.method, "method", "fovea.methods")
         return self.methods[cell.id]
 
-    @property
-    def batch(self) -> Sequence[Sample]:
-        """The first of the study's samples, in one call."""
-        return self.plan.samples[: min(self.plan.settings.batch, self.plan.settings.traces)]
-
     def __call__(self, cell: Cell) -> None:
         """Record the cell's FLOPs, as counted and by the closed form, and its traces, unless they are stored
         already."""
-        if not self.batch:
+        if not self.plan.traced:
             return
-        lacking = {s.key for s in self.batch} - set(read(self.store, cell.id))
+        lacking = {s.key for s in self.plan.traced} - set(read(self.store, cell.id))
         if lacking or self.store.samples(cell.id).flops is None:
             self.trace(cell)
 
     def trace(self, cell: Cell) -> None:
         own, alone = cell.id == cell.dense, cell.role == "sibling"  # whose baseline is of another model
-        ready = flow(self.model, cell, self.batch)
-        state = noise(self.model, cell, self.batch)
+        ready = flow(self.model, cell, self.plan.traced)
+        state = noise(self.model, cell, self.plan.traced)
         seen = Observer(ready, state, None if own or alone else self.reference(cell.dense), keep=own)
         flops = count_flops(lambda: self.method(cell)(ready, on_step=seen))[1]
-        closed = sum(map(ready.flops, range(len(self.batch))))
-        least, images = ready.min_compared(), len(self.batch)
+        closed = sum(map(ready.flops, range(len(self.plan.traced))))
+        least, images = ready.min_compared(), len(self.plan.traced)
         record = FlopsRecord(cell=cell.id, images=images, counted=flops, closed=closed, least=least)
         self.store.append(record)
-        save(self.store, cell.id, seen.traces([s.key for s in self.batch]))
+        save(self.store, cell.id, seen.traces([s.key for s in self.plan.traced]))
         if own:
             self.dense[cell.id] = seen.trajectory()
 
