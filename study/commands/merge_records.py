@@ -169,14 +169,20 @@ def with_distinct_labels(studies: Sequence[Stored]) -> dict[str, Record]:
             cells.setdefault(cell, record)
     if len({model_name(record) for record in cells.values() if record["role"] != "sibling"}) > 1:
         cells = {cell: _of_model(record) for cell, record in cells.items()}
-    for trait in [*TRAITS, *_settings(cells.values())]:
+    for trait in TRAITS:
         cells = _add_trait(cells, trait)
-    named = {cell: record["label"] for cell, record in cells.items()}
-    repeated = {label for label, count in Counter(named.values()).items() if count > 1}
-    return {
-        cell: record | {"label": f"{named[cell]} @ {cell}"} if named[cell] in repeated else record
-        for cell, record in cells.items()
+    for trait in _settings(_repeated(cells).values()):
+        cells = _add_trait(cells, trait)
+    by_id = {
+        cell: record | {"label": f"{record['label']} @ {cell}"} for cell, record in _repeated(cells).items()
     }
+    return cells | by_id
+
+
+def _repeated(cells: Mapping[str, Record]) -> dict[str, Record]:
+    """Return the cells whose label another has, too."""
+    count = Counter(record["label"] for record in cells.values())
+    return {cell: record for cell, record in cells.items() if count[record["label"]] > 1}
 
 
 def _settings(records: Collection[Record]) -> Iterator[Trait]:
