@@ -23,6 +23,7 @@ Settings are validated on construction; the `ValueError` names the setting, its 
 class variable `off` holds settings that disable the method: the output then equals the baseline bit for bit.
 `another_image` is true for methods that start from different noise or add noise on the way: they produce a
 different image than the dense run, so similarity to the dense image does not measure their quality.
+`needs_guidance` is true for methods that save nothing but work of classifier-free guidance.
 """
 
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from fovea.methods.baseline import Baseline
     from fovea.methods.cache import Cache
     from fovea.methods.caching import Caching
+    from fovea.methods.guidance import LimitedGuidance
     from fovea.methods.jit import JiT
     from fovea.methods.lift import Lift
     from fovea.methods.multistep import Multistep
@@ -41,7 +43,19 @@ if TYPE_CHECKING:
     from fovea.methods.ras import RAS
     from fovea.methods.steps import Steps
 
-__all__ = ["RALU", "RAS", "Baseline", "Cache", "Caching", "JiT", "Lift", "Multistep", "Random", "Steps"]
+__all__ = [
+    "RALU",
+    "RAS",
+    "Baseline",
+    "Cache",
+    "Caching",
+    "JiT",
+    "Lift",
+    "LimitedGuidance",
+    "Multistep",
+    "Random",
+    "Steps",
+]
 
 __getattr__ = lazy.names(
     __name__,
@@ -51,6 +65,7 @@ __getattr__ = lazy.names(
         "Caching": "caching",
         "Multistep": "multistep",
         "JiT": "jit",
+        "LimitedGuidance": "guidance",
         "Lift": "lift",
         "RALU": "ralu",
         "Random": "random",

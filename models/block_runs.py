@@ -17,6 +17,7 @@ class BlockRun(NamedTuple):
     cached: parts of every block that a cache answered.
     indicator: whether the modulated input of the first block was computed as a cache's indicator.
     kept_text: whether the text tokens did not run and their kept keys and values were attended to.
+    prompted_only: whether the prompted half of guidance ran alone.
     """
 
     k: int
@@ -28,6 +29,7 @@ class BlockRun(NamedTuple):
     cached: tuple[Part, ...] = ()
     indicator: bool = False
     kept_text: bool = False
+    prompted_only: bool = False
 
     @property
     def blocks(self) -> int:

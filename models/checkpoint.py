@@ -101,13 +101,17 @@ class Checkpoint:
                 near = max(side, round(size / side) * side)
                 raise ValueError(f"{name}={size} is not a multiple of {side} pixels; the nearest is {near}")
 
-        guides = FAMILIES[self.family].pipeline.guides
-        configs = self.configs if any(self.configs) else self.published_configs
-        if self.negative.strip() and not guides(self.guidance, *configs):
+        if self.negative.strip() and not self.guided:
             raise ValueError(
                 f"negative={self.negative}: has no effect at guidance={self.guidance:g}, where this model "
                 "evaluates only the prompt; leave it out"
             )
+
+    @property
+    def guided(self) -> bool:
+        """Whether the model is evaluated with and without the prompt: classifier-free guidance."""
+        configs = self.configs if any(self.configs) else self.published_configs
+        return FAMILIES[self.family].pipeline.guides(self.guidance, *configs)
 
     @property
     def configs(self) -> tuple[dict[str, Any], dict[str, Any]]:

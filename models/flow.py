@@ -50,6 +50,10 @@ class Flow:
     def _encodings(self) -> Encodings:
         return self.transformer.encodings(self.grid)
 
+    @cached_property
+    def _prompted(self) -> Conditioning:
+        return self.cond.prompted()
+
     @property
     def device(self) -> torch.device:
         return self.transformer.device
@@ -96,22 +100,39 @@ class Flow:
         encodings: Encodings | None = None,
         images: Sequence[int] | None = None,
         keep_text: bool = False,
+        guided: bool = True,
     ) -> Float[Tensor, "i k c"]:
-        """Return the guided velocity of the tokens `rows` (all if None). See `Transformer.velocity`.
+        """Return the guided velocity of the tokens `rows` (all if None). See `Transformer.evaluate`.
 
         images: evaluate only these images of the batch, all of their tokens; not combined with `kv` or
             `rows`.
+        guided: False for the velocity by the prompt alone, which costs half; not combined with `kv`.
         """
-        k, n, encodings, cond = (
-            x.shape[1] if rows is None else rows.shape[1],
-            x.shape[1],
-            encodings or self._encodings,
-            self.cond,
-        )
-        if images is not None:
-            x, encodings, cond = x[[*images]], encodings.select_images(images), cond.select_images(images)
-        self._record_run(k, n, len(self.transformer.blocks), images, keep_text)
+        k, n = x.shape[1] if rows is None else rows.shape[1], x.shape[1]
+        cond = self.cond if guided else self._prompted
+        x, encodings, cond = self._select_images(x, encodings or self._encodings, cond, images)
+        self._record_run(k, n, len(self.transformer.blocks), images, keep_text, prompted_only=not guided)
         return self.transformer.velocity(x, sigma, cond, encodings, kv, rows, keep_text)
+
+    def halves(
+        self, x: Float[Tensor, "b n c"], sigma: Float[Tensor, ""], images: Sequence[int] | None = None
+    ) -> tuple[Float[Tensor, "i n c"], Float[Tensor, "i n c"]]:
+        """Return the velocities (with, without) the prompt that `guide` combines.
+
+        They are the same if the flow is not guided.
+        """
+        n = x.shape[1]
+        self._record_run(n, n, len(self.transformer.blocks), images)
+        x, encodings, cond = self._select_images(x, self._encodings, self.cond, images)
+        v = self.transformer.evaluate(x, sigma, cond, encodings)
+        return cond.split(v) if cond.guided else (v, v)
+
+    def guide(
+        self, with_prompt: Float[Tensor, "i n c"], without_prompt: Float[Tensor, "i n c"]
+    ) -> Float[Tensor, "i n c"]:
+        """Combine the velocities of `halves` as the pipeline does: equals `velocity` bit for bit."""
+        v = self.cond.join(with_prompt, without_prompt) if self.cond.guided else with_prompt
+        return self.transformer.guide(v, self.cond, self._encodings)
 
     def prepare(
         self, x: Float[Tensor, "b n c"], sigma: Float[Tensor, ""], encodings: Encodings | None = None
@@ -125,11 +146,24 @@ class Flow:
         b = len(self.generators)
         return Evaluation(transformer, self.cond, encodings, b, self.block_runs, hidden, contexts)
 
+    def _select_images(
+        self, x: Tensor, encodings: Encodings, cond: Conditioning, images: Sequence[int] | None
+    ) -> tuple[Tensor, Encodings, Conditioning]:
+        if images is None:
+            return x, encodings, cond
+        return x[[*images]], encodings.select_images(images), cond.select_images(images)
+
     def _record_run(
-        self, k: int, n: int, blocks: int, images: Sequence[int] | None = None, kept_text: bool = False
+        self,
+        k: int,
+        n: int,
+        blocks: int,
+        images: Sequence[int] | None = None,
+        kept_text: bool = False,
+        prompted_only: bool = False,
     ) -> None:
-        chosen = range(len(self.generators)) if images is None else images
-        self.block_runs.append(BlockRun(k, n, 0, blocks, tuple(chosen), outer=True, kept_text=kept_text))
+        chosen = tuple(range(len(self.generators)) if images is None else images)
+        self.block_runs.append(BlockRun(k, n, 0, blocks, chosen, True, (), False, kept_text, prompted_only))
 
     def decode(
         self, x: Float[Tensor, "b n c"], grid: Grid | None = None, raw: bool = False
@@ -156,7 +190,7 @@ class Flow:
         return [w for w in self.block_runs[since:until] if image in w.images]
 
     def blocks(self, image: int = 0, since: int = 0, until: int | None = None) -> int:
-        """Number of transformer blocks executed for one image."""
+        """Number of transformer blocks executed for one image, with or without guidance alike."""
         return sum(w.blocks for w in self.block_runs_of(image, since, until))
 
     def tokens(self, image: int = 0, since: int = 0, until: int | None = None) -> float:
@@ -173,7 +207,7 @@ class Flow:
         evaluated = sum(
             times * self.transformer.flops(run, text=half.text, guided=half.guided)
             for run, times in alike.items()
-            for half in self.cond.passes
+            for half in (self._prompted if run.prompted_only else self.cond).passes
         )
         decoded = sum(map(self.pipeline.decode_flops, self.decoded_grids))
         encoded = sum(map(self.pipeline.encode_flops, self.encoded_grids))

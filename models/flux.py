@@ -79,7 +79,7 @@ class FluxTransformer(Transformer):
             strength = embedder.time_proj(forward_kwargs["guidance"].to(self.dtype) * 1000).to(pooled.dtype)
             constants = (embedder.guidance_embedder(strength), *constants)
         embeds = self.dit.context_embedder(forward_kwargs["encoder_hidden_states"])
-        return Conditioning(embeds, constants, guided, guidance, forward_kwargs)
+        return Conditioning(embeds, constants, guided, guidance, forward_kwargs, prompted_half=1)
 
     def ids(self, positions: Tensor) -> Tensor:
         """Return positions on the three rotary axes: unused, row, column."""
@@ -128,10 +128,11 @@ class FluxTransformer(Transformer):
 
     def stock_forward(self, x: Tensor, sigma: Tensor, cond: Conditioning, encodings: Encodings) -> Tensor:
         ids = self.ids(encodings.grid.positions(self.device))
+        text_ids = ids.new_zeros(cond.text, ids.shape[-1])
         time = self.time(sigma, len(x))
 
         def run(half: slice) -> Tensor:
-            given = {key: v if key == "txt_ids" else v[half] for key, v in cond.forward_kwargs.items()}
+            given = {"txt_ids": text_ids} | {key: v[half] for key, v in cond.forward_kwargs.items()}
             return self.dit(x[half], timestep=time[half], img_ids=ids, **given, return_dict=False)[0]
 
         if not (cond.guided and has_cache(self.dit)):
@@ -198,11 +199,7 @@ class FluxPipeline(Pipeline):
         encoded = [self.pipe.encode_prompt(side, None, max_sequence_length=limit) for side in sides]
         transformer = self.transformer
         embeds, pooled = (cat([e[part] for e in encoded]).to(transformer.dtype) for part in (0, 1))
-        forward_kwargs = {
-            "encoder_hidden_states": embeds,
-            "pooled_projections": pooled,
-            "txt_ids": encoded[0][2],
-        }
+        forward_kwargs = {"encoder_hidden_states": embeds, "pooled_projections": pooled}
         if embedded:
             forward_kwargs["guidance"] = torch.full([len(embeds)], guidance, device=transformer.device)
         return transformer.condition(forward_kwargs, guided, scale)

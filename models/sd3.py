@@ -48,7 +48,7 @@ class SD3Transformer(Transformer):
         ensure_on_device(self.dit)
         embeds = self.dit.context_embedder(forward_kwargs["encoder_hidden_states"])
         constants = (self.dit.time_text_embed.text_embedder(forward_kwargs["pooled_projections"]),)
-        return Conditioning(embeds, constants, guided, guidance, forward_kwargs)
+        return Conditioning(embeds, constants, guided, guidance, forward_kwargs, prompted_half=1)
 
     def encodings(self, grid: Grid, positions: Tensor | None = None) -> Encodings:
         """Return the model's own table, centred on the grid; its formula at fractional positions."""

@@ -48,8 +48,8 @@ def check_guided_to_the_end(name: str, share: float | None) -> None:
     """Raise ValueError if guidance would end after this share of the steps."""
     if share is not None and share < 1:
         raise ValueError(
-            f"{name}={share}: guidance would end on the way, and here every evaluation has both halves: only "
-            "1 is followed, the pipeline's own, which guides to the end"
+            f"{name}={share}: guidance would end on the way, and here the pipeline guides to the end. Leave "
+            "it out; the method LimitedGuidance (method=guidance) guides some of the steps"
         )
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +33,7 @@ class Conditioning:
 
     embeds: embedded text tokens (b', text, d); b' is b, or 2b with the two guidance halves in the family's
         order.
+    prompted_half: which of the two halves has the prompt; 0 if they are separate passes.
     constants: terms to add to the time embedding (b', time), in order.
     guidance: scale of classifier-free guidance.
     forward_kwargs: the same prompts as keyword arguments of the transformer's own forward.
@@ -57,6 +58,7 @@ class Conditioning:
     separate_passes: tuple["Conditioning", ...] = ()
     norm_limit: float = math.inf
     normalised: bool = False
+    prompted_half: Literal[0, 1] = 0
 
     @property
     def text(self) -> int:
@@ -76,15 +78,39 @@ class Conditioning:
         """Select some images of the batch, without `forward_kwargs`, which hold the whole batch."""
         b = len(self.embeds) // self.halves
         rows = [half * b + i for half in range(self.halves) for i in images]
+        passes = tuple(half.select_images(images) for half in self.separate_passes)
+        return replace(self._select_rows(rows), forward_kwargs={}, separate_passes=passes)
+
+    def split(self, v: Float[Tensor, "_ k c"]) -> tuple[Tensor, Tensor]:
+        """Return the guidance halves (with, without) the prompt of v, given in the family's order."""
+        first, second = v.chunk(2)
+        return (second, first) if self.prompted_half else (first, second)
+
+    def join(
+        self, v_cond: Float[Tensor, "i k c"], v_uncond: Float[Tensor, "i k c"]
+    ) -> Float[Tensor, "_ k c"]:
+        """The inverse of `split`."""
+        return torch.cat([v_uncond, v_cond] if self.prompted_half else [v_cond, v_uncond])
+
+    def prompted(self) -> "Conditioning":
+        """Return the half with the prompt alone, without guidance."""
+        if not self.guided:
+            return self
+        if self.separate_passes:
+            return self.separate_passes[0]
+        b = len(self.embeds) // 2
+        rows = slice(self.prompted_half * b, (self.prompted_half + 1) * b)
+        forward_kwargs = {key: value[rows] for key, value in self.forward_kwargs.items()}
+        return replace(self._select_rows(rows), guided=False, forward_kwargs=forward_kwargs)
+
+    def _select_rows(self, rows: list[int] | slice) -> "Conditioning":
         return replace(
             self,
             embeds=self.embeds[rows],
             constants=tuple(t[rows] for t in self.constants),
-            forward_kwargs={},
             mask=None if self.mask is None else self.mask[rows],
             keys={layer: (k[rows], v[rows]) for layer, (k, v) in self.keys.items()},
             tables=tuple(t if len(t) == 1 else t[rows] for t in self.tables),
-            separate_passes=tuple(half.select_images(images) for half in self.separate_passes),
         )
 
 

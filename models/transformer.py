@@ -68,6 +68,25 @@ class Transformer(ABC):
     ) -> Float[Tensor, "b k c"]:
         """Return dx/dsigma, guidance included, at the tokens `rows` of each image, or at all of them if None.
 
+        See `evaluate` for the arguments and errors.
+        """
+        v = self.evaluate(x, sigma, cond, encodings, kv, rows, keep_text)
+        return self.guide(v, cond, encodings, kv, rows)
+
+    @torch.no_grad()
+    def evaluate(
+        self,
+        x: Float[Tensor, "b n c"],
+        sigma: Float[Tensor, ""],
+        cond: Conditioning,
+        encodings: Encodings,
+        kv: KV | None = None,
+        rows: Int[Tensor, "b k"] | None = None,
+        keep_text: bool = False,
+    ) -> Float[Tensor, "_ k c"]:
+        """Return dx/dsigma of both guidance halves, in the family's order, or of the prompt alone without
+        guidance.
+
         x: all tokens; computed in the model's dtype.
         sigma: 0-d tensor on the model's device.
         kv: filled by a dense call; a sparse call overwrites it at `rows` and attends over all of it.
@@ -95,8 +114,7 @@ class Transformer(ABC):
             ]
         if kv is not None:
             kv.size = size
-        v = velocities[0] if len(velocities) == 1 else torch.cat(velocities)
-        return self.guide(v, cond, encodings, kv, rows)
+        return velocities[0] if len(velocities) == 1 else torch.cat(velocities)
 
     def check_adapted(self) -> None:
         """Raise RuntimeError outside of the block of `adapt`: the pipeline's own processors keep no keys."""
@@ -213,12 +231,12 @@ class Transformer(ABC):
     ) -> Float[Tensor, "b k c"]:
         """Classifier-free guidance (arXiv:2207.12598).
 
-        v: the halves (without, with) the prompt of one batch, or two passes (with, without).
+        v: both halves in the family's order.
         encodings, kv, rows: see `velocity`; for guidance that depends on the other tokens (Lumina-Image 2.0).
         """
         if not cond.guided:
             return v
-        v_cond, v_uncond = v.chunk(2) if cond.separate_passes else reversed(v.chunk(2))
+        v_cond, v_uncond = cond.split(v)
         return v_uncond + cond.guidance * (v_cond - v_uncond)
 
     def flops(self, run: BlockRun, *, text: int, guided: bool) -> int:

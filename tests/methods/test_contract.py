@@ -36,7 +36,7 @@ MODEL = {
     },
 }  # what a model's file holds for its methods
 EASY = {"threshold": 9.0}  # random weights change more from step to step than trained ones
-DENSE = ("baseline", "steps")
+DENSE = ("baseline", "steps", "guidance")  # all tokens at every step
 
 
 def configured(*overrides):
