@@ -11,9 +11,9 @@
 #
 # short    sweep=short, timed, for when only minutes are available (BUDGET=180 seconds, divided among MODELS); not run
 #          by default
-# tiny     the studies of the embedded models, scored, 100 prompts each: sweep=matrix, selections (in ten steps too) and
-#          kept_text, and the papers' tables at scale=tiny; PROCESSES at once, by default as many as there are cores:
-#          49,600 images in five minutes of one H100 with 16 cores, and the matrices' reports; not run by default, because
+# tiny     the studies of the embedded models, scored, 100 prompts each: sweep=matrix, selections (in ten steps too), guidance
+#          and kept_text, and the papers' tables at scale=tiny; PROCESSES at once, by default as many as there are cores:
+#          49,600 images (before sweep=guidance) in five minutes of one H100 with 16 cores, and the matrices' reports; not run by default, because
 #          it needs assets/*_tiny and assets/clip_emoji; BUDGET=240: after so many seconds, no new batch
 # smoke    every method and cache once, at full size with random weights
 # timing   each method's time beside its forecast, and the fitted losses of this GPU: results/gpu-timing-*/forecast.json
@@ -90,9 +90,12 @@ study() { # NAME KEY=VALUE...: run one study, without scores
   part "$name" "$PYTHON" run.py "name=gpu-$name" "results=$RESULTS" prompts=emoji eval=none 'metric=[]' batch=1 "$@"
 }
 
-methods() { # all methods, comma-separated, except baseline and steps, which every study includes, and multistep, which is
-  # fitted to the embedded models alone, at more steps than these studies have
-  basename -s .yaml -a conf/method/*.yaml | grep -vx -e baseline -e steps -e multistep | paste -sd, -
+methods() { # MODEL: all methods, comma-separated, except baseline and steps, which every study includes; multistep, which is
+  # fitted to the embedded models alone, at more steps than these studies have; and for FLUX.1, which has no
+  # classifier-free guidance, the method that leaves it out
+  local without=(baseline steps multistep)
+  [ "$1" != flux ] || without+=(guidance)
+  basename -s .yaml -a conf/method/*.yaml | grep -vxF "$(printf '%s\n' "${without[@]}")" | paste -sd, -
 }
 
 tiny_studies() { # print NAME KEY=VALUE... of every study of the embedded models, the longest first
@@ -103,6 +106,7 @@ tiny_studies() { # print NAME KEY=VALUE... of every study of the embedded models
     of="model=${model}_tiny traces=0"
     echo "selections-$model $of sweep=selections metric=[psnr]"
     echo "selections10-$model $of sweep=selections metric=[psnr] model.steps=10"
+    echo "guidance-$model $of sweep=guidance"
     [ "$model" = lumina ] || echo "kept-text-$model $of sweep=kept_text" # its blocks run no text
   done
 }
@@ -131,7 +135,7 @@ for wanted in ${*:-smoke timing compile papers train}; do
     smoke)
       for model in $MODELS; do
         of=(model=$model$SUFFIX "${SIZE[@]}" n=1 sweep=none "sweep.curve=[0.5]")
-        study "smoke-$model" "${of[@]}" method="$(methods)"
+        study "smoke-$model" "${of[@]}" method="$(methods $model$SUFFIX)"
         study "smoke-$model-caches" "${of[@]}" method=caching cache="$(caches $model$SUFFIX)"
       done
       ;;

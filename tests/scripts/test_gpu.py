@@ -67,7 +67,8 @@ def test_the_studies_of_the_embedded_models_are_complete_and_scored(tmp_path):
     assert ten == ["-m", "scripts.selections", "results", "gpu-selections10"]
     plans = [make([*words[1:], "plan=true"]) for words in studies]
     tables = {f"gpu-{file.stem}" for file in (ROOT / "conf/experiment").glob("*.yaml")}
-    both = {f"gpu-{kind}-{m}" for kind in ("matrix", "selections", "selections10") for m in ("sd3", "lumina")}
+    kinds = ("matrix", "selections", "selections10", "guidance")
+    both = {f"gpu-{kind}-{m}" for kind in kinds for m in ("sd3", "lumina")}
     assert Counter(plan.name for plan in plans) == Counter(tables | both | {"gpu-kept-text-sd3"})
     for plan in plans:
         assert (len(plan.samples), plan.settings.batch, plan.settings.cost) == (100, 50, "flops")
