@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 
 from fovea.eval import Score
 from fovea.study.analysis.row import Row
@@ -58,8 +58,7 @@ def draw(made: Figure, panels: Sequence[Panel]) -> None:
     """Draw panels and a legend. In SVG, points are groups `cell-ID` and the front is the group `front`."""
     columns = _columns(panels)
     axes = list(made.subplots(math.ceil(len(panels) / columns), columns, squeeze=False).flat)
-    for axis, panel in zip(axes, panels, strict=False):
-        _draw_panel(axis, panel)
+    above = [_draw_panel(axis, panel) for axis, panel in zip(axes, panels, strict=False)]
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     drawn = [one for panel in panels for one in panel.series if one.points]
@@ -67,8 +66,9 @@ def draw(made: Figure, panels: Sequence[Panel]) -> None:
     _draw_legend(made, [_legend_entry(name, one) for name, one in shown.items()])
     if engine := made.get_layout_engine():
         engine.execute(made)
-    for axis in axes[: len(panels)]:
+    for axis, (title, direction) in zip(axes, above, strict=False):
         _hide_covering_labels(axis)
+        _fit_title(title, direction)
 
 
 def _draw_legend(made: Figure, entries: Sequence[Line2D]) -> None:
@@ -95,6 +95,14 @@ def _hide_covering_labels(axis: Axes) -> None:
             kept.append(box)
 
 
+def _fit_title(title: Text, direction: Text) -> None:
+    """Make a panel's title smaller if it would touch the direction at its right."""
+    box, beside = title.get_window_extent(), direction.get_window_extent()
+    room = beside.x0 - beside.height - box.x0
+    if box.width > room:
+        title.set_fontsize(float(title.get_fontsize()) * room / box.width)
+
+
 def _legend_entry(name: str, one: Series) -> Line2D:
     label = drawable(shorten(name, MAX_ENTRY, placeholder=" …"))
     label = label.removeprefix("_")  # matplotlib hides labels with a leading underscore
@@ -102,11 +110,13 @@ def _legend_entry(name: str, one: Series) -> Line2D:
     return Line2D([], [], color=one.colour, marker=one.marker, markersize=4, linestyle=line, label=label)
 
 
-def _draw_panel(axis: Axes, panel: Panel) -> None:
-    title = f"{panel.score.title}, {panel.model}" if panel.model else panel.score.title
-    axis.set_title(drawable(title), color=INK)
+def _draw_panel(axis: Axes, panel: Panel) -> tuple[Text, Text]:
+    """Draw a panel; return its title and, right of it, the direction in which scores are better."""
+    name = f"{panel.score.title}, {panel.model}" if panel.model else panel.score.title
+    title = axis.set_title(drawable(name), color=INK)
     better = {"higher": "↗ better", "lower": "↘ better"}[panel.score.better]
-    axis.annotate(better, (1, 1.02), xycoords="axes fraction", ha="right", va="bottom", color=MUTED, size=7.5)
+    place: dict[str, Any] = {"xycoords": "axes fraction", "ha": "right", "va": "bottom"}
+    direction = axis.annotate(better, (1, 1.02), **place, color=MUTED, size=7.5)
     axis.set_xlabel(f"times cheaper than dense ({'FLOPs' if panel.cost == 'flops' else 'time'})")
     axis.grid(color=FAINT, linewidth=0.4)
     axis.set_axisbelow(True)
@@ -116,6 +126,7 @@ def _draw_panel(axis: Axes, panel: Panel) -> None:
         _draw_series(axis, one, panel.score, front)
     axis.margins(0.14, 0.2)
     axis.xaxis.set_major_formatter(lambda x, _: f"{x:g}×")
+    return title, direction
 
 
 def _draw_front(axis: Axes, front: Sequence[Point]) -> None:

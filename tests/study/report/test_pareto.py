@@ -6,6 +6,8 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from matplotlib import rcParams
+from matplotlib.text import Text
 
 from fovea.eval.interval import Interval
 from fovea.study.report.drawing import drawings
@@ -87,6 +89,19 @@ def test_the_legend_is_within_the_figure_and_its_panels_keep_their_height(column
         assert 0 <= box.x0 < box.x1 <= made.bbox.width
         assert box.y0 >= 0
         assert made.axes[0].get_position().height * made.get_figheight() > 1.5
+
+
+@pytest.mark.parametrize("more", ["", " at 2048 x 2048 pixels, Ampere"])
+def test_a_title_does_not_touch_the_direction_beside_it(more):
+    panels = panels_of(of_models(("ras", {"method": "ras"}), size=more), "time")
+    with figure(*size(panels)) as made:
+        draw(made, panels)
+        made.canvas.draw()
+        for axis in made.axes:
+            (title,) = [text for text in axis.findobj(Text) if text.get_text().startswith("SSIM to dense, ")]
+            (direction,) = [text for text in axis.texts if "better" in text.get_text()]
+            assert title.get_window_extent().x1 < direction.get_window_extent().x0
+            assert (title.get_fontsize() < rcParams["axes.titlesize"]) == bool(more)
 
 
 def test_cells_written_out_make_a_cloud_per_method_told_apart_by_colour_and_marker():
