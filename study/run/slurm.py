@@ -1,19 +1,24 @@
 """Run a study as jobs of a Slurm cluster, through submitit: each job joins like any other process."""
 
 import os
-from collections.abc import Iterator
+import signal
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass as plain_dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from fovea.study.config.errors import Refused
 from fovea.study.config.groups import ROOT
 from fovea.study.run.events import Message
-from fovea.study.run.launchers import watch
+from fovea.study.run.launchers import PAUSE, watch
+from fovea.study.run.slurm_jobs import LocalQueue, Queue, postponed
 
 if TYPE_CHECKING:
     from fovea.study.plan.plan import Plan
@@ -49,7 +54,13 @@ class Slurm:
 
     @contextmanager
     def opened(self) -> "Iterator[Slurm]":
-        """Add this code to PYTHONPATH: jobs inherit this process's environment."""
+        """Add this code to PYTHONPATH: jobs inherit this process's environment. Raises Refused where there is
+        no Slurm."""
+        if self.cluster == "slurm" and which("srun") is None:
+            raise Refused(
+                "launcher=slurm: there is no srun on this machine: give the command on a login node of the "
+                "cluster, or try it here with launcher.cluster=local"
+            )
         before = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), before)))
         try:
@@ -61,26 +72,49 @@ class Slurm:
                 os.environ["PYTHONPATH"] = before
 
     def plan(self, plan: "Plan", arguments: list[str]) -> "Plan":
-        """Plan in a job, unless jobs run on this machine."""
+        """Plan in a job, unless jobs run on this machine. Raises Refused if the job fails."""
         if self.cluster == "local":
             return plan
-        return self._executor(plan.folder).submit(Planning(os.getcwd(), arguments)).result()
+        with self._submitted(plan.folder, [Planning(os.getcwd(), arguments)]) as queue:
+            while queue.count_unfinished():
+                time.sleep(PAUSE)
+        job = queue.jobs[0]
+        if why := queue.problem(job):
+            raise Refused(f"launcher=slurm: the job that plans the study, {job.job_id}: {why}")
+        return job.result()
 
     def make(self, plan: "Plan", store: "Store", worker: "Worker", progress: "Progress") -> None:
-        executor = self._executor(store.folder)
-        task = Task(os.getcwd(), plan, store, store.session)
-        with executor.batch():
-            jobs = [executor.submit(task) for _ in range(self.jobs)]
-        progress.tell(Message(f"{len(jobs)} jobs, {jobs[0].job_id} and on; logs: {executor.folder}"))
+        tasks = [Task(os.getcwd(), plan, store, store.session, self.cluster == "local")] * self.jobs
+        with self._submitted(store.folder, tasks) as queue:
+            first = queue.jobs[0]
+            logs = first.paths.folder
+            progress.tell(Message(f"{len(queue.jobs)} jobs, {first.job_id} and on; logs: {logs}"))
+            watch(plan, store, worker, progress, queue.count_unfinished)
+        for job in queue.jobs:
+            if why := queue.problem(job):
+                progress.tell(Message(f"job {job.job_id}: {why}"))
+
+    @contextmanager
+    def _submitted(self, study: Path, tasks: "Sequence[Planning | Task]") -> Iterator[Queue]:
+        """Submit a job for each task, several as an array. All are cancelled if the block raises."""
+        queue = LocalQueue([]) if self.cluster == "local" else Queue([])
         try:
-            watch(plan, store, worker, progress, lambda: sum(not job.done() for job in jobs))
+            with postponed():
+                queue.jobs += self._submit(study, tasks)
+            yield queue
         except BaseException:
-            for job in jobs:
-                job.cancel(check=False)
+            queue.cancel()
             raise
-        for job in jobs:
-            if (error := job.exception()) is not None:
-                progress.tell(Message(f"job {job.job_id}: {error}; its log: {job.paths.stderr}"))
+
+    def _submit(self, study: Path, tasks: "Sequence[Planning | Task]") -> list[Any]:
+        """Raises Refused with what sbatch says, if it does not take them."""
+        from submitit.core.utils import FailedJobError
+
+        try:
+            return self._executor(study).submit_array(tasks)
+        except FailedJobError as error:
+            said = " ".join(str(error).split())
+            raise Refused(f"launcher=slurm: no job was submitted: {said}") from None
 
     def _executor(self, study: Path) -> Any:
         import submitit
@@ -113,14 +147,18 @@ class Planning:
 
 @plain_dataclass(frozen=True)
 class Task:
-    """A job that works on a study. session: of the process that submitted it."""
+    """A job that works on a study. session: of the process that submitted it. local: it runs on the same
+    machine, where it ends on SIGTERM; of Slurm's, submitit tells preemption from a cancelled job."""
 
     folder: str
     plan: "Plan"
     store: "Store"
     session: str
+    local: bool
 
     def __call__(self) -> None:
+        if self.local:
+            signal.signal(signal.SIGTERM, _stop)
         from fovea.study.run.progress import Progress
         from fovea.study.run.share import join
 
@@ -135,3 +173,9 @@ class Task:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
+
+
+def _stop(*_: Any) -> None:
+    """Let running work clean up, undisturbed by further signals of the same kind."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
