@@ -22,7 +22,7 @@ from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import validated
 from fovea.study.config.schema import Settings
-from fovea.study.files import write_json
+from fovea.study.files import write, write_json
 from fovea.study.picture import Damaged, same
 from fovea.study.plan.plan import cell_of, planned
 from fovea.study.presence import at_work
@@ -136,7 +136,7 @@ def _add(source: Store, goal: Store, cell: str, record: Record) -> None:
     for file in sorted(source.cell(cell).rglob("*")):
         place = file.relative_to(source.cell(cell))
         if file.is_file() and place.parts[0] in KEPT and place.name[0] != ".":
-            _link(file, goal.cell(cell) / place)
+            (_add_lines if place.parts[0] == "records" else _link)(file, goal.cell(cell) / place)
     goal.describe(CellRecord.of(cell_of(cell, record)))
     own, known, now = map(_digests, (mine, there, goal.records(cell)))
     for key, digest in own.items():
@@ -144,6 +144,16 @@ def _add(source: Store, goal: Store, cell: str, record: Record) -> None:
             goal.image(cell, key).unlink(missing_ok=True)
             _link(source.image(cell, key), goal.image(cell, key))
     goal.forget(cell)
+
+
+def _add_lines(file: Path, goal: Path) -> None:
+    """Add the records of a session. If they are there in part, from a copy of the study made while it ran,
+    the missing lines are added."""
+    _link(file, goal)
+    own, there = (one.read_bytes().splitlines(keepends=True) for one in (file, goal))
+    known = {line for line in there if line.endswith(b"\n")}
+    if more := [line for line in own if line not in known]:
+        write(goal, b"".join([*(line for line in there if line in known), *more]))
 
 
 def _digests(records: Finished) -> dict[str, str]:

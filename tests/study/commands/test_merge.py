@@ -338,6 +338,22 @@ def test_the_same_image_packed_otherwise_is_the_same(halves, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_copy_made_while_the_study_ran_adds_nothing_and_takes_nothing(finished, tmp_path, capsys, order):
+    """The same session, cut off after its first batch within a line."""
+    early = tmp_path / "early"
+    shutil.copytree(finished, early)
+    for file in early.glob("cells/*/records/*.jsonl"):
+        lines = file.read_bytes().splitlines(keepends=True)
+        batch = next(i for i, line in enumerate(lines) if b'"batch":' in line)
+        file.write_bytes(b"".join(lines[: batch + 1]) + lines[batch + 1][:20])
+    before = contents(early), contents(finished)
+    assert merge(capsys, tmp_path, *[early, finished][::order])[0] == 0
+    pd.testing.assert_frame_equal(table(tmp_path / "one"), table(finished))
+    assert (contents(early), contents(finished)) == before
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_what_a_killed_merge_left_is_removed_and_what_another_holds_stays(halves, tmp_path, capsys):
     stale, held, fresh = (tmp_path / PART.format("one", name) for name in ("stale", "held", "fresh"))
     for folder in (stale, held, fresh):
