@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from fovea.study.config.errors import Refused, first_line
 from fovea.study.config.groups import ROOT
+from fovea.study.files import FULL
 from fovea.study.run.events import Joined, Message
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Ray:
         with _connected(self.address) as ray:
             room = ray.cluster_resources()
             gpus = min(1.0, room.get("GPU", 0.0)) if self.gpus is None else self.gpus
+            _check_fit(ray.nodes(), {"GPU": gpus, "CPU": self.cpus})
             most = room.get("GPU", 0.0) / gpus if gpus else room.get("CPU", 0.0) / self.cpus
             actor = ray.remote(WorkerActor).options(
                 num_gpus=gpus, num_cpus=self.cpus, runtime_env=_environment()
@@ -170,12 +172,32 @@ def _connected(address: str | None) -> Iterator[Any]:
     own: dict[str, Any] = {"address": address}
     if address is None:
         own = {"address": "local", "include_dashboard": False, "_node_ip_address": LOOPBACK}
-    ray.init(**own, log_to_driver=False, logging_level="ERROR")
+    try:
+        ray.init(**own, log_to_driver=False, logging_level="ERROR")
+    except Exception as error:  # each Ray has its own, for a cluster that is not there or of another version
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
+        where = "no cluster could be started here" if address is None else f"launcher.address={address}"
+        raise Refused(f"launcher=ray: {where}: {first_line(error)}") from None
     signal.signal(signal.SIGTERM, before)  # Ray's handler would end the study in its own way
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_fit(nodes: list[dict[str, Any]], needed: Mapping[str, float]) -> None:
+    """Raise Refused if no node is large enough for a worker, which would be waited for without end."""
+    rooms = [node.get("Resources", {}) for node in nodes if node.get("Alive")]
+    if any(all(room.get(what, 0.0) >= most for what, most in needed.items()) for room in rooms):
+        return
+    has = " or ".join(
+        dict.fromkeys(" and ".join(f"{room.get(what, 0.0):g} {what}s" for what in needed) for room in rooms)
+    )
+    raise Refused(
+        f"launcher.gpus={needed['GPU']:g} and launcher.cpus={needed['CPU']:g}: more than any node of the "
+        f"cluster has for a worker ({has})"
+    )
 
 
 def _environment() -> dict[str, Any]:

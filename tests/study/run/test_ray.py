@@ -87,6 +87,22 @@ def test_one_of_two_workers_is_killed_and_the_study_is_as_by_one_process(
     same(study, alone)
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("launcher.gpus=1000", "more than any node of the cluster has"),
+        ("launcher.cpus=10000", "more than any node of the cluster has"),
+        ("launcher.address=auto", "launcher.address=auto: Could not find any running Ray instance"),
+    ],
+)
+def test_what_no_cluster_can_give_is_refused(shared, tmp_path, capsys, option, message):
+    assert run.main([*shared, *RAY[:2], option, f"results={tmp_path}"]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert "Traceback" not in told
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.faults
 def test_who_started_the_workers_is_stopped_and_another_goes_on(shared, alone, tmp_path, number, images):
     """After some images. Workers that outlive it for a while share the work with who comes next."""
