@@ -1,6 +1,7 @@
 """Write files atomically, and report clearly when a file cannot be written."""
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -46,6 +47,11 @@ def remove(path: Path, *endings: str) -> None:
     """Delete the files that differ from path only in one of these endings, left by an earlier report."""
     for ending in endings:
         path.with_suffix(ending).unlink(missing_ok=True)
+
+
+def hash_of(path: Path) -> str:
+    """Return the sha256 of the file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def flush(handle: int) -> None:

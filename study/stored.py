@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import instantiate
-from fovea.study.files import read_json
+from fovea.study.files import hash_of, read_json
 from fovea.study.records import StudyRecord
 from fovea.study.store import Store
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fovea.eval.facts import Facts
 
 Record = dict[str, Any]
+FORMATTING = b"fovea.table"  # metadata key of a Parquet file for the table's formatting
 COLUMNS = {  # required of each table
     "table.parquet": {"cell", "label", "n", "planned"},
     "samples.parquet": {"cell", "key", "label", "prompt", "noise", "batch", "batch_size", "seconds"},
@@ -57,7 +58,15 @@ class Stored:
 
     @cached_property
     def records(self) -> list[Record]:
-        return _rows(self.folder / "table.parquet")
+        """Raises Refused if the table is not the one that the provenance is of."""
+        file = self.folder / "table.parquet"
+        found, known = _rows(file), self.reported.get("table")
+        if found and known and _is_as_written(file) and hash_of(file) != known:
+            raise Refused(
+                f"{file} is of another report than provenance.json: one is being written, or was stopped in "
+                f"the middle: repeat its command, or rescore={self.folder}"
+            )
+        return found
 
     @cached_property
     def samples(self) -> list[Record]:
@@ -217,6 +226,13 @@ def _rows(file: Path) -> list[Record]:
     if lines and not lines[0].keys() >= COLUMNS[file.name]:
         raise Refused(f"{file} is no such table of a study: rescore={file.parent} makes it again")
     return [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in r.items()} for r in lines]
+
+
+def _is_as_written(file: Path) -> bool:
+    """True if a table has the formatting that a report writes; other programs leave it out."""
+    from pyarrow.parquet import read_schema
+
+    return FORMATTING in (read_schema(file).metadata or {})
 
 
 def _unreadable(file: Path) -> str:

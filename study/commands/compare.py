@@ -69,6 +69,11 @@ def compare_with_cell(a: Stored, b: Stored, versus: str) -> int:
     from fovea.study.analysis.contrasts import against, of_study
     from fovea.study.report.comparisons import contrast_table
 
+    for study in (a, b):
+        if not study.samples:
+            raise Refused(
+                f"versus={versus}: {study.folder} has no samples.parquet, the scores of every image"
+            )
     found = against(of_study(b), of_study(a), versus)
     table = contrast_table(found, a.random_weights or b.random_weights)
     if table is None:

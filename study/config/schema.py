@@ -61,7 +61,8 @@ class Settings:
     def __post_init__(self):
         if self.name is not None and not FOLDER.fullmatch(self.name):
             raise ValueError(
-                f"name={as_text(self.name)}: must be letters, digits, '.', '_' and '-', at most 100 of them"
+                f"name={as_text(self.name)}: must be letters, digits, '.', '_' and '-', at most 100 of them, "
+                "and begin with a letter or digit"
             )
         if any(len(part.encode()) > 255 for part in Path(self.results).parts) or len(self.results) > 4000:
             raise ValueError(f"results={as_text(self.results)}: is longer than a file system allows")

@@ -16,9 +16,9 @@ from pyarrow.parquet import read_table, write_table
 
 from fovea.study.files import remove, write
 from fovea.study.report.table import Column, Entry, Table, visible
+from fovea.study.stored import FORMATTING
 
 FORMULA_STARTS = ("=", "+", "-", "@")  # a spreadsheet evaluates text that starts with one of these
-SCHEMA = b"fovea.table"  # metadata key of a Parquet file for the table's formatting
 VERSION = 1
 TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -163,7 +163,7 @@ def stored(table: Table) -> bytes:
         "title": table.title,
         "warning": table.warning,
     }
-    return parquet(table.records(), {SCHEMA: json.dumps(look, ensure_ascii=True).encode()})
+    return parquet(table.records(), {FORMATTING: json.dumps(look, ensure_ascii=True).encode()})
 
 
 def _column(column: Column) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def read(path: Path) -> Table | None:
         return None
     try:
         found = read_table(path)
-        look = json.loads((found.schema.metadata or {}).get(SCHEMA, b"{}"))
+        look = json.loads((found.schema.metadata or {}).get(FORMATTING, b"{}"))
     except (OSError, ValueError, pa.ArrowException):
         return None
     if look.get("version") != VERSION:

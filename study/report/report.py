@@ -6,7 +6,7 @@ from typing import Any
 from fovea.study.analysis.contrasts import of_rows
 from fovea.study.analysis.score import per_sample, rows
 from fovea.study.analysis.verdict import volumes
-from fovea.study.files import remove, write, write_json
+from fovea.study.files import hash_of, remove, write, write_json
 from fovea.study.plan.fingerprint import digest
 from fovea.study.plan.plan import Plan
 from fovea.study.report import formats, published
@@ -33,16 +33,17 @@ def report(plan: Plan, store: Store, origin: dict[str, Any]) -> tuple[list[Table
     """
     found, folder = rows(plan, store), store.folder
     table, samples = study_table(found, plan.random_weights), per_sample(plan, store, found)
-    formats.save(table, folder / "table")
-    write(folder / "samples.parquet", formats.packed(samples))
-    write(folder / "hypervolume.csv", formats.csv(volumes(found)))
+    pairs, front = contrast_table(of_rows(found, plan.settings.versus), plan.random_weights), volumes(found)
     scores = {name: score.facts.plain() for row in found for name, score in row.scores.items()}
     keys, noise = (samples[name].to_pylist() for name in ("key", "noise"))
-    origin = origin | {"noise": dict(zip(keys, noise, strict=True)), "scores": scores}
-    write_json(folder / "provenance.json", origin)  # with table.parquet, all that later commands read
-    paper_table = published.save(plan, found, folder)
-    pairs = contrast_table(of_rows(found, plan.settings.versus), plan.random_weights)
+    formats.save(table, folder / "table")  # first: until the provenance has its hash, it is not read
+    write(folder / "samples.parquet", formats.packed(samples))
+    write(folder / "hypervolume.csv", formats.csv(front))
     formats.save(pairs, folder / "contrasts")
+    paper_table = published.save(plan, found, folder)
+    origin = origin | {"noise": dict(zip(keys, noise, strict=True)), "scores": scores}
+    origin |= {"table": hash_of(folder / "table.parquet")}
+    write_json(folder / "provenance.json", origin)  # with these files, all that later commands read
     pareto(found, folder, plan.random_weights)
     draw_maps(plan, store, folder)
     sheet(plan, store, folder)

@@ -261,7 +261,14 @@ def test_refused(pair, tmp_path, capsys):
     none = tmp_path / "other"
     shutil.copytree(a, none)
     rewrite(Stored(none), "table", lambda frame: frame.update(frame[["label", "cell"]] + "x"))
+    bare = shutil.copytree(a, tmp_path / "bare")
+    (bare / "samples.parquet").unlink()
     for arguments, message in {
+        (
+            f"compare=[{a},{bare}]",
+            "versus=dense",
+        ): f"{bare} has no samples.parquet",
+        (f"compare=[{bare},{a}]", "versus=dense"): f"{bare} has no samples.parquet",
         (f"compare=[{a}]",): "give two studies, compare=[results/A,results/B]",
         (f"compare=[{a},{b},{none}]",): "give two studies",
         (f"compare=[{a},{b}]",): f"{b} has no table yet; rescore={b} makes it",
@@ -272,6 +279,7 @@ def test_refused(pair, tmp_path, capsys):
             "cost=flops",
         ): "cost=flops: only name,",
         (f"compare=[{a},{none}]", "name=a/b"): "name=a/b: must be letters, digits",
+        (f"compare=[{a},{none}]", "name=.x"): "and begin with a letter or digit",
         (f"compare=[{a},{none}]", "show="): "show=... and compare=...: one at a time",
     }.items():
         assert run.main([*arguments, f"results={tmp_path}"]) == 2

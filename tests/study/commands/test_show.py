@@ -12,7 +12,8 @@ from rich.console import Console
 
 import run
 from fovea.study.commands.show import tables
-from fovea.study.report import terminal
+from fovea.study.files import write_json
+from fovea.study.report import report, terminal
 from fovea.study.report.formats import save
 from fovea.study.report.table import Column, Entry, Table
 from fovea.study.stored import Stored
@@ -223,6 +224,34 @@ def test_an_edited_provenance_is_no_provenance(study, change, capsys):
         assert run.main([argument]) == 2
         assert "provenance.json is not whole, or not of a study" in capsys.readouterr().err
     assert run.main([f"merge=[{good},{study}]", "name=new", f"results={study.parent}"]) == 2
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_report_that_was_stopped_in_the_middle_is_no_report(study, monkeypatch, capsys):
+    """The new table is not shown as that of the old provenance, and the same command makes a whole of it."""
+    before = (study / "provenance.json").read_bytes()
+    command = [f"rescore={study}", "metric=[psnr]"]
+
+    def stopped(path, record):
+        if path.name == "provenance.json":
+            raise KeyboardInterrupt
+        write_json(path, record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report, "write_json", stopped)
+        assert run.main(command) == 130
+    assert (study / "provenance.json").read_bytes() == before
+    capsys.readouterr()
+    commands = ([f"show={study}"], [f"show={study}", "versus=dense"], [f"compare=[{study},{EMBEDDED}]"])
+    for arguments in (*commands, [f"show={study}", "logger=wandb"]):
+        assert run.main(arguments) == 2
+        told = capsys.readouterr().err
+        assert "table.parquet is of another report than provenance.json" in told
+        assert f"rescore={study}" in told
+    assert shown(capsys, f"show={study.parent}")[1]["names"] == []
+    assert run.main(command) == 0
+    capsys.readouterr()
+    assert shown(capsys, f"show={study}")[1]["rows"][1].keys() >= {"psnr"}
 
 
 def test_a_table_of_something_else_is_named(study, capsys):
