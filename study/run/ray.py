@@ -17,6 +17,7 @@ from fovea.study.config.errors import Refused, first_line
 from fovea.study.config.groups import ROOT
 from fovea.study.files import FULL
 from fovea.study.run.events import Joined, Message
+from fovea.study.run.leaving import leaving_on
 
 if TYPE_CHECKING:
     from fovea.study.plan.plan import Plan
@@ -156,7 +157,8 @@ class WorkerActor:
         """session: of the process that started this one."""
         from fovea.study.run.share import join
 
-        yield from join(plan, store, session)
+        with leaving_on(signal.SIGTERM):
+            yield from join(plan, store, session)
 
 
 @contextmanager

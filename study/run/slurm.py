@@ -18,6 +18,7 @@ from fovea.study.config.errors import Refused
 from fovea.study.config.groups import ROOT
 from fovea.study.run.events import Message
 from fovea.study.run.launchers import PAUSE, watch
+from fovea.study.run.leaving import leaving_on
 from fovea.study.run.slurm_jobs import LocalQueue, Queue, postponed
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class Task:
         from fovea.study.run.share import join
 
         os.chdir(self.folder)
-        with Progress() as progress:
+        with leaving_on(signal.SIGUSR1, signal.SIGUSR2), Progress() as progress:
             for event in join(self.plan, self.store, self.session):
                 progress.tell(event)
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 import run
-from fovea.study.run import ray
+from fovea.study.run import execute, ray
 from fovea.study.run.events import Made
 from fovea.study.store import Store
 from tests.study import faulty
@@ -85,6 +85,35 @@ def test_one_of_two_workers_is_killed_and_the_study_is_as_by_one_process(
     assert listening
     assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     same(study, alone)
+
+
+class Terminated(ray.WorkerActor):
+    """A worker whose node is stopped in the middle of a batch, once."""
+
+    def make(self, plan, store, session):
+        work, mark = execute.generate_batch, store.folder.parent / "terminated"
+
+        def interrupted(*given):
+            if recorded(store) and not mark.exists():
+                mark.touch()
+                signal.raise_signal(signal.SIGTERM)
+            return work(*given)
+
+        execute.generate_batch = interrupted
+        yield from super().make(plan, store, session)
+
+
+def test_a_worker_that_is_terminated_fails_no_cell(shared, alone, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(ray, "WorkerActor", Terminated)
+    one = [*shared, *RAY, "launcher.workers=1", f"results={tmp_path}"]
+    one.remove("launcher.workers=2")
+    assert run.main(one) == 0
+    assert (tmp_path / "terminated").exists()
+    assert "a worker was lost" in capfd.readouterr().err
+    store = Store(tmp_path / "x")
+    assert not any(store.samples(cell.name).failures for cell in store.folder.glob("cells/*"))
+    assert set(recorded(store).values()) == {1}
+    same(tmp_path / "x", alone)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 
 import run
 from fovea.study.config.groups import ROOT
-from fovea.study.run import share, slurm, slurm_jobs
+from fovea.study.run import execute, share, slurm, slurm_jobs
 from fovea.study.run.events import Made
 from fovea.study.store import Store
 from tests.study.run.test_share import recorded
@@ -98,7 +98,8 @@ def cluster(tmp_path_factory):
 
 
 def made_by_jobs(shared, alone, results, *more) -> None:
-    assert run.main([*shared, *JOBS, *more, f"results={results}"]) == 0
+    jobs = [word for word in JOBS if word.split("=")[0] not in {other.split("=")[0] for other in more}]
+    assert run.main([*shared, *jobs, *more, f"results={results}"]) == 0
     assert set(recorded(Store(results / "x")).values()) == {1}
     assert not list((results / "x").glob(".workers/*"))
     same(results / "x", alone)
@@ -133,6 +134,31 @@ def test_a_job_of_a_real_slurm_is_cancelled_in_the_middle_and_queued_again(
     monkeypatch.setattr(slurm, "Task", Interrupted)
     made_by_jobs(shared, alone, tmp_path)
     assert "Restarts=1" in told("scontrol", "show", "job", (tmp_path / "queued").read_text())
+
+
+class Preempted(slurm.Task):
+    """A job that is told to make room in the middle of a batch, once."""
+
+    def __call__(self):
+        work, mark = execute.generate_batch, self.store.folder.parent / "preempted"
+
+        def interrupted(*given):
+            if recorded(self.store) and not mark.exists():
+                mark.touch()
+                signal.raise_signal(signal.SIGUSR2)
+            return work(*given)
+
+        execute.generate_batch = interrupted
+        super().__call__()
+
+
+def test_a_job_that_is_preempted_goes_on_and_no_cell_has_failed(shared, alone, tmp_path, monkeypatch):
+    monkeypatch.setattr(slurm, "Task", Preempted)
+    made_by_jobs(shared, alone, tmp_path, "launcher.cluster=local", "launcher.jobs=1")
+    assert (tmp_path / "preempted").exists()
+    store = Store(tmp_path / "x")
+    assert not any(store.samples(cell.name).failures for cell in store.folder.glob("cells/*"))
+    assert "Requeued job" in "".join(log.read_text() for log in (tmp_path / ".jobs").glob("x/*_log.out"))
 
 
 def commands_in(folder: Path) -> list[str]:
