@@ -34,7 +34,7 @@ def features(encoder: TextEncoder, images: Tensor) -> Tensor:
         reason = "CLIP-IQA takes images at their own size, for which this backbone has no attention pool"
         raise Unavailable(reason, "use one of open_clip's RN models")
     positions = torch.zeros_like(visual.attnpool.positional_embedding[:1])
-    centre, spread = (torch.tensor(x)[:, None, None] for x in (CENTRE, SPREAD))
+    centre, spread = (torch.tensor(x, dtype=torch.float32)[:, None, None] for x in (CENTRE, SPREAD))
 
     def run(images: Tensor) -> Tensor:
         x = ((images / 255 - centre) / spread).to(encoder.device)

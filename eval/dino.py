@@ -110,9 +110,9 @@ def prepare(image: Tensor) -> Tensor:
     uint8 (3, H, W) -> (3, 224, 224).
     """
     x = np.array(as_picture(image).resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float32)
-    return (torch.from_numpy(x).permute(2, 0, 1) / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(
-        STD
-    ).view(3, 1, 1)
+    pixels = torch.from_numpy(x).permute(2, 0, 1) / 255
+    mean, deviation = (pixels.new_tensor(v)[:, None, None] for v in (MEAN, STD))
+    return (pixels - mean) / deviation
 
 
 def at_224(embedding: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ Weights = Mapping[str, Tensor]
 
 def layers(net: Net, weights: Weights, x: Tensor) -> Iterator[Tensor]:
     """Yield the five layers (b, c, h', w') after ReLU for an image (b, 3, h, w) in [-1, 1]."""
-    shift, scale = (torch.tensor(v, device=x.device)[:, None, None] for v in (SHIFT, SCALE))
+    shift, scale = (x.new_tensor(v)[:, None, None] for v in (SHIFT, SCALE))
     x = (x - shift) / scale
     numbers = sorted(
         int(name.split(".")[1]) for name in weights if name.endswith("weight") and "feat" in name

@@ -100,7 +100,8 @@ class JiT:
 
         last = (self.steps or flow.steps) - 1
         shares = [beta.ppf(1 - j / last, 1.4, 0.425) for j in range(last + 1)]
-        return torch.tensor([(1 + last * share) / (last + 1) for share in shares] + [0.0], device=flow.device)
+        levels = [(1 + last * share) / (last + 1) for share in shares]
+        return torch.tensor([*levels, 0.0], device=flow.device, dtype=torch.float32)
 
     def anchor_counts(self, n: int, steps: int) -> list[int]:
         """Return the number of anchors at each step, of n tokens."""

@@ -74,7 +74,8 @@ class RAS(Sparsity):
         # inactive tokens, at the bottom and at the top of the ranking
         inactive = ablations.inactive_by_rank(self, n, len(sigmas) - 1)
         k, sign = ablations.starvation(self)
-        starved = torch.zeros(x.shape[:2], device=x.device)  # steps inactive at the bottom minus at the top
+        # steps inactive at the bottom minus at the top
+        starved = torch.zeros(x.shape[:2], device=x.device, dtype=torch.float32)
         up, down = torch.ones_like(starved), torch.full_like(starved, sign)
         for i, (s, s_next) in enumerate(pairwise(sigmas)):
             low, high = inactive[i]

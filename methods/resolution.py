@@ -61,7 +61,8 @@ def coupled_noise(
 
     iid: give the other tokens variance 1.
     """
-    draws = (torch.randn(kept + copies, channels, generator=g, device=g.device) for g in generators)
+    size = kept + copies, channels
+    draws = (torch.randn(size, generator=g, device=g.device, dtype=torch.float32) for g in generators)
     z = torch.stack([*draws])
     four = z[:, kept:].unflatten(1, (-1, 4))  # (b, copies / 4, 4, channels)
     four = four + ((1 - 4 * c) ** 0.5 - 1) * four.mean(2, keepdim=True)

@@ -88,4 +88,4 @@ def bayer_ranks(grid: Grid, device: torch.device) -> Tensor:
     rank = torch.zeros_like(row)
     for bit in range(bits):
         rank = 4 * rank + 2 * ((row ^ column) >> bit & 1) + (row >> bit & 1)
-    return rank.flatten() / 4**bits
+    return rank.flatten().float() / 4**bits

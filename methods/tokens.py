@@ -21,5 +21,6 @@ def euler_step(
 
 def uniform(flow, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n"]:
     """Return a uniform number in [0, 1) for each token of x, drawn from each image's own generator."""
-    draws = [torch.rand(x.shape[1], generator=g, device=g.device) for g in flow.generators]
+    n, drawn = x.shape[1], {"dtype": torch.float32}  # whatever torch's default is
+    draws = [torch.rand(n, generator=g, device=g.device, **drawn) for g in flow.generators]
     return torch.stack(draws).to(x.device)

@@ -66,5 +66,5 @@ def flops(upscaler: str, height: int, width: int) -> int:
 
     network = deepcopy(load(upscaler).model).to("meta")
     with FlopCounterMode(display=False) as counter:
-        network(torch.empty(1, 3, height, width, device="meta"))
+        network(torch.empty(1, 3, height, width, device="meta", dtype=torch.float32))
     return counter.get_total_flops()

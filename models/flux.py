@@ -165,6 +165,11 @@ class FluxTransformer(Transformer):
         }
 
 
+def embedded_guidance(scale: float, b: int, device: torch.device) -> Tensor:
+    """Return the guidance scale as the transformer takes it, (b,), float32 whatever torch's default is."""
+    return torch.full([b], scale, device=device, dtype=torch.float32)
+
+
 class FluxPipeline(Pipeline):
     """diffusers' FluxPipeline.
 
@@ -201,7 +206,7 @@ class FluxPipeline(Pipeline):
         embeds, pooled = (cat([e[part] for e in encoded]).to(transformer.dtype) for part in (0, 1))
         forward_kwargs = {"encoder_hidden_states": embeds, "pooled_projections": pooled}
         if embedded:
-            forward_kwargs["guidance"] = torch.full([len(embeds)], guidance, device=transformer.device)
+            forward_kwargs["guidance"] = embedded_guidance(guidance, len(embeds), transformer.device)
         return transformer.condition(forward_kwargs, guided, scale)
 
     def text_limits(self, max_sequence_length=None):

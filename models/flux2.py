@@ -15,7 +15,7 @@ from fovea.models.attention import Processor, apply_rotary, project_heads, updat
 from fovea.models.block_runs import Modules
 from fovea.models.components import MISTRAL_SMALL, PIXTRAL_PROCESSOR
 from fovea.models.family import Architecture, Family, Size
-from fovea.models.flux import FluxTransformer
+from fovea.models.flux import FluxTransformer, embedded_guidance
 from fovea.models.forward import ensure_on_device
 from fovea.models.hidden import Context, Hidden
 from fovea.models.pipeline import Pipeline
@@ -149,9 +149,7 @@ class Flux2Pipeline(Pipeline):
     def encode(self, prompts, negative=None, guidance=None, *, max_sequence_length=None) -> Conditioning:
         forward_kwargs = self.encode_kwargs(prompts, max_sequence_length)
         guidance = self.default("guidance_scale") if guidance is None else guidance
-        forward_kwargs["guidance"] = torch.full(
-            [len(prompts)], float(guidance), device=self.transformer.device
-        )
+        forward_kwargs["guidance"] = embedded_guidance(guidance, len(prompts), self.transformer.device)
         return self.transformer.condition(forward_kwargs, False, 1.0)
 
     def encode_kwargs(self, prompts: Any, limit: int | None) -> dict[str, Tensor]:

@@ -1,6 +1,8 @@
 """Tiny stock pipelines with random weights, one per family and SD3.5's variant: `PIPELINES[name](dtype)`."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -361,6 +363,17 @@ def stock_tokens(pipe: Any, prompts: str | list[str], **options) -> torch.Tensor
         return states[-1]
     latents = pipe(prompt=prompts, output_type="latent", **options).images
     return latents if latents.ndim == 3 else pack(latents, 2)
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Make this torch's default, as users do to load a model in it."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def saved(pipe: Any, folder: Path) -> Path:

@@ -37,7 +37,7 @@ class EasyCache(Cache):
         return max(2, round(self.retention * steps)) < steps - 1
 
     def start(self, flow, steps):
-        drift = torch.zeros(len(flow.generators), device=flow.device)
+        drift = torch.zeros(len(flow.generators), device=flow.device, dtype=torch.float32)
         rate = torch.full_like(drift, torch.nan)  # unknown until two steps have run; NaN < threshold is false
         before = last_x = last_v = None  # previous input; input and output of the last evaluation
 

@@ -49,5 +49,5 @@ def gain(size: int, sigma: Tensor, power: float) -> Tensor:
     noise. The gain in two dimensions is taken as the product over both sides, as in the authors' code.
     """
     noise = sigma.clamp(1e-6, 1 - 1e-6)
-    spectrum = 1 / (torch.fft.fftfreq(size, device=sigma.device).abs() ** power + 1e-16)
+    spectrum = 1 / (torch.fft.fftfreq(size, device=sigma.device, dtype=torch.float32).abs() ** power + 1e-16)
     return (1 - noise) * spectrum / ((1 - noise) ** 2 * spectrum + noise**2 + 1e-16)

@@ -18,7 +18,7 @@ from fovea.eval.speed import count_flops
 from fovea.methods import RALU, Caching, Lift
 from fovea.models import adapt, generator
 from fovea.models.flow import Flow
-from tests.pipelines import PIPELINES, text_limit
+from tests.pipelines import PIPELINES, default_dtype, text_limit
 
 CONF = Path("conf").resolve()
 STEPS = 7
@@ -179,6 +179,15 @@ def test_an_image_does_not_depend_on_its_batch(pipe, first, alone, name):
     for i, found in enumerate([alone(name), *others]):
         torch.testing.assert_close(found.x[0], batch.x[i], rtol=1e-5, atol=2e-5)
         assert found.flow.tokens() == batch.flow.tokens(i)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_torchs_default_dtype_changes_no_image(name):
+    """Neither draws nor noise levels are rounded where a user has made half precision the default."""
+    pipe = PIPELINES["sd3"]()
+    expected = run(pipe, METHODS[name], PROMPTS[:1]).x
+    with default_dtype(torch.float16):
+        assert torch.equal(run(pipe, METHODS[name], PROMPTS[:1]).x, expected)
 
 
 @pytest.mark.parametrize("name", NOT_CACHES)

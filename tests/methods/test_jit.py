@@ -42,6 +42,7 @@ def test_off_is_the_baseline_bit_for_bit():
 )
 def test_noise_levels_are_the_authors(steps, expected):
     found = JiT(steps=steps).noise_levels(GridFlow())
+    assert found.dtype == torch.float32  # as the pipelines'; a Mac's GPU has no other
     assert found.tolist() == pytest.approx([float(s) for s in expected.split()], abs=6e-4)
 
 

@@ -5,7 +5,7 @@ import torch
 
 from fovea.models import adapt, generator
 from tests.models.conftest import PROMPTS, made
-from tests.pipelines import stock_tokens, text_limit
+from tests.pipelines import PIPELINES, default_dtype, flux2, stock_tokens, text_limit
 
 SIZES = [(64, 96), (160, 64), (96, 96)]
 STEPS = 3
@@ -73,6 +73,16 @@ def test_through_the_transformers_own_forward(name, dtype, guided):
     hook.remove()
     assert len(calls) == STEPS * len(flow.cond.passes)
     assert torch.equal(through, tokens)
+
+
+@pytest.mark.parametrize("build", [*PIPELINES.values(), flux2], ids=lambda build: build.__name__)
+def test_equals_the_pipeline_whatever_torchs_default_dtype(build):
+    """Embedded guidance, too, at a scale that half precision rounds."""
+    pipe = build()
+    theirs = {"true_cfg_scale" if build.__name__ == "qwen" else "guidance_scale": 0.3}
+    with default_dtype(torch.float16):
+        found, _ = ours(pipe, PROMPTS[:1], 64, 96, guidance=0.3, **text_limit(pipe))
+        assert torch.equal(found, stock(pipe, PROMPTS[:1], 64, 96, **theirs, **text_limit(pipe)))
 
 
 def test_decodes_as_the_pipeline(name, dtype):
