@@ -19,6 +19,9 @@ Methods that run in stages pass more (`methods.stage_callback`).
 A method that does not take the model's number of steps exposes its own as `own_steps`, or as `steps` if that
 is not None.
 
+A method that does not run on every grid or in every number of steps has `check(grid, steps)`, which raises
+ValueError before any work.
+
 Settings are validated on construction; the `ValueError` names the setting, its value and the remedy. The
 class variable `off` holds settings that disable the method: the output then equals the baseline bit for bit.
 `another_image` is true for methods that start from different noise or add noise on the way: they produce a

@@ -105,8 +105,9 @@ class Lift:
         if self.restart is None:
             levels = flow.sigmas(self.steps)
             return levels[: low + 1], levels[low:]
-        start, on = self.restart if high else 0.0, {"device": flow.device, "dtype": torch.float32}
-        return flow.sigmas(low, half_grid(flow.grid)), torch.linspace(start, 0.0, high + 1, **on)
+        start = self.restart if high else 0.0
+        restarted = torch.linspace(start, 0.0, high + 1, device=flow.device, dtype=torch.float32)
+        return flow.sigmas(low, half_grid(flow.grid)), restarted
 
     def add_noise(self, flow, image: Tensor, sigma: Tensor) -> Tensor:
         """Return the image (b, n, c) with fresh noise at level sigma."""

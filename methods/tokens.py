@@ -21,6 +21,6 @@ def euler_step(
 
 def uniform(flow, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n"]:
     """Return a uniform number in [0, 1) for each token of x, drawn from each image's own generator."""
-    n, drawn = x.shape[1], {"dtype": torch.float32}  # whatever torch's default is
-    draws = [torch.rand(n, generator=g, device=g.device, **drawn) for g in flow.generators]
+    n, kind = x.shape[1], torch.float32  # whatever torch's default is
+    draws = [torch.rand(n, generator=g, device=g.device, dtype=kind) for g in flow.generators]
     return torch.stack(draws).to(x.device)

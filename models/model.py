@@ -103,6 +103,18 @@ class Model:
                 "max_sequence_length", limits["max_sequence_length"], 1, self.pipeline.max_text_tokens
             )
 
+    def grid_and_steps(
+        self, height: int | None = None, width: int | None = None, steps: int | None = None
+    ) -> tuple[Grid, int]:
+        """Return the token grid and the number of steps; None selects the pipeline's own default.
+
+        Raises ValueError for invalid ones.
+        """
+        pipeline = self.pipeline
+        steps = whole_number("steps", pipeline.default("num_inference_steps") if steps is None else steps)
+        sides = (pipeline.default_size if side is None else side for side in (height, width))
+        return pipeline.grid(*sides), steps
+
     def flow(
         self,
         prompts: Sequence[str],
@@ -127,11 +139,7 @@ class Model:
         if len(prompts) != len(generators):
             raise ValueError(f"{len(prompts)} prompts need {len(prompts)} generators, not {len(generators)}")
         self.check(guidance, **limits)
-        steps = whole_number("steps", pipeline.default("num_inference_steps") if steps is None else steps)
-        grid = pipeline.grid(
-            pipeline.default_size if height is None else height,
-            pipeline.default_size if width is None else width,
-        )
+        grid, steps = self.grid_and_steps(height, width, steps)
         cond = pipeline.encode(prompts, negative_prompts(negative, len(prompts)), guidance, **limits)
         reset_caches(self.transformer.dit)
         return Flow(self.transformer, pipeline, cond, grid, generators, steps)

@@ -128,19 +128,38 @@ class Pipeline(ABC):
         schedule_steps: keep the schedule of this number of steps, if it depends on the number: its shift
             (FLUX.2) and the stretch to its last level (Qwen-Image). With half as many steps the levels are
             then every other one.
+
+        ValueError where the stretch to the last level is not defined (a single step), or leads below 0 (more
+        steps than those of the schedule that is kept).
         """
-        scheduler, given = deepcopy(self.pipe.scheduler), self.schedule(steps, grid)
         schedule_steps = steps if schedule_steps is None else schedule_steps
+        terminal = self.pipe.scheduler.config.shift_terminal
+        if terminal and schedule_steps == 1:
+            raise ValueError(
+                f"steps=1: the scheduler stretches its levels to a last one of shift_terminal={terminal}, "
+                "and a single step is at level 1; at least 2"
+            )
+        levels = self._levels(steps, grid, schedule_steps)
+        if not bool((levels[:-1] > 0).all()):
+            raise ValueError(
+                f"steps={steps}: levels stretched as those of {schedule_steps} steps are, to shift_terminal="
+                f"{terminal}, fall to 0 before the end; at most {schedule_steps}, or a schedule of their own"
+            )
+        return levels.to(self.transformer.device)
+
+    def _levels(self, steps: int, grid: Grid, schedule_steps: int) -> Float[Tensor, " steps_and_1"]:
+        """As `sigmas`, unchecked and on the CPU, where the scheduler computes them."""
+        scheduler, given = deepcopy(self.pipe.scheduler), self.schedule(steps, grid)
         if "mu" in given:
             given["mu"] = self.schedule(schedule_steps, grid)["mu"]
         terminal = None if schedule_steps == steps else scheduler.config.shift_terminal
         if terminal is not None:
             scheduler.register_to_config(shift_terminal=None)
-        scheduler.set_timesteps(device=self.transformer.device, **given)
+        scheduler.set_timesteps(device="cpu", **given)
         levels = scheduler.sigmas
         if terminal is None:
             return levels
-        scheduler.set_timesteps(device=self.transformer.device, **self.schedule(schedule_steps, grid))
+        scheduler.set_timesteps(device="cpu", **self.schedule(schedule_steps, grid))
         stretch = (1 - terminal) / (1 - scheduler.sigmas[-2])
         return torch.cat([1 - (1 - levels[:-1]) * stretch, levels[-1:]])
 

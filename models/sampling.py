@@ -11,8 +11,10 @@ from torch import Tensor
 
 from fovea.models.adapters import adapt
 from fovea.models.flow import Flow
+from fovea.models.model import Model
 from fovea.models.settings import as_texts, check_seed, negative_prompts, whole_number
 from fovea.models.text_limits import describe_truncation
+from fovea.models.tokens import Grid
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +68,8 @@ def generate(
     Without classifier-free guidance `negative` has no effect, as in the pipeline; a warning says so.
 
     The number of prompts that exceed a text encoder's limit is logged once. Raises ValueError or TypeError
-    before any work for invalid settings, a method with a different number of steps, or an unsupported
-    pipeline (see `adapt`).
+    before any work for invalid settings, a method with a different number of steps or one that does not fit
+    the steps or the grid of tokens, or an unsupported pipeline (see `adapt`).
     """
     prompts = as_texts("prompts", prompts)
     negative = negative_prompts(negative, len(prompts))
@@ -81,6 +83,8 @@ def generate(
     results: list[Any] = []
     with adapt(pipe, dense) as model:
         model.check(guidance, **options)
+        size = options.get("height"), options.get("width")
+        check_fits(method, model, *model.grid_and_steps(*size, steps))
         if sentence := describe_truncation(
             model.count_truncated(prompts, options.get("max_sequence_length")), len(prompts)
         ):
@@ -121,11 +125,25 @@ def check_result(x: Any, flow: Flow) -> Tensor:
 
 def check_steps(method: Callable[..., Tensor], steps: int | None) -> None:
     """Raise ValueError if method and caller specify different numbers of steps."""
-    method_steps = getattr(method, "own_steps", getattr(method, "steps", None))
+    method_steps = steps_of(method)
     if None not in (method_steps, steps) and method_steps != steps:
         raise ValueError(
             f"steps={steps}: the method is set to {method_steps} steps; set steps on the method only"
         )
+
+
+def check_fits(method: Any, model: Model, grid: Grid, steps: int) -> None:
+    """Raise ValueError if a method that can tell cannot run on the grid in its number of steps, or its cache
+    on the model's blocks."""
+    if callable(check := getattr(method, "check", None)):
+        check(grid, steps_of(method) or steps)
+    if callable(check := getattr(getattr(method, "cache", None), "check_blocks", None)):
+        check(len(model.blocks))
+
+
+def steps_of(method: Any) -> int | None:
+    """Return the method's own number of steps; None if it takes the model's."""
+    return getattr(method, "own_steps", getattr(method, "steps", None))
 
 
 def generators_of(

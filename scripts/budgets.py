@@ -43,6 +43,7 @@ CACHES: dict[str, Sequence[str]] = {
     "fbcache": (),
     "dbcache": ("method.cache.warmup=2",),
 }
+FEWEST = 8  # dense steps, as of scripts/recalibrate.py
 NEAR = 0.01  # relative distance from the target at which the search stops
 Settings = dict[str, Any]
 
@@ -247,6 +248,8 @@ def closed_form(names: Sequence[str], arguments: Sequence[str]) -> str:
         return ""
     config = whole(load(arguments))
     node, drawn, checkpoint = model_and_samples(config)
+    if checkpoint.steps < FEWEST:
+        raise Refused(f"model.steps={checkpoint.steps}: too few to spend a quarter of; at least {FEWEST}")
     with adapt(checkpoint.load()) as model:
         flow = first_flow(model, node, drawn)
         return "".join(line(name, flow, SEARCHES[name], arguments) for name in names)

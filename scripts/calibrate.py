@@ -13,10 +13,9 @@ Generates the images of the first n prompts with the dense baseline and measures
 - forecast: the weights of basis=fitted (arXiv:2604.26365), and the half and the quarter of the steps that
   schedule=dp runs (arXiv:2601.19961); see scripts/forecasts.py.
 - multistep: the weights of method=multistep at these steps; see scripts/multistep.py.
-- ras (arXiv:2502.10389): which end of the ranking should run. RAS with its other default settings selects
-  tokens on the recorded velocities of the dense run; the errors of those left out add up to an error of the
-  image. The paper's end, the lowest (high_ratio 1), is kept unless the other is nearer to dense by two
-  standard errors.
+- ras (arXiv:2502.10389): which end of the ranking should run. RAS with its other default settings runs with
+  either end, from the noise of the dense run. The paper's end, the lowest (high_ratio 1), is kept unless the
+  other is nearer to the dense image by two standard errors.
 
 The results hold for the number of steps, the guidance and the image size they were measured at. No file is
 written.
@@ -199,7 +198,10 @@ def calibrate(arguments: Sequence[str]) -> str:
     config = whole(load([*default_n(arguments), *arguments]))
     node, drawn, checkpoint = model_and_samples(config)
     if len(drawn) * (checkpoint.steps - 1) <= DEGREE:
-        raise Refused(f"n={config['n']}: too few images for a polynomial of degree {DEGREE}; raise n")
+        raise Refused(
+            f"n={config['n']}, {checkpoint.steps} steps: too few changes between steps for a polynomial of "
+            f"degree {DEGREE}; raise {'n or ' if checkpoint.steps > 1 else ''}model.steps"
+        )
     with adapt(checkpoint.load()) as model:
         found = entries(measure(model, node, drawn, config["batch"]))
     return measured_by(command_line("calibrate", arguments, config), drawn, checkpoint.steps) + to_yaml(found)

@@ -110,7 +110,8 @@ class Forecast:
 
 
 def forecasts(plan: Plan) -> dict[str, Forecast]:
-    """Return the forecast of each cell, by id, at the plan's batch size."""
+    """Return the forecast of each cell, by id, at the plan's batch size. Raises Refused for a cell that would
+    raise ValueError."""
     found: dict[str, Forecast] = {}
     for group in by_loading(plan.cells):
         with pretend() as device:
@@ -168,7 +169,10 @@ def forecast(
         with _conditioning(model.transformer, costs) as own:
             ready = flow(model, cell, batch)
         encoding, first = _drain(costs, Counter())
-        x = method(ready)
+        try:
+            x = method(ready)
+        except ValueError as error:  # what only the model itself shows: its blocks, its scheduler
+            raise Refused(f"{cell.label}: {error}") from None
         denoising, second = _drain(costs, encoding)
         guessed = device.guesses > guesses
         model.decode(x, ready.grid)

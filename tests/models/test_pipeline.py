@@ -29,7 +29,7 @@ def ours(pipe, prompts, height, width, dense="tokens", **options):
 def stock(pipe, prompts, height, width, **options):
     generators = [generator(p, 0) for p in prompts]
     size = {"height": height, "width": width, "num_inference_steps": STEPS}
-    return stock_tokens(pipe, prompts, generator=generators, **size, **options)
+    return stock_tokens(pipe, prompts, generator=generators, **size | options)
 
 
 def options(name, guided, b):
@@ -136,3 +136,19 @@ def test_a_schedule_can_be_held_while_the_steps_fall(name, pipe):
         else:
             torch.testing.assert_close(held, whole[::2], atol=1e-6, rtol=0)
         assert model.pipeline.schedule_depends_on_steps == (not torch.allclose(held, own, atol=1e-4))
+
+
+def test_a_stretch_to_the_last_level_that_is_no_schedule_is_refused():
+    """Of one step it is 0 / 0, in the pipeline's own call NaN; of more steps than its own it falls to 0."""
+    pipe = made("qwen", torch.float32)
+    with pytest.warns(RuntimeWarning, match="divide"):
+        assert stock(pipe, PROMPTS[:1], 64, 96, num_inference_steps=1).isnan().all()
+    with adapt(pipe) as model:
+        grid = model.grid(96, 144)
+        with pytest.raises(ValueError, match=r"steps=1: .* shift_terminal=0\.02, .* at least 2"):
+            model.sigmas(1, grid)
+        with pytest.raises(ValueError, match=r"steps=9: .* those of 8 steps .* fall to 0 .* at most 8"):
+            model.sigmas(9, grid, schedule_steps=8)
+        one, hundred = model.sigmas(1, grid, schedule_steps=50), model.sigmas(100, grid, schedule_steps=50)
+    assert one.tolist() == [1, 0]
+    assert bool((hundred.diff() < 0).all())

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fovea.methods import RALU, RAS, Baseline
+from fovea.methods import RALU, RAS, Baseline, Caching, JiT, Lift
+from fovea.methods.caches import DBCache
 from fovea.models import adapt, generate, generator
 from tests.models.conftest import PROMPTS, made
 from tests.models.test_sampling import SMALL, euler
@@ -47,6 +48,12 @@ WRONG = [
     ({"method": Baseline}, r"method=Baseline: is a class; give one of its objects, Baseline\(\)"),
     ({"method": None}, "method=None: must be callable"),
     ({"on_step": 3}, "on_step=3: must be callable"),
+    ({"method": RAS()}, "start=4: must be less than steps=2"),
+    ({"method": Caching(DBCache(front=2, back=1))}, "front=2, back=1: no block is left in the middle of 3"),
+    ({"method": JiT(), "steps": None, "height": 16}, "1 x 6 tokens: JiT needs at least 2 rows"),
+    ({"method": RALU(), "steps": None, "height": 48}, "3 x 6 tokens cannot be halved"),
+    ({"method": RALU(last=RAS(start=6)), "steps": None}, "start=6: must be less than steps=6"),
+    ({"method": Lift(low=3)}, "low=3: must be at most steps=2"),
 ]
 
 

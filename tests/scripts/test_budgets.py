@@ -115,6 +115,11 @@ def test_an_unknown_method_is_refused():
         budgets.budgets(["model=lumina_tiny", "methods=raz"])
 
 
+def test_too_few_steps_for_a_quarter_of_them_are_refused():
+    with pytest.raises(Refused, match=r"model\.steps=6: too few to spend a quarter of; at least 8"):
+        budgets.budgets(["model=lumina_tiny", "model.steps=6", "methods=ras"])
+
+
 def test_nothing_is_evaluated():
     """The velocity that the methods see is 0, and the picture black."""
     with adapt(PIPELINES["sd3"]()) as model:

@@ -195,7 +195,8 @@ def test_the_embedded_models_have_the_end_found_on_them(model):
     ("arguments", "why"),
     [
         (["model=sd3", "model.weights=random"], "nothing to measure"),
-        (["model=lumina_tiny", "n=1", "model.steps=3"], "raise n"),
+        (["model=lumina_tiny", "n=1", "model.steps=3"], "raise n or model.steps"),
+        (["model=lumina_tiny", "model.steps=1"], "1 steps: too few changes between steps"),
         (["model=nix"], "no such model"),
         (["model.path=/nowhere"], "no such folder"),
     ],

@@ -177,6 +177,16 @@ def test_refused(small, words):
     assert REFUSED[words] in str(refusal.value)
 
 
+def test_what_only_the_model_shows_is_refused_by_the_cells_name():
+    """Its blocks, where no weights are here: the plan does not know them, and the forecast builds them."""
+    blocks = ["method=caching", "cache=dbcache", "method.cache.front=30", "method.cache.back=40"]
+    model = ["model=flux", "sweep=none", "sweep.curve=null", "metric=[]", "n=1"]
+    plan = make([*model, *blocks, "plan=true", "on=h100"])
+    cached = [cell for cell in plan.cells if cell.label != "dense"]
+    with pytest.raises(Refused, match="dbcache: front=30, back=40: no block is left in the middle of 57"):
+        forecasts(replace(plan, cells=cached))
+
+
 def test_no_weights_are_needed():
     plan = make(
         ["model=sd3", "sweep=none", "sweep.curve=null", "metric=[]", "n=1", "plan=true", "on=a100_80"]
