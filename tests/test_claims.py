@@ -415,6 +415,57 @@ def test_the_table_of_kept_text():
                 assert f"FLOPs {row['flops_ratio']:.2f}x fewer" in cell
 
 
+@cache
+def guidance(model: str) -> dict[str, dict]:
+    """Rows of the method by the settings in their label."""
+    study = Stored(ROOT / "results" / "embedded" / f"guidance-{model}")
+    rows = {record["label"]: record for record in study.records}
+    return {label.removeprefix("guidance "): row for label, row in rows.items() if "guidance" in label}
+
+
+def apart(row: dict, score: str) -> bool:
+    """Whether a gain over step reduction is told apart."""
+    leaves_out_zero = row[f"{score}_gain_low"] * row[f"{score}_gain_high"] > 0
+    return row[f"{score}_gain_holm"] < 0.05 and leaves_out_zero
+
+
+def gain(row: dict, score: str) -> str:
+    value = f"{row[f'{score}_gain']:+.1f}".replace("-", "−")
+    return f"**{value}**" if apart(row, score) else value
+
+
+def test_the_table_of_guidance():
+    text = (ROOT / "docs/results.md").read_text("utf-8")
+    lines = re.findall(r"\| `(.+)` \| (.+) \| (.+) \|", text.split("guidance -->\n")[1])[1:]
+    assert [line[0] for line in lines] == [*guidance("lumina")] == [*guidance("sd3")]
+    for label, *cells in lines:
+        rows = [guidance(model)[label] for model in ("lumina", "sd3")]
+        assert cells == [f"{r['flops_ratio']:.2f}×, {gain(r, PSNR)}, {gain(r, CLIP)}" for r in rows]
+
+
+def test_guidance_on_a_part_of_the_steps():
+    lumina, sd3 = guidance("lumina"), guidance("sd3")
+    gains = [-row["psnr_gain"] for row in sd3.values()]
+    assert f"by {min(gains):.1f} to {max(gains):.1f} dB, all but `stop=0.25` told apart" in RESULTS
+    assert min(gains) > 0
+    assert [label for label, row in sd3.items() if not apart(row, PSNR)] == ["stop=0.25"]
+    early = [lumina[f"stop={share}"] for share in ("0.25", "0.5", "0.75")]
+    least, *_, most = (row["psnr_gain"] for row in early)
+    assert f"by {least:.1f} to {most:.1f} dB, not told apart" in RESULTS
+    assert not any(apart(row, PSNR) for row in early)
+    late = [-rows["start=0.25 stop=0.75"]["psnr_gain"] for rows in (lumina, sd3)]
+    assert f"leaving it out there costs {late[0]:.1f} and {late[1]:.1f} dB" in RESULTS
+    both = [*lumina.items(), *sd3.items()]
+    assert all(row["psnr_gain"] < 0 for label, row in both if "reuse" in label)
+    every, reuse = "stop=1 every=2", "stop=1 every=2 rest=reuse"
+    assert lumina[reuse]["psnr"] < lumina[every]["psnr"]
+    assert sd3[reuse]["psnr"] > sd3[every]["psnr"]
+    told = {(label, row[f"{CLIP}_gain"]) for label, row in both if apart(row, CLIP)}
+    assert len(told) == 3
+    assert all("reuse" in label and -26 < points < -11 for label, points in told)
+    assert all(rows["stop=0"][f"{CLIP}_to_dense_holm"] > 0.05 for rows in (lumina, sd3))
+
+
 def test_the_h100_beside_its_forecasts():
     said = (ROOT / "docs" / "papers.md").read_text("utf-8")
     told = said.split("<!-- h100 -->")[1].split("<!-- end h100 -->")[0].strip().splitlines()[2:]
