@@ -37,9 +37,9 @@ class RAS(Sparsity):
 
     selection: Literal["std", "l2norm", "random", "oracle"] | Rule = "std"
     high_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
-    starvation: Annotated[float, Field(ge=0)] = 0.1
+    starvation: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
     as_released: bool = False
-    ageing: Annotated[float, Field(ge=0)] = 1.0
+    ageing: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     stale: Literal["reuse", "taylor"] = "reuse"
     cache: TaylorOutput | None = None
     kv: bool = True

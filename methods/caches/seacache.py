@@ -22,7 +22,7 @@ class SeaCache(Gate):
     The authors do not filter the input of step 0, so that step 1 nearly always runs; here it is filtered.
     """
 
-    power: Annotated[float, Field(gt=0)] = 2.0
+    power: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
     indicator: Literal["block", "latent"] = "block"
 
     needs_grid: ClassVar = True

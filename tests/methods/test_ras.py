@@ -107,7 +107,8 @@ def test_an_image_does_not_depend_on_its_batch(method, seeds):
     "wrong",
     [{"ratio": 0}, {"ratio": -1}, {"ratio": "abc"}, {"start": 0}, {"high_ratio": 2}, {"ratoi": 0.5},
      {"steps": 4, "start": 4}, {"steps": 20, "resets": (12, 22)}, {"selection": "mean"}, {"stale": "forget"},
-     {"cache": TaylorOutput(order=2)}, {"text": "kept"}, {"text": "keep", "kv": False}],
+     {"cache": TaylorOutput(order=2)}, {"text": "kept"}, {"text": "keep", "kv": False},
+     {"starvation": float("inf")}, {"ageing": float("inf")}],  # inf times 0 is no score
 )  # fmt: skip
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ValidationError):

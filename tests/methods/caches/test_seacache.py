@@ -145,7 +145,7 @@ def test_tokens_that_are_no_picture_are_refused():
     RALU(stages=(3, 4), ends=(0.3, 1.0), cache=SeaCache())
 
 
-@pytest.mark.parametrize("wrong", [{"threshold": -1}, {"power": 0}, {"indicator": "x"}])
+@pytest.mark.parametrize("wrong", [{"threshold": -1}, {"power": 0}, {"power": "inf"}, {"indicator": "x"}])
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ValidationError):
         SeaCache(**wrong)
