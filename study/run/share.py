@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Collection, Iterator
+from math import inf
 
 from fovea.study.plan.plan import Plan, Shard, shards
-from fovea.study.presence import at_work
+from fovea.study.presence import WorkerInfo, at_work
 from fovea.study.run.events import Event, Joined, Message, Remaining
 from fovea.study.run.execute import Runner
 from fovea.study.run.provenance import check_worker, note_worker
@@ -12,6 +13,7 @@ from fovea.study.store import Store
 from fovea.study.workers import Worker
 
 PAUSE = 0.5  # seconds between checks of shards held by others
+TELL = 60.0  # seconds of waiting for them until that is told, once
 
 
 def join(plan: Plan, store: Store, session: str) -> Iterator[Event]:
@@ -32,6 +34,7 @@ def share(plan: Plan, store: Store, worker: Worker) -> Iterator[Event]:
         work = [shard.only(cells) for shard in shards(plan)]
         remaining = _remaining(plan, store, runner, cells)
         yield Remaining(remaining, _count_active(worker))
+        idle_since = time.monotonic()
         while any(remaining.values()) and not runner.out_of_time:
             worked = False
             for shard in work:
@@ -39,12 +42,17 @@ def share(plan: Plan, store: Store, worker: Worker) -> Iterator[Event]:
                 if lacking and not runner.out_of_time and worker.take(shard.name):
                     worked = True
                     yield from _make(plan, store, runner, worker, shard)
-            if not worked:
+            if worked:
+                idle_since = time.monotonic()
+            else:
                 time.sleep(PAUSE)
             worker.clear()
             worker.check()
             remaining = _remaining(plan, store, runner, cells)
             yield Remaining(remaining, _count_active(worker))
+            if time.monotonic() - idle_since > TELL and (others := _others_with_shards(worker)):
+                yield _waiting(others, sum(remaining.values()))
+                idle_since = inf
         if runner.out_of_time and any(remaining.values()):
             over = f"time_limit={plan.settings.time_limit:g} s are over"
             yield Message(f"{over}: {sum(remaining.values())} images are left to make")
@@ -76,4 +84,14 @@ def _remaining(plan: Plan, store: Store, runner: Runner, cells: Collection[str])
 
 def _count_active(worker: Worker) -> int:
     """Return the number of processes with shards on lease, this one included."""
-    return 1 + sum(bool(other.shards) for other in at_work(worker.study) if other.id != worker.id)
+    return 1 + len(_others_with_shards(worker))
+
+
+def _others_with_shards(worker: Worker) -> list[WorkerInfo]:
+    return [other for other in at_work(worker.study) if other.shards and other.id != worker.id]
+
+
+def _waiting(others: list[WorkerInfo], images: int) -> Message:
+    names = ", ".join(map(str, others))
+    left = f"waiting for {names} to make the last {images} images"
+    return Message(f"{left}; should it hang, end it, and they are made here")

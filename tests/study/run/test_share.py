@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -122,6 +123,31 @@ def test_what_fails_in_one_process_is_waited_for_by_none(plan, tmp_path):
     assert [faulty.ended(process) for process in processes] == [0, 0]
     assert len(Store(tmp_path).samples(broken.id).failures) == 2
     assert len(Store(tmp_path).samples(plan.cells[0].id)) == 4
+
+
+def test_who_waits_for_another_s_shard_says_so_once(plan, tmp_path, monkeypatch):
+    """The other process holds the first shard, does nothing, and is ended once this one has told that."""
+    monkeypatch.setattr("fovea.study.run.share.TELL", 0.0)
+    store = Store(tmp_path / "study")
+    held = shards(plan)[0].name
+    idle = faulty.started(hold, plan, store.folder, held)
+    with store.at_work(plan.digest) as worker:
+        while not any(held in other.shards for other in worker.others()):
+            time.sleep(0.1)
+        told = []
+        for event in share(plan, store, worker):
+            if isinstance(event, Message) and "waiting for" in event.text:
+                told.append(event.text)
+                idle.kill()
+    assert [f"waiting for process {idle.pid} on " in text for text in told] == [True]
+    assert len(made(store, plan)) == len(plan.cells) * len(plan.samples)
+
+
+def hold(plan, folder, shard):
+    """A process that takes a shard and hangs."""
+    with Store(folder).at_work(plan.digest) as worker:
+        assert worker.take(shard)
+        time.sleep(600)
 
 
 def test_when_the_time_is_over_what_is_finished_stays_and_the_rest_is_told(plan, tmp_path, monkeypatch):
