@@ -97,6 +97,7 @@ def generate(
             flow = model.flow(prompts[part], **given, **settings)
             if first == 0 and any(map(str.strip, negative)) and not flow.cond.guided:
                 warnings.warn(f"negative has no effect: {UNGUIDED}", stacklevel=2)
+            check_guidance(method, flow)
             x = check_result(method(flow, on_step=on_step), flow)
             results += list(x) if output == "latent" else images(pipe, flow, x)
             pipe.maybe_free_model_hooks()  # the next batch starts with the text encoders
@@ -110,6 +111,15 @@ def check_calls(method: Any, on_step: Any) -> None:
     for name, value in (("method", method), ("on_step", on_step)):
         if not callable(value) and not (name == "on_step" and value is None):
             raise TypeError(f"{name}={value!r}: must be callable")
+
+
+def check_guidance(method: Any, flow: Flow) -> None:
+    """Raise ValueError if the method saves only work of guidance, and there is none."""
+    if getattr(method, "needs_guidance", False) and not flow.cond.guided:
+        raise ValueError(
+            f"method={type(method).__name__}: {UNGUIDED}, so there is no guidance to leave out; choose "
+            "another method, or a pipeline and settings with classifier-free guidance"
+        )
 
 
 def check_result(x: Any, flow: Flow) -> Tensor:

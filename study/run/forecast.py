@@ -3,7 +3,7 @@ simulated device and timed from the GPU's data sheet. Forecasts are not measurem
 such and never ranked."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from math import inf
@@ -25,6 +25,8 @@ from fovea.study.plan.plan import Plan, by_loading
 from fovea.study.run.generate import flow
 
 GIB = 2**30
+SKIPS_NOTHING = {"threshold": 1e-6, "similarity": 1.0}  # where any value exceeds a threshold
+SKIPS_ALL = {"threshold": inf, "similarity": -1.0}
 SUGGESTED = ("int8", "nf4")  # quantisation to 8 bits and to 4 bits
 
 
@@ -47,12 +49,12 @@ class Forecast:
     roofline: seconds of the method at the GPU's peak throughput and full bandwidth.
     weights: bytes before quantisation, with itemsize bytes per value.
     running: peak bytes of other tensors while each part runs, for the batch.
-    guessed: the method depends on values, which a forecast lacks. Thresholds are assumed to be exceeded, so
-        no step is skipped.
+    guessed: the method depends on values, which a forecast lacks. They are assumed to be such that no step is
+        skipped, whatever the threshold.
     operations: of the method, for the batch.
     linear: bytes of the transformer's linear layers.
     offload, quantize: settings of the cell's model.
-    least: if guessed, the forecast with no threshold exceeded, so that every step that may be skipped is.
+    least: if guessed, the forecast where every step that may be skipped is.
     """
 
     cell: str
@@ -122,19 +124,21 @@ def forecasts(plan: Plan) -> dict[str, Forecast]:
                     method = instantiate(cell.method, "method", "fovea.methods")
                     own = forecast(plan, cell, method, model, known, device, text)
                     if own.guessed:
-                        least = forecast(
-                            plan, cell, with_infinite_thresholds(method), model, known, device, text
+                        own, least = (
+                            forecast(plan, cell, with_bounds(method, bounds), model, known, device, text)
+                            for bounds in (SKIPS_NOTHING, SKIPS_ALL)
                         )
                         own = replace(own, least=least if least.flops < own.flops else None)
                     found[cell.id] = own
     return found
 
 
-def with_infinite_thresholds(method: Any) -> Any:
-    """Return the method with every threshold infinite, so that it skips everything it may skip."""
+def with_bounds(method: Any, bounds: Mapping[str, float]) -> Any:
+    """Return the method with these values of the settings that bound what it skips, where they are set."""
     values = {f.name: getattr(method, f.name) for f in fields(method)}
-    changed = {name: with_infinite_thresholds(value) for name, value in values.items() if is_dataclass(value)}
-    return replace(method, **changed, **{name: inf for name in values if name == "threshold"})
+    changed = {name: with_bounds(value, bounds) for name, value in values.items() if is_dataclass(value)}
+    set_here = {name: value for name, value in bounds.items() if values.get(name) is not None}
+    return replace(method, **changed, **set_here)
 
 
 def build(device: Device, checkpoint: Any) -> tuple[Any, float]:

@@ -162,3 +162,11 @@ def test_a_model_without_guidance_is_refused_before_any_work(guidance, refused):
         return
     with pytest.raises(Refused, match=r"LimitedGuidance with model\.guidance=1: .* no guidance to leave out"):
         check_fits(LimitedGuidance(), checkpoint)
+
+
+def test_a_pipeline_without_guidance_is_refused_where_images_are_generated():
+    own, size = made("sd3", torch.float32), {"height": 64, "width": 64, "output": "latent"}
+    method = LimitedGuidance(steps=2)
+    with pytest.raises(ValueError, match=r"method=LimitedGuidance: .* no guidance to leave out; choose"):
+        generate(own, PROMPTS[:1], method=method, guidance=1.0, **size)
+    assert len(generate(own, PROMPTS[:1], method=method, guidance=3.0, **size)) == 1

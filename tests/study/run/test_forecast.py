@@ -82,6 +82,30 @@ def test_a_threshold_is_not_foreseen(small):
     assert any("decides by values" in note for note in table(plan, found).notes)
 
 
+@pytest.mark.parametrize("threshold", [0.4, 0.6])
+def test_the_range_is_the_same_for_every_threshold(small, threshold):
+    """A number that is not known reads as 0.5, which the second does not exceed."""
+    words = ["method=caching", "cache=fbcache", f"method.cache.threshold={threshold}", "sweep=none"]
+    words += ["sweep.curve=null", "plan=true", "on=l40s"]
+    plan = make([w for w in small if not w.startswith(("method.", "sweep."))] + words)
+    (dense, cached), found = plan.cells, forecasts(plan)
+    assert found[cached.id].flops == pytest.approx(found[dense.id].flops, rel=0.01)
+    assert found[cached.id].least.flops < found[dense.id].flops / 1.5
+
+
+@pytest.mark.parametrize("similarity", [0.3, 0.9])
+def test_guidance_that_ends_by_similarity_ends_at_the_first_step_or_never(small, similarity):
+    words = ["method=guidance", "method.stop=0.75", f"method.similarity={similarity}", "model.steps=4"]
+    words += ["sweep=none", "sweep.curve=null", "plan=true", "on=l40s"]
+    plan = make([w for w in small if not w.startswith(("method", "sweep.", "model.steps"))] + words)
+    (dense, limited), found = plan.cells, forecasts(plan)
+    evaluation = found[dense.id].flops / 8  # of 4 steps with two each
+    assert found[limited.id].flops == 7 * evaluation
+    assert found[limited.id].least.flops == 5 * evaluation
+    row = table(plan, found).rows[1]["by_flops"]
+    assert (row.low, row.high) == (8 / 7, 8 / 5)
+
+
 def forecast(batch=4):
     return Forecast(
         cell="x",
