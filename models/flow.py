@@ -163,7 +163,8 @@ class Flow:
         prompted_only: bool = False,
     ) -> None:
         chosen = tuple(range(len(self.generators)) if images is None else images)
-        self.block_runs.append(BlockRun(k, n, 0, blocks, chosen, True, (), False, kept_text, prompted_only))
+        run = BlockRun(k, n, 0, blocks, chosen, outer=True, kept_text=kept_text, prompted_only=prompted_only)
+        self.block_runs.append(run)
 
     def decode(
         self, x: Float[Tensor, "b n c"], grid: Grid | None = None, raw: bool = False

@@ -130,7 +130,7 @@ class Krea2Transformer(Transformer):
         """Return cond + g (cond - uncond)."""
         if not cond.guided:
             return v
-        v_cond, v_uncond = v.chunk(2)
+        v_cond, v_uncond = cond.split(v)
         return v_cond + cond.guidance * (v_cond - v_uncond)
 
     def outer_macs(self, k: int, n: int, text: int, kept_text: bool = False) -> int:

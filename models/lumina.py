@@ -174,7 +174,7 @@ class LuminaTransformer(Transformer):
     def guide(self, v, cond, encodings, kv=None, rows=None):
         if not cond.guided:
             return v
-        v_cond, v_uncond = v.chunk(2)
+        v_cond, v_uncond = cond.split(v)
         k = 3 * self.patch**2  # the pipeline guides 3 of the 4 channels
         guided = v_uncond[..., :k] + cond.guidance * (v_cond[..., :k] - v_uncond[..., :k])
         return cat([guided, v_cond[..., k:]], -1)

@@ -192,7 +192,7 @@ class Lumina2Transformer(Transformer):
         """
         if not cond.guided:
             return v
-        v_cond, v_uncond = v.chunk(2)
+        v_cond, v_uncond = cond.split(v)
         guided = v_uncond + cond.guidance * (v_cond - v_uncond)
         if not cond.normalised:
             return guided

@@ -141,7 +141,7 @@ class QwenTransformer(Transformer):
         """Classifier-free guidance, rescaled per token to the norm of the prompted velocity."""
         if not cond.guided:
             return v
-        v_cond, v_uncond = v.chunk(2)
+        v_cond, v_uncond = cond.split(v)
         guided = v_uncond + cond.guidance * (v_cond - v_uncond)
         return guided * (v_cond.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True))
 

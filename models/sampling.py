@@ -11,10 +11,15 @@ from torch import Tensor
 
 from fovea.models.adapters import adapt
 from fovea.models.flow import Flow
-from fovea.models.model import Model
-from fovea.models.settings import as_texts, check_seed, negative_prompts, whole_number
+from fovea.models.settings import (
+    as_texts,
+    check_fits,
+    check_seed,
+    negative_prompts,
+    steps_of,
+    whole_number,
+)
 from fovea.models.text_limits import describe_truncation
-from fovea.models.tokens import Grid
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +89,7 @@ def generate(
     with adapt(pipe, dense) as model:
         model.check(guidance, **options)
         size = options.get("height"), options.get("width")
-        check_fits(method, model, *model.grid_and_steps(*size, steps))
+        check_fits(method, *model.grid_and_steps(*size, steps), len(model.blocks))
         if sentence := describe_truncation(
             model.count_truncated(prompts, options.get("max_sequence_length")), len(prompts)
         ):
@@ -140,20 +145,6 @@ def check_steps(method: Callable[..., Tensor], steps: int | None) -> None:
         raise ValueError(
             f"steps={steps}: the method is set to {method_steps} steps; set steps on the method only"
         )
-
-
-def check_fits(method: Any, model: Model, grid: Grid, steps: int) -> None:
-    """Raise ValueError if a method that can tell cannot run on the grid in its number of steps, or its cache
-    on the model's blocks."""
-    if callable(check := getattr(method, "check", None)):
-        check(grid, steps_of(method) or steps)
-    if callable(check := getattr(getattr(method, "cache", None), "check_blocks", None)):
-        check(len(model.blocks))
-
-
-def steps_of(method: Any) -> int | None:
-    """Return the method's own number of steps; None if it takes the model's."""
-    return getattr(method, "own_steps", getattr(method, "steps", None))
 
 
 def generators_of(

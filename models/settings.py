@@ -53,6 +53,24 @@ def check_guided_to_the_end(name: str, share: float | None) -> None:
         )
 
 
+def steps_of(method: Any) -> int | None:
+    """Return the method's own number of steps; None if it takes the model's."""
+    return getattr(method, "own_steps", getattr(method, "steps", None))
+
+
+def check_fits(method: Any, grid: tuple[int, int], steps: int, blocks: int | None) -> None:
+    """Raise ValueError if a method that can tell cannot run on the grid (rows, columns) of tokens in its
+    number of steps, or its cache on the model's blocks.
+
+    steps: the model's number of steps. blocks: number of transformer blocks; None if it is not known.
+    """
+    if callable(check := getattr(method, "check", None)):
+        check(grid, steps_of(method) or steps)
+    check_blocks = getattr(getattr(method, "cache", None), "check_blocks", None)
+    if callable(check_blocks) and blocks is not None:
+        check_blocks(blocks)
+
+
 def as_texts(name: str, values: Any) -> list[str]:
     """Return the values as a list; TypeError unless they are strings."""
     if not isinstance(values, Iterable):

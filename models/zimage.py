@@ -199,7 +199,7 @@ class ZImageTransformer(Transformer):
         """Return cond + g (cond - uncond) in float32; its norm is at most `norm_limit` times cond's."""
         if not cond.guided:
             return v.float()
-        v_cond, v_uncond = v.float().chunk(2)
+        v_cond, v_uncond = cond.split(v.float())
         guided = v_cond + cond.guidance * (v_cond - v_uncond)
         if math.isinf(cond.norm_limit):
             return guided

@@ -43,7 +43,7 @@ CACHES: dict[str, Sequence[str]] = {
     "fbcache": (),
     "dbcache": ("method.cache.warmup=2",),
 }
-FEWEST = 8  # dense steps, as of scripts/recalibrate.py
+FEWEST = 8  # dense steps, of which a quarter is to be spent
 NEAR = 0.01  # relative distance from the target at which the search stops
 Settings = dict[str, Any]
 

@@ -11,10 +11,10 @@
 #
 # short    sweep=short, timed, for when only minutes are available (BUDGET=180 seconds, divided among MODELS); not run
 #          by default
-# tiny     the studies of the embedded models, scored, 100 prompts each: sweep=matrix, selections (in ten steps too), guidance
-#          and kept_text, and the papers' tables at scale=tiny; PROCESSES at once, by default as many as there are cores:
-#          49,600 images (before sweep=guidance) in five minutes of one H100 with 16 cores, and the matrices' reports; not run by default, because
-#          it needs assets/*_tiny and assets/clip_emoji; BUDGET=240: after so many seconds, no new batch
+# tiny     the studies of the embedded models, scored, 100 prompts each: sweep=matrix, selections (in ten steps too),
+#          guidance and kept_text, and the papers' tables at scale=tiny; PROCESSES at once, by default as many as there are
+#          cores: 49,600 images (before sweep=guidance) in five minutes of one H100 with 16 cores, and the matrices' reports;
+#          not run by default, because it needs assets/*_tiny and assets/clip_emoji; BUDGET=240: after so many seconds, no new batch
 # smoke    every method and cache once, at full size with random weights
 # timing   each method's time beside its forecast, and the fitted losses of this GPU: results/gpu-timing-*/forecast.json
 # compile  dense and sparse steps with compiled blocks: results/gpu-compile-*.json

@@ -87,7 +87,7 @@ def recalibrate(arguments: Sequence[str]) -> str:
     composed = load(given)
     config, name = whole(composed), composed.picked["model"]
     node, drawn, checkpoint = model_and_samples(config)
-    if len(drawn) * (checkpoint.steps - 1) <= calibrate.DEGREE or checkpoint.steps < 8:
+    if len(drawn) * (checkpoint.steps - 1) <= calibrate.DEGREE or checkpoint.steps < budgets.FEWEST:
         raise Refused(
             f"n={config['n']}, {checkpoint.steps} steps: too few to measure; raise n or model.steps"
         )

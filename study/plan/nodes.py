@@ -33,18 +33,16 @@ def full_model(node: Node) -> tuple[Node, Any]:
 def check_fits(made: Any, checkpoint: Any) -> None:
     """Raise Refused if the method cannot run on the model's token grid in its number of steps, its cache
     on the model's blocks, or there is no guidance for it to leave out."""
-    cache: Any = getattr(made, "cache", None)
     if getattr(made, "needs_guidance", False) and not checkpoint.guided:
         raise Refused(
             f"method {type(made).__name__} with model.guidance={checkpoint.guidance:g}: this model is "
             "evaluated with the prompt alone, so there is no guidance to leave out; choose another method, "
             "or a model with classifier-free guidance"
         )
+    from fovea.models import settings  # slow to import
+
     try:
-        if hasattr(made, "check"):
-            made.check(checkpoint.grid, getattr(made, "steps", None) or checkpoint.steps)
-        if hasattr(cache, "check_blocks") and (blocks := checkpoint.blocks) is not None:
-            cache.check_blocks(blocks)
+        settings.check_fits(made, checkpoint.grid, checkpoint.steps, checkpoint.blocks)
     except ValueError as error:
         given = ", ".join(f"model.{key}={getattr(checkpoint, key)}" for key in ("height", "width", "steps"))
         raise Refused(f"method with {given}: {error}") from None
