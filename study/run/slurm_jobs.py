@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +10,8 @@ from dataclasses import dataclass
 from itertools import dropwhile
 from math import inf
 from typing import Any
+
+from fovea.study.run.leaving import Handler, replaced
 
 ASK = 20.0  # seconds between two calls of squeue
 VISIBLE = 10.0  # seconds until a file that a node has written is visible here
@@ -103,23 +104,18 @@ def _last_exception(report: str) -> str:
 def postponed() -> Iterator[None]:
     """Handle a first SIGINT or SIGTERM after the block, since only jobs that are known can be cancelled, and
     a second one at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     caught: list[int] = []
-    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    before = {number: handler for number, handler in found.items() if callable(handler)}
 
-    def catch(number: int, _: Any) -> None:
-        caught.append(number)
-        signal.signal(number, before[signal.Signals(number)])
-
-    for number in before:
-        signal.signal(number, catch)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
+    def catching(handler: Handler) -> Handler:
+        def catch(number: int, _: Any) -> None:
+            caught.append(number)
             signal.signal(number, handler)
+
+        return catch
+
+    try:
+        with replaced((signal.SIGINT, signal.SIGTERM), catching):
+            yield
+    finally:
         if caught:
             signal.raise_signal(caught[0])
