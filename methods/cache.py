@@ -11,11 +11,14 @@ class Cache(ABC):
     """Settings of a cache. Each subclass is a frozen dataclass in its own file in methods/caches.
 
     off: settings that disable the cache, so that the run equals the baseline bit for bit.
-    needs_grid: whether tokens must be the cells of a grid, which they are not in RALU's middle stage.
     """
 
     off: ClassVar[dict[str, Any]]
-    needs_grid: ClassVar[bool] = False
+
+    @property
+    def needs_grid(self) -> bool:
+        """True if tokens must be the cells of a grid, which they are not in RALU's middle stage."""
+        return False
 
     @property
     def needs_full_schedule(self) -> bool:

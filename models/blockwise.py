@@ -64,10 +64,11 @@ class Evaluation:
 
         Synchronises with the device once.
         """
-        distance, size = (
-            (t.abs().unflatten(0, (-1, self.b)).mean((0, 2, 3))) for t in (now - before, before)
-        )
-        return (distance / size).tolist()
+        return (self.magnitude(now - before) / self.magnitude(before)).tolist()
+
+    def magnitude(self, t: Float[Tensor, "_ s d"]) -> Float[Tensor, " b"]:
+        """Return the mean absolute value per image, over both guidance halves."""
+        return t.abs().unflatten(0, (-1, self.b)).mean((0, 2, 3))
 
     @torch.no_grad()
     def run(
@@ -135,6 +136,22 @@ class Evaluation:
         rows = self.rows([i for i, now in enumerate(recompute) if now])
         return old.index_copy(rows, new.index_select(rows))
 
+    def run_due(
+        self,
+        hidden: Hidden,
+        stand_in: Hidden,
+        recompute: Sequence[bool],
+        first: int = 0,
+        last: int | None = None,
+    ) -> Hidden:
+        """Return the state after a range of blocks for the images that are due, `stand_in` for the others."""
+        if all(recompute):
+            return self.run(hidden, first, last)
+        if not any(recompute):
+            return stand_in
+        images = [i for i, now in enumerate(recompute) if now]
+        return stand_in.index_copy(self.rows(images), self.run(hidden, first, last, images=images))
+
     def run_or_reuse(
         self,
         hidden: Hidden,
@@ -151,13 +168,8 @@ class Evaluation:
         if residual is None or all(recompute):
             after = self.run(hidden, first, last)
             return after, after - hidden
-        kept = hidden + residual
-        if not any(recompute):
-            return kept, residual
-        images = [i for i, now in enumerate(recompute) if now]
-        rows = self.rows(images)
-        after = self.run(hidden, first, last, images=images)
-        return kept.index_copy(rows, after), residual.index_copy(rows, after - hidden.index_select(rows))
+        after = self.run_due(hidden, hidden + residual, recompute, first, last)
+        return after, self.merge(residual, after - hidden, recompute) if any(recompute) else residual
 
     @torch.no_grad()
     def readout(self, hidden: Hidden) -> Float[Tensor, "_ n c"]:

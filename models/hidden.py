@@ -31,6 +31,12 @@ class Hidden:
         text = None if self.text is None or other.text is None else of(self.text, other.text)
         return Hidden(of(self.image, other.image), text)
 
+    def scale(self, factors: Tensor) -> "Hidden":
+        """Return the state times one factor per entry of the batch, (b',)."""
+        rows = factors[:, None, None]
+        text = None if self.text is None else self.text * rows.to(self.text.dtype)
+        return Hidden(self.image * rows.to(self.image.dtype), text)
+
     def index_select(self, rows: Tensor) -> "Hidden":
         """Return the given rows of the batch b'."""
         return Hidden(self.image[rows], None if self.text is None else self.text[rows])

@@ -34,11 +34,12 @@ from scripts import thresholds
 from scripts.measuring import Entry, model_and_samples, run_command
 from scripts.thresholds import TARGETS
 
-# Caches with a threshold, and their other settings in sweep=matrix.
+# Caches with a threshold, and their other settings in sweep=matrix, of DiCache in sweep=freqca_dicache.
 CACHES: dict[str, Sequence[str]] = {
     "teacache": (),
     "seacache": (),
     "easycache": (),
+    "dicache": ("method.cache.retention=0.1",),
     "magcache": ("method.cache.max_skips=9", "method.cache.retention=0.1"),
     "fbcache": (),
     "dbcache": ("method.cache.warmup=2",),

@@ -7,6 +7,7 @@ from fovea import lazy
 if TYPE_CHECKING:
     from fovea.methods.caches.dbcache import DBCache
     from fovea.methods.caches.delta_dit import DeltaDiT
+    from fovea.methods.caches.dicache import DiCache
     from fovea.methods.caches.easycache import EasyCache
     from fovea.methods.caches.fbcache import FBCache
     from fovea.methods.caches.fora import FORA
@@ -21,6 +22,7 @@ __all__ = [
     "FORA",
     "DBCache",
     "DeltaDiT",
+    "DiCache",
     "EasyCache",
     "FBCache",
     "Forecast",
@@ -36,6 +38,7 @@ __getattr__ = lazy.names(
     {
         "DBCache": "dbcache",
         "DeltaDiT": "delta_dit",
+        "DiCache": "dicache",
         "EasyCache": "easycache",
         "FBCache": "fbcache",
         "FORA": "fora",

@@ -1,6 +1,6 @@
 """SeaCache: skip the blocks while what is visible through the noise hardly changes (arXiv:2602.18993)."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -25,7 +25,9 @@ class SeaCache(Gate):
     power: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
     indicator: Literal["block", "latent"] = "block"
 
-    needs_grid: ClassVar = True
+    @property
+    def needs_grid(self):
+        return True
 
     def indicator_of(self, flow, e, x, sigma, encodings):
         if self.indicator == "block":

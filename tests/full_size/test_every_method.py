@@ -28,7 +28,7 @@ DEPTHS_OF_TWO_KINDS = {"num_layers": 1, "num_single_layers": 2}
 PAPERS = ("sd3", "sd35", "lumina", "flux")  # which the papers measure
 IMAGES = {"square": (1, 1024, 1024), "wide": (2, 768, 1344)}  # images of a batch, height, width
 # per image of the batch and evaluation, one number is read where a threshold decides
-THRESHOLDS = ("teacache", "magcache", "fbcache", "dbcache", "seacache", "easycache")
+THRESHOLDS = ("teacache", "magcache", "fbcache", "dbcache", "seacache", "easycache", "dicache")
 
 
 def shallow(name):

@@ -15,6 +15,7 @@ from fovea.methods.caches import (
     FORA,
     DBCache,
     DeltaDiT,
+    DiCache,
     EasyCache,
     FBCache,
     Forecast,
@@ -43,6 +44,7 @@ CACHES = {
     "seacache": SeaCache(threshold=0.6),
     "forecast": Forecast("chebyshev", "growing", "hidden"),
     "easycache": EasyCache(threshold=0.5),
+    "dicache": DiCache(threshold=0.9),
 }
 THRESHOLDS = {  # where a family's random weights change more from step to step
     ("flux2_klein", "teacache"): 1.14,

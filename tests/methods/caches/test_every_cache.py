@@ -110,7 +110,7 @@ def test_an_image_does_not_depend_on_its_batch(family, pipe, made, cache):
         assert logs[0] == logs[1]
 
 
-@pytest.mark.parametrize("name", ["teacache", "fbcache", "dbcache"])
+@pytest.mark.parametrize("name", ["teacache", "fbcache", "dbcache", "dicache"])
 def test_each_image_of_a_batch_decides_for_itself(made, name):
     """At a threshold between what the images have when they first decide."""
     first = torch.as_tensor(made(replace(CACHES[name], threshold=1e-9), 3).flow.compared[0])
@@ -198,7 +198,7 @@ def test_a_forward_that_a_module_had_before_stays(family, pipe, made, cache):
     assert all(after is forward for after, forward in zip(left, own, strict=True))
 
 
-@pytest.mark.parametrize("name", ["teacache", "seacache", "easycache", "fbcache", "dbcache"])
+@pytest.mark.parametrize("name", ["teacache", "seacache", "easycache", "fbcache", "dbcache", "dicache"])
 def test_the_smallest_threshold_that_skips_anything_is_known_from_a_run_that_skips_nothing(name):
     cache = CACHES[name]
 
