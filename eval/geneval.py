@@ -22,8 +22,9 @@ from fovea.eval.facts import Facts
 from fovea.eval.geneval_tasks import KINDS, TASKS, Colours, Seen, correct, tasks
 from fovea.eval.network import Device
 from fovea.eval.per_image import Single, mean_score
+from fovea.eval.prompt_data import published
 from fovea.eval.samples import Batch
-from fovea.eval.weights import digest, located
+from fovea.eval.weights import digest
 
 SURE, SURE_TO_COUNT = 0.3, 0.9  # least score of a detected object, and where objects are counted
 MOST = 16  # objects of a class
@@ -32,6 +33,7 @@ TEMPLATES = (
     *("a photo of a {colour} {kind}", "a photo of a {colour}-colored {kind}"),
     "a photo of a {colour} object",
 )
+FETCH = "prompts/evaluation_metadata.jsonl of https://github.com/djghosh13/geneval"
 GREY = "#999"  # behind an object whose colour is asked for
 
 
@@ -97,13 +99,7 @@ class GenEval(Single):
         return {self.name: self.facts, **{f"{self.name}[{tag}]": hidden for tag in TASKS}}
 
     def file(self) -> Path:
-        """Return where `metadata` is, which may be a subfolder. Raises Unavailable."""
-        there = located(self.metadata)
-        found = [file for file in (there, *sorted(there.parent.glob(f"*/{there.name}"))) if file.is_file()]
-        if not found:
-            fetch = "fetch prompts/evaluation_metadata.jsonl of https://github.com/djghosh13/geneval"
-            raise Unavailable(f"no {self.metadata}", f"{fetch}, or give `metric.NAME.metadata=FILE`")
-        return found[0]
+        return published(self.metadata, FETCH)
 
     def check(self) -> None:
         tasks(self.file())

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from fovea.eval import Unavailable
+from fovea.eval.prompt_data import PromptLine, by_prompt
 
 TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 APART = 0.1  # of their widths and heights, by which two objects must be apart to be beside each other
@@ -37,11 +38,10 @@ class Wanted(BaseModel, extra="forbid"):
     position: tuple[str, int] | None = None
 
 
-class Task(BaseModel):
+class Task(PromptLine):
     """A line of evaluation_metadata.jsonl."""
 
     tag: str
-    prompt: str
     include: tuple[Wanted, ...]
     exclude: tuple[Wanted, ...] = ()
 
@@ -99,11 +99,7 @@ def relations(a: NDArray, b: NDArray) -> set[str]:
 
 def tasks(file: Path) -> dict[str, Task]:
     """Read evaluation_metadata.jsonl, by prompt. Raises Unavailable."""
-    try:
-        lines = [line for line in file.read_text("utf-8").splitlines() if line.strip()]
-        found = {task.prompt: task for task in map(Task.model_validate_json, lines)}
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
-        raise Unavailable(f"cannot read {file} ({error})", "fetch it again") from error
+    found = by_prompt(file, Task)
     wanted = {w.kind for task in found.values() for w in (*task.include, *task.exclude)}
     if unknown := sorted(wanted - {*KINDS}):
         raise Unavailable(

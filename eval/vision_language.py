@@ -1,5 +1,6 @@
 """Vision-language models of transformers, asked about an image: the probability of an answer."""
 
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -36,14 +37,24 @@ class Respondent(Pretrained):
         chat = [{"role": "user", "content": content}]
         return self.processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
 
-    @torch.inference_mode()
     def probability(self, image: Tensor, question: str, answer: str) -> float:
         """Return the probability that the reply to a question about uint8 (3, H, W) begins with `answer`."""
         token = self.token(answer)
+        return self.reply(image, question)[token].item()
+
+    def probability_of_any(self, image: Tensor, question: str, answers: Iterable[str]) -> float:
+        """Return the probability that the reply begins with the first token of any of the answers."""
+        encode = self.processor.tokenizer.encode
+        tokens = {encode(answer, add_special_tokens=False)[0] for answer in answers}
+        return self.reply(image, question)[sorted(tokens)].sum().item()
+
+    @torch.inference_mode()
+    def reply(self, image: Tensor, question: str) -> Tensor:
+        """Return the probability of each token to begin the reply, float64 (tokens,)."""
         inputs = self.processor(images=[as_picture(image)], text=[self.asked(question)], return_tensors="pt")
         with exact_float32():
             logits = self.network(**inputs.to(self.device), logits_to_keep=1).logits
-        return logits[0, -1].double().softmax(-1)[token].item()
+        return logits[0, -1].double().softmax(-1).cpu()
 
 
 def weights(model: str, key: str) -> Path:

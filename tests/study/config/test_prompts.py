@@ -22,6 +22,10 @@ PARTI = (
     '"unclosed\tAbstract\tBasic\t\nSalvador Dalí\tPeople\tBasic\t\n'
 )
 DRAW = 'Prompts,Category\r\nA red colored car.,Colors\r\n"A sign that says ""Hi"", blue.",Text\r\n'
+GENEVAL2 = (
+    '{"prompt": "two red cups", "vqa_list": [["How many cups are there?", "two"]], "atom_count": 3}\n'
+    '{"prompt": "a fox on a\u2028mat", "vqa_list": [["Is there a fox?", "Yes"]], "atom_count": 2}\n'
+)
 GENEVAL = (
     '{"tag": "single_object", "include": [{"class": "bench", "count": 1}], "prompt": "a photo of a bench"}\n'
     '{"tag": "counting", "include": [{"class": "clock", "count": 2}], "exclude": [{"class": "clock", '
@@ -68,6 +72,8 @@ def test_published_tables_and_records(place):
         *("bond", 'The words "Fly an airplane" on a wall.', '"unclosed', "Salvador Dalí")
     ]
     assert texts("drawbench") == ["A red colored car.", 'A sign that says "Hi", blue.']
+    (place / "geneval2_data.jsonl").write_text(GENEVAL2)
+    assert texts("geneval2") == ["two red cups", "a fox on a\u2028mat"]
     assert texts("geneval") == ["a photo of a bench", "a photo of two clocks"]
 
 
@@ -132,7 +138,7 @@ def test_the_hash_is_of_every_id_and_text_in_order(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["coco2014", "coco2017", "drawbench", "partiprompts", "geneval", "t2i_compbench"]
+    "name", ["coco2014", "coco2017", "drawbench", "partiprompts", "geneval", "geneval2", "t2i_compbench"]
 )
 def test_a_missing_set_says_what_to_fetch_and_where_to_put_it(place, name):
     with pytest.raises(Refused) as refusal:
