@@ -92,7 +92,8 @@ def head(group: str, name: str) -> str:
     text = (CONF / group / f"{name}.yaml").read_text("utf-8").splitlines()
     lines = [line.lstrip("#").removeprefix(" ") for line in takewhile(lambda t: t.startswith("#"), text)]
     first, *rest = [line for line in lines if line and not line.startswith("@package")] or [""]
-    for line in takewhile(lambda line: line[0].islower(), rest):  # commands are indented and left out
+    # what goes on in the next line begins with no capital; commands are indented and left out
+    for line in takewhile(lambda line: not line[0].isupper() and not line[0].isspace(), rest):
         first = first if first.endswith(".") else f"{first} {line}"
     return first.partition(". ")[0] + "." if len(first) > LONG and ". " in first else first
 

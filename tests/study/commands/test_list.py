@@ -142,3 +142,11 @@ def test_it_starts_without_what_takes_long(argument):
     heavy = {"diffusers", "transformers", "torchmetrics", "matplotlib"}
     code = f"import run, sys; run.main(['{argument}']); sys.exit(bool({heavy} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("kind", listing.KINDS)
+def test_no_description_ends_within_a_sentence(kind):
+    group = listing.KINDS[kind].group
+    for text in (listing.head(group, file.stem) for file in (CONF / group).glob("*.yaml")):
+        assert (text.count("("), text.count("`") % 2) == (text.count(")"), 0), text
+        assert text.rpartition(" ")[2] not in {"to", "then", "the", "of", "and", "a", "with"}, text
