@@ -34,6 +34,15 @@ def pixels(path: Path, mode: str = "RGB") -> np.ndarray:
         raise Damaged(path, error) from error
 
 
+def size(path: Path) -> tuple[int, int]:
+    """Return the width and height of an image without decoding it. Raises Damaged."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise Damaged(path, error) from error
+
+
 def same(a: Path, b: Path) -> bool:
     """True if the pixels are identical, however the files are compressed."""
     if a.read_bytes() == b.read_bytes():

@@ -15,7 +15,7 @@ from matplotlib.figure import SubFigure
 from matplotlib.transforms import IdentityTransform
 from PIL import Image
 
-from fovea.study.picture import pixels
+from fovea.study.picture import pixels, size
 from fovea.study.plan.cells import Cell
 from fovea.study.plan.plan import Plan
 from fovea.study.report.style import (
@@ -55,9 +55,10 @@ def sheet(plan: Plan, store: Store, folder: Path) -> None:
     samples = plan.samples[:SHEET_PROMPTS]
     if not cells:
         return
-    height, width, _ = pixels(store.image(cells[0].id, next(iter(store.samples(cells[0].id))))).shape
-    size = TILE, round(TILE * height / width)  # pixels, as are all places here, from the lower left
-    down = size[1] + GAP
+    shapes = {size(store.image(cell.id, next(iter(store.samples(cell.id))))) for cell in cells}
+    tallest = max(height / width for width, height in shapes)
+    room = TILE, round(TILE * tallest)  # pixels, as are all places here, from the lower left
+    down = room[1] + GAP
     with figure(1, 1, plan.random_weights) as made:  # hundreds of axes would take minutes to lay out
         made.set_layout_engine("none")
         look: dict[str, Any] = {"transform": IdentityTransform(), "color": INK}
@@ -68,9 +69,9 @@ def sheet(plan: Plan, store: Store, folder: Path) -> None:
         across = max(TILE, *(round(box.width) for box in boxes)) + GAP
         for i, sample in enumerate(reversed(samples)):
             text = "\n".join(wrap(shorten(drawable(sample.prompt.text), 90), 22))
-            made.text(MARGIN - GAP, down * i + size[1] / 2, text, size=6.5, ha="right", va="center", **look)
+            made.text(MARGIN - GAP, down * i + room[1] / 2, text, size=6.5, ha="right", va="center", **look)
             for j, cell in enumerate(cells):
-                tile = _tile(store.finished(cell.id, sample.key), size)
+                tile = _tile(store.finished(cell.id, sample.key), room)
                 made.figimage(tile, MARGIN + across * j, down * i)
         for j, name in enumerate(names):
             name.set_x(MARGIN + across * j + TILE / 2)
@@ -80,10 +81,15 @@ def sheet(plan: Plan, store: Store, folder: Path) -> None:
         save(made, folder / "grid", "png")
 
 
-def _tile(path: Path | None, size: tuple[int, int]) -> np.ndarray:
-    """Return an image in this size, (h, w, 3); grey if there is none."""
-    image = Image.fromarray(pixels(path) if path else np.full((1, 1, 3), 245, np.uint8))
-    return np.asarray(image.resize(size, Image.Resampling.LANCZOS))
+def _tile(path: Path | None, room: tuple[int, int]) -> np.ndarray:
+    """Return an image in the room's width, in the middle of its height; grey if there is none."""
+    if path is None:
+        return np.full((room[1], room[0], 3), 245, np.uint8)
+    image = Image.fromarray(pixels(path))
+    fitted = image.resize((room[0], round(room[0] * image.height / image.width)), Image.Resampling.LANCZOS)
+    tile = Image.new("RGB", room, "white")
+    tile.paste(fitted, (0, (room[1] - fitted.height) // 2))
+    return np.asarray(tile)
 
 
 def token_shares(plan: Plan, store: Store) -> dict[str, Shares]:

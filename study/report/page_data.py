@@ -15,7 +15,7 @@ from PIL import Image
 from fovea.eval import Score
 from fovea.study.analysis.row import Row
 from fovea.study.config.prompts import Sample
-from fovea.study.picture import pixels
+from fovea.study.picture import pixels, size
 from fovea.study.plan.plan import Plan
 from fovea.study.report.maps import varying_shares
 from fovea.study.report.study_table import shown_scores
@@ -45,6 +45,7 @@ def collected(plan: Plan, store: Store, rows: Sequence[Row], table: Table) -> di
         "cells": [_cell(row, line, samples) for row, line in zip(rows, body, strict=True)],
         "samples": [{"prompt": s.prompt.text, "seed": s.seed} for s in samples],
         "images": embedded_images(plan, store, samples),
+        "sizes": sizes(plan, store, samples),
         "scope": scope(plan, store, samples),
         "maps": encoded_maps(plan, store, samples),
         "best": best(rows),
@@ -100,8 +101,8 @@ def shown_samples(plan: Plan, store: Store) -> list[Sample]:
     samples = list(islice(available, PROMPTS))
     if not samples:
         return []
-    width, height = _fitted(_size(plan, store, samples[0]))
-    return samples[: max(1, PIXELS // (width * height * len(plan.cells)))]
+    area = sum(width * height for width, height in sizes(plan, store, samples).values())
+    return samples[: max(1, PIXELS // area)]
 
 
 def embedded_images(plan: Plan, store: Store, samples: Sequence[Sample]) -> dict[str, list[str | None]]:
@@ -126,27 +127,33 @@ def data_uri(kind: Literal["png", "webp"], image: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
-def scope(plan: Plan, store: Store, samples: Sequence[Sample]) -> dict[str, Any]:
-    """Return the size of the images, and a note on which are included and how they are compressed."""
+def sizes(plan: Plan, store: Store, samples: Sequence[Sample]) -> dict[str, tuple[int, int]]:
+    """Return the size of the included images by cell id, (width, height)."""
+    return {cell: _fitted(stored) for cell, stored in _stored_sizes(plan, store, samples).items()}
+
+
+def scope(plan: Plan, store: Store, samples: Sequence[Sample]) -> str:
+    """Return a note on which images are included and how they are compressed."""
     if not samples:
-        return {"width": 1, "height": 1, "note": "No image was made."}
-    stored = _size(plan, store, samples[0])
-    width, height = _fitted(stored)
+        return "No image was made."
+    stored = dict.fromkeys(_stored_sizes(plan, store, samples).values())
+    smaller = [(_fitted(full), full) for full in stored if _fitted(full) != full]
     parts = []
     if len(samples) < len(plan.samples):
         parts.append(f"{len(samples)} of {len(plan.samples)} images per cell are in this file")
-    if (width, height) != stored:
-        parts.append(f"at {width} × {height} of {stored[0]} × {stored[1]} pixels")
-    if max(width, height) > SMALL:
+    for (width, height), full in smaller:
+        parts.append(f"at {width} × {height} of {full[0]} × {full[1]} pixels")
+    if max(map(max, stored)) > SMALL:
         parts.append(f"as WebP of quality {QUALITY}")
     tail = "; the stored images lie beside it in cells/*/images." if parts else ""
-    return {"width": width, "height": height, "note": ", ".join(parts) + tail}
+    return ", ".join(parts) + tail
 
 
-def _size(plan: Plan, store: Store, sample: Sample) -> tuple[int, int]:
-    file = next(file for cell in plan.cells if (file := store.finished(cell.id, sample.key)))
-    height, width, _ = pixels(file).shape
-    return width, height
+def _stored_sizes(plan: Plan, store: Store, samples: Sequence[Sample]) -> dict[str, tuple[int, int]]:
+    """Return the size of the images by cell id, (width, height). A cell's images are all of one size."""
+    files = {cell.id: [store.finished(cell.id, sample.key) for sample in samples] for cell in plan.cells}
+    first = {cell: next(filter(None, found), None) for cell, found in files.items()}
+    return {cell: size(file) for cell, file in first.items() if file}
 
 
 def _fitted(size: tuple[int, int]) -> tuple[int, int]:

@@ -6,7 +6,6 @@
     return;
   }
   const view = { kind: "slider", split: 50, factor: 4 };
-  const { width, height } = data.scope;
   const stage = element("div", { class: "stage" });
   const adjust = element("div", { class: "adjust" });
   const caption = element("p", { class: "caption", role: "status" });
@@ -32,7 +31,7 @@
       element("div", {}, stage, adjust, caption),
       element("div", {}, element("h3", {}, "All cells, this prompt"), strip),
     ),
-    element("p", { class: "caption" }, data.scope.note),
+    element("p", { class: "caption" }, data.scope),
   );
 
   const source = (id) => data.images[id][chosen.prompt];
@@ -41,6 +40,7 @@
   function picture(id) {
     const uri = source(id);
     if (!uri) return element("div", { class: "absent" }, `${label(id)}: not made`);
+    const [width, height] = data.sizes[id];
     return element("img", { src: uri, alt: `${label(id)}, this prompt`, draggable: "false", width, height });
   }
 
@@ -75,6 +75,7 @@
       adjust.replaceChildren();
     },
     difference() {
+      const [width, height] = data.sizes[chosen.right];
       const canvas = element("canvas", { width, height, role: "img", "aria-label": "Difference of the two images" });
       stage.replaceChildren(canvas);
       const change = (factor) => ((view.factor = factor), subtract(canvas));
@@ -106,7 +107,7 @@
       right.data[i] = Math.min(255, difference * view.factor);
     }
     canvas.getContext("2d").putImageData(right, 0, 0);
-    const mean = total / (width * height * 3);
+    const mean = total / (left.width * left.height * 3);
     caption.textContent =
       `${label(chosen.right)} minus ${label(chosen.left)}, absolute, per channel, times ${view.factor}: black is ` +
       `equal. Before that gain ${mean.toFixed(2)} of 255 on average, ${most} at most.`;
@@ -119,10 +120,14 @@
   }
 
   function draw() {
-    VIEWS[view.kind]();
-    stage.className = `stage ${view.kind}`;
+    const alike = `${data.sizes[chosen.left]}` === `${data.sizes[chosen.right]}`;
+    const kind = alike ? view.kind : "pair"; // images of different sizes cannot be laid over each other
+    VIEWS[kind]();
+    stage.className = `stage ${kind}`;
     const near = nearness(chosen.right);
-    if (view.kind !== "difference") caption.textContent = near && `${label(chosen.right)}, this image against dense: ${near}.`;
+    const said = alike ? [] : ["These two are of different sizes, so they are shown side by side."];
+    if (near) said.push(`${label(chosen.right)}, this image against dense: ${near}.`);
+    if (kind !== "difference") caption.textContent = said.join(" ");
     const { prompt: text, seed } = data.samples[chosen.prompt];
     prompt.replaceChildren(element("p", {}, text || "(empty prompt)"), element("footer", {}, `seed ${seed}`));
     for (const [name, list] of Object.entries(lists)) list.querySelector("select").value = chosen[name];

@@ -34,17 +34,13 @@
     },
   };
   const view = { kind: Object.keys(data.maps)[0], cell: null, step: null, playing: null };
-  const { width, height } = data.scope;
-  const long = Math.max(width, height);
-  const scale = long > 384 ? 384 / long : Math.round(384 / long); // canvas pixels per image pixel
   let frames = []; // of the current map: one Uint8Array per step
   let record = null; // of the current map, as in data.maps
   let image = null; // pixels of the current image
 
-  const canvas = (name) =>
-    element("canvas", { width: Math.round(width * scale), height: Math.round(height * scale), role: "img", "aria-label": name });
+  const canvas = (name) => element("canvas", { role: "img", "aria-label": name });
   const [step, total] = [canvas("This step"), canvas("All steps")];
-  const plainImage = element("img", { width, height, alt: "The image" });
+  const plainImage = element("img", { alt: "The image" });
   const stepName = element("figcaption");
   const totalName = element("figcaption");
   const bar = element("canvas", { class: "bar", width: 256, height: 1, "aria-hidden": "true" });
@@ -85,6 +81,7 @@
     const [levels, loaded] = await Promise.all([inflated(record.levels), pixels(source)]);
     if (wanted !== [view.kind, view.cell, chosen.prompt].join()) return; // the selection changed meanwhile
     image = loaded;
+    resize();
     plainImage.src = source;
     const n = record.rows * record.columns;
     frames = Array.from({ length: record.steps }, (_, i) => levels.subarray(i * n, (i + 1) * n));
@@ -95,6 +92,15 @@
     steps();
     curve();
     show(view.step);
+  }
+
+  /** Give the large maps the shape of the current image. */
+  function resize() {
+    const { width, height } = image;
+    const long = Math.max(width, height);
+    const scale = long > 384 ? 384 / long : Math.round(384 / long); // canvas pixels per image pixel
+    for (const map of [step, total]) Object.assign(map, { width: Math.round(width * scale), height: Math.round(height * scale) });
+    Object.assign(plainImage, { width, height });
   }
 
   /** True for a step to start at: one in which tokens differ, or the last. */
@@ -155,6 +161,7 @@
 
   function steps() {
     const small = frames.map((levels, i) => {
+      const { width, height } = image;
       const thumb = element("canvas", { width: Math.min(96, width), height: Math.min(96, (96 * height) / width), "aria-hidden": "true" });
       paint(thumb, levels, record, image, paintStyle());
       const name = `Step ${i + 1}: ${share(i)}`;

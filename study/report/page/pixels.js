@@ -6,12 +6,12 @@ const VIRIDIS = [
   [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37],
 ];
 
-/** Decode a data URI to ImageData, in the size that all images of the page share. */
+/** Decode a data URI to ImageData. */
 async function pixels(uri) {
-  const { width, height } = data.scope;
   const image = new Image();
   image.src = uri;
   await image.decode();
+  const { naturalWidth: width, naturalHeight: height } = image;
   const context = element("canvas", { width, height }).getContext("2d", { willReadFrequently: true });
   context.drawImage(image, 0, 0, width, height);
   return context.getImageData(0, 0, width, height);

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import run
 from fovea.study.analysis.score import rows
 from fovea.study.commands import rescore
 from fovea.study.commands.merge_records import side_by_side
 from fovea.study.picture import pixels
 from fovea.study.records import FailureRecord
+from fovea.study.report.maps import MARGIN, TILE
 from fovea.study.report.page import page as write_page
 from fovea.study.report.page_data import embedded
 from fovea.study.report.page_facts import device
@@ -299,6 +302,57 @@ def test_the_difference_is_that_of_the_two_images(finished, visit):
     status.filter(has_text="times 5").wait_for()
     page.get_by_label("Left", exact=True).select_option(right)
     status.filter(has_text="0.00 of 255 on average, 0 at most").wait_for()
+
+
+@pytest.fixture(scope="session")
+def mixed(small, tmp_path_factory):
+    """A study of wide and square images."""
+    results = tmp_path_factory.mktemp("mixed")
+    points = "sweep.points=[{model.height: 64}, {model.height: 96}]"
+    swept = [points, "sweep=none", "sweep.curve=null", "method.ratio=0.5", "n=1", "metric=[psnr]"]
+    given = [text for text in small if not text.startswith(("sweep", "model.height", "metric", "n="))]
+    assert run.main([*given, *swept, f"results={results}", "name=mixed"]) == 0
+    return results / "mixed"
+
+
+def the_image(study: Path, label: str) -> np.ndarray:
+    key = next(iter(json.loads((study / "provenance.json").read_text("utf-8"))["samples"]))
+    return pixels(Store(study).image(cell_of(study, label).name, key))
+
+
+def test_images_of_another_shape_are_compared_and_mapped_in_their_own(mixed, visit):
+    page = visit(mixed)
+    status = page.locator("#images [role=status]")
+    sides = {side: page.get_by_label(side, exact=True) for side in ("Left", "Right")}
+    wide, square = sides["Right"].locator("option").all_inner_texts()[-2:]
+    assert [the_image(mixed, label).shape for label in (wide, square)] == [(64, 96, 3), (96, 96, 3)]
+    page.get_by_text("Difference", exact=True).click()
+    sides["Right"].select_option(label=square)
+    sides["Left"].select_option(label="dense height=96")
+    away = np.abs(the_image(mixed, square).astype(int) - the_image(mixed, "dense height=96"))
+    status.filter(has_text=f"{away.mean():.2f} of 255 on average, {away.max()} at most").wait_for()
+    sides["Left"].select_option(label="dense height=64")
+    status.filter(has_text="of different sizes").wait_for()
+    assert page.locator(".stage figure").count() == 2
+    assert page.locator(".stage canvas").count() == 0
+    for label, tall in ((wide, 64), (square, 96)):
+        page.locator("#maps").get_by_label("Cell", exact=True).select_option(label=label)
+        every = "[...document.querySelectorAll('#maps .map canvas[role=img]')].every"
+        page.wait_for_function(f"tall => {every}((c) => c.height * 96 === c.width * tall)", arg=tall)
+
+
+def test_the_contact_sheet_keeps_the_shape_of_every_image(mixed):
+    shown = np.asarray(Image.open(mixed / "grid.png").convert("RGB"))
+    labels = [cell["label"] for cell in json.loads((mixed / "provenance.json").read_text())["cells"].values()]
+    across = round((shown.shape[1] - MARGIN) / len(labels))
+    for i, label in enumerate(labels):
+        image = Image.fromarray(the_image(mixed, label))
+        tall = round(TILE * image.height / image.width)
+        expected = np.asarray(image.resize((TILE, tall), Image.Resampling.LANCZOS))
+        column = shown[-TILE:, MARGIN + i * across : MARGIN + i * across + TILE]
+        above = (TILE - tall) // 2
+        assert np.array_equal(column[above : above + tall], expected), label
+        assert (column[:above] == 255).all()
 
 
 def canvas(page, nth=0) -> str:
