@@ -17,14 +17,17 @@ from pydantic.dataclasses import dataclass as checked
 
 from fovea.eval.interval import Interval
 from fovea.study.analysis.row import Row, score_interval
-from fovea.study.config.groups import CONF
+from fovea.study.config.groups import CONF, options, read_option
 from fovea.study.config.instantiate import instantiate
+from fovea.study.plan.nodes import full_model
 
 TITLE = "Published results, beside what was measured"
 FOLDER = CONF / "experiment"
 LEVEL = 0.95
 NO_CELL = "no cell of this run"
 SIZES = ("seconds", "images_per_second", "teraflops", "memory_gib")
+# settings of a model without which it is not what the paper ran
+OF_MODEL = ("height", "width", "steps", "guidance", "negative", "max_sequence_length", "quantize")
 
 
 @checked(frozen=True, config={"extra": "forbid"})
@@ -51,6 +54,8 @@ class Paper:
     columns: the columns to compare, in order.
     remarks: on this table.
     needs: resources of a full run.
+    model: file of conf/model with the paper's model, unless the table names one in each row.
+    images: number of images that its scores are of, if known.
     """
 
     protocol: tuple[str, ...]
@@ -59,6 +64,8 @@ class Paper:
     columns: dict[str, Column]
     remarks: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    model: str | None = None
+    images: int | None = None
 
     def __post_init__(self):
         known = self.lines()[0].keys()
@@ -93,8 +100,10 @@ class Value:
     """One published value and its measured counterpart, in the printed unit.
 
     low, high: range of values that round to the printed digits.
-    stands_in: whether another model stands in for the paper's; agreement would be chance.
-    comparable: false for the time or size of a stand-in.
+    stands_in: whether another model, or other settings of it, stand in for the paper's; agreement would be
+        chance.
+    comparable: false for the time or size of a stand-in, and for an `uneven` score.
+    uneven: whether the score is of another number of images than the paper's, on which it depends.
     why: reason if nothing was measured.
     """
 
@@ -104,6 +113,7 @@ class Value:
     high: float
     stands_in: bool = False
     comparable: bool = True
+    uneven: bool = False
     measured: Interval | None = None
     why: str | None = None
 
@@ -113,9 +123,9 @@ class Value:
 
     @property
     def inside(self) -> bool | None:
-        """True if the rounding range meets the measured interval; None without one of at least 95 %, and for
-        a stand-in."""
-        if self.measured is None or self.stands_in or self.measured.level < LEVEL:
+        """True if the rounding range meets the measured interval; None without one of at least 95 %, for a
+        stand-in, and for what is not comparable."""
+        if self.measured is None or self.stands_in or not self.comparable or self.measured.level < LEVEL:
             return None
         return self.measured.low <= self.high and self.low <= self.measured.high
 
@@ -126,11 +136,13 @@ class Results:
 
     rows: values by column, for the label of each row.
     notes: why a row is not reproduced, by label.
+    unlike: how the model of a row differs from the paper's, by label, except for a scale's stand-ins.
     """
 
     paper: Paper
     rows: Mapping[str, Mapping[str, Value]]
     notes: Mapping[str, str] = field(default_factory=dict)
+    unlike: Mapping[str, str] = field(default_factory=dict)
 
 
 def published(node: Mapping[str, Any], scale: Mapping[str, Any], rows: Sequence[Row]) -> Results:
@@ -140,22 +152,51 @@ def published(node: Mapping[str, Any], scale: Mapping[str, Any], rows: Sequence[
     scale: `scale` of the study's config, which names the models that stand in for the paper's.
     """
     paper: Paper = instantiate(node, "paper", "fovea.study")
-    lines, stands_in = paper.lines(), bool(scale["models"])
+    lines, scaled = paper.lines(), bool(scale["models"])
+    files = {} if scaled else {name: read_option("model", name) for name in options("model")}
     by_label, by_id = {row.cell.label: row for row in rows}, {row.cell.id: row for row in rows}
     dense = {line.get("model"): line for line in lines if line["cell"] == "dense"}
     found: dict[str, dict[str, Value]] = {}
+    others: dict[str, str] = {}
     for line in lines:
         label, note = _label(line, scale), line.get("note") or ""
         row, found[label] = by_label.get(label), {}
         baseline = row and by_id.get(row.cell.dense)
+        if row and (other := unlike(line.get("model") or paper.model, row.cell.model, files)):
+            others[label] = other
+        stands_in = scaled or label in others
         for name, column in paper.columns.items():
             value = _value(line, dense.get(line.get("model"), {}), name, column)
             if value is not None:
-                comparable = not (stands_in and column.of in SIZES)
-                value = replace(value, stands_in=stands_in, comparable=comparable)
+                uneven = row is not None and _is_uneven(row, column.of, paper.images)
+                comparable = not uneven and not (stands_in and column.of in SIZES)
+                value = replace(value, stands_in=stands_in, comparable=comparable, uneven=uneven)
                 found[label][name] = _with_measured(value, column, row, baseline, note)
     notes = {_label(line, scale): line["note"] for line in lines if line.get("note")}
-    return Results(paper, found, notes)
+    return Results(paper, found, notes, others)
+
+
+def unlike(name: str | None, model: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return in words how a cell's model differs from one of the files of conf/model; empty if it does not.
+
+    Another path is another model only if it is that of another file: `model.path` may be a copy of the
+    weights.
+    """
+    if name is None or name not in files:
+        return ""
+    expected = full_model(dict(files[name]))[0]
+    another = [n for n, file in files.items() if file.get("path") == model.get("path") != expected["path"]]
+    settings = [
+        f"{key} {model[key]} for {expected[key]}"
+        for key in OF_MODEL
+        if key in model and model[key] != expected[key]
+    ]
+    return ", ".join([*(f"{other} for {name}" for other in another[:1]), *settings])
+
+
+def _is_uneven(row: Row, name: str | None, images: int | None) -> bool:
+    score = row.scores.get(name) if name else None
+    return score is not None and images is not None and score.facts.biased and score.n != images
 
 
 def _label(line: Mapping[str, str], scale: Mapping[str, Any]) -> str:

@@ -105,6 +105,17 @@ def notes(plan: Plan, found: Results) -> list[str]:
             "that the experiment runs; agreement with what is published would be chance, and their times and "
             "sizes are not compared."
         )
+    for text in dict.fromkeys(found.unlike.values()):
+        out.append(
+            f"Not the paper's model as it ran it: {text}. Agreement with what is published would be chance, "
+            "and times and sizes are not compared."
+        )
+    uneven = [n for n in found.paper.columns if any(n in v and v[n].uneven for v in found.rows.values())]
+    if uneven:
+        out.append(
+            f"{', '.join(uneven)}: not compared, as such a score depends on the number of images, "
+            f"{found.paper.images:,} in the paper."
+        )
     if any(v.inside is not None for values in found.rows.values() for v in values.values()):
         out.append(
             "in, out: whether the published value, with what its rounding leaves open, meets the measured "
@@ -158,8 +169,10 @@ def comparison(plan: Plan, found: Results, folder: Path) -> None:
             frameon=False,
             title=f"published: {found.paper.source}",
         )
-        if plan.config["scale"]["models"]:
-            made.text(0.01, 0.005, "embedded models stand in", size=7, color=WARNING)
+        scaled = plan.config["scale"]["models"]
+        if scaled or found.unlike:
+            what = "embedded models stand in" if scaled else "not the paper's model as it ran it"
+            made.text(0.01, 0.005, what, size=7, color=WARNING)
         save_figure(made, folder / "published", "png", "svg")
 
 

@@ -1,6 +1,7 @@
 """A paper's printed values as data, and what stands beside them."""
 
 import csv
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,16 +11,18 @@ import pytest
 import yaml
 
 from fovea.eval import Score
+from fovea.eval.facts import Facts
 from fovea.eval.hpsv2 import HPSv2
 from fovea.eval.interval import Interval
-from fovea.study.analysis.published import FIGURES, FOLDER, Paper, Value, published
+from fovea.study.analysis.published import FIGURES, FOLDER, Paper, Value, published, unlike
 from fovea.study.analysis.row import Row
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
-from fovea.study.config.groups import options
+from fovea.study.config.groups import options, read_option
 from fovea.study.config.instantiate import instantiate, validated
 from fovea.study.config.schema import Settings, Sweep
 from fovea.study.plan.cells import Cell, cells
+from fovea.study.plan.nodes import full_model
 from fovea.study.plan.plan import make
 from fovea.study.report.published import published_table
 
@@ -36,10 +39,10 @@ def node(**values):
 def table(tmp_path, monkeypatch):
     """A made-up paper's table, and rows measured beside it."""
 
-    def made(text, columns, rows, scale=FULL):
+    def made(text, columns, rows, scale=FULL, **said):
         (tmp_path / "made.csv").write_text(text)
         monkeypatch.setattr("fovea.study.analysis.published.FOLDER", tmp_path)
-        return published(node(values="made.csv", columns=columns), scale, rows)
+        return published(node(values="made.csv", columns=columns, **said), scale, rows)
 
     return made
 
@@ -129,6 +132,71 @@ def test_what_is_not_measured_says_why(table):
         "c": "no cell of this run",
     }
     assert {v["GenEval"].why for v in found.rows.values()} == {"Fovea has no such metric"}
+
+
+def of_model(name, *overrides):
+    config = whole(load([f"model={name}", *overrides]))
+    return full_model(config["model"])[0]
+
+
+@pytest.mark.parametrize("name", options("model"))
+def test_a_model_is_the_papers_from_any_place_and_another_with_other_settings(name):
+    files = {other: read_option("model", other) for other in options("model")}
+    own = of_model(name)
+    assert unlike(name, own, files) == ""
+    assert unlike(name, own | {"path": "/a/copy", "weights": "random", "dtype": "bfloat16"}, files) == ""
+    steps = own["steps"]
+    assert unlike(name, own | {"steps": steps + 1}, files) == f"steps {steps + 1} for {steps}"
+    other = next(o for o in files if files[o]["path"] != files[name]["path"])
+    assert unlike(name, own | {"path": files[other]["path"]}, files) == f"{other} for {name}"
+
+
+def test_another_model_than_the_papers_is_not_judged(table):
+    """As with model=flux_tiny: neither its ratios nor, by as much as a difference, its times and FLOPs."""
+    text = "model,cell,GB,speed\nflux,a,2,3\nflux,b,2,3\n"
+    columns = {"GB": {"of": "memory_gib"}, "speed": {"of": "flops_ratio"}}
+    rows = [row(f"flux {label}", memory=2 * 2**30, flops_ratio=3.0) for label in "ab"]
+    models = of_model("flux"), of_model("flux_tiny")
+    rows = [replace(r, cell=replace(r.cell, model=m)) for r, m in zip(rows, models, strict=True)]
+    found = table(text, columns, rows)
+    a, b = found.rows["flux a"], found.rows["flux b"]
+    assert (a["GB"].inside, a["GB"].difference, a["speed"].inside) == (True, 0, True)
+    assert (b["GB"].inside, b["GB"].difference, b["speed"].inside) == (None, None, None)
+    assert b["speed"].difference == 0
+    assert list(found.unlike) == ["flux b"]
+    assert found.unlike["flux b"].startswith("flux_tiny for flux, height 128 for 1024, ")
+    plan = SimpleNamespace(
+        random_weights=False, config={"scale": FULL}, cells=[r.cell for r in rows], samples=[1]
+    )
+    said = "\n".join(published_table(plan, found).all_notes)
+    assert "Not the paper's model as it ran it: flux_tiny for flux, height 128 for 1024, " in said
+
+
+@pytest.mark.parametrize(("images", "n", "compared"), [(4, 4, True), (10_000, 4, False), (None, 4, True)])
+def test_a_distance_of_another_number_of_images_is_not_compared(table, images, n, compared):
+    """A Fréchet distance of few images is mostly bias; a mean of images is not."""
+    facts = {"better": "lower", "high": 1e9}
+    scores = {
+        "fid[x]": Score("fid[x]", Facts("FID", kind="distance", biased=True, **facts), 30.0, 1.0, n),
+        "niqe[x]": Score("niqe[x]", Facts("NIQE", kind="preference", **facts), 6.0, 1.0, n),
+    }
+    columns = {"FID": {"of": "fid[x]"}, "NIQE": {"of": "niqe[x]"}}
+    found = table("cell,FID,NIQE\na,30.0,6.0\n", columns, [row("a", scores=scores)], images=images)
+    distance, mean = found.rows["a"]["FID"], found.rows["a"]["NIQE"]
+    assert (distance.difference, distance.inside) == ((0.0, True) if compared else (None, None))
+    assert (mean.difference, mean.inside) == (0.0, True)
+    plan = SimpleNamespace(random_weights=False, config={"scale": FULL}, cells=[], samples=[1])
+    said = "\n".join(published_table(plan, found).all_notes)
+    assert (
+        "FID: not compared, as such a score depends on the number of images, 10,000" in said
+    ) is not compared
+
+
+def test_every_experiment_of_one_model_names_it():
+    for name in EXPERIMENTS:
+        paper = instantiate(whole(load([f"experiment={name}"]))["paper"], "paper", "fovea.study")
+        picked = load([f"experiment={name}"]).picked["model"]
+        assert paper.model == (None if "model" in paper.lines()[0] else picked)
 
 
 def test_a_stand_in_is_found_under_its_own_name(table):
