@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from fovea.methods import bases
-from fovea.methods.bands import Bands
+from fovea.methods.bands import Bands, LowPass
 from fovea.methods.cache import Cache, Velocity
 from fovea.methods.forecast import Differences
 from fovea.methods.schedules import FITTED, Phase, ascending, growing, refreshes, stretched
@@ -126,8 +126,9 @@ class Forecast(Cache):
             case "hermite":
                 return Differences(order, since, bases.hermite(damping))
             case "freqca":
-                high = Differences(order, since, bases.hermite(damping))
-                return Bands((encodings or flow.encodings()).grid, self.cutoff, Differences(0), high)
+                grid, high = (encodings or flow.encodings()).grid, bases.hermite(damping)
+                low_pass = LowPass(grid, self.cutoff, flow.device)
+                return Bands(low_pass, Differences(0), Differences(order, since, high))
             case "chebyshev":
                 weights = bases.spectral(steps, order, damping, shrink_mean=self.at != "velocity")
                 return bases.Weighted(weights, include_forecasts=False)

@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy.fft import dctn, idctn
 
-from fovea.methods.bands import Bands, low_pass
+from fovea.methods import Steps
+from fovea.methods.bands import Bands, LowPass
 from fovea.methods.bases import hermite
 from fovea.methods.caches import Forecast
 from fovea.methods.forecast import Differences
@@ -13,6 +14,7 @@ from fovea.models.tokens import Grid
 from tests.methods.caches.runs import PROMPTS, run
 from tests.pipelines import PIPELINES
 
+CPU = torch.device("cpu")
 GRIDS = [Grid(16, 16), Grid(6, 10), Grid(1, 8), Grid(5, 3)]
 
 
@@ -29,7 +31,7 @@ def test_low_pass_is_scipys_transform_with_high_frequencies_removed(grid, cutoff
     radius = np.sqrt(u**2 + v**2)
     spectrum[:, radius > cutoff * radius.max() + 1e-9] = 0
     expected = idctn(spectrum, axes=(1, 2), norm="ortho").reshape(x.shape)
-    np.testing.assert_allclose(low_pass(x, grid, cutoff).numpy(), expected, atol=2e-6)
+    np.testing.assert_allclose(LowPass(grid, cutoff, CPU)(x).numpy(), expected, atol=2e-6)
 
 
 def test_on_a_square_the_share_is_that_of_the_indices():
@@ -37,9 +39,9 @@ def test_on_a_square_the_share_is_that_of_the_indices():
     at = (torch.arange(64) + 0.5) / 64
     for u, kept in ((8, True), (9, False)):
         wave = torch.cos(torch.pi * u * at).repeat(64).view(1, 64 * 64, 1)
-        assert low_pass(wave, Grid(64, 64), 0.1).abs().max().item() > 0.9 or not kept
+        assert LowPass(Grid(64, 64), 0.1, CPU)(wave).abs().max().item() > 0.9 or not kept
         torch.testing.assert_close(
-            low_pass(wave, Grid(64, 64), 0.1), wave if kept else torch.zeros_like(wave), atol=1e-5, rtol=0
+            LowPass(Grid(64, 64), 0.1, CPU)(wave), wave if kept else torch.zeros_like(wave), atol=1e-5, rtol=0
         )
 
 
@@ -49,7 +51,7 @@ def test_low_frequencies_are_reused_and_high_ones_follow_their_series():
     grid, s = Grid(8, 8), 0.71
     board = torch.tensor([1.0, -1.0]).repeat(4)
     board = (board[:, None] * board).reshape(1, 64, 1)
-    forecast = Bands(grid, 0.0, Differences(0), Differences(2, 0, hermite(s)))
+    forecast = Bands(LowPass(grid, 0.0, CPU), Differences(0), Differences(2, 0, hermite(s)))
     for step in range(3):
         forecast.update(step, (10.0 + step + (1 + 0.5 * step) * board,))
     found = forecast.predict(5)[0]
@@ -60,9 +62,9 @@ def test_as_authors_set_it():
     """Order 2 and 0.71 for what is high; three steps first, then every interval-th."""
     cache = Forecast("freqca", at="hidden", interval=5)
     assert sorted(cache.plan(18)) == [0, 1, 2, 7, 12, 17]
-    flow = type("Flow", (), {"encodings": lambda self: type("E", (), {"grid": Grid(4, 4)})})()
+    flow = run("flux", Steps(2)).flow
     bands = cache.site(flow, 18)
-    assert (bands.cutoff, bands.low.order, bands.high.order) == (0.1, 0, 2)
+    assert (cache.cutoff, bands.low.order, bands.high.order) == (0.1, 0, 2)
     assert bands.high.coefficient(1, 1) == pytest.approx(2 * 0.71**2)
 
 
