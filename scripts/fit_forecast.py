@@ -58,7 +58,7 @@ def measured(study: Stored) -> dict[str, float]:
     found: dict[str, dict[str, float]] = {}
     size = max((sample["batch_size"] for sample in study.samples), default=0)
     for sample in study.samples:
-        if sample["batch_size"] == size:
+        if sample["batch_size"] == size and sample["seconds"] is not None:
             found.setdefault(sample["label"], {})[sample["batch"]] = sample["seconds"]
     return {label: float(np.median([*batches.values()])) for label, batches in found.items()}
 

@@ -11,7 +11,7 @@ from fovea.eval.decisions import holm
 from fovea.eval.facts import Facts
 from fovea.eval.interval import Interval, median_interval, two_sided
 from fovea.eval.statistics import Pool, pooled
-from fovea.study.analysis.contrasts import comparable, difference, how_pooled
+from fovea.study.analysis.contrasts import comparable, difference, ways_to_pool
 from fovea.study.stored import Record, Stored
 
 COSTS = ("seconds", "speedup", "flops", "memory_bytes")
@@ -79,17 +79,22 @@ def _cost(a: Stored, b: Stored, x: Record, y: Record, name: str) -> Change:
 
 def _times_by_batch(study: Stored, cell: str, name: str) -> Values:
     """Return seconds per image, or the speedup over the baseline, of each full batch."""
-    times = _seconds_by_batch(study, cell)
+    times = _by_batch(study, cell, "seconds")
     if name == "seconds":
         return times
-    dense = _seconds_by_batch(study, study.provenance["cells"].get(cell, {}).get("dense", ""))
+    if any("dense_seconds" in image for image in study.by_cell.get(cell, [])):
+        dense = _by_batch(study, cell, "dense_seconds")
+    else:  # written before the dense call of each pair was
+        dense = _by_batch(study, study.provenance["cells"].get(cell, {}).get("dense", ""), "seconds")
     return {batch: dense[batch] / seconds for batch, seconds in times.items() if batch in dense}
 
 
-def _seconds_by_batch(study: Stored, cell: str) -> Values:
+def _by_batch(study: Stored, cell: str, time: str) -> Values:
+    """Return a time of each full batch that has one which counts."""
     rows = study.by_cell.get(cell, [])
     largest = max((r["batch_size"] for r in rows), default=0)
-    return {r["batch"]: r["seconds"] for r in rows if r["batch_size"] == largest}
+    full = (r for r in rows if r["batch_size"] == largest)
+    return {r["batch"]: r[time] for r in full if r[time] is not None}
 
 
 def _score(a: Stored, b: Stored, x: Record, y: Record, name: str, facts: Facts) -> Change:
@@ -100,13 +105,20 @@ def _score(a: Stored, b: Stored, x: Record, y: Record, name: str, facts: Facts) 
         return replace(change, why=f"of {x['n']} and {y['n']} images: such distances do not compare")
     in_a, in_b = a.per_image(x["cell"], name), b.per_image(y["cell"], name)
     shared = comparable(facts, in_a, in_b)
-    pool = how_pooled([*in_a.values()], change.a) or how_pooled([*in_b.values()], change.b)
+    pool = _common_pool([*in_a.values()], change.a, [*in_b.values()], change.b)
     if pool and len(shared) > 1:
         prompts = {r["key"]: r["prompt"] for r in a.by_cell[x["cell"]]}
         x_values, y_values = ([values[key] for key in shared] for values in (in_a, in_b))
         return _paired(change, facts, pool, x_values, y_values, [prompts[key] for key in shared])
     prompts = (len({r["prompt"] for r in s.by_cell.get(own["cell"], [])}) for s, own in ((a, x), (b, y)))
     return _independent(change, x, y, *prompts)
+
+
+def _common_pool(a: list[float], in_a: float, b: list[float], in_b: float) -> Pool | None:
+    """Return how values pool to the figures of both studies, in_a and in_b, or else to one of them."""
+    of_a, of_b = ways_to_pool(a, in_a), ways_to_pool(b, in_b)
+    ways: list[Pool] = [way for way in of_a if way in of_b] or of_a + of_b
+    return ways[0] if ways else None
 
 
 def _paired(

@@ -99,10 +99,16 @@ def _each(study: Stored, record: Mapping[str, Any], name: str) -> Each | None:
 
 def how_pooled(values: Sequence[float], figure: float | None) -> Pool | None:
     """Return how per-image values pool to the figure of the table, or None if they do not."""
+    return next(iter(ways_to_pool(values, figure)), None)
+
+
+def ways_to_pool(values: Sequence[float], figure: float | None) -> list[Pool]:
+    """Return every way in which per-image values pool to the figure of the table: all, of values that are all
+    infinite or all alike."""
     if not values or figure is None:
-        return None
-    matching = (p for p in get_args(Pool) if math.isclose(pooled(values, pool=p), figure, rel_tol=1e-6))
-    return next(matching, None)
+        return []
+    ways: tuple[Pool, ...] = get_args(Pool)
+    return [way for way in ways if math.isclose(pooled(values, pool=way), figure, rel_tol=1e-6)]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from fovea.eval import Samples, Score
@@ -17,7 +18,7 @@ from fovea.eval.selftest import needed, promised, scored, trusted
 from fovea.study.analysis.cache import StoredImages
 from fovea.study.analysis.gain import with_gain
 from fovea.study.analysis.row import Row, flops_ratio, mean_flops, no_op, relative, speedup
-from fovea.study.analysis.speed import batches, seconds, speed
+from fovea.study.analysis.speed import batches, invalid, pairs, seconds, speed
 from fovea.study.analysis.verdict import with_verdicts
 from fovea.study.config.instantiate import instantiate
 from fovea.study.files import read_json, write_json
@@ -144,18 +145,36 @@ def without_likeness(score: Score, cell: Cell) -> Score:
 
 def per_sample(plan: Plan, store: Store, found: Sequence[Row]) -> pa.Table:
     """Return the data behind the table, one row per image and cell."""
-    tables = [_images(store.samples(row.cell.id).only(plan.keys), row) for row in found]
+    tables = []
+    for row in found:
+        mine, dense = (store.samples(name).only(plan.keys) for name in (row.cell.id, row.cell.dense))
+        tables.append(_images(mine, row, _times(mine, dense)))
     return pa.concat_tables(tables, promote_options="default")
 
 
-def _images(records: Finished, row: Row) -> pa.Table:
+def _times(records: Finished, dense: Finished) -> dict[str, np.ndarray]:
+    """Return seconds per image of the calls that the row's times are of, for each image; NaN where its batch
+    has none that counts. dense_seconds: of the dense call that the batch's speedup is over."""
+    last, compared = records.batches, pairs(dense, records)
+    counted = {name: call for name, call in last.items() if not invalid(call)}
+    calls = {
+        "seconds": {name: call.seconds / call.size for name, call in counted.items()},
+        "dense_seconds": {name: other.seconds / other.size for name, (other, _) in compared.items()},
+    }
+    calls |= {
+        key: {name: getattr(call, key) / call.size for name, call in last.items()}
+        for key in ("encode_seconds", "decode_seconds")
+    }
+    own = records.of_batch("id").tolist()
+    return {key: np.array([of.get(name, math.nan) for name in own]) for key, of in calls.items()}
+
+
+def _images(records: Finished, row: Row, times: Mapping[str, np.ndarray]) -> pa.Table:
     n, size = len(records), records.of_batch("size")
     columns: dict[str, Any] = {"cell": [row.cell.id] * n, "label": [row.cell.label] * n}
     columns |= {key: records.column(key) for key in ("key", "prompt_id", "prompt", "seed", "noise")}
     columns["random_weights"] = records.of_batch("random_weights")
-    columns |= {
-        f"{part}seconds": records.of_batch(f"{part}seconds") / size for part in ("", "encode_", "decode_")
-    }
+    columns |= times
     columns |= {"batch": records.of_batch("id"), "batch_size": size}
     columns |= {key: records.column(key) for key in ("tokens", "blocks", "flops")}
     columns |= {name: s.per_image for name, s in row.scores.items() if s.per_image is not None}

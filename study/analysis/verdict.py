@@ -1,6 +1,7 @@
 """Verdicts on each cell of a table: corrected p-values, non-inferiority margins and Pareto fronts."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -71,9 +72,12 @@ def judge(score: Score, allowed: float, row: Row) -> Verdict:
     """Judge a score against its margin.
 
     allowed: accepted loss relative to the dense images; for a likeness to them, its worst accepted value.
+    Undecided without the difference to the dense images, of cells that have images which dense lacks.
     """
     if score.difference is not None:
         return verdict(score.difference, score.better, -sign(score.better) * allowed)
+    if score.facts.kind != "likeness":
+        return "undecided"
     if score.value is not None and math.isinf(score.value):  # every image equals the dense one
         return "non-inferior"
     if score.per_image is None:
@@ -91,13 +95,22 @@ def _fronts(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
 
 
 def _ranked_groups(rows: Sequence[Row], name: str) -> list[list[Row]]:
-    """Return groups of two or more cells of a baseline that have this score and a cost, except diagnoses."""
+    """Return groups of two or more cells of a baseline that have this score and a cost, except diagnoses and
+    cells of other images than most."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         score = row.scores.get(name)
         if row.cell.role != "diagnosis" and row.cost_ratio and score is not None and score.value is not None:
             groups.setdefault(row.cell.dense, []).append(row)
-    return [group for group in groups.values() if len(group) > 1]
+    alike = map(_of_most_frequent_images, groups.values())
+    return [group for group in alike if len(group) > 1]
+
+
+def _of_most_frequent_images(group: Sequence[Row]) -> list[Row]:
+    """Return the cells that have the images which most of the group have, of equally many the more images."""
+    counts = Counter(row.keys for row in group)
+    keys = max(counts, key=lambda keys: (counts[keys], len(keys)))
+    return [row for row in group if row.keys == keys]
 
 
 def _front_probabilities(group: Sequence[Row], name: str) -> Array:
@@ -111,7 +124,8 @@ def _front_probabilities(group: Sequence[Row], name: str) -> Array:
         return np.array([])
     quality = sign(group[0].scores[name].better) * replicates.drawn
     cost = cost_replicates(group, group[0].cost)
-    if all(row.cell.role != "dense" for row in group):
+    likeness = group[0].scores[name].facts.kind == "likeness"
+    if likeness and all(row.cell.role != "dense" for row in group):
         best = np.full((len(quality), 1), np.inf)
         quality, cost = np.hstack([quality, best]), np.hstack([cost, np.ones_like(best)])
     return membership(cost, quality)

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from fovea.eval import Score
+from fovea.eval.clipscore import CLIPScore
+from fovea.eval.fid import FID
 from fovea.eval.fidelity import PSNR, SSIM
 from fovea.eval.interval import Interval, median_interval
 from fovea.eval.statistics import paired_difference, standard_error
@@ -90,6 +92,38 @@ def test_a_straight_curve_does_not_bend_and_a_hollow_one_takes_from_the_gain():
     assert bend(straight, 3 * straight) == pytest.approx(0)
     assert bend(straight, np.array([0.0, 4.0, 3.5, 1.0])) < 0
     assert bend(straight[:3], np.array([0.0, 4.0, 3.5])) == 0
+
+
+def test_one_incomplete_cell_is_in_no_ranking_and_takes_it_from_no_other():
+    made = with_gain(study(0, lambda c: 3 * math.log(c + 0.05), 0.1))
+    score = made[2].scores["s"]
+    few = replace(score, n=20, per_image=score.per_image[:20], value=1e3)
+    half = replace(made[2], keys=made[2].keys[:20], n=20, scores={"s": few})
+    rest = [*made[:2], *made[3:]]
+    beside = verdict.with_verdicts([*made[:2], half, *made[3:]], {})
+    assert beside[2].front == {}
+    fronts = [row.front for row in verdict.with_verdicts(rest, {})]
+    assert [row.front for row in (*beside[:2], *beside[3:])] == fronts
+    assert all(front["s"] >= 0 for front in fronts)
+    assert verdict.volumes([*made[:2], half, *made[3:]]) == verdict.volumes(rest)
+
+
+def test_an_incomplete_dense_run_is_in_no_ranking_either():
+    """And does not count as better than all, as it does for a likeness to it."""
+    made = with_gain(study(0, lambda c: 3 * math.log(c + 0.05), 0.0, at=1.2))
+    made = [replace(r, scores={"s": replace(r.scores["s"], facts=CLIPScore.facts)}) for r in made]
+    made[0] = replace(made[0], keys=made[0].keys[:20], n=20)
+    judged = verdict.with_verdicts(made, {})
+    assert judged[0].front == {}
+    assert judged[-1].front == {"s": 1.0}
+
+
+def test_no_verdict_on_a_loss_to_dense_images_that_are_not_there():
+    """The margin of such a score is of the difference to dense, not of its value."""
+    for value, facts in ((70.0, CLIPScore.facts), (600.0, FID.facts)):
+        cell = row("m", "method", [0.5] * 6, np.full(40, value) + np.arange(40) / 100)
+        cell = replace(cell, scores={"s": replace(cell.scores["s"], facts=facts)})
+        assert verdict.with_verdicts([cell], {"s": 5.0})[0].verdicts == {"s": "undecided"}
 
 
 def test_verdicts_by_margin_and_holm():

@@ -15,8 +15,9 @@ from fovea.eval.frechet import FrechetDistance
 from fovea.eval.statistics import paired_difference
 from fovea.study.analysis.change import changes
 from fovea.study.picture import pixels, png
+from fovea.study.store import Store
 from fovea.study.stored import Stored
-from tests.study.made_up import replace_image
+from tests.study.made_up import add, edit_records, replace_image
 
 EMBEDDED = Path(__file__).resolve().parents[3] / "results" / "embedded"
 
@@ -104,6 +105,64 @@ def test_costs_are_compared_batch_by_batch(pair, capsys):
     assert row["seconds"]["relative"]
     assert "+50.0 %" in out
     assert figures(found, "dense")["seconds"]["value"] == 0
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_cell_made_later_is_compared_with_the_dense_calls_of_its_session(pair, capsys):
+    """The machine is three times as slow in a second session, which makes 3 steps and times dense again."""
+    folder, cells = pair[1].folder, {r["label"]: r["cell"] for r in pair[1].records}
+    later = Store(folder)
+    for batch in later.samples(cells["dense"]).batches.values():
+        again = {"size": batch.size, "device": batch.device, "time": "2099-01-01T00:00:00+00:00"}
+        add(later, cells["dense"], {}, batch.id, 3 * batch.seconds, **again)
+
+    def slower(kind, record):
+        if kind == "batch":
+            record.update(session=later.session, seconds=3 * record["seconds"])
+
+    edit_records(folder, slower, cells["3 steps"])
+    assert run.main([f"rescore={folder}"]) == 0
+    capsys.readouterr()
+    found, _ = compare(capsys, pair[0], Stored(folder))
+    for label, expected in {"3 steps": 2.0, "dense": 2.0, "ras ratio=0.5": 0.0}.items():
+        assert figures(found, label)["seconds"]["value"] == pytest.approx(expected, abs=1e-4)
+        assert figures(found, label)["speedup"]["value"] == pytest.approx(0.0, abs=1e-4)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_calls_that_count_nowhere_are_not_compared(pair, capsys):
+    """Of two batches of three images the smaller one is none, and the throttled one has no time."""
+    folder, cell = pair[1].folder, next(r["cell"] for r in pair[1].records if r["label"] == "3 steps")
+
+    def hot(kind, record):
+        if kind == "batch":
+            record["seconds"] *= 5
+            record["state"]["throttled"] = True
+
+    edit_records(folder, hot, cell)
+    assert run.main([f"rescore={folder}"]) == 0
+    capsys.readouterr()
+    after = Stored(folder)
+    assert {r["seconds"] for r in after.by_cell[cell]} == {None}
+    found, _ = compare(capsys, pair[0], after)
+    assert figures(found, "3 steps")["seconds"]["second"] is None
+    assert "value" not in figures(found, "3 steps")["seconds"]
+
+
+@pytest.mark.parametrize("identical", [0, 1])
+def test_decibels_stay_pooled_as_powers_where_the_other_images_are_all_identical(pair, capsys, identical):
+    def at_dense(frame):
+        frame.loc[frame["label"] == "ras ratio=0.5", "psnr"] = math.inf
+
+    for name in ("samples", "table"):
+        rewrite(pair[identical], name, at_dense)
+    found, _ = compare(capsys, *pair)
+    row = figures(found, "ras ratio=0.5")["psnr"]
+    values = [r["psnr"] for r in pair[1 - identical].samples if r["label"] == "ras ratio=0.5"]
+    expected = -10 * math.log10(np.mean([10 ** (-x / 10) for x in values]))
+    assert (row["first"], row["second"])[identical] == "inf"
+    assert (row["second"], row["first"])[identical] == pytest.approx(expected, rel=1e-4)
+    assert row["why"].startswith("no difference in decibels")
 
 
 def test_other_samples_are_independent(pair, capsys):
