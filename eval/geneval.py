@@ -146,9 +146,14 @@ class GenEval(Single):
             other = None if dense is None else (dense * weights)[of].tolist()
             return mean_score(name, self.scores[name], own, prompts[of].tolist(), other, self.seed)
 
-        if missing := len(every) - len({*samples.prompts}):
+        of_prompt = Counter(samples.prompts)
+        fewest, most = min(of_prompt.values()), max(of_prompt.values())
+        if missing := len(every) - len(of_prompt):
             reason = f"it is over all {len(every)} prompts, and {missing} have no image"
             found = [self._unavailable(self.name, samples.n, reason, f"n={len(every)}")]
+        elif fewest < most:  # the tasks' weights are of as many images of every prompt
+            reason = f"it is over as many images of every prompt, and some have {fewest}, others {most}"
+            found = [self._unavailable(self.name, samples.n, reason, "make the images that are missing")]
         else:
             found = [score(self.name, np.full(samples.n, True), weights)]
         for tag in TASKS:

@@ -297,6 +297,17 @@ def test_the_overall_score_needs_every_prompt(metric, images):
     assert [score.value is None for score in of_tasks] == [False, False, True, True, True, True]
 
 
+def test_the_overall_score_needs_as_many_images_of_every_prompt(metric, images):
+    """Three of a task and two of the others would weigh that task by half more."""
+    n = len(images.prompts)
+    places = [*range(n), 0]
+    keys = [*images.keys, "another"]
+    more = Samples(images.images[places], [images.prompts[i] for i in places], keys)
+    overall, *of_tasks = metric(more)
+    assert "some have 2, others 3" in overall.unavailable
+    assert all(score.value is not None for score in of_tasks)
+
+
 def test_other_prompts_have_no_score(metric, images):
     score, *rest = metric(replace(images, prompts=["a fox", *images.prompts[1:]]))
     assert "1 of 12 prompts are not GenEval's, such as 'a fox'" in score.unavailable
