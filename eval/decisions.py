@@ -36,7 +36,8 @@ def differs(interval: Interval | None, p: float | None) -> bool:
 def verdict(interval: Interval, better: Better, limit: float) -> Verdict:
     """Compare an interval with the worst acceptable value: non-inferior or inferior if it lies on one side.
 
-    With 95 % bounds, either claim is wrong with probability 2.5 %.
+    With 95 % bounds, either claim is wrong with probability 2.5 %. An interval that allows for unseen
+    failures on the worse side leaves nearly all of the 5 % to the other, and so to inferior.
     """
     worse, best = interval.low, interval.high
     if better == "lower":

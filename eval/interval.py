@@ -14,6 +14,7 @@ Side = Literal["low", "high"]
 Z = 1.96  # standard errors in half a 95 % interval
 FAILURE = 7.0  # assumed deviation of a rare, unobserved failure, in standard deviations
 MOST = 3.0  # maximum width relative to Student's
+LEAST = 0.85  # minimum width of the other side relative to Student's
 SHOWN = 58  # number of images that contain a failure affecting 5 % of all with probability 95 %
 EVEN, TELLING = 0.25, 1.8  # |skewness| relative to its standard error for normal draws
 
@@ -52,9 +53,10 @@ def studentised(
     n: number of draws.
     worse: side of failures that are too rare to be among the n draws. The bound there is at least that of the
         draws with one more, `failure` standard deviations off. The remaining share of 1 - level is used on
-        the other side, by the quantile of its ratios. `either`, if the side is not known: the side of the
-        draws' longer tail; both if their `skewness` is inconclusive; neither if it shows that failures are
-        among the draws, or if there are so many images that they would be.
+        the other side, by the quantile of its ratios. Where most draws are equal, and by chance the rest lies
+        on one side, that quantile is too small: it is at least 0.85 of Student's. `either`, if the side is
+        not known: the side of the draws' longer tail; both if their `skewness` is inconclusive; neither if it
+        shows that failures are among the draws, or if there are so many images that they would be.
     size: independent images per draw. A failure affects one of them, so it is failure / sqrt(size) standard
         deviations of a draw off.
 
@@ -93,12 +95,13 @@ def _failing(worse: Worse | None, n: int, images: float, skewness: float) -> tup
 
 
 def _quantile(ratios: NDArray[np.float64], n: int, level: float, share: float | None = None) -> float:
-    """Return the `level` (or `share`) quantile of the ratios, limited relative to Student's at this level."""
+    """Return the `level` (or `share`, of one side) quantile of the ratios, limited relative to Student's."""
     usual = student(n, level)
     if not len(ratios):
         return usual
     ordered = np.sort(np.where(np.isnan(ratios), np.inf, ratios))
-    return float(np.clip(ordered[math.ceil((share or level) * len(ordered)) - 1], 0, MOST * usual))
+    least = 0.0 if share is None else LEAST * usual
+    return float(np.clip(ordered[math.ceil((share or level) * len(ordered)) - 1], least, MOST * usual))
 
 
 def student(n: int, level: float) -> float:

@@ -250,3 +250,15 @@ def test_one_prompt_or_image_has_a_difference_without_bounds():
     x, y = RNG.normal(size=(2, 15))
     for found in (paired_difference(x, y, groups=["p"] * 15), paired_difference(x[:1], y[:1])):
         assert (found.low, found.high, found.level, found.p) == (found.value, found.value, 0.0, None)
+
+
+@pytest.mark.parametrize("n", [8, 9, 12, 16])
+@pytest.mark.parametrize("worse", ["low", "either"])
+def test_intervals_cover_where_most_images_are_equal(n, worse):
+    """Four differences in five are zero, the others one up or down: two of eight on one side are chance."""
+    draw, missed, runs = np.random.default_rng(n), 0, 300
+    for _ in range(runs):
+        x = (draw.random(n) < 0.2) * draw.choice([-1.0, 1.0], n)
+        found = paired_difference(x, np.zeros(n), worse=worse)
+        missed += not found.low <= 0 <= found.high
+    assert missed / runs <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
