@@ -22,6 +22,19 @@ COLUMNS = (
     Column("gpu_hours", "GPU-hours", "interval"),
 )
 GUESSED, LARGE = " †", " ‡"
+FORECAST = {
+    "none",
+    "auto",
+    "flash",
+    "efficient",
+    "cudnn",
+}  # values of these settings that times are forecast for
+NOT_TIMED = {
+    "quantize": "in the memory only; time is of unquantised weights",
+    "offload": "in the memory only; time is without moving the weights, which may take far longer",
+    "compile": "not in the forecast; time is of blocks that are not compiled",
+    "attention": "not in the forecast; attention counts as one kernel, as in FlashAttention",
+}
 
 
 def table(plan: Plan, found: Mapping[str, Forecast]) -> Table:
@@ -93,9 +106,9 @@ def _notes(plan: Plan, found: Mapping[str, Forecast], room: float) -> list[str]:
             f"{GUESSED.strip()} decides by values, which a forecast does not have: from no step skipped to "
             "all that may be"
         )
-    kinds = sorted({cell.model["quantize"] for cell in plan.cells} - {"none"})
-    if kinds:
-        notes.append(f"model.quantize={', '.join(kinds)}: in the memory only; time is of unquantised weights")
+    for key, says in NOT_TIMED.items():
+        if kinds := sorted({cell.model[key] for cell in plan.cells} - FORECAST):
+            notes.append(f"model.{key}={', '.join(kinds)}: {says}")
     return [*notes, *_memory_notes(plan, found, room)]
 
 

@@ -161,6 +161,17 @@ def test_a_models_own_settings_count_in_its_memory(small, planned, settings):
     assert own.seconds == plain.seconds
 
 
+@pytest.mark.parametrize(
+    "setting", ["quantize=int8", "offload=sequential", "compile=blocks", "attention=math"]
+)
+def test_a_setting_whose_time_is_not_forecast_is_named(planned, setting):
+    plan, found = planned
+    key, value = setting.split("=")
+    slower = replace(plan, cells=[replace(cell, model=cell.model | {key: value}) for cell in plan.cells])
+    added = [note for note in table(slower, found).notes if note not in table(plan, found).notes]
+    assert [note.partition(":")[0] for note in added] == [f"model.{setting}"]
+
+
 def test_hours_are_of_all_that_runs(planned):
     """Images, the warm-up of a batch and the traced ones, by hand."""
     plan, _ = planned
