@@ -22,6 +22,7 @@ from fovea.study.stored import Stored
 Node = Mapping[str, Any]
 MAX_COST_GAP = 0.25  # largest relative difference in cost of a method and its control
 TOKENS = ("selection", "high_ratio", "text")  # settings that say which tokens run
+RANKING = ("selection", "high_ratio", "starvation", "ageing")  # those that random tokens do not depend on
 VERSUS = "versus"
 STEPS = "a cache, a solver or fewer steps"
 SIBLING = "a method or a sibling of its model that costs no more"
@@ -149,11 +150,19 @@ def _is_plain_ras(node: Node) -> bool:
     return kind(node) == "RAS" and _is_plain(node)
 
 
+def _is_random_tokens(a: Node, b: Node) -> bool:
+    """True if b runs random tokens, as many and at the same steps as a, as a method of its own or as RAS."""
+    alone = _is(b, "Random") and all(a.get(k) == v for k, v in b.items() if k != "_target_")
+    return alone or (_is(b, "RAS", selection="random") and _same_except(a, b, *RANKING))
+
+
 RULES = (
     Rule(
         "chosen or random tokens",
-        lambda a: _is_plain_ras(a) and a.get("stale", "reuse") == "reuse",
-        lambda a, b: _is(b, "Random") and all(a.get(k) == v for k, v in b.items() if k != "_target_"),
+        lambda a: (
+            _is_plain_ras(a) and a.get("stale", "reuse") == "reuse" and not _is(a, "RAS", selection="random")
+        ),
+        _is_random_tokens,
     ),
     Rule(
         "one end of the ranking or the other",

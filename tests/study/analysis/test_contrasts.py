@@ -40,6 +40,14 @@ def test_a_method_stands_beside_its_control():
     other = subject("random of half", RANDOM | {"ratio": 0.5})
     assert pairs(ras, other, random) == {("ras", "random"): "chosen or random tokens"}
     assert pairs(ras, other) == {}
+    within = subject("ras random", RAS | {"selection": "random"})
+    fewer = subject("fewer", RAS | {"selection": "random", "ratio": RAS["ratio"] / 2})
+    aged = subject("ras edges", RAS | {"selection": "edges", "high_ratio": 0.0, "ageing": 1.0})
+    assert pairs(ras, aged, within, fewer) == {
+        ("ras", "ras random"): "chosen or random tokens",
+        ("ras edges", "ras random"): "chosen or random tokens",
+    }
+
     edges, blind = subject("ralu", RALU), subject("blind", RALU | {"selection": "random"})
     assert pairs(edges, blind) == {("ralu", "blind"): "chosen or random regions"}
     forecast = subject("forecast", RAS | {"stale": "taylor"})
