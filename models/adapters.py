@@ -53,6 +53,6 @@ def adapt(pipe: Any, dense: Literal["tokens", "stock"] = "tokens") -> Iterator[M
         for layer, attention in enumerate(attentions):
             restore.callback(attention.set_processor, attention.processor)
             kernel = NATIVE[backend(attention.processor)]
-            attention.set_processor(family.processor(layer, call, kernel, eager))
+            attention.set_processor(family.processor(layer, call, kernel, eager, attention.processor))
         transformer = family.transformer(pipe, call, dense)
         yield Model(family.name, transformer, family.pipeline(pipe, transformer))

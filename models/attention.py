@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Literal
@@ -42,6 +43,8 @@ class Processor:
 
     It computes what diffusers' own processors named in `replaces` compute, bit for bit; `update_cache` stores
     or completes the keys and values.
+
+    replaced: diffusers' own processor, which is restored when `adapt` ends.
     """
 
     replaces: ClassVar[tuple[str, ...]]
@@ -54,6 +57,11 @@ class Processor:
     call: Call
     kernel: str = "auto"
     call_eager: Callable[..., Any] = call_eager
+    replaced: Any = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """A copy of the transformer is not adapted: it has the processor that this one replaced."""
+        return deepcopy(self.replaced, memo)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, **options) -> Tensor:
         """Scaled dot-product attention on (b, s, heads, d) with the selected torch kernel."""

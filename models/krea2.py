@@ -170,7 +170,10 @@ class Krea2Pipeline(VideoVAEPipeline):
     def encode_kwargs(self, prompts: Any, limit: int | None) -> dict[str, Tensor]:
         """Encode prompts as keyword arguments of the transformer's forward."""
         layers, mask = self.pipe.encode_prompt(prompts, max_sequence_length=self.limit(limit))
-        return {"encoder_hidden_states": layers, "encoder_attention_mask": mask}
+        return {
+            "encoder_hidden_states": layers.to(self.transformer.dtype),
+            "encoder_attention_mask": mask,
+        }
 
     def text_limits(self, max_sequence_length=None):
         end = self.pipe.prompt_template_encode_suffix  # the part before the prompt is dropped

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -65,6 +67,16 @@ class Call:
             yield
         finally:
             vars(self).update(vars(Call()))
+
+
+class Claim(NamedTuple):
+    """Use of a transformer by an `adapt`, held by the transformer.
+
+    of: the transformer, since a copy of it has a copy of the claim.
+    """
+
+    call: Call
+    of: ref[Any]
 
 
 def flat_rows(rows: Tensor, n: int) -> Tensor:

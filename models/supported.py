@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator
 from typing import Any
+from weakref import ref
 
 import torch
 from diffusers.models.attention_dispatch import AttentionBackendName
@@ -14,6 +15,7 @@ from fovea.models.attention import KERNELS
 from fovea.models.autoencoder import latent_channels
 from fovea.models.family import Family
 from fovea.models.forward import forward_wrappers, hooks
+from fovea.models.kv import Call, Claim
 
 EULER = FlowMatchEulerDiscreteScheduler
 NATIVE = {"native": "auto"} | {f"_native_{kernel}": kernel for kernel in KERNELS}  # diffusers' name -> ours
@@ -147,9 +149,13 @@ def placement_problems(pipe: Any) -> list[str]:
     return found
 
 
-def claim(dit: Any, call: Any) -> None:
+def claim(dit: Any, call: Call) -> None:
     """Raise RuntimeError if another `adapt`, in this thread or another, uses the transformer."""
-    if vars(dit).setdefault("_adapted", call) is not call:
+    own = Claim(call, ref(dit))
+    held = vars(dit).setdefault("_adapted", own)
+    if held.of() is not dit:  # copied with the transformer that it is of
+        vars(dit)["_adapted"] = own
+    elif held is not own:
         raise RuntimeError(
             "this pipeline's transformer is in use by another adapt or generate: wait until it has finished"
         )

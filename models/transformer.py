@@ -118,7 +118,8 @@ class Transformer(ABC):
 
     def check_adapted(self) -> None:
         """Raise RuntimeError outside of the block of `adapt`: the pipeline's own processors keep no keys."""
-        if vars(self.dit).get("_adapted") is not self.call:
+        held = vars(self.dit).get("_adapted")
+        if held is None or held.call is not self.call:
             raise RuntimeError("this flow is used after its adapt has ended: stay within `with adapt(pipe)`")
 
     def run_modules(

@@ -30,6 +30,7 @@ class Progress:
         self.left: dict[str, int] = {}
         self.cost: dict[str, float] = {}
         self.total, self.workers, self.begun, self.spoken = 0, 1, 0.0, 0.0
+        self.first: tuple[float, int] | None = None  # when others' images first came, and their number
         columns = (
             TextColumn("{task.description:24.24}", markup=False),
             BarColumn(),
@@ -63,6 +64,7 @@ class Progress:
                 by_others = any(self.left.get(cell, n) > n for cell, n in images.items())
                 self.left |= images
                 if by_others:
+                    self.first = self.first or (time.monotonic(), self.made)
                     self._show("others")
             case WarmedUp(cell, seconds):
                 self.cost[cell] = seconds
@@ -84,7 +86,7 @@ class Progress:
 
     def _show(self, label: str, since: float = 0.0) -> None:
         """Update the bar; without one, print a line if the last one, or `since`, is long ago."""
-        done, seconds = self.total - sum(self.left.values()), self.seconds_left()
+        done, seconds = self.made, self.seconds_left()
         left = "time left unknown" if seconds is None else f"{clock(seconds)} left"
         if self.bar:
             self.bar.update(self.task, completed=done, description=plain(label), left=left)
@@ -92,14 +94,21 @@ class Progress:
             self.spoken = time.monotonic()
             self.say(f"{time.strftime('%H:%M:%S')}  {done}/{self.total} images  {left}  ({label})")
 
+    @property
+    def made(self) -> int:
+        """Number of images made since the start."""
+        return self.total - sum(self.left.values())
+
     def seconds_left(self) -> float | None:
         """Return the time left, by the times of images that this process knows; without any (all are made by
-        others), by how many were made since the start. None if nothing was made yet."""
-        if self.cost:
-            return seconds_left(self.left, self.cost, self.workers)
+        others), by how many were made since the first: before it, models were loaded, or jobs queued. None
+        until there are two times."""
         left = sum(self.left.values())
-        made = self.total - left
-        return left * (time.monotonic() - self.begun) / made if made else None
+        if self.cost or not left:
+            return seconds_left(self.left, self.cost, self.workers) or 0.0
+        since, before = self.first or (0.0, self.made)
+        more = self.made - before
+        return left * (time.monotonic() - since) / more if more else None
 
 
 class MethodLog(logging.Handler):

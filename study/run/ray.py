@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass as plain_dataclass
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from fovea.study.workers import Worker
 
 LOOPBACK = "127.0.0.1"
+REACH = 5.0  # seconds to reach a head node
 PASSED_ON = ("OMP_NUM_THREADS", "HF_HOME", "HF_HUB_OFFLINE")  # environment variables passed to the workers
 
 
@@ -35,8 +37,8 @@ class Ray:
     """Launch workers on a Ray cluster. The study's folder, the model and the prompts must be at the same
     paths on every node.
 
-    address: of a cluster; "auto" for the one running here; None to start one on this machine that listens on
-        the loopback interface only.
+    address: HOST:PORT of a cluster's head node; "auto" for the cluster running here; None to start one on
+        this machine that listens on the loopback interface only.
     workers: number of workers; None for as many as fit.
     gpus, cpus: per worker; gpus=None is one if the cluster has any.
     retries: total number of restarts of lost workers.
@@ -51,6 +53,12 @@ class Ray:
     def __post_init__(self):
         if find_spec("ray") is None:
             raise ValueError("launcher=ray: Ray is not installed: pip install -e .[ray]")
+        if self.address not in (None, "auto") and _host_and_port(self.address) is None:
+            raise ValueError(
+                f"address={self.address}: must be null (a cluster of its own), auto (the one running here) "
+                "or HOST:PORT of a head node, as `ray start --head` prints it; ray://, Ray's client, carries "
+                "no events"
+            )
 
     @contextmanager
     def opened(self) -> "Iterator[Cluster]":
@@ -167,6 +175,8 @@ def _connected(address: str | None) -> Iterator[Any]:
     block."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address is not None:
+        _check_reachable(address)
     if address is None:  # Ray's switch for a cluster restricted to this machine
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     ray: Any = import_module("ray")
@@ -186,6 +196,31 @@ def _connected(address: str | None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _host_and_port(address: str) -> tuple[str, int] | None:
+    """Return the two parts of HOST:PORT; None if it is something else."""
+    host, colon, port = address.rpartition(":")
+    if "/" in host or not (host and colon and port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
+        return None
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _check_reachable(address: str) -> None:
+    """Raise Refused if nothing listens at the address, where Ray would try for minutes. For "auto", Ray takes
+    the address in RAY_ADDRESS first."""
+    named = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    place = _host_and_port(named)
+    if place is None:
+        return
+    try:
+        socket.create_connection(place, timeout=REACH).close()
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have
+        where = f"launcher.address={address}" + (f" (RAY_ADDRESS={named})" if named != address else "")
+        raise Refused(
+            f"launcher=ray: {where}: no connection ({first_line(error)}): is the cluster there "
+            "(`ray start --head --port=6379` on its head node), and its port open to this machine?"
+        ) from None
 
 
 def _check_fit(nodes: list[dict[str, Any]], needed: Mapping[str, float]) -> None:

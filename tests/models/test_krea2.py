@@ -141,3 +141,21 @@ def test_a_folder_with_a_list_of_layers_loads_and_draws_the_same(tmp_path):
         shapes = device.load(folder, "Krea2Pipeline")
     assert shapes.text_encoder_select_layers == (1, 2)
     assert shapes.config.is_distilled
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_text_encoder_of_another_dtype_is_followed(dtype):
+    """As in the other families. The pipeline's own call does not convert what its encoder gives, but takes
+    embeddings that are converted."""
+    pipe, size = krea2(), {"height": 64, "width": 96}
+    pipe.text_encoder.to(dtype)
+    given = {}
+    for name, prompt in (("prompt", PROMPTS[0]), ("negative_prompt", "")):
+        embeds, mask = pipe.encode_prompt([prompt], max_sequence_length=16)
+        given |= {f"{name}_embeds": embeds.float(), f"{name}_embeds_mask": mask}
+    noise = {"generator": [generator(PROMPTS[0], 0)], "max_sequence_length": 16}
+    expected = pipe(**given, **size, **noise, num_inference_steps=3, guidance_scale=2.0, output_type="latent")
+    found = generate(
+        pipe, PROMPTS[0], method=Steps(steps=3), guidance=2.0, output="latent", max_sequence_length=16, **size
+    )
+    assert torch.equal(found[0], expected.images[0])

@@ -3,6 +3,7 @@
 import threading
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from itertools import product
 
 import cache_dit
@@ -25,7 +26,7 @@ from fovea.models.forward import mixing_layer
 from fovea.models.quantize import quantise
 from fovea.models.tokens import unpack
 from tests.models.conftest import PROMPTS, made
-from tests.pipelines import PIPELINES, flux, sd3, sd35, stock_tokens
+from tests.pipelines import PIPELINES, flux, sd3, sd35, stock_tokens, text_limit
 
 SMALL = {"height": 64, "width": 96, "steps": 3}
 
@@ -499,6 +500,26 @@ def test_one_transformer_serves_one_at_a_time():
         pass
     assert torch.equal(ours(pipe), expected)
     assert torch.equal(own(pipe), expected)
+
+
+@pytest.mark.parametrize("family", PIPELINES)
+def test_a_copy_made_while_it_is_adapted_is_a_stock_pipeline(family):
+    """In a callback and in the block: it has diffusers' processors, is free, and gives the same."""
+    pipe, copies = PIPELINES[family](), []
+    method = RAS(ratio=0.5, steps=3, start=1, resets=())
+    expected, stock = ours(pipe, method=method, **text_limit(pipe)), own(pipe, **text_limit(pipe))
+    ours(pipe, method=method, on_step=lambda i, **_: i or copies.append(deepcopy(pipe)), **text_limit(pipe))
+    with adapt(pipe):
+        copies.append(deepcopy(pipe))
+        assert torch.equal(ours(copies[0], method=method, **text_limit(pipe)), expected)
+        with pytest.raises(RuntimeError, match="in use"), adapt(pipe):
+            pass
+    for copied in copies:
+        assert torch.equal(own(copied, **text_limit(pipe)), stock)
+        assert torch.equal(ours(copied, method=method, **text_limit(pipe)), expected)
+        with adapt(copied), pytest.raises(RuntimeError, match="in use"), adapt(copied):
+            pass
+    assert torch.equal(ours(pipe, method=method, **text_limit(pipe)), expected)
 
 
 def test_a_tiny_autoencoder_is_followed():

@@ -4,7 +4,7 @@ import os
 
 import run
 from fovea.study.files import read_json, write_json
-from fovea.study.run.events import Remaining, WarmedUp
+from fovea.study.run.events import Failed, Remaining, WarmedUp
 from fovea.study.run.progress import Progress, active_workers, count_busy, seconds_left
 from fovea.study.store import Store
 from tests.study.commands.test_show import EMBEDDED
@@ -64,15 +64,31 @@ def test_a_log_hears_of_warm_ups_too(capsys, monkeypatch):
 
 
 def test_the_time_left_of_images_that_others_make(capsys, monkeypatch):
-    """A launcher's process makes none itself: before the first is made, the time is unknown."""
+    """A launcher's process makes none itself. Its workers load for 20 s, and then make one after another in
+    10 s each, two at a time: only what they have made in a known time tells."""
     now = [100.0]
     monkeypatch.setattr("fovea.study.run.progress.time.monotonic", lambda: now[0])
     progress = Progress()
     progress.tell(Remaining({"a": 4, "b": 4}, 1))
     assert progress.seconds_left() is None
-    for at, left in ((120.0, 3), (160.0, 0)):
-        now[0] = at
-        progress.tell(Remaining({"a": left}, 2))
+    told = {130.0: {"a": 2}, 141.0: {"a": 1, "b": 3}, 152.0: {"a": 0, "b": 2}, 160.0: {"b": 0}}
+    for now[0], left in told.items():
+        progress.tell(Remaining(left, 2))
     lines = capsys.readouterr().err.splitlines()
-    assert lines[1].endswith("1/8 images  2 min 20 s left  (others)")
-    assert lines[2].endswith("4/8 images  1 min 00 s left  (others)")
+    assert lines[1].endswith("2/8 images  time left unknown  (others)")
+    assert lines[2].endswith("4/8 images  22 s left  (others)")  # 4 left, 2 in 11 s
+    assert lines[3].endswith("6/8 images  11 s left  (others)")  # 2 left, 4 in 22 s
+    assert lines[4].endswith("8/8 images  0 s left  (others)")
+
+
+def test_the_time_left_counts_no_failed_cell_as_made(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("fovea.study.run.progress.time.monotonic", lambda: now[0])
+    progress = Progress()
+    progress.tell(Remaining({"a": 4, "b": 4}, 2))
+    progress.tell(Remaining({"a": 3}, 2))
+    progress.tell(Failed("b", "b", "why"))
+    assert progress.seconds_left() is None
+    now[0] = 110.0
+    progress.tell(Remaining({"a": 2}, 2))
+    assert progress.seconds_left() == 20

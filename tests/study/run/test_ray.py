@@ -3,6 +3,7 @@ process that started them is stopped."""
 
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 from random import Random
@@ -130,6 +131,36 @@ def test_what_no_cluster_can_give_is_refused(shared, tmp_path, capsys, option, m
     assert message in told
     assert "Traceback" not in told
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("named", ["address", "RAY_ADDRESS"])
+def test_a_head_node_that_is_not_there_is_refused_before_ray_tries(
+    shared, tmp_path, capsys, monkeypatch, named
+):
+    """Ray would try for two minutes."""
+    with socket.socket() as free:  # bound, and nobody listens
+        free.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", place if named == "RAY_ADDRESS" else "")
+        address = "auto" if named == "RAY_ADDRESS" else place
+        monkeypatch.setattr("ray.init", lambda **_: pytest.fail("Ray tries"))
+        assert run.main([*shared, *RAY, f"launcher.address={address}", f"results={tmp_path}"]) == 2
+    told = capsys.readouterr().err
+    assert f"launcher.address={address}" in told
+    assert place in told
+    assert "Connection refused" in told
+    assert "ray start --head" in told
+
+
+@pytest.mark.parametrize("address", ["here", "local", "ray://127.0.0.1:1001", "host:", ":6379", "host:99999"])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(ValueError, match="HOST:PORT"):
+        ray.Ray(address=address)
+
+
+def test_addresses():
+    for address in ("127.0.0.1:6379", "[::1]:6379", "head.cluster:1"):
+        assert ray.Ray(address=address).address == address
 
 
 @pytest.mark.faults
