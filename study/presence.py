@@ -35,6 +35,7 @@ class WorkerInfo:
     session: name of its records.
     last_seen: when its file was last touched, in seconds since the epoch.
     leases: names of its leases.
+    locked: its lock can be seen and is held: it lives, even if it is suspended and not heard of.
     """
 
     id: str
@@ -44,6 +45,7 @@ class WorkerInfo:
     session: str
     last_seen: float
     leases: tuple[str, ...]
+    locked: bool
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host}"
@@ -65,7 +67,8 @@ def at_work(study: Path) -> list[WorkerInfo]:
             own = tuple(sorted(name for name, owner in held.items() if owner == file.stem))
             host, process = info.get("host", "unknown"), info.get("process", 0)
             plan, session = info.get("plan"), info.get("session", "")
-            found.append(WorkerInfo(file.stem, host, process, plan, session, touched / 1e9, own))
+            seen = touched / 1e9
+            found.append(WorkerInfo(file.stem, host, process, plan, session, seen, own, lock_visible(info)))
     return found
 
 

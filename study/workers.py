@@ -96,9 +96,19 @@ class Worker:
     def check(self) -> None:
         """Raise Unwritable if other processes took this one for lost: its further work would not count."""
         if self._lost:
+            self._check_folder()
             raise Unwritable(
                 f"{self.study}: nothing was heard of this process for {PATIENCE:.0f} s, so that others took "
                 "its work over; what is finished is kept: repeat the command"
+            )
+
+    def _check_folder(self) -> None:
+        """Raise Unwritable if the study's folder is no longer where it was."""
+        if not self.folder.is_dir():
+            raise Unwritable(
+                f"{self.study} was moved, renamed or deleted while this process worked on it; what is finished "
+                "went with it: move it back, in place of the last images, which may be there by now, and "
+                "repeat the command"
             )
 
     def take(self, name: str) -> bool:
@@ -111,6 +121,7 @@ class Worker:
             # over a network, the reply to a successful call may be lost and the call repeated
             return owner_of(lease) == self.id
         except OSError as error:
+            self._check_folder()
             raise unwritable(lease, error) from error
         return True
 

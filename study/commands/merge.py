@@ -82,8 +82,9 @@ def _private(folder: Path) -> Iterator[Path]:
 def _remove_abandoned(part: Path) -> None:
     """Remove what a killed merge has left, unless a process is at work on it."""
     with suppress(OSError):
-        last = max([part.stat().st_mtime, *(worker.last_seen for worker in at_work(part))])
-        if time() - last > ABANDONED:
+        workers = at_work(part)
+        last = max([part.stat().st_mtime, *(worker.last_seen for worker in workers)])
+        if time() - last > ABANDONED and not any(worker.locked for worker in workers):
             shutil.rmtree(part)
 
 
@@ -148,9 +149,8 @@ def _add(source: Store, goal: Store, cell: str, record: Record) -> None:
 
 def _add_lines(file: Path, goal: Path) -> None:
     """Add the records of a session. If they are there in part, from a copy of the study made while it ran,
-    the missing lines are added."""
-    _link(file, goal)
-    own, there = (one.read_bytes().splitlines(keepends=True) for one in (file, goal))
+    the missing lines are added. They are copied: a study that is still running writes more into its own."""
+    own, there = (one.read_bytes().splitlines(keepends=True) if one.exists() else [] for one in (file, goal))
     known = {line for line in there if line.endswith(b"\n")}
     if more := [line for line in own if line not in known]:
         write(goal, b"".join([*(line for line in there if line in known), *more]))

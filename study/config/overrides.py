@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
     ChoiceSweep,
     Glob,
+    IntervalSweep,
     Override,
     OverrideType,
     QuotedString,
@@ -24,7 +25,7 @@ from hydra.core.override_parser.types import (
 from hydra.errors import HydraException
 
 from fovea.study.config.errors import Refused, as_text, first_line, nearest
-from fovea.study.config.groups import OPTIONAL, SHORT, groups, options
+from fovea.study.config.groups import CONF, OPTIONAL, SHORT, groups, options
 
 GRID = "sweep.grid."
 VARYING_GROUPS = ("model", "method", "cache")  # groups that may differ between a study's cells
@@ -34,6 +35,15 @@ MAX_VALUES = 10_000  # of one key in a sweep
 QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 PLAIN = re.compile(r"[\w/\-+.$%*@?|: ]*", re.ASCII)  # text that Hydra accepts without quotes
 TEXTS = ("name", "prompts", "results")
+HYDRAS = {  # Hydra's options, and what to give instead
+    ("-m", "--multirun"): "several values make the cells of one study without it, method.ratio=0.5,0.25",
+    ("-c", "--cfg", "-i", "--info", "-p", "--package", "--resolve"): (
+        "plan=true prints what would run; the whole config of a study is in its provenance.json"
+    ),
+    ("-cd", "--config-dir", "-cp", "--config-path", "-cn", "--config-name"): (
+        f"a file of your own belongs in its group's folder in {CONF}"
+    ),
+}
 ONE_LIST = {
     "seeds": "give the seeds as one list, seeds=[0,1]",
     "sibling": "give several as one list, sibling=[a,b]",
@@ -106,6 +116,7 @@ def parse_one(text: str) -> Override:
 def _advice(text: str) -> str:
     key, equals, value = text.partition("=")
     advice = "write key=value, for example method.ratio=0.5 or seeds=[0,1]"
+    advice += next((f"; {why}" for names, why in HYDRAS.items() if key in names), "")
     odd = "".join(dict.fromkeys(PLAIN.sub("", value)))
     if equals and odd and value[0] not in "[{'\"" and value == as_text(value):
         mark = '"' if "'" in value else "'"
@@ -177,6 +188,8 @@ def _reject_unsupported(override: Override) -> None:
 def _values(override: Override) -> list:
     if not override.is_sweep_override():
         return _grid_values(override)
+    if isinstance(override.value(), IntervalSweep | Glob):
+        raise Refused(f"{quoted(override)}: names no values; list them, or give range(FIRST,END,STEP)")
     try:
         values = [_plain(value) for value in islice(override.sweep_iterator(), MAX_VALUES + 1)]
     except (HydraException, ValueError, OverflowError) as error:

@@ -196,6 +196,26 @@ def test_who_is_taken_for_gone_counts_no_more(tmp_path, monkeypatch):
         assert not slow.take("x")
 
 
+@pytest.mark.parametrize("noticed", ["by the next shard", "within a shard"])
+def test_a_folder_that_is_moved_while_it_is_worked_on_is_told(tmp_path, monkeypatch, noticed):
+    """Whatever is written meanwhile makes a new folder in its place."""
+    monkeypatch.setattr(workers, "BEAT", 0.01)
+    study, moved = tmp_path / "x", tmp_path / "y"
+    with joined(study, "plan", alone) as worker:
+        assert worker.take("x")
+        study.rename(moved)
+        (study / "cells").mkdir(parents=True)
+        deadline = time.monotonic() + 60
+        while noticed == "within a shard" and not worker._lost and time.monotonic() < deadline:
+            time.sleep(0.01)
+        with pytest.raises(Unwritable, match=f"{study} was moved, renamed or deleted .* move it back"):
+            worker.take("y") if noticed == "by the next shard" else worker.check()
+    study.rename(tmp_path / "z")
+    moved.rename(study)
+    with joined(study, "plan", alone) as worker:
+        assert worker.take("x")
+
+
 def test_who_is_killed_while_it_clears_after_another_is_cleared_after(tmp_path):
     foreign(tmp_path, "plan").rename(tmp_path / ".workers" / "far~gone")
     with joined(tmp_path, "plan", alone) as worker:

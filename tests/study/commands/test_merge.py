@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import run
+from fovea.study import workers
 from fovea.study.commands.merge import PART
 from fovea.study.commands.merge_records import check_compatible, merged, side_by_side, with_distinct_labels
 from fovea.study.config.errors import Refused
@@ -363,6 +364,38 @@ def test_what_a_killed_merge_left_is_removed_and_what_another_holds_stays(halves
             os.utime(folder, (0, 0))
         assert merge(capsys, tmp_path, *halves)[0] == 0
     assert (stale.exists(), held.exists(), fresh.exists()) == (False, True, True)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_merge_that_is_suspended_keeps_its_folder(halves, tmp_path, capsys, monkeypatch):
+    """Ctrl-Z, a suspended machine or a clock that jumped: not heard of for long, but its lock is held."""
+    monkeypatch.setattr(workers, "BEAT", 3600.0)
+    suspended = tmp_path / PART.format("one", "suspended")
+    with Store(suspended).at_work():
+        for place in (*suspended.glob(".workers/*"), suspended):
+            os.utime(place, (0, 0))
+        assert merge(capsys, tmp_path, *halves)[0] == 0
+        assert suspended.exists()
+    capsys.readouterr()
+    shutil.rmtree(tmp_path / "one")
+    os.utime(suspended, (0, 0))
+    assert merge(capsys, tmp_path, *halves)[0] == 0
+    assert not suspended.exists()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_what_a_source_records_later_is_not_of_the_merged_study(halves, tmp_path, capsys):
+    """As by a process that goes on with the source: a later time of a batch counts, in its study alone."""
+    assert merge(capsys, tmp_path, *halves)[0] == 0
+    files = [*halves[0].glob("cells/*/records/*.jsonl")]
+    before = {file: (tmp_path / "one" / file.relative_to(halves[0])).read_bytes() for file in files}
+    assert before
+    assert all(text == file.read_bytes() for file, text in before.items())
+    for file in files:
+        with file.open("ab") as stream:
+            stream.write(file.read_bytes())
+    after = {file: (tmp_path / "one" / file.relative_to(halves[0])).read_bytes() for file in files}
+    assert after == before
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -8,6 +8,7 @@ import pytest
 from fovea.study.commands.command import execute as study
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
+from fovea.study.config.groups import ROOT
 from fovea.study.config.instantiate import validated
 from fovea.study.config.overrides import why_fixed
 from fovea.study.config.schema import Settings
@@ -94,6 +95,12 @@ REFUSED = {
     "model.negative=2025": "must be a valid string: \"model.negative='2025'\"",
     "n='١٢'": "n=١٢: must be a valid integer",
     "--multirun": "'--multirun' cannot be parsed: write key=value",
+    "-m": "several values make the cells of one study without it, method.ratio=0.5,0.25",
+    "--cfg": "plan=true prints what would run",
+    "--config-dir=mine": f"a file of your own belongs in its group's folder in {ROOT / 'conf'}",
+    "-cd": "belongs in its group's folder",
+    "method=glob(*)": "method=glob(*): names no values; list them",
+    "method.ratio=interval(0,1)": "method.ratio=interval(0,1): names no values; list them, or give range(",
 }
 
 
