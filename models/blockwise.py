@@ -1,7 +1,7 @@
 """Blockwise evaluation: run the transformer block by block. Feature caches are built on it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -214,14 +214,27 @@ def intercept_modules(
             )
         for module in idle if recall is not None else ():
             route(module, transformer.placeholder)
-        eager = compiled(transformer.blocks)
-        with torch.compiler.set_stance("force_eager") if eager else nullcontext():
+        with uncompiled(transformer.blocks):
             yield
     finally:
         for module, forward in originals.items():
             del module.forward
             if forward is not None:
                 module.forward = forward
+
+
+@contextmanager
+def uncompiled(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Run compiled modules eagerly while the block lasts, and no others: torch's own switch is one for the
+    process, and two threads, each with a pipeline of its own, would leave it on."""
+    calls = {module: module._compiled_call_impl for module in modules if compiled([module])}
+    for module in calls:
+        module._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        for module, call in calls.items():
+            module._compiled_call_impl = call
 
 
 def recording(forward: Callable, site: int, record: Record | None) -> Callable:

@@ -106,9 +106,9 @@ class Worker:
         """Raise Unwritable if the study's folder is no longer where it was."""
         if not self.folder.is_dir():
             raise Unwritable(
-                f"{self.study} was moved, renamed or deleted while this process worked on it; what is finished "
-                "went with it: move it back, in place of the last images, which may be there by now, and "
-                "repeat the command"
+                f"{self.study} was moved, renamed or deleted while this process worked on it; what is "
+                "finished went with it: move it back, in place of the last images, which may be there by "
+                "now, and repeat the command"
             )
 
     def take(self, name: str) -> bool:

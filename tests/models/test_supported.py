@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fovea.methods import RAS, Baseline, Steps
 from fovea.models import adapt, generate, generator
+from fovea.models.blockwise import intercept_modules
 from fovea.models.forward import mixing_layer
 from fovea.models.quantize import quantise
 from fovea.models.tokens import unpack
@@ -288,6 +289,35 @@ def test_compiled_blocks_are_followed():
     before = ours(pipe)
     pipe.transformer.compile_repeated_blocks(backend="eager")
     torch.testing.assert_close(ours(pipe), before, atol=1e-5, rtol=0)
+
+
+def test_compiled_blocks_run_uncompiled_for_a_cache_within_them_and_for_no_other_pipeline():
+    """As in two threads: one pipeline is compiled while a cache acts within the blocks of the other."""
+    pipes, ran = {"cached": flux(), "other": flux()}, []
+
+    def backend_of(name):
+        def backend(graph, _):
+            def run(*given):
+                ran.append(name)
+                return graph.forward(*given)
+
+            return run
+
+        return backend
+
+    for name, pipe in pipes.items():
+        pipe.transformer.compile_repeated_blocks(backend=backend_of(name))
+    with adapt(pipes["cached"]) as cached, adapt(pipes["other"]) as other:
+        sites = intercept_modules(cached.transformer, "all", lambda *_: None, None, 0)
+        flows = [m.flow(["a fox"], generators=[generator("a fox", 0)], **SMALL) for m in (cached, other)]
+        given = [(flow.noise(), flow.sigmas()[0]) for flow in flows]
+        with sites:
+            for flow, (x, sigma) in zip(flows, given, strict=True):
+                flow.velocity(x, sigma)
+            assert {*ran} == {"other"}
+        for flow, (x, sigma) in zip(flows, given, strict=True):
+            flow.velocity(x, sigma)
+        assert {*ran} == {"cached", "other"}
 
 
 def test_a_hook_around_the_forward_runs_or_is_refused():
