@@ -30,13 +30,18 @@ def cost_replicates(rows: Sequence[Row], kind: Cost) -> Array:
     Time: the median over the batches that all cells share, with batches resampled. FLOPs: the mean over
     images, with prompts resampled. With fewer than two shared units the costs are not resampled.
     """
-    units = tuple(unit for unit in rows[0].relative if all(unit in row.relative for row in rows))
+    units = _shared(rows)
     if len(units) < 2:
         return np.broadcast_to(costs(rows), (REPLICATES, len(rows)))
     shares = tuple(tuple(map(row.relative.__getitem__, units)) for row in rows)
     if kind == "flops":
         return _resampled(shares, "mean", rows[0].prompts if units == rows[0].keys else ()).drawn
     return np.stack([_median_replicates(own) for own in shares], 1)
+
+
+def _shared(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the batches, or for FLOPs the images, of which all cells have a relative cost."""
+    return tuple(unit for unit in rows[0].relative if all(unit in row.relative for row in rows))
 
 
 @lru_cache(maxsize=256)
@@ -85,7 +90,8 @@ def interval(statistic: Statistic, rows: Sequence[Row], name: str) -> Interval |
 
     The standard error of a replicate combines that of its prompts at the measured costs with that of the
     costs at the measured qualities. The interval has no bounds (level 0) if the cells have different images
-    or a single prompt. None if a score is infinite.
+    or a single prompt, or were timed once: as little is known of the time then as of a speedup, which has no
+    bounds either. None if a score is infinite.
     """
     cost, quality, replicates = costs(rows)[None], qualities(rows, name)[None], resampled(rows, name)
     if not np.isfinite(quality).all():
@@ -93,7 +99,8 @@ def interval(statistic: Statistic, rows: Sequence[Row], name: str) -> Interval |
     value, direction = float(statistic(cost, quality)[0]), sign(rows[0].scores[name].better)
     slope = direction * _slope(statistic, cost, quality)
     by_prompt = None if replicates is None else replicates.error(slope)
-    if replicates is None or by_prompt is None:
+    timed_once = rows[0].cost == "time" and len(_shared(rows)) == 1
+    if replicates is None or by_prompt is None or timed_once:
         return Interval(value, math.nan, math.nan, 0.0)
     drawn_costs = cost_replicates(rows, rows[0].cost)
     by_cost = float(statistic(drawn_costs, quality.repeat(len(drawn_costs), 0)).std())

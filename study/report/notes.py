@@ -48,7 +48,7 @@ def notes(rows: Sequence[Row], shown: Sequence[Score], starred: bool) -> list[st
     out += [STARS] if starred else []
     with_gain = [row.n for row in rows if any(gain.level for gain in row.gain.values())]
     out += unseen_failures(min(with_gain)) if with_gain else []
-    out += [*measuring(rows), *floors(rows)]
+    out += [*_timed_once(rows), *measuring(rows), *floors(rows)]
     if any(row.disagrees for row in rows):
         out.append("† time and FLOPs disagree by more than 10 %.")
     out += quantised([row.cell for row in rows])
@@ -69,6 +69,18 @@ def notes(rows: Sequence[Row], shown: Sequence[Score], starred: bool) -> list[st
     out += score_notes(rows, shown)
     out += [f"{row.cell.label} failed: {row.failure}" for row in rows if row.failure]
     return [visible(note) for note in out]
+
+
+def _timed_once(rows: Sequence[Row]) -> list[str]:
+    """Return a note on gains at a time that was taken once, which have no interval."""
+    gained = [row for row in rows if row.gain and row.cost == "time" and len(row.relative) == 1]
+    if not gained:
+        return []
+    labels = ", ".join(row.cell.label for row in gained)
+    return [
+        f"gains of {labels}: without an interval, as their time is of a single full batch; a smaller "
+        "batch=... is timed more often, and cost=flops needs no times."
+    ]
 
 
 def quantised(cells: Sequence[Cell]) -> list[str]:

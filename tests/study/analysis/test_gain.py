@@ -16,6 +16,7 @@ from fovea.study.analysis import verdict
 from fovea.study.analysis.gain import bend, line, with_gain
 from fovea.study.analysis.row import Row
 from fovea.study.plan.cells import Cell
+from fovea.study.report.study_table import study_table
 
 
 def row(name, role, shares, values, name_of="s", difference=None):
@@ -79,6 +80,20 @@ def test_one_prompt_has_gains_and_volumes_without_bounds():
     assert gained[-1].gain["s"].p is None
     assert verdict.with_verdicts(gained, {"s": 0.5})[-1].front == {}
     assert all(record["hypervolume_low"] is None for record in verdict.volumes(gained))
+
+
+def test_a_gain_at_a_time_taken_once_has_no_bounds():
+    """A tenth off in that time is a multiple of the images' own error; at equal FLOPs there are bounds."""
+    made = [replace(r, relative={"0": r.relative["0"]}) for r in study(0, lambda c: 4 * c, 0.1)]
+    made = [replace(r, speedup=median_interval([1 / r.relative["0"]])) for r in made]
+    gained = with_gain(made)
+    found = gained[-1].gain["s"]
+    assert (found.level, found.p) == (0.0, None)
+    assert all(record["hypervolume_low"] is None for record in verdict.volumes(gained))
+    (told,) = [note for note in study_table(gained).notes if note.startswith("gains of m: without")]
+    assert "cost=flops" in told
+    equal = [replace(r, flops_ratio=r.speedup.value, relative={}) for r in made]
+    assert with_gain(equal, "flops")[-1].gain["s"].level == 0.95
 
 
 def test_the_line_between_two_points():
