@@ -466,6 +466,75 @@ def test_guidance_on_a_part_of_the_steps():
     assert all(rows["stop=0"][f"{CLIP}_to_dense_holm"] > 0.05 for rows in (lumina, sd3))
 
 
+@cache
+def freqca_dicache(model: str) -> Stored:
+    return Stored(ROOT / "results" / "embedded" / f"freqca-dicache-{model}")
+
+
+def short(label: str) -> str:
+    """Return the label without what all cells of its kind have in common."""
+    return re.sub(r"forecast at=hidden | warmup=\d| retention=\S+| threshold=\S+", "", label)
+
+
+def beside(a: str, b: str, score: str) -> dict[str, Contrast]:
+    """Contrasts of two cells, a less b, by model."""
+    found = {}
+    for model in MODELS:
+        cells = {short(subject.label): subject for subject in of_study(freqca_dicache(model))}
+        contrasts = against([*cells.values()], [*cells.values()], cells[b].label)
+        (found[model],) = (c for c in contrasts if c.cell == cells[a].label and c.score == score)
+    return found
+
+
+def least_and_most(contrasts: dict[str, Contrast], places: int, sign: int = 1) -> str:
+    values = sorted(sign * c.by.value for c in contrasts.values())
+    return f"{values[0]:.{places}f} to {values[-1]:.{places}f}".replace("-", "−")
+
+
+def test_the_table_of_freqca_and_dicache():
+    text = (ROOT / "docs/results.md").read_text("utf-8").split("freqca dicache -->\n")[1]
+    lines = re.findall(r"\| `(.+)` \| (.+) \| (.+) \| (.+) \|", text)
+    rows = {
+        model: {short(row["label"]): row for row in freqca_dicache(model).records if row["role"] == "method"}
+        for model in MODELS
+    }
+    assert [line[0] for line in lines] == [*rows["lumina"]] == [*rows["sd3"]] == [*rows["flux"]]
+    for label, *cells in lines:
+        own = [rows[model][label] for model in ("lumina", "sd3", "flux")]
+        assert cells == [f"{r['flops_ratio']:.2f}×, {gain(r, PSNR)}, {gain(r, CLIP)}" for r in own]
+
+
+def test_freqca_beside_its_parts():
+    half, quarter = "basis=freqca interval=2", "basis=freqca interval=4"
+    hermite = beside(half, "basis=hermite damping=0.71 interval=2", PSNR)
+    reuse = beside(half, "basis=reuse interval=2", PSNR)
+    assert f"is {least_and_most(hermite, 1, -1)} dB nearer to the dense image than FreqCa" in RESULTS
+    assert {c.verdict for c in [*hermite.values(), *reuse.values()]} == {"not told apart"}
+    assert max(abs(c.by.value) for c in reuse.values()) < 0.2
+    rows = [{short(row["label"]): row for row in freqca_dicache(model).records} for model in MODELS]
+    at = ["basis=reuse interval=4", "basis=hermite damping=0.71 interval=4", quarter]
+    assert all(max(at, key=lambda label: row[label]["psnr"]) == at[0] for row in rows)
+    for cell in (quarter, "basis=freqca cutoff=0.3 interval=4"):
+        less = beside(cell, "basis=reuse interval=4", "ssim")
+        assert {c.verdict for c in less.values()} == {"worse"}
+        assert least_and_most(less, 2, -1) in RESULTS
+
+
+def test_dicache_beside_the_caches_that_it_extends():
+    first, aligned = beside("dicache", "fbcache", PSNR), beside("dicache", "dicache align=False", PSNR)
+    assert f"any model ({least_and_most(first, 1)} dB)" in RESULTS
+    assert "adding the last residual (−0.1 to +0.6 dB)" in RESULTS
+    assert least_and_most(aligned, 1) == "−0.1 to 0.6"
+    for score in (PSNR, "ssim", CLIP):
+        found = [*beside("dicache", "fbcache", score).values()]
+        found += beside("dicache", "dicache align=False", score).values()
+        assert {c.verdict for c in found} == {"not told apart"}
+    steps = beside("dicache", "10 steps", PSNR)
+    assert {round(steps[model].by.value) for model in ("lumina", "flux")} == {4, 5}
+    assert (steps["lumina"].verdict, steps["flux"].verdict) == ("better", "better")
+    assert beside("dicache", "10 steps", "ssim")["sd3"].verdict == "worse"
+
+
 def test_the_h100_beside_its_forecasts():
     said = (ROOT / "docs" / "papers.md").read_text("utf-8")
     told = said.split("<!-- h100 -->")[1].split("<!-- end h100 -->")[0].strip().splitlines()[2:]
