@@ -22,7 +22,7 @@ from fovea.models.gpu import Gpu, Operation
 from fovea.study.config.compose import load, whole
 from fovea.study.config.errors import Refused
 from fovea.study.config.instantiate import instantiate
-from fovea.study.files import write_json
+from fovea.study.files import read_json, write_json
 from fovea.study.plan.plan import planned
 from fovea.study.run.forecast import forecasts
 from fovea.study.store import Store
@@ -70,6 +70,12 @@ def first_calls(study: Stored) -> dict[str, float]:
     return {label: call.seconds / call.size for label, call in found.items() if call}
 
 
+def earlier(study: Stored) -> dict[str, Any]:
+    """Return the study's forecast.json of before; empty if there is none or it is of another run."""
+    found = read_json(study.folder / "forecast.json") or {}
+    return found if all(found.get(key) == study.provenance.get(key) for key in ("time", "command")) else {}
+
+
 def clocks(study: Stored) -> list[dict[str, Any]]:
     """Return the GPU clocks of the batches whose records and images exist."""
     store = Store(study.folder)
@@ -86,7 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     record = study.provenance
     plan = planned(study.folder, record, record["config"])
     gpu = instantiate(whole(load([f"on={args.on}"]))["on"], "on", "fovea.models")
-    seconds, first = measured(study), first_calls(study)
+    before = earlier(study)
+    kept = {row["label"]: row["first call"] for row in before.get("rows", []) if row["first call"]}
+    seconds, first = measured(study), kept | first_calls(study)
     known = [cell for cell in plan.cells if cell.label in seconds or cell.label in first]
     if not known:
         raise Refused(f"{args.study}: no cell of it was timed")
@@ -108,7 +116,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         for cell in known
     ]
     losses = {name: getattr(fitted, name) for name in ("compute", "traffic", "launch")} if fitted else None
-    found = {"on": args.on, "losses": losses, "rows": rows, "states": clocks(study)}
+    found = {
+        "on": args.on,
+        "losses": losses,
+        "rows": rows,
+        "states": clocks(study) or before.get("states", []),
+    }
     write_json(study.folder / "forecast.json", found | {key: record.get(key) for key in OF_STUDY})
     for row in rows:
         values = (f"{key} {value:.4g} s" for key, value in row.items() if isinstance(value, float))

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -157,6 +158,13 @@ def test_a_study_is_set_beside_its_forecast(weights, tmp_path):
     assert kept is not None
     assert kept["losses"] == found["losses"]
     assert {"machine", "commit"} < kept.keys()
+    shutil.rmtree(
+        tmp_path / "timed" / "cells"
+    )  # first calls are in the records alone, which are not committed
+    again = fit_forecast.main([str(tmp_path / "timed"), "--on", "l40s"])
+    assert [row["first call"] for row in again["rows"]] == [row["first call"] for row in found["rows"]]
+    assert all(row["first call"] for row in again["rows"])
+    assert again["states"] == found["states"] != []
 
 
 def test_compiled_blocks_are_few_graphs(weights, tmp_path):
