@@ -179,7 +179,8 @@ def _cold(rows: Sequence[Row]) -> str:
         extra = max(speed.cold_start_seconds, 0.0) + (speed.compile_seconds or 0.0)
         if extra > 0.1 * row.seconds.value * speed.cold_start_images:
             even = speed.break_even_images
-            after = "never pays off" if even is None else f"pays off after {even} images"
+            plural = "" if even == 1 else "s"
+            after = "never pays off" if even is None else f"pays off after {even} image{plural}"
             graphs = f"{speed.compile_seconds:.2g} s of it compiling {speed.compiled_graphs} graphs"
             compiled = f" ({graphs})" if speed.compile_seconds else ""
             sentences.append(f"{row.cell.label} {extra:.2g} s{compiled}, {after}")

@@ -45,12 +45,16 @@ PROMPTS, MAPS = 2, 9  # images and steps of the score maps, at most
 SMALLEST = 1e-3  # smaller errors are drawn at this value, as traces are stored in float16
 WHEN = """\
 When it departs from the dense trajectory: the image that a step points to, less the dense one at the same σ;
-root mean square over that of the dense latent, mean over tokens and {} images"""
+root mean square over that of the dense latent, mean over tokens and {}"""
 WHERE = "Where: the same token by token, at some steps of one image"
 SCORES = "Score maps of {}: how each token's velocity spreads over its channels (a scale per step)"
 RANKS = """\
-Rank correlation (Spearman) of each step's scores with those of the step before; mean over {} images, and the
+Rank correlation (Spearman) of each step's scores with those of the step before; mean over {}, and the
 range for dense. Tokens left out keep velocity and score: only the dense line shows how steady a ranking is"""
+
+
+def images(n: int) -> str:
+    return f"{n} image{'' if n == 1 else 's'}"
 
 
 def line_styles(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
@@ -84,8 +88,8 @@ def departure(plan: Plan, store: Store, traces: Sequence[Traced], folder: Path) 
     below = ((WIDTH - NAMES - 0.6) / (STEPS + 1) * rows / columns + 0.13) * len(mapped) + 0.45
     with figure(WIDTH, LINES + 0.75 + below, plan.random_weights) as made:
         top, bottom = made.subfigures(2, 1, squeeze=False, height_ratios=[LINES + 0.75, below]).flat
-        images = max(len(one.traces) for one in shown)
-        top.suptitle(WHEN.format(images) + selection_note(shown, candidates), **TITLE)
+        most = max(len(one.traces) for one in shown)
+        top.suptitle(WHEN.format(images(most)) + selection_note(shown, candidates), **TITLE)
         _draw_departures(top, shown)
         bottom.suptitle(WHERE, **TITLE)
         _draw_error_maps(bottom, store, mapped, key)
@@ -202,7 +206,7 @@ def draw_rank_correlations(
     panel: SubFigure, store: Store, baselines: Sequence[Traced], others: Sequence[Traced]
 ) -> None:
     drawn, lowest = chosen_traced(others, store), 0.0
-    panel.suptitle(RANKS.format(len(baselines[0].traces)) + selection_note(drawn, others), **TITLE)
+    panel.suptitle(RANKS.format(images(len(baselines[0].traces))) + selection_note(drawn, others), **TITLE)
     axis, styles = panel.subplots(), line_styles([one.cell for one in drawn])
     for dense, dashes in zip(baselines, cycle(DASHES), strict=False):
         values = dense.continuity()[:, 1:]

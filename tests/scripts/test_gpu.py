@@ -158,9 +158,7 @@ def test_a_study_is_set_beside_its_forecast(weights, tmp_path):
     assert kept is not None
     assert kept["losses"] == found["losses"]
     assert {"machine", "commit"} < kept.keys()
-    shutil.rmtree(
-        tmp_path / "timed" / "cells"
-    )  # first calls are in the records alone, which are not committed
+    shutil.rmtree(tmp_path / "timed" / "cells")  # as committed: first calls are in the records alone
     again = fit_forecast.main([str(tmp_path / "timed"), "--on", "l40s"])
     assert [row["first call"] for row in again["rows"]] == [row["first call"] for row in found["rows"]]
     assert all(row["first call"] for row in again["rows"])
