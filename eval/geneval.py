@@ -15,14 +15,14 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fovea.eval import Samples, Score, Unavailable, mask2former, quality
+from fovea.eval import Samples, Score, mask2former, quality
 from fovea.eval.backbone import Backbone
 from fovea.eval.encoder import TextEncoder, as_picture
 from fovea.eval.facts import Facts
 from fovea.eval.geneval_tasks import KINDS, TASKS, Colours, Seen, correct, tasks
 from fovea.eval.network import Device
 from fovea.eval.per_image import Single, mean_score
-from fovea.eval.prompt_data import published
+from fovea.eval.prompt_data import check_prompts, published
 from fovea.eval.samples import Batch
 from fovea.eval.weights import digest
 
@@ -131,9 +131,7 @@ class GenEval(Single):
     @quality
     def __call__(self, samples: Samples) -> list[Score]:
         every = tasks(self.file())
-        if other := [prompt for prompt in samples.prompts if prompt not in every]:
-            reason = f"{len(other)} of {samples.n} prompts are not GenEval's, such as {other[0]!r}"
-            raise Unavailable(reason, "prompts=geneval n=553 seeds=[0,1,2,3]")
+        check_prompts(samples.prompts, every, "GenEval", "prompts=geneval n=553 seeds=[0,1,2,3]")
         each = np.array(self.each(samples))
         dense = None if samples.baseline is None else np.array(self.each(samples.baseline))
         prompts = np.array(samples.prompts)

@@ -1,5 +1,6 @@
 """What a benchmark asks for with each prompt, from the file that its authors publish."""
 
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,3 +34,10 @@ def by_prompt(file: Path, line: type[Line]) -> dict[str, Line]:
         return {found.prompt: found for found in map(line.model_validate_json, lines)}
     except (OSError, UnicodeDecodeError, ValidationError) as error:
         raise Unavailable(f"cannot read {file} ({error})", "fetch it again") from error
+
+
+def check_prompts(prompts: Sequence[str], known: Container[str], of: str, remedy: str) -> None:
+    """Raise Unavailable if prompts are not among the benchmark's. of: its name."""
+    if other := [prompt for prompt in prompts if prompt not in known]:
+        reason = f"{len(other)} of {len(prompts)} prompts are not {of}'s, such as {other[0]!r}"
+        raise Unavailable(reason, remedy)

@@ -11,11 +11,11 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from fovea.eval import Samples, Score, Unavailable, quality
+from fovea.eval import Samples, Score, quality
 from fovea.eval.facts import Facts
 from fovea.eval.network import Device
 from fovea.eval.per_image import Single, mean_score
-from fovea.eval.prompt_data import PromptLine, by_prompt, published
+from fovea.eval.prompt_data import PromptLine, by_prompt, check_prompts, published
 from fovea.eval.samples import Batch
 from fovea.eval.vision_language import Respondent, load, weights
 from fovea.eval.weights import digest
@@ -113,9 +113,7 @@ class SoftTIFA(Single):
     @quality
     def __call__(self, samples: Samples) -> list[Score]:
         every = questions(self.file())
-        if other := [prompt for prompt in samples.prompts if prompt not in every]:
-            reason = f"{len(other)} of {samples.n} prompts are not GenEval 2's, such as {other[0]!r}"
-            raise Unavailable(reason, f"prompts=geneval2 n={len(every)}")
+        check_prompts(samples.prompts, every, "GenEval 2", f"prompts=geneval2 n={len(every)}")
         own = samples.rows(self)
         dense = None if samples.baseline is None else samples.baseline.rows(self)
         return [

@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from fovea.methods.forecast import Differences, Values
+from fovea.methods.bases import Basis
+from fovea.methods.forecast import Values
 from fovea.models.tokens import Grid
 
 
@@ -40,7 +41,7 @@ class Bands:
     low, high: forecasts of the two bands.
     """
 
-    def __init__(self, low_pass: LowPass, low: Differences, high: Differences):
+    def __init__(self, low_pass: LowPass, low: Basis, high: Basis):
         self.low_pass, self.low, self.high = low_pass, low, high
 
     def update(self, step: int, values: Values) -> None:

@@ -115,44 +115,47 @@ class Forecast(Cache):
             return frozenset(stretched(self.full or (), self.of or steps, steps))
         return frozenset(i for i in range(steps) if refreshes(i, self.interval, self.warmup, self.phase))
 
-    def site(self, flow, steps: int, encodings: Encodings | None = None) -> bases.Basis:
-        """Return an empty forecast of one site, of tokens with these encodings; None for the flow's own."""
+    def site(self, flow, steps: int) -> "Empty":
+        """Return a constructor of empty forecasts, one per site."""
+        if self.basis != "freqca":
+            series = self.series(flow, steps)
+            return lambda encodings=None: series()
+
+        def bands(encodings: Encodings | None = None) -> Bands:
+            low_pass = LowPass((encodings or flow.encodings()).grid, self.cutoff, flow.device)
+            return Bands(low_pass, Differences(0), self.series(flow, steps)())
+
+        return bands
+
+    def series(self, flow, steps: int) -> Callable[[], bases.Basis]:
+        """Return a constructor of forecasts of whole tensors; for freqca, of the high band."""
         since = self.warmup - 1 if self.phase == "paper" else 0
         order = ORDERS.get(self.basis, 1) if self.order is None else self.order
         damping = DAMPING.get(self.basis, 1.0) if self.damping is None else self.damping
-        match self.basis:
-            case "taylor_scaled":
-                return Differences(order, since, bases.damped_taylor(damping))
-            case "hermite":
-                return Differences(order, since, bases.hermite(damping))
-            case "freqca":
-                grid, high = (encodings or flow.encodings()).grid, bases.hermite(damping)
-                low_pass = LowPass(grid, self.cutoff, flow.device)
-                return Bands(low_pass, Differences(0), Differences(order, since, high))
-            case "chebyshev":
-                weights = bases.spectral(steps, order, damping, shrink_mean=self.at != "velocity")
-                return bases.Weighted(weights, include_forecasts=False)
-            case "fitted":
-                weights = bases.fitted_weights(self.table or ())
-                return bases.Weighted(weights, include_forecasts=True)
-            case "meancache":
-                weights = bases.mean_velocity(flow.sigmas(steps).tolist(), self.window)
-                return bases.Weighted(weights, include_forecasts=True, history=self.window)
-            case "dmd":
-                return bases.DynamicModes(since)
-            case "foca_cachedit":
-                return bases.Foca()
-        return Differences(0 if self.basis == "reuse" else order, since)
+        if self.basis == "taylor_scaled":
+            return lambda: Differences(order, since, bases.damped_taylor(damping))
+        if self.basis in ("hermite", "freqca"):
+            return lambda: Differences(order, since, bases.hermite(damping))
+        if self.basis == "chebyshev":
+            weights = bases.spectral(steps, order, damping, shrink_mean=self.at != "velocity")
+            return lambda: bases.Weighted(weights, include_forecasts=False)
+        if self.basis == "fitted":
+            weights = bases.fitted_weights(self.table or ())
+            return lambda: bases.Weighted(weights, include_forecasts=True)
+        if self.basis == "meancache":
+            weights = bases.mean_velocity(flow.sigmas(steps).tolist(), self.window)
+            return lambda: bases.Weighted(weights, include_forecasts=True, history=self.window)
+        if self.basis == "dmd":
+            return lambda: bases.DynamicModes(since)
+        if self.basis == "foca_cachedit":
+            return bases.Foca
+        return lambda: Differences(0 if self.basis == "reuse" else order, since)
 
     def saves(self, steps):
         return not self.plan(steps).issuperset(range(steps))
 
     def start(self, flow, steps):
-        plan = self.plan(steps)
-
-        def empty(encodings: Encodings | None = None) -> bases.Basis:
-            return self.site(flow, steps, encodings)
-
+        plan, empty = self.plan(steps), self.site(flow, steps)
         if self.at == "velocity":
             return forecast_velocity(flow, plan.__contains__, empty)
         if self.at == "hidden":
@@ -163,7 +166,7 @@ class Forecast(Cache):
 
 
 Runs = Callable[[int], bool]
-Empty = Callable[..., bases.Basis]  # of the tokens' encodings, given where it first records
+Empty = Callable[..., bases.Basis]  # of the encodings of its tokens; the flow's own if left out
 
 
 def forecast_velocity(flow, runs: Runs, empty: Empty) -> Velocity:
@@ -172,10 +175,10 @@ def forecast_velocity(flow, runs: Runs, empty: Empty) -> Velocity:
 
     def velocity(step, x, sigma, encodings=None):
         nonlocal site
-        if site is not None and not runs(step):
+        site = site or empty(encodings)
+        if not runs(step):
             return site.predict(step)[0]
         v = flow.velocity(x, sigma, encodings=encodings)
-        site = site or empty(encodings)
         site.update(step, (v,))
         return v
 
@@ -188,10 +191,10 @@ def forecast_hidden(flow, runs: Runs, empty: Empty) -> Velocity:
 
     def velocity(step, x, sigma, encodings=None):
         nonlocal site, text
+        site = site or empty(encodings)
         e = flow.prepare(x, sigma, encodings)
-        if site is None or runs(step):
+        if runs(step):
             h = e.run(e.hidden)
-            site = site or empty(encodings)
             site.update(step, (h.image,))
             text = h.text
         else:

@@ -22,13 +22,8 @@ COLUMNS = (
     Column("gpu_hours", "GPU-hours", "interval"),
 )
 GUESSED, LARGE = " †", " ‡"
-FORECAST = {
-    "none",
-    "auto",
-    "flash",
-    "efficient",
-    "cudnn",
-}  # values of these settings that times are forecast for
+# values of these settings that times are forecast for
+FORECAST = {"none", "auto", "flash", "efficient", "cudnn"}
 NOT_TIMED = {
     "quantize": "in the memory only; time is of unquantised weights",
     "offload": "in the memory only; time is without moving the weights, which may take far longer",

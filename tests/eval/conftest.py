@@ -5,6 +5,7 @@ from PIL import Image
 
 from fovea.eval import Samples
 from fovea.eval.backbone import Backbone
+from tests.eval import chat_model
 from tests.eval.models import save_tiny
 
 
@@ -35,3 +36,11 @@ def samples():
     return Samples(
         images, [f"a red cat, number {i}" for i in range(10)], [f"{i}/0" for i in range(10)], dense
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_vl(tmp_path_factory):
+    """The folder of a small random vision-language model."""
+    folder = tmp_path_factory.mktemp("qwen") / "Tiny-VL"
+    chat_model.save(folder)
+    return folder

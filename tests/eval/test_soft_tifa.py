@@ -24,23 +24,16 @@ SPACE = "Ġ"  # as the tokenizer writes it
 FIRST_TOKENS = [{"t", "T", "2", SPACE}, {"Yes", "y", SPACE}, {"Yes", "y", SPACE}]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("qwen") / "Tiny-VL"
-    chat_model.save(folder)
-    return folder
-
-
 @pytest.fixture
-def metric(folder, samples, tmp_path):
+def metric(tiny_vl, samples, tmp_path):
     file = tmp_path / "geneval2_data.jsonl"
     lines = [json.dumps(LINE | {"prompt": prompt}) for prompt in samples.prompts]
     file.write_text("\n".join(lines) + "\n")
-    return SoftTIFA(model=str(folder), metadata=file, device="cpu")
+    return SoftTIFA(model=str(tiny_vl), metadata=file, device="cpu")
 
 
-def test_is_the_mean_probability_of_the_right_answers(folder, metric, samples):
-    reply, token = chat_model.replies(folder)
+def test_is_the_mean_probability_of_the_right_answers(tiny_vl, metric, samples):
+    reply, token = chat_model.replies(tiny_vl)
     geometric, arithmetic = [], []
     for image in samples.images:
         asked = [f"{question} Answer in one word." for question, _ in LINE["vqa_list"]]

@@ -12,20 +12,13 @@ from fovea.eval.vqascore import VQAScore
 from tests.eval import chat_model
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("qwen") / "Tiny-VL"
-    chat_model.save(folder)
-    return folder
-
-
 @pytest.fixture
-def metric(folder):
-    return VQAScore(model=str(folder), device="cpu")
+def metric(tiny_vl):
+    return VQAScore(model=str(tiny_vl), device="cpu")
 
 
-def test_is_the_probability_that_the_reply_begins_with_yes(folder, metric, samples):
-    reply, token = chat_model.replies(folder)
+def test_is_the_probability_that_the_reply_begins_with_yes(tiny_vl, metric, samples):
+    reply, token = chat_model.replies(tiny_vl)
     expected = [
         reply(image, f'Does this figure show "{prompt}"? Please answer yes or no.')[token("Yes")].item()
         for image, prompt in zip(samples.images, samples.prompts, strict=True)
@@ -74,8 +67,8 @@ def test_the_weights_are_read_for_the_first_answer(metric, samples):
     assert "network" in vars(respondent)
 
 
-def test_an_answer_of_several_tokens_is_refused(folder, samples):
-    score = VQAScore(model=str(folder), answer="Yes, it does", device="cpu")(samples)[0]
+def test_an_answer_of_several_tokens_is_refused(tiny_vl, samples):
+    score = VQAScore(model=str(tiny_vl), answer="Yes, it does", device="cpu")(samples)[0]
     assert "tokens" in score.unavailable
 
 
@@ -90,8 +83,8 @@ def test_missing_weights_say_how_to_get_them(tmp_path, monkeypatch):
         VQAScore().check()
 
 
-def test_a_model_that_was_not_trained_to_answer(folder, tmp_path):
+def test_a_model_that_was_not_trained_to_answer(tiny_vl, tmp_path):
     untrained = shutil.ignore_patterns("chat_template*")
-    shutil.copytree(folder, tmp_path, ignore=untrained, dirs_exist_ok=True)
+    shutil.copytree(tiny_vl, tmp_path, ignore=untrained, dirs_exist_ok=True)
     with pytest.raises(Unavailable, match="chat template"):
         load(str(tmp_path), "model", "cpu")

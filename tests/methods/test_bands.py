@@ -63,7 +63,7 @@ def test_as_authors_set_it():
     cache = Forecast("freqca", at="hidden", interval=5)
     assert sorted(cache.plan(18)) == [0, 1, 2, 7, 12, 17]
     flow = run("flux", Steps(2)).flow
-    bands = cache.site(flow, 18)
+    bands = cache.site(flow, 18)()
     assert (cache.cutoff, bands.low.order, bands.high.order) == (0.1, 0, 2)
     assert bands.high.coefficient(1, 1) == pytest.approx(2 * 0.71**2)
 

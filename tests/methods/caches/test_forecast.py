@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from fovea.methods import RALU, Caching
 from fovea.methods.caches import FORA, Forecast, TaylorOutput, TaylorSeer
+from fovea.models import Flow
 from tests.methods.caches.runs import STEPS, run
 
 TABLE = tuple((0.0,) * max(i - 2, 0) + ((-0.5, 1.5) if i > 1 else (1.0,) * i) for i in range(STEPS))
@@ -96,3 +97,11 @@ def test_weights_of_other_steps_and_other_noise_levels_are_refused():
     with pytest.raises(ValidationError, match="stage's"):
         RALU(cache=Forecast("meancache"))
     RALU(cache=Forecast("hermite"))
+
+
+def test_weights_are_found_once_for_all_sites(monkeypatch):
+    """Not for each of them: noise levels are read from the device."""
+    asked, sigmas = [], Flow.sigmas
+    monkeypatch.setattr(Flow, "sigmas", lambda flow, *given: asked.append(given) or sigmas(flow, *given))
+    run("flux", Forecast("meancache", at="modules"))
+    assert len(asked) == 2  # by the sampler, and by the basis
